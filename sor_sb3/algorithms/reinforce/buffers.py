@@ -1,0 +1,236 @@
+"""Rollout buffers that hand out whole episodes with their Monte-Carlo returns.
+
+Not for PPO or A2C: nothing here bootstraps, and the number of steps handed out varies between rollouts.
+"""
+
+from collections.abc import Generator
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+
+Baseline = Literal["none", "mean", "value"]
+
+_STEP_FIELDS = ("observations", "actions", "rewards", "values", "log_probs")
+_TRUNCATED = "TimeLimit.truncated"
+
+
+def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
+    """Return ``G_t = r_t + gamma * G_{t+1}`` for every step of episodes that are laid end to end.
+
+    >>> reward_to_go(np.array([1.0, 2.0, 4.0, 8.0]), np.array([3, 1]), gamma=0.5).tolist()
+    [3.0, 4.0, 4.0, 8.0]
+
+    :param rewards: rewards, shape ``(n_steps,)``, one episode after the other
+    :param lengths: steps in each episode, shape ``(n_episodes,)``, at least 1 each; they sum to ``n_steps``
+    :param gamma: discount factor
+    :return: float64 returns, shape ``(n_steps,)``
+    """
+    returns = rewards.astype(np.float64)
+    ends = np.cumsum(lengths) - 1
+    # One pass per step counted from the end, over all the episodes that are that long.
+    for steps_before_end in range(1, lengths.max(initial=0)):
+        long_enough = lengths > steps_before_end
+        ends, lengths = ends[long_enough], lengths[long_enough]
+        at = ends - steps_before_end
+        returns[at] += gamma * returns[at + 1]
+    return returns
+
+
+def leave_one_out_mean(returns: np.ndarray, step_in_episode: np.ndarray) -> np.ndarray:
+    """Return, for every step, the mean return of the *other* episodes at the same step of theirs.
+
+    An episode's own return is left out, because a baseline that contains it correlates with the actions it is
+    subtracted for: the gradient would shrink by ``1 - 1/n``, n being the number of episodes. Where no other
+    episode lasts that long the mean is 0, which is what the others still had to earn.
+
+    >>> leave_one_out_mean(np.array([6.0, 5.0, 2.0, 1.0, 4.0]), np.array([0, 1, 0, 1, 0])).tolist()
+    [3.0, 1.0, 5.0, 5.0, 4.0]
+
+    :param returns: returns, shape ``(n_steps,)``
+    :param step_in_episode: steps since the start of the episode, shape ``(n_steps,)``
+    :return: baselines, shape ``(n_steps,)``
+    """
+    total = np.bincount(step_in_episode, weights=returns)[step_in_episode]
+    count = np.bincount(step_in_episode)[step_in_episode]
+    return np.where(count > 1, (total - returns) / np.maximum(count - 1, 1), 0.0)
+
+
+class EpisodicRolloutBuffer(RolloutBuffer):
+    """A rollout buffer that uses every step exactly once, in the rollout in which its episode ends.
+
+    ``add`` fills arrays of shape ``(buffer_size, n_envs, ...)`` as in SB3. ``compute_returns_and_advantage``
+    then replaces them by flat ones, one row per step of the episodes that have ended, and sets the rest
+    aside: the unfinished tail of each environment waits, over as many rollouts as it takes, until its episode
+    ends. (To drop tails instead would favour short episodes.)
+
+    Two kinds of episodes are never finished, so their waiting steps are dropped: those abandoned by a reset
+    of the environment, and those running when a callback stopped a rollout halfway.
+
+    :param buffer_size: steps per environment and rollout
+    :param observation_space: observation space
+    :param action_space: action space
+    :param device: PyTorch device of the samples
+    :param gae_lambda: accepted because SB3 passes it; not used
+    :param gamma: discount factor
+    :param n_envs: number of parallel environments
+    :param baseline: what ``advantages`` are relative to: ``"none"`` 0, ``"mean"`` see
+        :func:`leave_one_out_mean`, ``"value"`` the critic's prediction when the step was taken
+    :raises ValueError: if ``baseline`` is none of the three
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: th.device | str = "auto",
+        gae_lambda: float = 1.0,
+        gamma: float = 1.0,
+        n_envs: int = 1,
+        baseline: Baseline = "none",
+    ):
+        if baseline not in get_args(Baseline):
+            raise ValueError(
+                f"baseline={baseline!r}: expected one of {', '.join(map(repr, get_args(Baseline)))}"
+            )
+        self.baseline = baseline
+        self.n_episodes = 0  # episodes ended in the rollout
+        self.carried_fraction = 0.0  # share of their steps that was taken in earlier rollouts
+        self._carried: dict[str, Any] = {}  # the waiting steps, ordered by environment, then by time
+        self._carried_env = np.zeros(0, dtype=np.int64)  # the environment of each
+        self._hidden_truncations: list[tuple[dict[str, Any], Any]] = []
+        super().__init__(
+            buffer_size,
+            observation_space,
+            action_space,
+            device,
+            gae_lambda=gae_lambda,
+            gamma=gamma,
+            n_envs=n_envs,
+        )
+
+    def reset(self) -> None:
+        """Make room for the next rollout; waiting steps stay."""
+        if not self.full:  # the rollout before was stopped: a step, and maybe an end of episode, is missing
+            self._carried, self._carried_env = {}, np.zeros(0, dtype=np.int64)
+        self.n_episodes, self.carried_fraction = 0, 0.0
+        super().reset()
+
+    def hide_truncations(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
+        """Make truncated episodes look terminated until the next ``add``.
+
+        SB3 adds ``gamma * V(terminal observation)`` to the reward of a truncated step just before it calls
+        ``add``. A Monte-Carlo return has no such term. The flag is back in place before anyone else looks at
+        ``infos``.
+
+        :param infos: the step's info dicts, one per environment
+        :param dones: the step's ends of episode, shape ``(n_envs,)``
+        """
+        for env in np.flatnonzero(dones):
+            if infos[env].get(_TRUNCATED, False):
+                self._hidden_truncations.append((infos[env], infos[env][_TRUNCATED]))
+                infos[env][_TRUNCATED] = False
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Store one step of every environment, see ``RolloutBuffer.add``."""
+        for info, truncated in self._hidden_truncations:
+            info[_TRUNCATED] = truncated
+        self._hidden_truncations.clear()
+        super().add(*args, **kwargs)
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
+        """Turn the rollout into whole episodes, with ``returns`` and ``advantages``.
+
+        :param last_values: ignored, nothing is bootstrapped
+        :param dones: whether the last step ended an episode, shape ``(n_envs,)``
+        """
+        steps, env, done, carried = self._join_waiting_steps(dones)
+
+        # A step's episode has ended if the next end in the list is one of its own environment.
+        ends = np.flatnonzero(done)
+        next_end = np.searchsorted(ends, np.arange(len(env)))
+        finished = np.append(env[ends], -1)[next_end] == env
+        self._carried, self._carried_env = _select(steps, ~finished), env[~finished]
+        for name, array in _select(steps, finished).items():
+            setattr(self, name, array)
+
+        lengths = np.diff(np.flatnonzero(done[finished]), prepend=-1)
+        returns = reward_to_go(self.rewards, lengths, self.gamma)
+        self.returns = returns.astype(np.float32)
+        self.advantages = (returns - self._baselines(returns, lengths)).astype(np.float32)
+        self.n_episodes = len(lengths)
+        self.carried_fraction = float(carried[finished].mean()) if len(lengths) else 0.0
+        self.generator_ready = True
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """Yield the finished steps: all at once by default, else in shuffled batches of ``batch_size``."""
+        assert self.generator_ready, "compute_returns_and_advantage() comes first"
+        n_finished = len(self.returns)
+        if batch_size is None:
+            yield self._get_samples(np.arange(n_finished))
+            return
+        order = np.random.permutation(n_finished)  # noqa: NPY002 (SB3 seeds the global generator)
+        for start in range(0, n_finished, batch_size):
+            yield self._get_samples(order[start : start + batch_size])
+
+    def _join_waiting_steps(
+        self, dones: np.ndarray
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+        """Put this rollout behind the waiting steps; one row per step, by environment, then by time.
+
+        :return: the steps, and for each its environment, whether it ended an episode, and whether it had
+            waited
+        """
+        rollout = {name: _flatten(getattr(self, name)) for name in _STEP_FIELDS}
+        env = np.repeat(np.arange(self.n_envs), self.buffer_size)
+        done = _flatten(np.concatenate((self.episode_starts[1:], dones[None]))).astype(bool)
+
+        # A rollout that opens with the start of an episode does not continue what waited: that was abandoned.
+        continued = ~self.episode_starts[0].astype(bool)[self._carried_env]
+        n_carried = int(continued.sum())
+        carried = np.arange(n_carried + len(env)) < n_carried
+        if n_carried == 0:
+            return rollout, env, done, carried
+        env = np.concatenate((self._carried_env[continued], env))
+        done = np.concatenate((np.zeros(n_carried, dtype=bool), done))
+        by_env = np.argsort(env, kind="stable")
+        steps = _select(_concatenate(_select(self._carried, continued), rollout), by_env)
+        return steps, env[by_env], done[by_env], carried[by_env]
+
+    def _baselines(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray | float:
+        if self.baseline == "value":
+            return self.values
+        if self.baseline == "mean":
+            first_steps = np.cumsum(lengths) - lengths
+            return leave_one_out_mean(returns, np.arange(len(returns)) - np.repeat(first_steps, lengths))
+        return 0.0
+
+
+class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):
+    """:class:`EpisodicRolloutBuffer` for dict observations."""
+
+
+# Steps are nested dicts of arrays with one row per step, nested because observations may be a dict.
+
+
+def _flatten(steps: Any) -> Any:
+    """``(n_steps, n_envs, ...)`` to ``(n_envs * n_steps, ...)``, an environment's steps side by side."""
+    if isinstance(steps, dict):
+        return {key: _flatten(value) for key, value in steps.items()}
+    return steps.swapaxes(0, 1).reshape(-1, *steps.shape[2:])
+
+
+def _select(steps: Any, rows: np.ndarray) -> Any:
+    if isinstance(steps, dict):
+        return {key: _select(value, rows) for key, value in steps.items()}
+    return steps[rows]
+
+
+def _concatenate(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: _concatenate(first[key], second[key]) for key in first}
+    return np.concatenate((first, second))

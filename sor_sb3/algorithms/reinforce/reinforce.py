@@ -1,0 +1,227 @@
+"""REINFORCE, the Monte-Carlo policy gradient; how steps become episodes is told in ``buffers.py``."""
+
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import explained_variance
+from torch.nn import functional as F
+
+from sor_sb3.algorithms.reinforce.buffers import Baseline, DictEpisodicRolloutBuffer, EpisodicRolloutBuffer
+from sor_sb3.algorithms.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+
+SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
+
+
+class REINFORCE(OnPolicyAlgorithm):
+    r"""REINFORCE with an optional baseline.
+
+    One gradient step per rollout, along the estimate
+
+    .. math:: \hat g = \frac1M \sum_{i} \sum_{t=0}^{T_i - 1}
+        \nabla_\theta \log \pi_\theta(a_{i,t} \mid s_{i,t}) \, (G_{i,t} - b_{i,t}),
+        \qquad G_{i,t} = \sum_{k=t}^{T_i - 1} \gamma^{k-t} r_{i,k},
+
+    where i runs over the episodes that ended in the rollout, :math:`T_i` is the length of episode i and
+    :math:`M = \sum_i T_i`. With ``gamma=1`` and a baseline b that does not depend on the action, the sum is
+    an unbiased estimate of the gradient of the expected return, times the number of episodes. (With ``gamma <
+    1`` the weight :math:`\gamma^t` of step t is left out, as everywhere in Stable-Baselines3.)
+
+    Reference: R. J. Williams (1992), Simple statistical gradient-following algorithms for connectionist
+    reinforcement learning, Machine Learning 8, 229-256.
+
+    What differs from A2C: the return is the sum of the rewards up to the end of the episode, and nothing
+    else. It is not bootstrapped, neither where the rollout is cut nor where a time limit truncates the
+    episode, which here ends like any other. A critic is trained only for ``baseline="value"``.
+
+    Rollouts and episodes: where all episodes last H steps, take ``n_steps`` a multiple of H, and a rollout
+    holds whole episodes. Otherwise an episode that is unfinished at the end of the rollout waits, and all of
+    its steps are used in the update after it ends. Its first steps were then taken by an earlier policy, one
+    update older for each rollout they waited; their log-probabilities are recomputed with the current one and
+    *not* corrected by importance weights. ``train/carried_fraction`` logs the share of such steps: keep it
+    small, by long rollouts. A rollout in which no episode ends makes no update (``train/n_episodes`` is 0).
+    Waiting steps are not saved with the model.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a policy class
+    :param env: the environment to learn from (if registered in Gymnasium, can be str)
+    :param learning_rate: learning rate, or a function of the remaining progress (from 1 to 0)
+    :param n_steps: steps per environment and rollout
+    :param gamma: discount factor
+    :param baseline: b in the formula: ``"none"`` 0; ``"mean"`` the mean return of the rollout's *other*
+        episodes at the same step of theirs (unbiased where lengths do not depend on actions; needs many
+        episodes a rollout); ``"value"`` a state-value function, fitted to the returns by mean squared error
+    :param ent_coef: weight of the entropy bonus in the loss
+    :param vf_coef: weight of the value loss; without effect unless ``baseline="value"``
+    :param max_grad_norm: largest norm of the gradient, longer ones are scaled down
+    :param rms_prop_eps: epsilon of RMSprop
+    :param use_rms_prop: whether to use RMSprop instead of Adam
+    :param use_sde: whether to use generalized state-dependent exploration (gSDE), for Box actions
+    :param sde_sample_freq: sample a new noise matrix every so many steps when using gSDE (-1: once per
+        rollout)
+    :param rollout_buffer_class: a subclass of :class:`EpisodicRolloutBuffer`; ``None`` chooses by observation
+        space
+    :param rollout_buffer_kwargs: further keyword arguments for the buffer
+    :param normalize_advantage: whether to scale a rollout's advantages to mean 0 and standard deviation 1
+    :param stats_window_size: number of episodes over which ``rollout/`` statistics are averaged
+    :param tensorboard_log: folder of the TensorBoard log (``None``: no log)
+    :param policy_kwargs: further keyword arguments for the policy
+    :param verbose: 0 no output, 1 info messages, 2 debug messages
+    :param seed: seed of the pseudo-random generators
+    :param device: PyTorch device (``"auto"``: the GPU if there is one)
+    :param _init_setup_model: whether to build the network at the creation of the instance
+    :raises ValueError: if ``baseline`` is none of the three
+    :raises TypeError: if ``rollout_buffer_class`` is not episodic
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    rollout_buffer: EpisodicRolloutBuffer
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 7e-4,
+        n_steps: int = 1000,
+        gamma: float = 1.0,
+        baseline: Baseline = "value",
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        rms_prop_eps: float = 1e-5,
+        use_rms_prop: bool = False,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[EpisodicRolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        normalize_advantage: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=1.0,  # the buffer does not use it
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        self.baseline: Baseline = baseline
+        self.normalize_advantage = normalize_advantage
+
+        if use_rms_prop and "optimizer_class" not in self.policy_kwargs:
+            self.policy_kwargs["optimizer_class"] = th.optim.RMSprop
+            self.policy_kwargs["optimizer_kwargs"] = dict(alpha=0.99, eps=rms_prop_eps, weight_decay=0)
+
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        if self.rollout_buffer_class is None:
+            is_dict = isinstance(self.observation_space, spaces.Dict)
+            self.rollout_buffer_class = DictEpisodicRolloutBuffer if is_dict else EpisodicRolloutBuffer
+        elif not issubclass(self.rollout_buffer_class, EpisodicRolloutBuffer):
+            raise TypeError(
+                f"rollout_buffer_class={self.rollout_buffer_class.__name__} bootstraps: "
+                "expected a subclass of EpisodicRolloutBuffer"
+            )
+        self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "baseline": self.baseline}
+        super()._setup_model()
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        # collect_rollouts calls this after the callbacks and before it bootstraps truncated episodes.
+        super()._update_info_buffer(infos, dones)
+        if dones is not None:
+            self.rollout_buffer.hide_truncations(infos, dones)
+
+    def train(self) -> None:
+        """Take one gradient step on all the episodes that ended in the rollout."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+
+        self.logger.record("train/n_episodes", self.rollout_buffer.n_episodes)
+        if self.rollout_buffer.n_episodes == 0:
+            return
+
+        rollout_data = next(self.rollout_buffer.get(batch_size=None))
+        actions = rollout_data.actions
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.long().flatten()
+        values, log_prob, entropy = self.policy.evaluate_actions(rollout_data.observations, actions)
+
+        advantages = rollout_data.advantages
+        if self.normalize_advantage and len(advantages) > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+        policy_loss = -(advantages * log_prob).mean()
+        # Without a closed form, -log pi of the sampled actions estimates the entropy.
+        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+        loss = policy_loss + self.ent_coef * entropy_loss
+        if self.baseline == "value":
+            value_loss = F.mse_loss(values.flatten(), rollout_data.returns)
+            loss = loss + self.vf_coef * value_loss
+
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+
+        self._n_updates += 1
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/carried_fraction", self.rollout_buffer.carried_fraction)
+        self.logger.record("train/policy_loss", policy_loss.item())
+        self.logger.record("train/entropy_loss", entropy_loss.item())
+        if self.baseline == "value":
+            self.logger.record("train/value_loss", value_loss.item())
+            self.logger.record(
+                "train/explained_variance",
+                explained_variance(self.rollout_buffer.values, self.rollout_buffer.returns),
+            )
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
+
+    def learn(
+        self: SelfREINFORCE,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfREINFORCE:
+        """Learn for ``total_timesteps`` steps; see :meth:`OnPolicyAlgorithm.learn`."""
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )

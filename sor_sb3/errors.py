@@ -1,0 +1,18 @@
+"""The one exception for mistakes that a user can mend; every command turns it into exit status 2.
+
+Not for faults of ours: those keep their traceback.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something the user asked for cannot be done; the message says what to change, in one sentence."""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty string."""
+    near = get_close_matches(word, known, n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

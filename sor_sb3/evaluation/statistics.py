@@ -1,0 +1,463 @@
+"""Paired statistics that say how far a policy's cost is known, given few training seeds and shared scenarios.
+
+Not for running policies, nor for drawing: every function takes arrays of costs and returns numbers.
+
+Data. A policy's costs are float64 `(n_seeds, n_scenarios)`: a row is one training seed, a column is one
+scenario (the same market day for every policy, in the same order). A rule or an oracle has one row, because
+it has no training randomness. Costs may be in any unit (bps, currency); positive is bad, and every mean,
+bound and standard error comes back in the same unit.
+
+Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects,
+since every seed meets every scenario. The seeds of two learned policies are independent; the scenarios are
+shared, so they are differenced away column by column. The variance of a mean is then
+
+    V = V_seed + V_scenario
+    V_seed     = sum over learned policies of  s^2(seed means) / n_seeds
+    V_scenario = max(0, s^2(column totals) / n_scenarios - sum over learned policies of V_interaction)
+
+`s^2(seed means) / n_seeds` already holds the interaction once, as does the scenarios' term; subtracting one
+interaction mean square keeps it from counting twice (two-way analysis of variance; Cameron, Gelbach and
+Miller 2011, "Robust Inference with Multiway Clustering"). It is taken off the scenarios' term, known to
+hundreds of degrees of freedom, rather than off the seeds' term, which with three seeds is noise.
+
+The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental
+Designs", section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has
+`n_seeds - 1` degrees of freedom (two learned policies: Welch and Satterthwaite's) and `t_scenario` has
+`n_blocks - 1`. It is Student's t wherever one term dominates and errs to the careful side between.
+Satterthwaite's degrees of freedom for V itself reject up to 8.6 % of true nulls with three seeds.
+
+Blocks. Scenarios cut from one recording are not independent. Given `blocks`, deviations are summed within
+a block before they are squared (with `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on
+each other as they like. Scenarios of different blocks must not: a block should be many windows long, so that
+few windows straddle its edge, and 20 blocks of similar size is about the least to rely on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Verdict = Literal["better", "worse", "no significant difference"]
+
+SMALLEST_P_VALUE = 1e-100
+"""Where seeds and scenarios both count, a p-value is not worked out below this, which is reported instead."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and what is known about it, in the unit of the costs it came from.
+
+    Attributes:
+        mean: the point estimate.
+        ci95_low: lower bound of the two-sided interval, at 95 % unless another `confidence` was asked for.
+        ci95_high: upper bound. Both bounds are infinite when one scenario (or one block) is all there is.
+        standard_error: square root of the estimate's variance.
+        degrees_of_freedom: those of the Student's t whose quantile, times `standard_error`, is half the
+            interval; 0 when the interval is infinite.
+        p_value: two-sided, for the hypothesis that the true mean is 0. It is below `1 - confidence`
+            exactly when the interval leaves out 0.
+    """
+
+    mean: float
+    ci95_low: float
+    ci95_high: float
+    standard_error: float
+    degrees_of_freedom: float
+    p_value: float
+
+    @property
+    def ci95(self) -> list[float]:
+        """The interval as `[low, high]`, ready for JSON."""
+        return [self.ci95_low, self.ci95_high]
+
+
+def mean_with_interval(
+    costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None, confidence: float = 0.95
+) -> Estimate:
+    """Mean cost over seeds and scenarios, with an interval for new seeds *and* new scenarios.
+
+    With one row the interval covers new scenarios only: right for a rule, and for a learned policy a
+    statement about that one trained network, not about the algorithm.
+
+    Args:
+        costs: float64 (n_seeds, n_scenarios), any unit.
+        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
+        confidence: the interval's nominal coverage, between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of `costs`.
+
+    Raises:
+        ValueError: costs not two-dimensional, empty or not finite; blocks of the wrong length or type.
+
+    >>> mean_with_interval([[1.0, 2.0, 3.0]]).mean
+    2.0
+    """
+    costs = _checked_costs(costs, "costs")
+    block_index = _checked_blocks(blocks, costs.shape[1])
+    return _estimate(float(costs.mean()), costs.mean(axis=0), [costs], block_index, confidence)
+
+
+def paired_difference(
+    costs: npt.ArrayLike,
+    other_costs: npt.ArrayLike,
+    blocks: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean of `costs - other_costs`, paired by scenario; negative means `costs` is the cheaper policy.
+
+    Either side may be a rule (one row) or learned (a row per training seed). Seeds of the two sides are
+    taken as independent, even when the same seed numbers trained both. A learned policy given with one
+    row is treated as a rule: the interval then covers scenarios only, not retraining. Rule against rule
+    without blocks is the paired t-test (`scipy.stats.ttest_rel`). Equal arrays are one policy compared
+    with itself: the difference is exactly 0, its interval [0, 0], its p-value 1.
+
+    Args:
+        costs: float64 (n_seeds, n_scenarios), any unit.
+        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
+        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
+        confidence: the interval's nominal coverage, between 0 and 1.
+
+    Returns:
+        The estimate, in the unit of the costs.
+
+    Raises:
+        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+
+    >>> paired_difference([[1.0, 2.0, 3.0]], [[2.0, 3.0, 4.0]]).mean
+    -1.0
+    """
+    costs, other_costs = _checked_costs(costs, "costs"), _checked_costs(other_costs, "other_costs")
+    _check_same_scenarios(costs, other_costs, "costs", "other_costs")
+    block_index = _checked_blocks(blocks, costs.shape[1])
+    if np.array_equal(costs, other_costs):
+        return _estimate(0.0, None, [], block_index, confidence)
+    # Differencing cell by cell before averaging makes ties exact zeros instead of rounding noise.
+    baseline = other_costs[0]
+    sides = [costs - baseline, other_costs - baseline]
+    columns = sides[0].mean(axis=0) - sides[1].mean(axis=0)
+    return _estimate(float(columns.mean()), columns, sides, block_index, confidence)
+
+
+def verdict(estimate: Estimate) -> Verdict:
+    """Say what a difference in cost shows: cheaper is better, and an interval over 0 shows nothing.
+
+    Args:
+        estimate: a paired difference, this policy minus the other.
+
+    Returns:
+        "better" if the whole interval is below 0, "worse" if above, else "no significant difference".
+    """
+    if estimate.ci95_high < 0:
+        return "better"
+    if estimate.ci95_low > 0:
+        return "worse"
+    return "no significant difference"
+
+
+def gap_closed(
+    costs: npt.ArrayLike,
+    reference_costs: npt.ArrayLike,
+    oracle_costs: npt.ArrayLike,
+    blocks: npt.ArrayLike | None = None,
+) -> Estimate | None:
+    """Share of the way from a reference to an oracle: 0 is the reference, 1 the oracle, below 0 is worse.
+
+    `(C_reference - C_policy) / (C_reference - C_oracle)`, each C a mean over seeds and scenarios. The
+    interval is the delta method's: the ratio g is linearised, cell by cell, to
+    `(reference - policy - g (reference - oracle)) / (C_reference - C_oracle)`, whose mean is 0 and whose
+    standard error is g's (Cochran 1977, "Sampling Techniques", section 6.4). It is only as good as the
+    denominator is sure: where the denominator's interval is not wholly above 0 there is no gap to close
+    and the answer is None, and just above that the interval is rough.
+
+    Args:
+        costs: float64 (n_seeds, n_scenarios), any unit.
+        reference_costs: float64 (n_reference_seeds, n_scenarios), usually a rule's one row.
+        oracle_costs: float64 (n_oracle_seeds, n_scenarios), usually one row.
+        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
+
+    Returns:
+        The share (no unit) with its 95 % interval, or None if the oracle is not significantly cheaper
+        than the reference.
+
+    Raises:
+        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    """
+    costs = _checked_costs(costs, "costs")
+    reference = _checked_costs(reference_costs, "reference_costs")
+    oracle = _checked_costs(oracle_costs, "oracle_costs")
+    _check_same_scenarios(costs, reference, "costs", "reference_costs")
+    _check_same_scenarios(costs, oracle, "costs", "oracle_costs")
+    block_index = _checked_blocks(blocks, costs.shape[1])
+    if not paired_difference(reference, oracle, block_index).ci95_low > 0:
+        return None
+    if np.array_equal(costs, reference):
+        return _estimate(0.0, None, [], block_index, 0.95)
+    baseline = reference[0]
+    costs, reference, oracle = costs - baseline, reference - baseline, oracle - baseline
+    policy_saving = reference.mean(axis=0) - costs.mean(axis=0)
+    oracle_saving = reference.mean(axis=0) - oracle.mean(axis=0)
+    gap = oracle_saving.mean()
+    share = policy_saving.mean() / gap
+    columns = (policy_saving - share * oracle_saving) / gap
+    sides = [costs / gap, reference * ((1 - share) / gap), oracle * (share / gap)]
+    return _estimate(float(share), columns, sides, block_index, 0.95)
+
+
+def holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Adjust p-values for having asked several questions (Holm 1979; family-wise error, any dependence).
+
+    Args:
+        p_values: float64 (n_comparisons,), each between 0 and 1.
+
+    Returns:
+        Adjusted p-values, float64 (n_comparisons,), in the order given.
+
+    Raises:
+        ValueError: not one-dimensional, or a value outside 0 to 1.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    if raw.ndim != 1:
+        raise ValueError(f"p_values must have shape (n_comparisons,), not {raw.shape}.")
+    if not np.all((raw >= 0) & (raw <= 1)):
+        raise ValueError(f"p_values must all lie between 0 and 1, but they are {raw.tolist()}.")
+    order = np.argsort(raw, kind="stable")
+    stepped = raw[order] * np.arange(raw.size, 0, -1)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
+
+
+def probability_better(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> float:
+    """Share of (seed, scenario) pairs in which `costs` is the lower; a tie counts one half.
+
+    Two learned policies are compared seed against every seed, in each scenario.
+
+    Args:
+        costs: float64 (n_seeds, n_scenarios), any unit.
+        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
+
+    Returns:
+        A share between 0 and 1, where 0.5 is no difference.
+
+    Raises:
+        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+
+    >>> probability_better([[1.0, 2.0, 3.0, 4.0]], [[2.0, 2.0, 2.0, 2.0]])
+    0.375
+    """
+    costs, other_costs = _checked_costs(costs, "costs"), _checked_costs(other_costs, "other_costs")
+    _check_same_scenarios(costs, other_costs, "costs", "other_costs")
+    wins = sum(int((costs < row).sum()) for row in other_costs)
+    ties = sum(int((costs == row).sum()) for row in other_costs)
+    return (wins + 0.5 * ties) / (costs.size * other_costs.shape[0])
+
+
+def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> float:
+    """How many times fewer scenarios a paired comparison needs than one with separate scenarios.
+
+    The variance over scenarios of the unpaired difference, `var(costs) + var(other_costs)`, over that of
+    the paired difference, `var(costs - other_costs)`, each of seed-averaged costs. 1 is no gain; common
+    random numbers (Glasserman 2003, "Monte Carlo Methods in Financial Engineering", section 4) aim above.
+
+    Args:
+        costs: float64 (n_seeds, n_scenarios), any unit.
+        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
+
+    Returns:
+        The ratio, no unit; infinite if the paired difference never varies, 1 if nothing varies at all
+        (as with a single scenario).
+
+    Raises:
+        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    """
+    costs, other_costs = _checked_costs(costs, "costs"), _checked_costs(other_costs, "other_costs")
+    _check_same_scenarios(costs, other_costs, "costs", "other_costs")
+    if costs.shape[1] == 1:
+        return 1.0
+    baseline = other_costs[0]
+    paired = ((costs - baseline).mean(axis=0) - (other_costs - baseline).mean(axis=0)).var(ddof=1)
+    unpaired = costs.mean(axis=0).var(ddof=1) + other_costs.mean(axis=0).var(ddof=1)
+    if paired == 0:
+        return 1.0 if unpaired == 0 else float("inf")
+    return float(unpaired / paired)
+
+
+def _estimate(
+    mean: float,
+    columns: FloatArray | None,
+    sides: Sequence[FloatArray],
+    block_index: IntArray,
+    confidence: float,
+) -> Estimate:
+    """Interval of a mean whose per-scenario totals are `columns` and whose seed noise comes from `sides`.
+
+    Args:
+        mean: the point estimate, which need not be the mean of `columns` (a linearised ratio's is 0).
+        columns: float64 (n_scenarios,), or None when the estimate is known without error.
+        sides: each float64 (n_seeds, n_scenarios), one for each policy; those with one row add no seed noise.
+        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1.
+        confidence: the interval's nominal coverage, between 0 and 1.
+
+    Raises:
+        ValueError: confidence outside 0 to 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}; 0.95 is usual.")
+    scenario_df = float(block_index.max())  # n_blocks - 1
+    if columns is None:
+        return Estimate(mean, mean, mean, 0.0, scenario_df, 1.0 if mean == 0 else 0.0)
+    if scenario_df == 0:
+        return Estimate(mean, -np.inf, np.inf, np.inf, 0.0, 1.0)
+    terms = [_seed_terms(side, block_index) for side in sides if side.shape[0] > 1]
+    seed_variance, seed_df = _welch([(variance, df) for variance, _, df in terms])
+    interaction_variance = sum(interaction for _, interaction, _ in terms)
+    column_variance = _block_square_sum(columns - columns.mean(), block_index) / columns.size**2
+    scenario_variance = max(0.0, column_variance - interaction_variance)
+    variance = seed_variance + scenario_variance
+    standard_error = float(np.sqrt(variance))
+    if standard_error == 0:
+        return Estimate(mean, mean, mean, 0.0, scenario_df, 1.0 if mean == 0 else 0.0)
+    cochran = _Cochran(seed_variance / variance, seed_df, scenario_df)
+    half_width = cochran.critical_value(1 - confidence) * standard_error
+    return Estimate(
+        mean=mean,
+        ci95_low=mean - half_width,
+        ci95_high=mean + half_width,
+        standard_error=standard_error,
+        degrees_of_freedom=cochran.degrees_of_freedom(1 - confidence),
+        p_value=cochran.p_value(abs(mean) / standard_error),
+    )
+
+
+@dataclass(frozen=True)
+class _Cochran:
+    """Cochran's reference distribution for a mean whose variance is the sum of two estimated terms.
+
+    Its quantile is the two Student quantiles' average, each weighted by its share of the variance.
+    """
+
+    seed_share: float
+    seed_df: float
+    scenario_df: float
+
+    def critical_value(self, p: float) -> float:
+        """The quantile that `|mean| / standard_error` exceeds with probability p (two-sided) under the null."""
+        seed_t, scenario_t = _student_quantile(self.seed_df, p), _student_quantile(self.scenario_df, p)
+        return self.seed_share * seed_t + (1 - self.seed_share) * scenario_t
+
+    def p_value(self, t_statistic: float) -> float:
+        """Two-sided p-value: the p whose critical value is `t_statistic` (>= 0)."""
+        # It lies between the two Students' own p-values, since the quantile lies between theirs.
+        low, high = sorted(_student_p_value(df, t_statistic) for df in (self.seed_df, self.scenario_df))
+        if high <= SMALLEST_P_VALUE:
+            return high
+        low_log, high_log = np.log(max(low, SMALLEST_P_VALUE)), np.log(high)
+        return float(
+            np.exp(_root(lambda log_p: self.critical_value(np.exp(log_p)) - t_statistic, low_log, high_log))
+        )
+
+    def degrees_of_freedom(self, p: float) -> float:
+        """Degrees of freedom of the one Student's t that has the same critical value at p."""
+        low, high = sorted((self.seed_df, self.scenario_df))
+        goal = self.critical_value(p)
+        return 1 / _root(lambda inverse: _student_quantile(1 / inverse, p) - goal, 1 / high, 1 / low)
+
+
+def _student_quantile(degrees_of_freedom: float, p: float) -> float:
+    """Two-sided quantile; `scipy.special` because `scipy.stats.t` does the same fifty times slower."""
+    return float(-special.stdtrit(degrees_of_freedom, p / 2))
+
+
+def _student_p_value(degrees_of_freedom: float, t_statistic: float) -> float:
+    """Two-sided p-value of Student's t."""
+    return float(2 * special.stdtr(degrees_of_freedom, -t_statistic))
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Zero of a monotone function, or the end of the bracket nearest to one that rounding put outside."""
+    at_low, at_high = function(low), function(high)
+    if at_low * at_high >= 0:
+        return low if abs(at_low) <= abs(at_high) else high
+    return float(optimize.brentq(function, low, high, xtol=1e-13))
+
+
+def _welch(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Sum of independent variances and its Welch-Satterthwaite degrees of freedom, from (variance, df) pairs."""
+    variance = sum(term for term, _ in terms)
+    if variance == 0:
+        return 0.0, 1.0
+    return variance, variance**2 / sum(term**2 / df for term, df in terms)
+
+
+def _seed_terms(side: FloatArray, block_index: IntArray) -> tuple[float, float, float]:
+    """Variance of one policy's mean due to its seeds, the share of it due to interaction, and the former's df.
+
+    Args:
+        side: float64 (n_seeds, n_scenarios), two seeds or more.
+        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1.
+    """
+    n_seeds, n_scenarios = side.shape
+    seed_means = side.mean(axis=1)
+    residuals = side - seed_means[:, None] - side.mean(axis=0) + seed_means.mean()
+    residual_squares = sum(_block_square_sum(row, block_index) for row in residuals)
+    interaction_variance = residual_squares / ((n_seeds - 1) * n_seeds * n_scenarios**2)
+    return float(seed_means.var(ddof=1)) / n_seeds, interaction_variance, n_seeds - 1.0
+
+
+def _block_square_sum(deviations: FloatArray, block_index: IntArray) -> float:
+    """Sum over blocks of the squared within-block sum, times `n_blocks / (n_blocks - 1)`.
+
+    Args:
+        deviations: float64 (n_scenarios,), summing to 0.
+        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1, at least two blocks.
+    """
+    block_sums = np.bincount(block_index, weights=deviations)
+    return float(block_sums @ block_sums) * block_sums.size / (block_sums.size - 1)
+
+
+def _checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
+    """`costs` as float64 (n_seeds, n_scenarios), or a ValueError that says what is wrong with it."""
+    checked = np.asarray(costs, dtype=np.float64)
+    if checked.ndim != 2 or checked.size == 0:
+        raise ValueError(
+            f"{name} must have shape (n_seeds, n_scenarios) with at least one of each, not {checked.shape}; "
+            "give a rule's costs as one row, costs[None, :]."
+        )
+    finite = np.isfinite(checked)
+    if not finite.all():
+        seed, scenario = np.argwhere(~finite)[0]
+        raise ValueError(
+            f"{name} must be finite, but {int((~finite).sum())} of {checked.size} values are not, "
+            f"the first being {checked[seed, scenario]} at seed row {seed}, scenario column {scenario}."
+        )
+    return checked
+
+
+def _check_same_scenarios(costs: FloatArray, others: FloatArray, name: str, other_name: str) -> None:
+    """Raise a ValueError naming both counts unless the two arrays have as many scenarios."""
+    if costs.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"{name} has {costs.shape[1]} scenarios but {other_name} has {others.shape[1]}; "
+            "a paired comparison needs the same scenarios in the same order."
+        )
+
+
+def _checked_blocks(blocks: npt.ArrayLike | None, n_scenarios: int) -> IntArray:
+    """Blocks renumbered 0 to n_blocks - 1, int64 (n_scenarios,); None makes every scenario its own block."""
+    if blocks is None:
+        return np.arange(n_scenarios, dtype=np.int64)
+    labels = np.asarray(blocks)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"blocks must be integers, not {labels.dtype}.")
+    if labels.shape != (n_scenarios,):
+        raise ValueError(f"blocks has shape {labels.shape} but there are {n_scenarios} scenarios.")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)

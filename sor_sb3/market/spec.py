@@ -1,0 +1,269 @@
+"""What a market is: venues, how they move, and the parent order traded in them, as checked data.
+
+Nothing here steps in time; :mod:`sor_sb3.simulator` puts a specification in motion. Units stand in the
+names: ``_bps`` is 1e-4 of the arrival mid, ``_ms`` milliseconds, ``_s`` seconds, ``_shares`` shares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+VenueName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Spec(BaseModel):
+    """Frozen, and strict about unknown fields: a misspelt key is an error, never a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OrderSpec(_Spec):
+    """The parent order: one episode. The side matters to recorded quotes only (synthetic ones mirror)."""
+
+    quantity_shares: Positive
+    horizon_steps: Annotated[int, Field(ge=1, le=100_000)]
+    step_s: Positive
+    side: Literal["buy", "sell"] = "buy"
+
+
+class VenueSpec(_Spec):
+    """One lit venue. Offsets are the far touch above the mid (below it, for a sell)."""
+
+    name: VenueName
+    take_fee_bps: Finite  # negative at inverted venues, which pay takers
+    offset_bps: Positive  # median far-touch offset in calm markets
+    size_shares: Positive  # median displayed size in calm markets
+    latency_ms: NonNegative  # median, decision to arrival; the acknowledgement takes as long again
+    latency_sigma: NonNegative = 0.3  # sd of log latency
+    toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
+    walk_bps: NonNegative = 1.0  # average price above the touch when all that is displayed is taken
+    refill_half_life_s: Positive = 5.0  # of what we took
+    volume_share: NonNegative = 1.0  # weight in the market's traded volume
+    halts_per_hour: NonNegative = 0.0
+    halt_duration_s: Positive = 60.0
+
+
+class QuoteDynamics(_Spec):
+    """Two-speed log-normal offsets and sizes: a fast and a slow AR(1), stationary sds in log units."""
+
+    fast_half_life_s: Positive = 2.0
+    slow_half_life_s: Positive = 120.0
+    offset_fast_sd: NonNegative = 0.35
+    offset_slow_sd: NonNegative = 0.25
+    size_fast_sd: NonNegative = 0.6
+    size_slow_sd: NonNegative = 0.4
+    tick_bps: NonNegative = 0.0  # touches lie on ticks, the mid half-way between two; 0: no grid
+
+
+class MidDynamics(_Spec):
+    """Volatility, rare jumps, and a short-lived drift that a public signal shows in part."""
+
+    volatility_bps_per_sqrt_s: NonNegative = 1.0
+    jumps_per_hour: NonNegative = 0.0
+    jump_sd_bps: NonNegative = 5.0
+    drift_sd_bps_per_s: NonNegative = 0.0
+    drift_half_life_s: Positive = 10.0
+    signal_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.5
+
+
+class StressRegime(_Spec):
+    """A two-state Markov regime common to all venues."""
+
+    entries_per_hour: NonNegative = 0.0
+    duration_s: Positive = 60.0
+    offset_factor: Positive = 1.5
+    size_factor: Positive = 0.6
+    volatility_factor: Positive = 2.0
+
+
+class LatencyDynamics(_Spec):
+    """Congestion per venue (two-state Markov, likelier under stress) and a rare long tail."""
+
+    congestions_per_hour: NonNegative = 0.0
+    congestion_duration_s: Positive = 20.0
+    congestion_factor: Annotated[float, Field(ge=1)] = 3.0
+    stress_multiplies_congestions: Annotated[float, Field(ge=1)] = 3.0
+    tail_probability: Probability = 1e-4
+    tail_factor: Annotated[float, Field(ge=1)] = 20.0
+
+
+class InformedFlow(_Spec):
+    """With this probability a decision coincides with news that fast traders act on before slow children arrive."""
+
+    probability: Probability = 0.0
+    window_ms: Positive = 1.0  # the news breaks uniformly in this time after the decision
+    jump_bps: NonNegative = 1.0  # for or against us, equally likely
+    removed_fraction: Probability = 0.5  # of the displayed size, when it is against us
+
+
+class TradedVolume(_Spec):
+    """Volume that prints while we trade: an intraday curve times noise, split over venues."""
+
+    shares_per_day: NonNegative = 0.0  # 0: the market publishes no volume
+    day_s: Positive = 23_400.0
+    curve: Annotated[float, Field(ge=0, le=1.5)] = 0.8  # curvature of the U shape; 0 is flat
+    noise_sd: NonNegative = 0.7
+    memory_half_life_s: Positive = 30.0  # of the recent volume that routers see
+
+
+class Response(_Spec):
+    """How the market answers our own orders."""
+
+    reaction_time_ms: Positive = 0.2
+    permanent_impact_bps_per_1000_shares: NonNegative = 0.0
+    cleanup_penalty_bps: NonNegative = 2.0  # above the dearest fill that the episode offered
+
+
+class _Market(_Spec):
+    """What every kind of market has in common."""
+
+    name: str = "unnamed"
+    description: str = ""
+    order: OrderSpec
+    reference_router: str = "round_robin"  # the naive router that "gap closed" is measured from
+    oracle: str = "snapshot_oracle"  # and the oracle that it is measured to
+    continuation_bps: Finite | None = None  # what the oracle charges a share that it leaves for the next step
+    sources: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def venue_names(self) -> tuple[str, ...]:
+        """Names of the venues, in the order of actions and observations."""
+        return tuple(venue.name for venue in self.venues)  # type: ignore[attr-defined]
+
+    @property
+    def n_venues(self) -> int:
+        """How many venues there are."""
+        return len(self.venue_names)
+
+    @property
+    def cost_unit(self) -> str:
+        """The unit of costs and rewards."""
+        return "bps"
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether traded volume is published, as `vwap` needs."""
+        return False
+
+
+def _unique(names: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two venues are named '{name}'; venue names must differ")
+        seen.add(name)
+
+
+class SyntheticMarket(_Market):
+    """Venues that move by the model of this project."""
+
+    model: Literal["synthetic"] = "synthetic"
+    venues: Annotated[tuple[VenueSpec, ...], Field(min_length=2, max_length=256)]
+    quotes: QuoteDynamics = QuoteDynamics()
+    mid: MidDynamics = MidDynamics()
+    stress: StressRegime = StressRegime()
+    latency: LatencyDynamics = LatencyDynamics()
+    informed: InformedFlow = InformedFlow()
+    volume: TradedVolume = TradedVolume()
+    response: Response = Response()
+
+    @model_validator(mode="after")
+    def _check(self) -> SyntheticMarket:
+        _unique(self.venue_names)
+        return self
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether traded volume is published, as `vwap` needs."""
+        return self.volume.shares_per_day > 0 and any(v.volume_share > 0 for v in self.venues)
+
+
+class NotebookVenue(_Spec):
+    """A venue of the notebook market: only a name."""
+
+    name: VenueName
+
+
+class NotebookMarket(_Market):
+    """The experiment that the project comes from: independent uniform draws and a cost linear in the weights.
+
+    Cost of a step at venue k: ``spread + liquidity_cost * 100 / liquidity + latency_cost * latency``.
+    """
+
+    model: Literal["notebook"]
+    venues: Annotated[tuple[NotebookVenue, ...], Field(min_length=2, max_length=256)]
+    spread: tuple[Positive, Positive] = (0.01, 0.05)
+    liquidity: tuple[Positive, Positive] = (50.0, 200.0)
+    latency: tuple[NonNegative, Positive] = (1.0, 10.0)
+    liquidity_cost: NonNegative = 0.01
+    latency_cost: NonNegative = 0.001
+    blind: bool = False  # True: all is redrawn between observation and charge, so nothing can be learned
+
+    @model_validator(mode="after")
+    def _check(self) -> NotebookMarket:
+        _unique(self.venue_names)
+        for field in ("spread", "liquidity", "latency"):
+            low, high = getattr(self, field)
+            if not low < high:
+                raise ValueError(f"{field} is [{low}, {high}]; expected the lower end first")
+        return self
+
+    @property
+    def cost_unit(self) -> str:
+        """The unit of costs and rewards."""
+        return "notebook units per episode"
+
+
+class ReplayVenue(_Spec):
+    """What a recording cannot say about a venue."""
+
+    name: VenueName
+    take_fee_bps: Finite = 0.0
+    latency_ms: NonNegative = 0.0
+    latency_sigma: NonNegative = 0.3
+    toxicity: NonNegative = 1.0
+    walk_bps: NonNegative = 0.5
+    refill_half_life_s: Positive = 5.0
+
+
+class ReplayMarket(_Market):
+    """Recorded quotes of several venues; our own consumption and the fade we cause apply on top.
+
+    Shares of the recording's time given to training, validation and test are disjoint, in this order,
+    with nothing straddling a border.
+    """
+
+    model: Literal["replay"]
+    quotes_file: Path
+    trades_file: Path | None = None
+    venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
+    session_utc: tuple[str, str] | None = None
+    assumed_depth_shares: Positive | None = None
+    size_multiplier: Positive = 1.0
+    max_spread_bps: Positive = 500.0
+    max_gap_s: Positive = 300.0
+    time_split: tuple[Positive, Positive, Positive] = (0.6, 0.15, 0.25)
+    latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
+    response: Response = Response(reaction_time_ms=5.0)
+    volume_memory_half_life_s: Positive = 30.0
+    quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
+
+    @model_validator(mode="after")
+    def _check(self) -> ReplayMarket:
+        _unique(self.venue_names)
+        return self
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether traded volume is published, as `vwap` needs."""
+        return self.trades_file is not None
+
+
+MarketSpec = SyntheticMarket | NotebookMarket | ReplayMarket

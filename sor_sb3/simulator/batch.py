@@ -1,0 +1,136 @@
+"""N parent orders at once: the loop around the scalar kernels, and the arrays that hold their state.
+
+It knows nothing of Gymnasium, SB3, observations or rewards: orders in, costs and fills out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.simulator.execution import execute, scheduled_slice
+from sor_sb3.simulator.parameters import market_record, venue_records
+from sor_sb3.simulator.paths import Recording, advance_path, begin_path
+from sor_sb3.simulator.random import episode_keys
+from sor_sb3.simulator.records import ORDER, RECORDING, VENUE
+
+LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
+
+
+@njit(cache=True)
+def _reset_batch(
+    which: Any, keys: Any, orders: Any, venues: Any, parameters: Any, market: Any, recording: Any
+) -> None:
+    for j in range(which.size):
+        i = which[j]
+        orders[i].key = keys[j]
+        orders[i].remaining_shares = market[0].quantity_shares
+        begin_path(orders[i], venues[i], parameters, market[0], recording)
+        for k in range(venues.shape[1]):
+            venues[i, k].fill_ratio = 1.0
+        orders[i].slice_shares = scheduled_slice(orders[i], market[0])
+
+
+@njit(cache=True, nogil=True)
+def _step_batch(
+    weights: Any,
+    pace: Any,
+    orders: Any,
+    venues: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    cost: Any,
+    noise: Any,
+    done: Any,
+) -> None:
+    for i in range(orders.size):
+        order = orders[i]
+        execute(order, venues[i], parameters, market[0], weights[i], pace[i])
+        done[i] = order.step >= market[0].horizon_steps or order.remaining_shares <= 0.0
+        if not done[i]:
+            advance_path(order, venues[i], parameters, market[0], recording)
+        order.slice_shares = scheduled_slice(order, market[0])
+        cost[i] = order.step_cost
+        noise[i] = order.step_noise_cost
+
+
+def no_recording() -> Recording:
+    """The empty recording that markets which are not replayed carry."""
+    empty = np.zeros(0)
+    return Recording(*(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty)
+
+
+class BatchSimulator:
+    """A market in motion under N independent parent orders.
+
+    The state is public and read-only by convention: `orders` is an ORDER record array (N,), `venues` a VENUE record
+    array (N, K) (see :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same code, and
+    member i depends on its own key alone.
+
+    Args:
+        market: the specification.
+        n: how many parent orders.
+        split: "train", "validation" or "test"; their market days never meet. A recording is cut in time.
+    """
+
+    def __init__(self, market: MarketSpec, n: int, split: str = "train") -> None:
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least one parent order")
+        self.market, self.n, self.split = market, n, split
+        self.market_record = market_record(market)
+        self.venue_parameters = venue_records(market)
+        self.recording = no_recording()
+        if isinstance(market, ReplayMarket):
+            from sor_sb3.market.recordings import recording_for
+
+            self.recording = recording_for(market, split)
+        self.orders = np.zeros(n, ORDER)
+        self.venues = np.zeros((n, market.n_venues), VENUE)
+        self._cost, self._noise = np.zeros(n), np.zeros(n)
+        self._done = np.zeros(n, dtype=np.bool_)
+        self._schedule = np.full(n, -1.0)
+
+    def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
+        """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in member `which[j]` (all, by default)."""
+        which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
+        self.orders[which] = np.zeros((), ORDER)
+        self.venues[which] = np.zeros((), VENUE)
+        keys = episode_keys(self.split, seeds, episodes)
+        _reset_batch(
+            which, keys, self.orders, self.venues, self.venue_parameters, self.market_record, self.recording
+        )
+
+    def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Execute one decision in every member.
+
+        Args:
+            weights: float64 (N, K), non-negative, rows summing to 1.
+            pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
+
+        Returns:
+            cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid (N,); and
+            done (N,) bool. The arrays are reused by the next call.
+        """
+        _step_batch(
+            weights,
+            self._schedule if pace is None else pace,
+            self.orders,
+            self.venues,
+            self.venue_parameters,
+            self.market_record,
+            self.recording,
+            self._cost,
+            self._noise,
+            self._done,
+        )
+        return self._cost, self._noise, self._done
+
+    def ledger(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
+        """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum, in the market's cost unit."""
+        parts = {part: self.orders[f"{part}_cost"][which].copy() for part in LEDGER_PARTS}
+        parts["shortfall"] = np.sum(list(parts.values()), axis=0)
+        return parts
