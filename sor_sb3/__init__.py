@@ -1,0 +1,58 @@
+"""sor_sb3: smart order routing for Stable-Baselines3.
+
+Importing this module registers the envs and little else; torch, SB3 and Numba load when they are first needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sor_sb3.envs import register_envs
+
+if TYPE_CHECKING:
+    from sor_sb3 import routers
+    from sor_sb3.algorithms.reinforce import REINFORCE
+    from sor_sb3.algorithms.registry import register_algorithm
+    from sor_sb3.envs.checks import check_vec_env
+    from sor_sb3.envs.sb3_vec_env import make_vec_env
+    from sor_sb3.errors import UserError
+    from sor_sb3.evaluation.evaluator import evaluate
+    from sor_sb3.market.loading import load_market
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "REINFORCE": "sor_sb3.algorithms.reinforce",
+    "UserError": "sor_sb3.errors",
+    "check_vec_env": "sor_sb3.envs.checks",
+    "evaluate": "sor_sb3.evaluation.evaluator",
+    "load_market": "sor_sb3.market.loading",
+    "make_vec_env": "sor_sb3.envs.sb3_vec_env",
+    "register_algorithm": "sor_sb3.algorithms.registry",
+}
+
+__all__ = [
+    "REINFORCE",
+    "UserError",
+    "check_vec_env",
+    "evaluate",
+    "load_market",
+    "make_vec_env",
+    "register_algorithm",
+    "routers",
+]
+
+register_envs()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "routers":
+        return import_module("sor_sb3.routers")
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'sor_sb3' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

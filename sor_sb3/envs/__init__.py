@@ -1,0 +1,19 @@
+"""Three faces of one simulator: ``gym.Env``, SB3 ``VecEnv`` and Gymnasium ``VectorEnv``. Importing registers the ids."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
+
+
+def register_envs() -> None:
+    """Register the env ids with Gymnasium, once."""
+    for env_id in ENV_IDS:
+        if env_id not in gym.registry:
+            gym.register(
+                env_id,
+                entry_point="sor_sb3.envs.gym_env:RoutingEnv",
+                vector_entry_point="sor_sb3.envs.gym_vector_env:RoutingVectorEnv",
+                kwargs={"env_id": env_id},
+            )

@@ -253,6 +253,7 @@ class ReplayMarket(_Market):
     latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
     response: Response = Response(reaction_time_ms=5.0)
     volume_memory_half_life_s: Positive = 30.0
+    price_scale_bps: Positive = 1.0  # typical far-touch offset; measured on the training part by the loader
     quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
 
     @model_validator(mode="after")

@@ -133,7 +133,7 @@ def clean_up(order: Any, market: Any) -> None:
     order.cleanup_shares = order.remaining_shares
     order.cleanup_cost += cost
     order.step_cost += cost
-    order.fill_value_bps_shares += order.remaining_shares * (price_bps + order.mid_bps + order.displacement_bps)
+    order.cleanup_value_bps_shares = order.remaining_shares * (price_bps + order.mid_bps + order.displacement_bps)
     order.remaining_shares = 0.0
 
 

@@ -117,7 +117,8 @@ ORDER = _record(
     displacement_bps="f8",  # permanent impact so far
     remaining_shares="f8",
     slice_shares="f8",  # what the schedule wants done in this step
-    fill_value_bps_shares="f8",  # sum of filled x (price - arrival mid)
+    fill_value_bps_shares="f8",  # sum over child fills of filled x (price - arrival mid)
+    cleanup_value_bps_shares="f8",  # the same for the clean-up
     # the ledger, in cost units of the whole order
     spread_cost="f8",
     impact_cost="f8",

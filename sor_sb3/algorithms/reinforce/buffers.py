@@ -115,7 +115,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
     def reset(self) -> None:
         """Make room for the next rollout; waiting steps stay."""
-        if not self.full:  # the rollout before was stopped: a step, and maybe an end of episode, is missing
+        if not self.generator_ready:  # the rollout before was stopped: a step, maybe an end, is missing
             self._carried, self._carried_env = {}, np.zeros(0, dtype=np.int64)
         self.n_episodes, self.carried_fraction = 0, 0.0
         super().reset()
@@ -210,7 +210,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         return 0.0
 
 
-class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):
+class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # get()
     """:class:`EpisodicRolloutBuffer` for dict observations."""
 
 

@@ -55,7 +55,8 @@ class REINFORCE(OnPolicyAlgorithm):
         episodes at the same step of theirs (unbiased where lengths do not depend on actions; needs many
         episodes a rollout); ``"value"`` a state-value function, fitted to the returns by mean squared error
     :param ent_coef: weight of the entropy bonus in the loss
-    :param vf_coef: weight of the value loss; without effect unless ``baseline="value"``
+    :param vf_coef: weight of the value loss; without effect unless ``baseline="value"``. The gradient is
+        clipped as a whole: where returns are large, a large weight leaves little of it to the policy
     :param max_grad_norm: largest norm of the gradient, longer ones are scaled down
     :param rms_prop_eps: epsilon of RMSprop
     :param use_rms_prop: whether to use RMSprop instead of Adam

@@ -1,0 +1,100 @@
+"""Actions as weights over venues and a pace: the envs differ in nothing else. No cost arithmetic here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from gymnasium import spaces
+
+from sor_sb3.errors import UserError, did_you_mean
+
+
+class ActionCodec(Protocol):
+    """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions."""
+
+    n_venues: int
+    space: spaces.Space
+    masked: bool
+
+    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights float64 (N, K), rows summing to 1, and pace (N,), or None for the schedule's slice."""
+        ...
+
+    def encode(self, weights: np.ndarray) -> np.ndarray:
+        """Actions (N, ...) that stand for `weights` (N, K), as nearly as the action space allows."""
+        ...
+
+
+@dataclass(frozen=True)
+class VenueSelect:
+    """``Discrete(K)``: this step's slice goes to one venue."""
+
+    n_venues: int
+    masked: ClassVar[bool] = True
+
+    @property
+    def space(self) -> spaces.Discrete:
+        """The action space."""
+        return spaces.Discrete(self.n_venues)
+
+    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
+        """One-hot weights."""
+        actions = np.asarray(actions, dtype=np.int64).reshape(-1)
+        weights = np.zeros((len(actions), self.n_venues))
+        weights[np.arange(len(actions)), actions] = 1.0
+        return weights, None
+
+    def encode(self, weights: np.ndarray) -> np.ndarray:
+        """The venue of the largest weight; int64 (N,)."""
+        return np.argmax(weights, axis=1)
+
+
+@dataclass(frozen=True)
+class OrderSplit:
+    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``, uniform where the sum is 0.
+
+    Every point of the simplex is reached, and maps to itself.
+    """
+
+    n_venues: int
+    masked: ClassVar[bool] = False
+
+    @property
+    def space(self) -> spaces.Box:
+        """The action space."""
+        return spaces.Box(-1.0, 1.0, (self.n_venues,), np.float32)
+
+    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
+        """Positive parts, normalised."""
+        weights = np.maximum(np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues), 0.0)
+        totals = weights.sum(axis=1, keepdims=True)
+        empty = totals[:, 0] <= 0.0
+        if empty.any():
+            weights[empty], totals[empty] = 1.0, self.n_venues
+        return weights / totals, None
+
+    def encode(self, weights: np.ndarray) -> np.ndarray:
+        """The weights themselves, float32 (N, K)."""
+        return np.asarray(weights, dtype=np.float32)
+
+
+CODECS: dict[str, type[VenueSelect] | type[OrderSplit]] = {
+    "VenueSelect-v0": VenueSelect,
+    "OrderSplit-v0": OrderSplit,
+}
+
+
+def make_codec(env_id: str, n_venues: int) -> ActionCodec:
+    """The codec of a registered env (`sor_sb3:` in front is allowed).
+
+    Raises:
+        UserError: no env has this name.
+    """
+    name = env_id.removeprefix("sor_sb3:")
+    if name not in CODECS:
+        raise UserError(
+            f"env '{env_id}' is unknown{did_you_mean(name, list(CODECS))}; expected one of {', '.join(CODECS)}"
+        )
+    return CODECS[name](n_venues)

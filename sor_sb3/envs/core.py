@@ -1,0 +1,113 @@
+"""The batched env that the three façades wrap: simulator, codec, observer, seeds. No Gymnasium or SB3 calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.observation import Observer, observation_space
+from sor_sb3.errors import UserError
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import MarketSpec, NotebookMarket
+from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.random import SPLITS, seed_word
+
+EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
+
+
+class RoutingCore:
+    """N routing episodes side by side.
+
+    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (split, seed, episode number) and on
+    nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
+
+    Args:
+        env_id: which codec: "VenueSelect-v0" or "OrderSplit-v0".
+        market: preset name, path of a market file or of recorded quotes, or a specification.
+        n: how many episodes side by side.
+        split: "train", "validation" or "test".
+        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
+            whatever the actions, so expected returns do not change.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        market: str | MarketSpec,
+        n: int,
+        split: str = "train",
+        variance_reduction: bool = False,
+    ) -> None:
+        if split not in SPLITS:
+            raise UserError(f"split '{split}' is unknown; expected one of {', '.join(SPLITS)}")
+        self.market = load_market(market)
+        self.n, self.split, self.variance_reduction = n, split, variance_reduction
+        self.codec = make_codec(env_id, self.market.n_venues)
+        self.simulator = BatchSimulator(self.market, n, split)
+        self.observer = Observer(self.simulator)
+        self.observation_space = observation_space(self.market)
+        self.action_space = self.codec.space
+        self.seeds = np.zeros(n, dtype=np.uint64)
+        self.episodes = np.full(n, -1, dtype=np.int64)
+        self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
+
+    def seed(self, seeds: list[Any], which: np.ndarray | None = None) -> None:
+        """Give members new seeds (None leaves a member's as it is); they take effect at the next reset."""
+        for i, seed in zip(range(self.n) if which is None else which, seeds, strict=True):
+            if seed is not None:
+                self.seeds[i], self.episodes[i] = seed_word(seed), -1
+
+    def reset(self, which: np.ndarray | None = None) -> np.ndarray:
+        """Begin the next episode of members `which` (all, by default); their observations, float32 (n, D)."""
+        which = np.arange(self.n) if which is None else which
+        self.episodes[which] += 1
+        self.simulator.reset(self.seeds[which], self.episodes[which], which)
+        return self.observer.observe(which)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Observations (N, D), rewards (N,), both float32 and fresh, and done (N,) bool. No reset happens here."""
+        weights, pace = self.codec.decode(actions)
+        cost, noise, done = self.simulator.step(weights, pace)
+        rewards = noise - cost if self.variance_reduction else -cost
+        return self.observer.observe(), rewards.astype(np.float32), done.copy()
+
+    def action_masks(self) -> np.ndarray:
+        """bool (N, K): venues not halted, as heard; all True where every venue is (a forced wait)."""
+        masks: np.ndarray = self.simulator.venues["open"] == 1
+        masks[~masks.any(axis=1)] = True
+        return masks
+
+    def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
+        """What a finished episode reports, one dict each of `which` (see `episode_measures`)."""
+        ledger = self.simulator.ledger(which)
+        costs = zip(*(ledger[key].tolist() for key in EPISODE_COST_KEYS), strict=True)
+        measures = self.episode_measures(which)
+        columns = zip(*(column.tolist() for column in measures.values()), strict=True)
+        return [
+            {"episode_cost": dict(zip(EPISODE_COST_KEYS, cost, strict=True)), **dict(zip(measures, row, strict=True))}
+            for cost, row in zip(costs, columns, strict=True)
+        ]
+
+    def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
+        """Measures of finished episodes, float64 (n,) each; NaN where one has no meaning in this market.
+
+        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child orders.
+        fee_bps: fees on the whole order. fill_rate: filled / sent, over child orders. completion: share of the
+        order that child orders filled before the clean-up.
+        """
+        orders, venues = self.simulator.orders[which], self.simulator.venues[which]
+        if isinstance(self.market, NotebookMarket):
+            nothing = np.full(len(orders), np.nan)
+            return dict.fromkeys(("slippage_bps", "fee_bps", "fill_rate", "completion"), nothing)
+        sent = venues["episode_sent_shares"].sum(axis=1)
+        filled = venues["episode_filled_shares"].sum(axis=1)
+        quantity = self.market.order.quantity_shares
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {
+                "slippage_bps": orders["fill_value_bps_shares"] / filled,
+                "fee_bps": orders["fee_cost"].copy(),
+                "fill_rate": filled / sent,
+                "completion": filled / quantity,
+            }

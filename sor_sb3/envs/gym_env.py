@@ -1,0 +1,73 @@
+"""The Gymnasium face of one routing episode at a time. No logic of its own."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.market.spec import MarketSpec
+
+
+class RoutingEnv(gym.Env[np.ndarray, Any]):
+    """Fill a parent order over several venues; one episode is one parent order.
+
+    ``VenueSelect-v0``: ``Discrete(K)``, the venue that takes this step's child order.
+    ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
+
+    **Observation**: float32 (6 + 9 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
+
+    **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
+    as marketable immediate-or-cancel child orders; what is not filled comes back.
+
+    **Reward**: minus the cost of the step in bps of the order: execution price against the mid at the decision, fees,
+    and the mid's move times what is still to be done. Undiscounted, an episode sums to minus the implementation
+    shortfall (Perold 1988).
+
+    **Termination**: the order is done, or the deadline is reached and the rest is swept at a price dearer than any
+    fill that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
+    parts), ``slippage_bps``, ``fee_bps``, ``fill_rate`` and ``completion``.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation.shape, env.action_space.shape
+        ((33,), (3,))
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(
+        self,
+        env_id: str,
+        market: str | MarketSpec = "us_equity",
+        split: str = "train",
+        variance_reduction: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        self.core = RoutingCore(env_id, market, 1, split, variance_reduction)
+        self.observation_space = self.core.observation_space
+        self.action_space = self.core.action_space
+        self.render_mode = render_mode
+        if self.core.codec.masked:
+            self.action_masks = self._action_masks
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Begin an episode: number 0 of a new seed, else the next one of the seed in use."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self.core.seed([seed])
+        return self.core.reset()[0], {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One decision."""
+        observations, rewards, done = self.core.step(np.asarray(action)[None])
+        info = self.core.episode_infos(np.zeros(1, dtype=np.int64))[0] if done[0] else {}
+        return observations[0], float(rewards[0]), bool(done[0]), False, info
+
+    def _action_masks(self) -> np.ndarray:
+        """bool (K,): venues not halted, as heard; all True where every venue is."""
+        return self.core.action_masks()[0]

@@ -1,0 +1,150 @@
+"""The Stable-Baselines3 ``VecEnv`` face of a batch of routing episodes. No logic of its own.
+
+It honours what SB3 relies on without saying so: arrays that nobody writes to again (SB3 stores the last observation
+after the next step), private float32 rewards, same-step autoreset with ``terminal_observation``, a fresh list of
+fresh dicts, seeds used at the next reset, and masks through ``env_method``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.market.spec import MarketSpec
+
+
+class RoutingVecEnv(VecEnv):
+    """`n_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i``.
+
+    Args:
+        env_id: "VenueSelect-v0" or "OrderSplit-v0".
+        market: preset name, path, or specification.
+        n_envs: how many.
+        seed: of env 0; None draws seeds from the operating system.
+        split: "train", "validation" or "test".
+        variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        market: str | MarketSpec = "us_equity",
+        n_envs: int = 1,
+        seed: int | None = None,
+        split: str = "train",
+        variance_reduction: bool = False,
+    ) -> None:
+        self.core = RoutingCore(env_id, market, n_envs, split, variance_reduction)
+        self.render_mode: str | None = None
+        self._actions = np.zeros(0)
+        super().__init__(n_envs, self.core.observation_space, self.core.action_space)
+        if seed is not None:
+            self.seed(seed)
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode in every env; consumes seeds given since the last reset."""
+        self.core.seed(list(self._seeds))
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        return self.core.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take the actions."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Do the step; ended episodes begin anew at once."""
+        observations, rewards, done = self.core.step(self._actions)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            ended = np.flatnonzero(done)
+            last = observations[ended]  # fancy indexing copies
+            for i, row, info in zip(ended.tolist(), last, self.core.episode_infos(ended), strict=True):
+                info["terminal_observation"] = row
+                info["TimeLimit.truncated"] = False
+                infos[i] = info
+                self.reset_infos[i] = {}
+            observations[ended] = self.core.reset(ended)
+        return observations, rewards, done, infos
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """There is nothing to draw."""
+        return [None] * self.num_envs
+
+    def _count(self, indices: None | int | Iterable[int]) -> int:
+        return len(list(self._get_indices(indices)))
+
+    def get_attr(self, attr_name: str, indices: None | int | Iterable[int] = None) -> list[Any]:
+        """Value of an attribute, once per env.
+
+        Raises:
+            AttributeError: there is none of this name.
+        """
+        if attr_name == "action_masks":
+            if not self.core.codec.masked:
+                raise AttributeError("this env has no action masks: its actions are weights")
+            return [lambda i=i: self.core.action_masks()[i] for i in self._get_indices(indices)]
+        return [getattr(self, attr_name)] * self._count(indices)
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether `get_attr` knows the name."""
+        try:
+            self.get_attr(attr_name, 0)
+        except AttributeError:
+            return False
+        return True
+
+    def set_attr(self, attr_name: str, value: Any, indices: None | int | Iterable[int] = None) -> None:
+        """Set an attribute; the envs share it, so it is set for all of them."""
+        setattr(self, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: None | int | Iterable[int] = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method once per env. `action_masks` answers for the whole batch at once."""
+        if method_name == "action_masks":
+            self.get_attr("action_masks", 0)
+            masks = self.core.action_masks()
+            return list(masks) if indices is None else [masks[i] for i in self._get_indices(indices)]
+        method = getattr(self, method_name)
+        return [method(*method_args, **method_kwargs) for _ in range(self._count(indices))]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: None | int | Iterable[int] = None) -> list[bool]:
+        """The batch wraps no Gymnasium envs."""
+        return [False] * self._count(indices)
+
+
+def make_vec_env(
+    env_id: str,
+    market: str | MarketSpec = "us_equity",
+    n_envs: int = 1,
+    seed: int | None = None,
+    split: str = "train",
+    variance_reduction: bool = False,
+    monitor: bool = True,
+) -> VecEnv:
+    """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
+
+    Raises:
+        UserError: the env, market or split is unknown, or the market file is wrong.
+
+    Example:
+        >>> import sor_sb3
+        >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
+        >>> venv.reset().shape
+        (4, 33)
+    """
+    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction)
+    if monitor:
+        from stable_baselines3.common.vec_env import VecMonitor
+
+        venv = VecMonitor(venv)
+    return venv

@@ -1,0 +1,92 @@
+"""Rules that look at no quotes: random, round robin, one fixed venue. The references that others are measured from."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sor_sb3.envs.codecs import VenueSelect
+from sor_sb3.envs.observation import ObservationView
+from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.routers.base import Router
+
+
+class RandomRouter(Router):
+    """A venue drawn uniformly from the open ones or, where the env splits, weights drawn uniformly from the simplex.
+
+    Draws depend on (seed, how many calls came before), and on nothing else.
+    """
+
+    name = "random"
+
+    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
+        super().__init__(market, env_id, seed)
+        self._generator = np.random.default_rng(seed)
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """Exponential draws, normalised later: Dirichlet(1), whose largest weight is a uniform venue."""
+        return self._generator.standard_exponential(view.open.shape) * view.open
+
+
+class RoundRobin(Router):
+    """Venues in turn: decision t goes to the (t mod n)-th of the n venues open at t, whatever they quote."""
+
+    name = "round_robin"
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """One-hot of the venue whose turn it is, among the open ones."""
+        steps = np.rint((1.0 - view.time_left) * self.market.order.horizon_steps).astype(np.int64)
+        n_open = np.maximum(view.open.sum(axis=1), 1)
+        turn = steps % n_open
+        rank = np.cumsum(view.open, axis=1) - 1
+        return (view.open & (rank == turn[:, None])).astype(np.float64)
+
+
+class BestFixedVenue(Router):
+    """Always the same venue: the one whose constant use is cheapest on training days, or one that is named.
+
+    Where it is halted the child waits: a router with one connection has no other way.
+    """
+
+    name = "best_fixed_venue"
+    calibration_scenarios: ClassVar[int] = 256
+
+    def __init__(
+        self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0, venue: str | None = None
+    ) -> None:
+        super().__init__(market, env_id, seed)
+        if venue is not None and venue not in market.venue_names:
+            known = list(market.venue_names)
+            raise UserError(f"venue '{venue}' is unknown{did_you_mean(venue, known)}; expected one of {', '.join(known)}")
+        self.venue = venue if venue is not None else self._cheapest_venue()
+        self._index = market.venue_names.index(self.venue)
+
+    def _cheapest_venue(self) -> str:
+        from sor_sb3.envs.core import RoutingCore
+
+        costs: list[float] = []
+        for k in range(self.market.n_venues):
+            core = RoutingCore("VenueSelect-v0", self.market, self.calibration_scenarios, split="train")
+            core.seed(list(range(self.calibration_scenarios)))
+            core.reset()
+            actions = np.full(core.n, k)
+            finished = np.zeros(core.n, dtype=bool)
+            total = np.zeros(core.n)
+            while not finished.all():
+                weights, pace = VenueSelect(self.market.n_venues).decode(actions)
+                cost, _, done = core.simulator.step(weights, pace)
+                total += np.where(finished, 0.0, cost)
+                finished |= done
+            costs.append(float(total.mean()))
+        return self.market.venue_names[int(np.argmin(costs))]
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """One-hot of the venue, open or not."""
+        weights = np.zeros(view.open.shape)
+        weights[:, self._index] = 1.0
+        return weights
+
+
+NAIVE: tuple[Any, ...] = (RandomRouter, RoundRobin, BestFixedVenue)

@@ -1,0 +1,148 @@
+"""The one router that may look behind the curtain: true size and price at arrival. A bound, not a strategy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.simulator.records import NOTEBOOK
+
+
+@njit(cache=True)
+def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, out: Any) -> float:
+    """Minimise ``sum touch_k f_k + curvature_k f_k^2`` with ``sum f <= wanted``, ``0 <= f <= most``; unfilled shares
+    cost `ceiling` each. Fills `out` (K,) and returns the cost, by bisection on the marginal price."""
+    low, high = 1e300, -1e300
+    for k in range(touch.size):
+        if most[k] > 0.0:
+            low = min(low, touch[k])
+            high = max(high, touch[k] + 2.0 * curvature[k] * most[k])
+    high = min(high, ceiling)
+    low = min(low, high)
+    for _ in range(60):
+        price = 0.5 * (low + high)
+        total = 0.0
+        for k in range(touch.size):
+            total += _supply(touch[k], curvature[k], most[k], price)
+        if total > wanted:
+            high = price
+        else:
+            low = price
+    cost, filled = 0.0, 0.0
+    for k in range(touch.size):
+        out[k] = min(_supply(touch[k], curvature[k], most[k], high), wanted - filled)
+        filled += out[k]
+        cost += touch[k] * out[k] + curvature[k] * out[k] * out[k]
+    return cost + ceiling * (wanted - filled)
+
+
+@njit(cache=True)
+def _supply(touch: float, curvature: float, most: float, price: float) -> float:
+    if most <= 0.0 or price < touch:
+        return 0.0
+    if curvature <= 0.0:
+        return most
+    return min((price - touch) / (2.0 * curvature), most)
+
+
+@njit(cache=True)
+def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any, work: Any) -> None:
+    """Try every venue as the first to be reached; for each, split over those not reached before it."""
+    touch, curvature, most, trial = work[0], work[1], work[2], work[3]
+    wanted = order.slice_shares
+    last_step = order.step + 1 >= market.horizon_steps
+    dearest = order.dearest_bps
+    for k in range(venues.size):
+        venue = venues[k]
+        touch[k] = venue.offset_bps + venue.touch_move_bps + parameters[k].take_fee_bps
+        dearest = max(dearest, touch[k] + parameters[k].walk_bps)
+    ceiling = dearest + market.cleanup_penalty_bps if last_step else continuation
+    best = np.inf
+    for first in range(venues.size):
+        if venues[first].open == 0:
+            continue
+        for k in range(venues.size):
+            most[k] = 0.0
+            late_ms = venues[k].latency_ms - venues[first].latency_ms
+            if venues[k].open == 1 and late_ms >= 0.0:
+                left = max(venues[k].arrival_size_shares - venues[k].depleted_shares, 0.0)
+                most[k] = left * np.exp(-parameters[k].toxicity * late_ms / market.reaction_time_ms)
+            curvature[k] = parameters[k].walk_bps / most[k] if most[k] > 0.0 else 0.0
+        cost = _split(touch, curvature, most, wanted, ceiling, trial)
+        if cost < best:
+            best = cost
+            filled = 0.0
+            for k in range(venues.size):
+                out[k] = trial[k]
+                filled += trial[k]
+            if filled < wanted:  # the rest must go somewhere: to a venue that has nothing left to give
+                idle = -1
+                for k in range(venues.size):
+                    if most[k] - trial[k] <= 1e-9 and (idle < 0 or trial[k] > trial[idle]):
+                        idle = k
+                if idle < 0:
+                    idle = first
+                out[idle] += wanted - filled
+
+
+@njit(cache=True)
+def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
+    best, choice = np.inf, 0
+    for k in range(venues.size):
+        venue = venues[k]
+        price = venue.offset_bps + venue.touch_move_bps + market.latency_cost * venue.latency_ms
+        price += market.liquidity_cost * order.slice_shares / venue.arrival_size_shares
+        if price < best:
+            best, choice = price, k
+        out[k] = 0.0
+    out[choice] = 1.0
+
+
+@njit(cache=True)
+def _route_batch(orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any) -> None:
+    work = np.zeros((4, venues.shape[1]))
+    for i in range(orders.size):
+        if market[0].model == NOTEBOOK:
+            _notebook(orders[i], venues[i], market[0], out[i])
+        else:
+            _route(orders[i], venues[i], parameters, market[0], continuation, out[i], work)
+
+
+class SnapshotOracle:
+    """Splits each slice with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
+
+    For every venue as the first to be reached (fade depends on nothing else) it solves the convex split
+    ``min sum_k touch_k f_k + walk_k f_k^2 / avail_k`` and takes the cheapest. A share that it leaves for later is
+    charged the market's `continuation_bps` (the clean-up price at the last step). It is myopic: a policy that manages
+    depletion or waits well may pass it, and reports say so.
+    """
+
+    name = "snapshot_oracle"
+
+    def __init__(self, core: RoutingCore, env_id: str) -> None:
+        self.core = core
+        self.codec = make_codec(env_id, core.market.n_venues)
+        continuation = core.market.continuation_bps
+        self.continuation_bps = 1e9 if continuation is None else continuation
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
+        sim = self.core.simulator
+        out = np.zeros(sim.venues.shape)
+        _route_batch(
+            sim.orders, sim.venues, sim.venue_parameters, sim.market_record, self.continuation_bps, out
+        )
+        totals = out.sum(axis=1, keepdims=True)
+        actions = self.codec.encode(np.where(totals > 0.0, out / np.maximum(totals, 1e-300), 1.0 / out.shape[1]))
+        return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
