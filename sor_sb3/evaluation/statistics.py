@@ -35,8 +35,8 @@ each other as they like. Scenarios of different blocks must not: windows that st
 and 25 blocks each one window long rejected 9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make
 blocks at least five windows long, and have twenty of them where you can. `n_blocks` is the effective
 number, `n_scenarios^2 / sum(block size^2)`: the plain count when blocks are of one size, fewer when a few
-large ones hold most of the scenarios (compare Carter, Schnepel and Steigerwald 2017, "Asymptotic Behavior of a
-t-Test Robust to Cluster Heterogeneity").
+large ones hold most of the scenarios (compare Carter, Schnepel and Steigerwald 2017, "Asymptotic Behavior of
+a t-Test Robust to Cluster Heterogeneity").
 """
 
 from collections.abc import Callable, Sequence

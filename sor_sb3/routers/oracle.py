@@ -54,13 +54,9 @@ def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: 
     """Try every venue as the first to be reached; for each, split over those not reached before it."""
     touch, curvature, most, trial = work[0], work[1], work[2], work[3]
     wanted = order.slice_shares
-    last_step = order.step + 1 >= market.horizon_steps
-    dearest = order.dearest_bps
     for k in range(venues.size):
-        venue = venues[k]
-        touch[k] = venue.offset_bps + venue.touch_move_bps + parameters[k].take_fee_bps
-        dearest = max(dearest, touch[k] + parameters[k].walk_bps)
-    ceiling = dearest + market.cleanup_penalty_bps if last_step else continuation
+        touch[k] = venues[k].offset_bps + venues[k].touch_move_bps + parameters[k].take_fee_bps
+    ceiling = _ceiling(order, venues, parameters, market, continuation)
     best = np.inf
     for first in range(venues.size):
         if venues[first].open == 0:
@@ -90,6 +86,40 @@ def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: 
 
 
 @njit(cache=True)
+def _select(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any) -> None:
+    """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
+    wanted = order.slice_shares
+    best, choice = np.inf, 0
+    ceiling = _ceiling(order, venues, parameters, market, continuation)
+    for k in range(venues.size):
+        venue = venues[k]
+        out[k] = 0.0
+        filled, price = 0.0, 0.0
+        if venue.open == 1:
+            available = max(venue.arrival_size_shares - venue.depleted_shares, 0.0)
+            filled = min(wanted, available)
+            if filled > 0.0:
+                price = venue.offset_bps + venue.touch_move_bps + parameters[k].take_fee_bps
+                price += parameters[k].walk_bps * filled / available
+        cost = filled * price + (wanted - filled) * ceiling
+        if cost < best:
+            best, choice = cost, k
+    out[choice] = 1.0
+
+
+@njit(cache=True)
+def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation: float) -> float:
+    """What an unfilled share costs: the continuation price, or the clean-up price at the last step."""
+    if order.step + 1 < market.horizon_steps:
+        return continuation
+    dearest = order.dearest_bps
+    for k in range(venues.size):
+        touch = venues[k].offset_bps + max(venues[k].touch_move_bps, 0.0) + parameters[k].take_fee_bps
+        dearest = max(dearest, touch + parameters[k].walk_bps)
+    return dearest + market.cleanup_penalty_bps
+
+
+@njit(cache=True)
 def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
     best, choice = np.inf, 0
     for k in range(venues.size):
@@ -103,11 +133,15 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
 
 
 @njit(cache=True)
-def _route_batch(orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any) -> None:
+def _route_batch(
+    orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, one_venue: bool, out: Any
+) -> None:
     work = np.zeros((4, venues.shape[1]))
     for i in range(orders.size):
         if market[0].model == NOTEBOOK:
             _notebook(orders[i], venues[i], market[0], out[i])
+        elif one_venue:
+            _select(orders[i], venues[i], parameters, market[0], continuation, out[i])
         else:
             _route(orders[i], venues[i], parameters, market[0], continuation, out[i], work)
 
@@ -117,7 +151,8 @@ class SnapshotOracle:
 
     For every venue as the first to be reached (fade depends on nothing else) it solves the convex split
     ``min sum_k touch_k f_k + walk_k f_k^2 / avail_k`` and takes the cheapest. A share that it leaves for later is
-    charged the market's `continuation_bps` (the clean-up price at the last step). It is myopic: a policy that manages
+    charged the market's `continuation_bps` (the clean-up price at the last step; a share is never left where the
+    market names no such price). In ``VenueSelect-v0`` it takes the one venue that is cheapest by the same reckoning. It is myopic: a policy that manages
     depletion or waits well may pass it, and reports say so.
     """
 
@@ -141,7 +176,13 @@ class SnapshotOracle:
         sim = self.core.simulator
         out = np.zeros(sim.venues.shape)
         _route_batch(
-            sim.orders, sim.venues, sim.venue_parameters, sim.market_record, self.continuation_bps, out
+            sim.orders,
+            sim.venues,
+            sim.venue_parameters,
+            sim.market_record,
+            self.continuation_bps,
+            self.codec.masked,
+            out,
         )
         totals = out.sum(axis=1, keepdims=True)
         actions = self.codec.encode(np.where(totals > 0.0, out / np.maximum(totals, 1e-300), 1.0 / out.shape[1]))

@@ -57,9 +57,9 @@ def write_recording(
     """Writes quotes of several venues around one random walk, and, if asked, trades at them.
 
     From 2024-01-02 14:35 UTC, ms stamps, ticks of 0.01 (or price / 10,000 if that is less). Each venue
-    updates `updates_per_s` times a second on average, first at the start, and stands up to three ticks off the
-    best price. Sizes are in shares (round lots), NaN without `with_sizes`. All quotes are usable; venues cross
-    each other only as far as their different update times bring it about.
+    updates `updates_per_s` times a second on average, first at the start, and stands up to three ticks off
+    the best price. Sizes are in shares (round lots), NaN without `with_sizes`. All quotes are usable; venues
+    cross each other only as far as their different update times bring it about.
     """
     rng = np.random.default_rng(seed)
     tick = min(0.01, price * 1e-4)
