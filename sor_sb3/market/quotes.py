@@ -29,6 +29,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sor_sb3.errors import UserError
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -52,7 +54,7 @@ _EMPTY_NUMBERS = pa.array(["", "nan", "na", "n/a", "null", "none"])
 _LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _RESET = range(6)
 
 
-class QuoteFileError(ValueError):
+class QuoteFileError(UserError):
     """A recording, or an argument about it, cannot be used; the message says what is wrong and what to do."""
 
 

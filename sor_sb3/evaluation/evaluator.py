@@ -1,0 +1,230 @@
+"""Run policies over the same market days, one env a scenario, and keep what they cost, aligned by scenario.
+
+It never asks whether a policy was learned, and it draws nothing: figures are `reports`' business.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make
+
+Kind = Literal["learned", "rule", "oracle"]
+LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+WINDOWS_PER_BLOCK = 5  # of a recording: dependence between neighbouring blocks must be small
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one policy did; a row per training seed, a column per scenario.
+
+    Attributes:
+        cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit.
+        parts: the ledger's parts of the cost, same shape and unit.
+        measures: "slippage_bps", "fee_bps", "fill_rate", "completion", same shape; NaN where meaningless.
+        latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue.
+        venue_shares: float64 (n_seeds, K), share of filled shares by venue (of sent, where the market fills all).
+    """
+
+    name: str
+    kind: Kind
+    cost: np.ndarray
+    parts: dict[str, np.ndarray]
+    measures: dict[str, np.ndarray]
+    latency_ms: np.ndarray
+    venue_shares: np.ndarray
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of training seeds (1 for a rule)."""
+        return len(self.cost)
+
+    def mean(self, measure: str) -> float | None:
+        """Mean of a measure over seeds and scenarios; None where it has no meaning."""
+        values = self.measures[measure]
+        return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+    def latency_quantiles_ms(self) -> dict[str, float | None]:
+        """Quantiles of `latency_ms`; None where no child was sent."""
+        if not self.latency_ms.size:
+            return dict.fromkeys(LATENCY_QUANTILES)
+        return {name: float(np.quantile(self.latency_ms, q)) for name, q in LATENCY_QUANTILES.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Policies scored on the same scenarios. `blocks` groups scenarios that a recording makes dependent, or is None."""
+
+    market: MarketSpec
+    env_id: str
+    split: str
+    seed: int
+    scores: dict[str, Scores]
+    blocks: np.ndarray | None = field(default=None)
+
+    @property
+    def n_scenarios(self) -> int:
+        """How many scenarios each policy met."""
+        return next(iter(self.scores.values())).cost.shape[1]
+
+    def cost(self, name: str) -> Estimate:
+        """Mean cost of a policy with its interval, in the market's cost unit."""
+        return mean_with_interval(self.scores[name].cost, self.blocks)
+
+    def difference(self, name: str, against: str) -> Estimate:
+        """Cost of a policy minus that of another, paired by scenario; negative is cheaper."""
+        return paired_difference(self.scores[name].cost, self.scores[against].cost, self.blocks)
+
+    def gap_closed(self, name: str) -> Estimate | None:
+        """Share of the way from the market's reference router to its oracle; None where either was not run."""
+        reference, oracle = self.scores.get(self.market.reference_router), self.scores.get(self.market.oracle)
+        if reference is None or oracle is None:
+            return None
+        return gap_closed(self.scores[name].cost, reference.cost, oracle.cost, self.blocks)
+
+    def names(self, *kinds: Kind) -> list[str]:
+        """Policies of these kinds (all, by default), cheapest first."""
+        chosen = [s for s in self.scores.values() if not kinds or s.kind in kinds]
+        return [s.name for s in sorted(chosen, key=lambda s: float(s.cost.mean()))]
+
+
+def _masks_wanted(policy: Any) -> bool:
+    return "action_masks" in inspect.signature(policy.predict).parameters
+
+
+def _kind(name: str, policies: Sequence[Any]) -> Kind:
+    if getattr(policies[0], "name", name) in ORACLE_NAMES:
+        return "oracle"
+    return "rule" if getattr(policies[0], "name", "") in ROUTER_NAMES else "learned"
+
+
+class Evaluator:
+    """Scores policies on one fixed set of scenarios; build it once to score often (a callback does).
+
+    Args:
+        env: "VenueSelect-v0" or "OrderSplit-v0".
+        market: preset name, path, or specification.
+        scenarios: how many.
+        seed: of the first; scenario j has seed + j.
+        split: "train", "validation" or "test".
+    """
+
+    def __init__(
+        self, env: str, market: str | MarketSpec, scenarios: int, seed: int = 10_000, split: str = "test"
+    ) -> None:
+        self.market, self.env_id, self.seed, self.split = load_market(market), env, seed, split
+        self.core = RoutingCore(env, self.market, scenarios, split)
+        self.scenario_seeds = [seed + j for j in range(scenarios)]
+
+    def policies(self, names: Sequence[str]) -> dict[str, Any]:
+        """Rules and oracles by name, ready to be scored here."""
+        return {name: self._router(name) for name in names}
+
+    def _router(self, name: str) -> Any:
+        if name in ORACLE_NAMES:
+            from sor_sb3.routers.oracle import SnapshotOracle
+
+            return SnapshotOracle(self.core, self.env_id)
+        return make(name, self.market, self.env_id)
+
+    def start(self) -> np.ndarray:
+        """Put every scenario at its first decision; observations (n_scenarios, D)."""
+        self.core.seed(list(self.scenario_seeds))
+        return self.core.reset()
+
+    def blocks(self) -> np.ndarray | None:
+        """Time block of each scenario of a recording, int64 (n_scenarios,); None for markets that are not replayed."""
+        if not isinstance(self.market, ReplayMarket):
+            return None
+        self.start()
+        window_s = self.market.order.horizon_steps * self.market.order.step_s
+        return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
+
+    def score(self, name: str, policies: Any, deterministic: bool = True) -> Scores:
+        """Score one policy, or a list of the same policy trained with several seeds."""
+        members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        members = [self._router(p) if isinstance(p, str) else p for p in members]
+        runs = [self._run(policy, deterministic) for policy in members]
+        cost, parts, measures, latency, shares = zip(*runs, strict=True)
+        return Scores(
+            name=name,
+            kind=_kind(name, members),
+            cost=np.stack(cost),
+            parts={key: np.stack([p[key] for p in parts]) for key in parts[0]},
+            measures={key: np.stack([m[key] for m in measures]) for key in measures[0]},
+            latency_ms=np.concatenate(latency),
+            venue_shares=np.stack(shares),
+        )
+
+    def _run(self, policy: Any, deterministic: bool) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
+        core, venues = self.core, self.core.simulator.venues
+        observations = self.start()
+        state, first = None, np.ones(core.n, dtype=bool)
+        masked = _masks_wanted(policy) and core.codec.masked
+        latencies = []
+        for _ in range(self.market.order.horizon_steps):
+            masks = {"action_masks": core.action_masks()} if masked else {}
+            latency_ms, was_open = venues["latency_ms"].copy(), venues["open"] == 1
+            actions, state = policy.predict(observations, state, first, deterministic, **masks)
+            observations, _, _ = core.step(actions)
+            first = np.zeros(core.n, dtype=bool)
+            latencies.append(2.0 * latency_ms[(venues["sent_shares"] > 0.0) & was_open])
+        everyone = np.arange(core.n)
+        parts = core.simulator.ledger()
+        filled = venues["episode_filled_shares"].sum(axis=0)
+        shares = filled / max(filled.sum(), 1e-12)
+        return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
+
+    def evaluate(self, policies: Mapping[str, Any], deterministic: bool = True) -> Evaluation:
+        """Score several policies; see :func:`evaluate`."""
+        scores = {name: self.score(name, policy, deterministic) for name, policy in policies.items()}
+        return Evaluation(self.market, self.env_id, self.split, self.seed, scores, self.blocks())
+
+
+def evaluate(
+    policies: Mapping[str, Any],
+    env: str = "OrderSplit-v0",
+    market: str | MarketSpec = "us_equity",
+    scenarios: int = 1000,
+    seed: int = 10_000,
+    split: str = "test",
+    deterministic: bool = True,
+) -> Evaluation:
+    """Score policies on the same scenarios.
+
+    Args:
+        policies: by name: anything with SB3's ``predict``, a list of them (one per training seed), or the name of a
+            router ("pro_rata", "snapshot_oracle", ...).
+        env: "VenueSelect-v0" or "OrderSplit-v0".
+        market: preset name, path, or specification.
+        scenarios: how many market days.
+        seed: of the first; scenario j has seed + j, the same for every policy.
+        split: "test" by default; its days never meet those of "train" and "validation".
+        deterministic: whether learned policies take their mode instead of drawing.
+
+    Raises:
+        UserError: env, market, split or a router's name is unknown.
+
+    Example:
+        >>> import sor_sb3
+        >>> result = sor_sb3.evaluate({"pro_rata": "pro_rata", "random": "random"}, market="notebook", scenarios=50)
+        >>> result.difference("pro_rata", "random").mean < 0
+        True
+    """
+    return Evaluator(env, market, scenarios, seed, split).evaluate(policies, deterministic)
+
+
+def standard_rules(market: MarketSpec) -> list[str]:
+    """The rules that a comparison runs in this market, the oracle last."""
+    from sor_sb3.routers import rule_names
+
+    return [*rule_names(market), market.oracle]
