@@ -221,35 +221,40 @@ class NotebookMarket(_Market):
         return "notebook units per episode"
 
 
+VOLUME_LOOKBACK_STEPS = 10
+"""The traded volume that the first decision of a replayed order sees is the mean over this many steps before it."""
+
+
 class ReplayVenue(_Spec):
-    """What a recording cannot say about a venue."""
+    """What a recording cannot say about a venue: every number here is an assumption."""
 
     name: VenueName
     take_fee_bps: Finite = 0.0
-    latency_ms: NonNegative = 0.0
-    latency_sigma: NonNegative = 0.3
-    toxicity: NonNegative = 1.0
-    walk_bps: NonNegative = 0.5
-    refill_half_life_s: Positive = 5.0
+    latency_ms: NonNegative = 1.0  # median, decision to arrival
+    latency_sigma: NonNegative = 0.3  # sd of log latency
+    toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
+    walk_bps: NonNegative = 0.5  # when all that is displayed is taken; the loader puts half the median spread
+    refill_half_life_s: Positive = 5.0  # of what we took
 
 
 class ReplayMarket(_Market):
     """Recorded quotes of several venues; our own consumption and the fade we cause apply on top.
 
-    Shares of the recording's time given to training, validation and test are disjoint, in this order,
-    with nothing straddling a border.
+    The recording's time is cut by `time_split` into training, validation and test, in this order; nothing that an
+    order reads or trades lies across a border, but for quotes that already stood there. What YAML or a command
+    leaves out is filled in by :mod:`sor_sb3.market.recordings`, from the training part alone.
     """
 
-    model: Literal["replay"]
-    quotes_file: Path
-    trades_file: Path | None = None
+    model: Literal["replay"] = "replay"
+    quotes_file: Path  # .parquet, .csv or .csv.gz; in YAML relative to the YAML's folder
+    trades_file: Path | None = None  # the same, for traded volume
     venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
-    session_utc: tuple[str, str] | None = None
-    assumed_depth_shares: Positive | None = None
-    size_multiplier: Positive = 1.0
-    max_spread_bps: Positive = 500.0
-    max_gap_s: Positive = 300.0
-    time_split: tuple[Positive, Positive, Positive] = (0.6, 0.15, 0.25)
+    session_utc: tuple[str, str] | None = None  # hours kept on each day, such as ("14:35", "21:00")
+    assumed_depth_shares: Positive | None = None  # in place of sizes that the recording lacks
+    size_multiplier: Positive = 1.0  # shares per recorded unit of size, 100 for round lots
+    max_spread_bps: Positive = 500.0  # a venue whose spread is wider is not quoting
+    max_gap_s: Positive = 300.0  # a longer silence of all venues ends a segment
+    time_split: tuple[Positive, Positive, Positive] = (0.6, 0.15, 0.25)  # train, validation, test; normalised
     latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
     response: Response = Response(reaction_time_ms=5.0)
     volume_memory_half_life_s: Positive = 30.0

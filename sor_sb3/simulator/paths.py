@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS
 from sor_sb3.simulator.random import draw_bits, high_word, low_word, mix64, normal, uniform
 from sor_sb3.simulator.records import NOTEBOOK, REPLAY, SYNTHETIC
 
@@ -220,14 +221,27 @@ def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
 @njit(cache=True)
 def _row_at(times: Any, low: int, high: int, time_s: float) -> int:
     """Last row in [low, high) whose time is <= `time_s`; low - 1 if there is none."""
-    first = low
     while low < high:
         middle = (low + high) // 2
         if times[middle] <= time_s:
             low = middle + 1
         else:
             high = middle
-    return low - 1 if low > first else first - 1
+    return low - 1
+
+
+@njit(cache=True)
+def _row_from(times: Any, row: int, high: int, time_s: float) -> int:
+    """The same, from a `row` that is no later than the answer: in strides that double, then halve."""
+    stride = 1
+    while row + stride < high and times[row + stride] <= time_s:
+        row += stride
+        stride *= 2
+    while stride > 0:
+        if row + stride < high and times[row + stride] <= time_s:
+            row += stride
+        stride //= 2
+    return row
 
 
 @njit(cache=True)
@@ -244,59 +258,67 @@ def _traded_until(recording: Any, rows: Any, time_s: float) -> float:
 
 @njit(cache=True)
 def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
+    """Draw where the window starts, uniformly over all that is allowed."""
     total = recording.window_cumulative_s[-1]
     position = uniform(high_word(draw_bits(order.key, RESET_PLACE))) * total
     stretch = _row_at(recording.window_cumulative_s, 0, recording.window_low_s.size, position)
     order.start_s = recording.window_low_s[stretch] + position - recording.window_cumulative_s[stretch]
     order.arrival_mid_px = _mid_at(recording, order.start_s)
-    order.next_mid_bps = 0.0
     for k in range(venues.size):
-        venue = venues[k]
-        _draw_latency(venue, parameters[k], market, normal(high_word(draw_bits(venue.key, RESET_PLACE))), 1.0)
-        rows = recording.rows[k]
+        venue, rows = venues[k], recording.rows[k]
+        bits = draw_bits(venue.key, RESET_PLACE)
+        venue.congested = _in_regime(market.congest_enter, market.congest_leave, uniform(low_word(bits)))
+        _draw_latency(venue, parameters[k], market, normal(high_word(bits)), 1.0)
+        venue.cursor = _row_at(recording.time_s, rows.first, rows.last, order.start_s)
         if rows.last_trade > rows.first_trade:
-            span_s = 10.0 * market.step_s
-            volume = _traded_until(recording, rows, order.start_s)
-            venue.recent_volume_shares = (volume - _traded_until(recording, rows, order.start_s - span_s)) / 10.0
+            before_s = order.start_s - VOLUME_LOOKBACK_STEPS * market.step_s
+            volume = _traded_until(recording, rows, order.start_s) - _traded_until(recording, rows, before_s)
+            venue.recent_volume_shares = volume / VOLUME_LOOKBACK_STEPS
 
 
 @njit(cache=True)
 def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
+    """Quotes in force at the decision, and what is in force when a child sent now arrives.
+
+    A venue without a quote is closed and keeps its last offset; one that stops quoting before the child arrives has
+    nothing to give. Before the first quote heard, the offset is the dearest of the venues that quote.
+    """
     now_s = order.start_s + order.step * market.step_s
-    mid_px = _mid_at(recording, now_s)
     to_bps = market.side * 1e4 / order.arrival_mid_px
     order.next_mid_bps = (_mid_at(recording, now_s + market.step_s) - order.arrival_mid_px) * to_bps
     order.mid_noise_bps = 0.0
-    far = recording.ask_px if market.side > 0 else recording.bid_px
-    far_shares = recording.ask_shares if market.side > 0 else recording.bid_shares
-    bid_total, ask_total = 0.0, 0.0
+    far = recording.ask_px if market.side > 0.0 else recording.bid_px
+    far_shares = recording.ask_shares if market.side > 0.0 else recording.bid_shares
+    bid_total, ask_total, dearest_bps = 0.0, 0.0, -math.inf
+    place = order.step * PLACES_PER_STEP
     for k in range(venues.size):
         venue, rows = venues[k], recording.rows[k]
-        row = _row_at(recording.time_s, rows.first, rows.last, now_s)
-        quoting = row >= rows.first and far[row] == far[row]
-        venue.open = 1 if quoting else 0
-        venue.quote_shares = 0.0
-        if quoting:
-            venue.offset_bps = (far[row] - mid_px) * to_bps
-            venue.quote_shares = far_shares[row]
+        row = _row_from(recording.time_s, venue.cursor, rows.last, now_s)
+        venue.cursor = row
+        latency_bits = draw_bits(venue.key, place + 2)
+        u_congest = uniform(high_word(draw_bits(venue.key, place + 4)))
+        venue.heard_latency_ms = venue.latency_ms
+        venue.congested = _markov(venue.congested, market.congest_enter, market.congest_leave, u_congest)
+        _draw_latency(venue, parameters[k], market, normal(high_word(latency_bits)), uniform(low_word(latency_bits)))
+        venue.open, venue.quote_shares = 0, 0.0
+        venue.touch_move_bps, venue.arrival_size_shares = 0.0, 0.0
+        if row >= rows.first and not math.isnan(far[row]):
+            venue.open, venue.quote_shares = 1, far_shares[row]
+            venue.offset_bps = (far[row] - order.arrival_mid_px) * to_bps - order.mid_bps
+            dearest_bps = max(dearest_bps, venue.offset_bps)
             bid_total += recording.bid_shares[row]
             ask_total += recording.ask_shares[row]
-        venue.heard_latency_ms = venue.latency_ms
-        place = order.step * PLACES_PER_STEP
-        latency_bits = draw_bits(venue.key, place + 2)
-        bits = draw_bits(venue.key, place + 4)
-        venue.congested = _markov(
-            venue.congested, market.congest_enter, market.congest_leave, uniform(high_word(bits))
-        )
-        _draw_latency(venue, parameters[k], market, normal(high_word(latency_bits)), uniform(low_word(latency_bits)))
-        arrival = _row_at(recording.time_s, rows.first, rows.last, now_s + 1e-3 * venue.latency_ms)
-        venue.touch_move_bps, venue.arrival_size_shares = 0.0, 0.0
-        if quoting and far[arrival] == far[arrival]:
-            venue.touch_move_bps = (far[arrival] - far[row]) * to_bps
-            venue.arrival_size_shares = far_shares[arrival]
+            arrival = _row_from(recording.time_s, row, rows.last, now_s + 1e-3 * venue.latency_ms)
+            if not math.isnan(far[arrival]):
+                venue.touch_move_bps = (far[arrival] - far[row]) * to_bps
+                venue.arrival_size_shares = far_shares[arrival]
         if rows.last_trade > rows.first_trade and order.step > 0:
             volume = _traded_until(recording, rows, now_s) - _traded_until(recording, rows, now_s - market.step_s)
             venue.recent_volume_shares += (1.0 - market.volume_memory) * (volume - venue.recent_volume_shares)
+    if order.step == 0 and dearest_bps > -math.inf:
+        for k in range(venues.size):
+            if venues[k].open == 0:
+                venues[k].offset_bps = dearest_bps
     total = bid_total + ask_total
     order.signal = market.side * (bid_total - ask_total) / total if total > 0.0 else 0.0
 

@@ -82,7 +82,10 @@ def markets(draw: Any) -> SyntheticMarket:
                 "drift_sd_bps_per_s": draw(st.sampled_from([0.0, 0.5])),
             },
             "stress": {"entries_per_hour": draw(st.sampled_from([0.0, 300.0]))},
-            "latency": {"congestions_per_hour": draw(st.sampled_from([0.0, 300.0])), "tail_probability": 0.05},
+            "latency": {
+                "congestions_per_hour": draw(st.sampled_from([0.0, 300.0])),
+                "tail_probability": 0.05,
+            },
             "informed": {
                 "probability": draw(st.sampled_from([0.0, 0.5, 1.0])),
                 "removed_fraction": draw(st.sampled_from([0.0, 0.5, 1.0])),

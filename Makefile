@@ -1,0 +1,41 @@
+# Two commands: `make compare` and `make test`. Each sets itself up; a second call installs nothing again.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: compare test bench lint types format setup clean
+
+compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us_equity; print who is better
+	$(BIN)/sor-sb3 compare --market notebook $(ARGS)
+	$(BIN)/sor-sb3 compare --market us_equity $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup
+	$(BIN)/python benchmarks/bench_speed.py
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+setup: $(READY)
+
+# torch first and by itself, so that pip takes the plain build; everything else is pinned by constraints.txt.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,152 @@
+"""During training: score the learner on held-out days, keep the best, and log it beside every baseline.
+
+Evaluation draws nothing from the generators that training uses: scenarios are addressed, policies take their mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
+from sor_sb3.evaluation.policies import NormalizedPolicy
+
+
+def cost_tag(evaluator: Evaluator) -> str:
+    """The tag of the chart that shows the learner against the baselines."""
+    return "eval/cost_bps" if evaluator.market.cost_unit == "bps" else "eval/cost"
+
+
+def scalars(evaluator: Evaluator, scores: Scores, gap_closed: float | None) -> dict[str, float]:
+    """TensorBoard scalars of one policy's scores, by tag; measures without meaning are left out."""
+    found: dict[str, float | None] = {
+        cost_tag(evaluator): float(scores.cost.mean()),
+        "eval/gap_closed": gap_closed,
+        **{f"eval/{measure}": scores.mean(measure) for measure in scores.measures},
+        **{f"eval/latency_{name}_ms": value for name, value in scores.latency_quantiles_ms().items()},
+    }
+    names = evaluator.market.venue_names
+    found.update({f"venue_share/{n}": float(s) for n, s in zip(names, scores.venue_shares.mean(axis=0), strict=True)})
+    return {tag: value for tag, value in found.items() if value is not None}
+
+
+class RoutingEvalCallback(BaseCallback):
+    """Evaluate on fixed held-out scenarios at step 0, every `every` timesteps, and at the end.
+
+    Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
+    fees, fill rate, gap closed and venue shares. The same tags are written by each baseline as a TensorBoard run of
+    its own under `baseline_folder`, so that one chart shows them all.
+
+    Args:
+        evaluator: the scenarios (use the split "validation").
+        every: timesteps between evaluations.
+        folder: where ``best_model.zip`` and ``evaluations.npz`` go; None keeps neither.
+        baselines: rules and oracles to score once.
+        baseline_folder: where their TensorBoard runs go; None writes none.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        every: int,
+        folder: Path | None = None,
+        baselines: Sequence[str] = (),
+        baseline_folder: Path | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.evaluator, self.every, self.folder = evaluator, max(every, 1), folder
+        self.baseline_names, self.baseline_folder = list(baselines), baseline_folder
+        self.baselines: Evaluation | None = None
+        self.best_cost = np.inf
+        self._next = 0
+        self._last = -1
+        self._timesteps: list[int] = []
+        self._costs: list[np.ndarray] = []
+        self._loggers: dict[str, Logger] = {}
+
+    def _on_training_start(self) -> None:
+        if self.baseline_names and self.baselines is None:
+            self.baselines = self.evaluator.evaluate(self.evaluator.policies(self.baseline_names))
+        if self.baseline_folder is not None:
+            for name in self.baseline_names:
+                self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
+        self._evaluate()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next:
+            self._evaluate()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._last != self.num_timesteps:
+            self._evaluate()
+        for logger in self._loggers.values():
+            logger.close()
+
+    def policy(self) -> Any:
+        """The learner as it is now, normalising observations where training does."""
+        env = self.model.get_vec_normalize_env()
+        return NormalizedPolicy(self.model, env) if isinstance(env, VecNormalize) else self.model
+
+    def _gap_closed(self, scores: Scores) -> float | None:
+        if self.baselines is None:
+            return None
+        with_learner = Evaluation(
+            self.baselines.market,
+            self.baselines.env_id,
+            self.baselines.split,
+            self.baselines.seed,
+            {**self.baselines.scores, scores.name: scores},
+            self.baselines.blocks,
+        )
+        estimate = with_learner.gap_closed(scores.name)
+        return estimate.mean if estimate else None
+
+    def _evaluate(self) -> None:
+        self._last, self._next = self.num_timesteps, self.num_timesteps + self.every
+        scores = self.evaluator.score("learner", self.policy())
+        for tag, value in scalars(self.evaluator, scores, self._gap_closed(scores)).items():
+            self.logger.record(tag, value)
+        cost = float(scores.cost.mean())
+        self.logger.record("eval/mean_reward", -cost)
+        self.logger.record("eval/mean_ep_length", self.evaluator.market.order.horizon_steps)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+        self._log_baselines()
+        self._keep(cost, scores.cost[0])
+
+    def _log_baselines(self) -> None:
+        if self.baselines is None:
+            return
+        for name, logger in self._loggers.items():
+            scores = self.baselines.scores[name]
+            for tag, value in scalars(self.evaluator, scores, self._gap_closed(scores)).items():
+                logger.record(tag, value)
+            logger.dump(self.num_timesteps)
+
+    def _keep(self, cost: float, costs: np.ndarray) -> None:
+        self._timesteps.append(self.num_timesteps)
+        self._costs.append(costs)
+        better = cost < self.best_cost
+        self.best_cost = min(cost, self.best_cost)
+        if self.folder is None:
+            return
+        if better:
+            self.model.save(self.folder / "best_model.zip")
+            env = self.model.get_vec_normalize_env()
+            if env is not None:
+                env.save(str(self.folder / "best_vecnormalize.pkl"))
+        lengths = np.full((len(self._costs), len(costs)), self.evaluator.market.order.horizon_steps)
+        np.savez(
+            self.folder / "evaluations.npz",
+            timesteps=np.array(self._timesteps),
+            results=-np.stack(self._costs),
+            ep_lengths=lengths,
+        )

@@ -1,0 +1,263 @@
+"""The ``sor-sb3`` command: parse, call the package, print. Exit status 0 done, 1 the work failed, 2 the user can mend it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sor_sb3.errors import UserError
+
+app = typer.Typer(
+    name="sor-sb3",
+    help="Smart order routing: train routers, compare them with the industry's, watch it in TensorBoard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+markets_app = typer.Typer(help="List, show and check markets.", no_args_is_help=True)
+app.add_typer(markets_app, name="markets")
+
+Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
+Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0 or OrderSplit-v0.")]
+NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
+Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on; default by algorithm.")]
+Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]
+LogDir = Annotated[Path, typer.Option("--log-dir", help="Where run folders go.")]
+Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
+ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
+Depth = Annotated[float | None, typer.Option("--assumed-depth", help="Recorded quotes without sizes: shares shown.")]
+Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, for volumes.")]
+Venues = Annotated[str | None, typer.Option("--venues", help="Venues of a recording to use, NYSE,ARCA.")]
+Session = Annotated[str | None, typer.Option("--session", help="Hours of a recording to use, UTC, 14:35-21:00.")]
+SizeMultiplier = Annotated[float | None, typer.Option("--size-multiplier", help="Shares per recorded size unit.")]
+Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded venue's fee, NYSE=0.3; repeat.")]
+
+
+def _market(
+    market: str,
+    depth: float | None,
+    trades: Path | None,
+    venues: str | None,
+    session: str | None,
+    size_multiplier: float | None,
+    fees: list[str] | None,
+) -> Any:
+    """The market that the flags name, after printing what was dropped from a recording."""
+    from sor_sb3.market.loading import load_market
+
+    options: dict[str, Any] = {
+        "assumed_depth_shares": depth,
+        "trades_file": trades,
+        "venues": [v.strip() for v in venues.split(",")] if venues else None,
+        "session_utc": _session(session),
+        "size_multiplier": size_multiplier,
+        "take_fee_bps": dict(_fee(fee) for fee in fees) if fees else None,
+    }
+    loaded = load_market(market, **{key: value for key, value in options.items() if value is not None})
+    if loaded.model == "replay":
+        from sor_sb3.market.recordings import recording_lines
+
+        for line in recording_lines(loaded):
+            typer.echo(line, err=True)
+    return loaded
+
+
+def _session(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not dash:
+        raise UserError(f"--session {text}: expected two UTC times, such as 14:35-21:00")
+    return first.strip(), last.strip()
+
+
+def _fee(text: str) -> tuple[str, float]:
+    venue, _, value = text.partition("=")
+    try:
+        return venue.strip(), float(value)
+    except ValueError:
+        raise UserError(f"--take-fee-bps {text}: expected VENUE=BPS, such as NYSE=0.3") from None
+
+
+class _Bar:
+    """A progress bar on a terminal; a line a minute elsewhere; nothing if switched off."""
+
+    def __init__(self, wanted: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar: Progress | None = None
+        if wanted and console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("starting", total=None)
+            self._bar.start()
+        self._wanted, self._told = wanted, -1
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total)
+        elif self._wanted and 10 * done // total != self._told:
+            self._told = 10 * done // total
+            typer.echo(f"{what}; {100 * done // total} %", err=True)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@app.command()
+def train(
+    algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
+    market: Market = "us_equity",
+    env: Env = "OrderSplit-v0",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    timesteps: Timesteps = None,
+    n_envs: NEnvs = None,
+    log_dir: LogDir = Path("logs"),
+    settings: Settings = None,
+    progress: ShowProgress = True,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
+) -> None:
+    """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
+    from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.experiments.folders import CONFIG_FILE, new_run_folder, write_yaml
+    from sor_sb3.experiments.training import train as train_run
+    from sor_sb3.experiments.training import train_config
+    from sor_sb3.routers import rule_names
+
+    spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+    config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
+    folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
+    write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
+    typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
+    board = folder / "tensorboard"
+    bar = _Bar(progress)
+    try:
+        train_run(
+            config,
+            folder,
+            board / "learner",
+            [*rule_names(spec), spec.oracle],
+            board,
+            report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
+        )
+    finally:
+        bar.stop()
+    typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {board}")
+
+
+@app.command()
+def compare(
+    market: Market = "us_equity",
+    env: Env = "OrderSplit-v0",
+    algos: Annotated[str, typer.Option("--algos", help="Algorithms, comma between.")] = "reinforce,a2c,ppo",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each algorithm.")] = 5,
+    timesteps: Timesteps = None,
+    n_envs: NEnvs = None,
+    scenarios: Scenarios = 1000,
+    log_dir: LogDir = Path("logs"),
+    name: Name = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
+    settings: Settings = None,
+    progress: ShowProgress = True,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
+) -> None:
+    """Train several algorithms, score them with every rule on the same test days, print who is better."""
+    from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.experiments.compare import compare as run_comparison
+    from sor_sb3.experiments.compare import compare_config
+    from sor_sb3.reports.tables import print_results
+
+    spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+    chosen = [a.strip() for a in algos.split(",") if a.strip()]
+    config = compare_config(
+        spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, parse_settings(settings or [])
+    )
+    folder = log_dir / (name or f"{spec.name}_{config.env}")
+    typer.echo(f"comparing {', '.join(chosen)} ({seeds} seeds each) on {spec.name}, {config.env}, in {folder}", err=True)
+    bar = _Bar(progress)
+    try:
+        results = run_comparison(config, folder, workers, bar)
+    except KeyboardInterrupt:
+        bar.stop()
+        typer.echo(f"stopped; finished runs are kept in {folder}, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
+    print_results(results)
+    typer.echo(f"\nresults and figures: {folder}\nwatch it with: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that train or compare made (LOG_DIR/ALGO/ENV_k).")],
+    scenarios: Scenarios = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the first scenario.")] = 10_000,
+    split: Annotated[str, typer.Option("--split", help="test, validation or train.")] = "test",
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
+) -> None:
+    """Score trained runs beside every rule and the oracle, on the same days; runs of one algorithm are its seeds."""
+    from sor_sb3.experiments.evaluate import evaluate_runs
+    from sor_sb3.experiments.folders import write_json
+    from sor_sb3.reports.tables import print_results
+
+    if output is not None and output.exists():
+        raise UserError(f"--output {output} exists; give another name, or delete it")
+    results = evaluate_runs(runs, scenarios, seed, split, deterministic=not stochastic)
+    if output is not None:
+        write_json(output, results)
+    print_results(results)
+
+
+@markets_app.command("list")
+def markets_list() -> None:
+    """Names of the presets, one a line with what they are."""
+    from sor_sb3.market.loading import load_market, preset_names
+
+    for name in preset_names():
+        typer.echo(f"{name:18s} {load_market(name).description}")
+
+
+@markets_app.command("show")
+def markets_show(name: Annotated[str, typer.Argument(help="Preset or .yaml file.")]) -> None:
+    """The venues of a market as a table."""
+    from rich.console import Console
+
+    from sor_sb3.market.loading import load_market
+    from sor_sb3.reports.markets import venues_table
+
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(venues_table(load_market(name)))
+
+
+@markets_app.command("check")
+def markets_check(file: Annotated[str, typer.Argument(help="A .yaml market or recorded quotes.")]) -> None:
+    """Read a market and say whether it can be used."""
+    market = _market(file, None, None, None, None, None, None)
+    typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
+
+
+def main() -> None:
+    """Entry point: a mistake that the user can mend is one sentence and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

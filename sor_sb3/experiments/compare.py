@@ -1,0 +1,242 @@
+"""Train several algorithms with several seeds, score them with every rule on the same test days, say who is better.
+
+A comparison is a folder: ``LOG_DIR/NAME/`` holds its config, one run folder a training run, TensorBoard logs, and in
+the end ``results.json`` and figures. Whatever stops it, the same command goes on; only unfinished runs are redone.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.experiments.config import TEST_SEED, VALIDATION_SCENARIOS, CompareConfig, TrainConfig
+from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, claim_folder, system_versions, write_json, write_yaml
+from sor_sb3.experiments.results import make_results
+from sor_sb3.experiments.training import VALIDATION_SEED, load_policy, train, train_config
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.routers import ORACLE_NAMES, rule_names
+
+RESULTS_FILE = "results.json"
+Progress = Callable[[str, int, int], None]  # what is done, how far, of how much
+
+_timesteps_done: Any = None  # in a worker: shared counters, one a run
+
+
+def compare_config(
+    market: MarketSpec,
+    env: str = "OrderSplit-v0",
+    algos: Sequence[str] = ("reinforce", "a2c", "ppo"),
+    seeds: int = 5,
+    first_seed: int = 0,
+    timesteps: int | None = None,
+    n_envs: int | None = None,
+    scenarios: int = 1000,
+    settings: dict[str, Any] | None = None,
+) -> CompareConfig:
+    """A complete config of a comparison.
+
+    Raises:
+        UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    """
+    if not algos:
+        raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
+    if seeds < 1:
+        raise UserError(f"--seeds is {seeds}; expected at least 1")
+    if scenarios < 2:
+        raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
+    runs = tuple(
+        train_config(algo, env, market, first_seed + s, timesteps, n_envs, settings)
+        for algo in dict.fromkeys(algos)
+        for s in range(seeds)
+    )
+    return CompareConfig(runs=runs, scenarios=scenarios, routers=tuple([*rule_names(market), market.oracle]))
+
+
+def _worker_starts(counters: Any) -> None:
+    global _timesteps_done
+    _timesteps_done = counters
+
+
+def _train_in_worker(index: int, config: TrainConfig, folder: Path, board: Path, baselines: list[str]) -> None:
+    parent = os.getppid()
+
+    def report(timesteps: int) -> None:
+        if os.getppid() != parent:  # the command was killed: leave nothing behind that writes
+            os._exit(1)
+        _timesteps_done[index] = timesteps
+
+    train(config, folder, board, baselines, report=report)
+
+
+class Comparison:
+    """A comparison in its folder.
+
+    Args:
+        config: what is compared.
+        folder: ``LOG_DIR/NAME``; made, or gone on with.
+
+    Raises:
+        UserError: the folder belongs to another config.
+    """
+
+    def __init__(self, config: CompareConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.resumed = claim_folder(folder, config.canonical(), config.digest())
+        self._rules = [name for name in config.routers if name not in ORACLE_NAMES]
+
+    def run_folder(self, run: TrainConfig) -> Path:
+        """Where a training run lives: ``ALGO/ENV_k``, k counting the algorithm's seeds from 1."""
+        same = [r for r in self.config.runs if r.algo == run.algo]
+        return self.folder / run.algo.replace(":", "_") / f"{run.env}_{same.index(run) + 1}"
+
+    def is_done(self, run: TrainConfig) -> bool:
+        """Whether a run is finished, with this very config."""
+        file = self.run_folder(run) / DONE_FILE
+        return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("digest") == run.digest()
+
+    def train_all(self, workers: int | None = None, progress: Progress | None = None) -> None:
+        """Train what is not done, as many runs at once as there are cores; each in a process of its own."""
+        pending = [run for run in self.config.runs if not self.is_done(run)]
+        if not pending:
+            return
+        context = multiprocessing.get_context("spawn")
+        counters = context.Array("q", len(pending), lock=False)
+        total = sum(run.timesteps for run in pending)
+        pool = ProcessPoolExecutor(
+            max_workers=min(workers or usable_cores(), len(pending)),
+            mp_context=context,
+            initializer=_worker_starts,
+            initargs=(counters,),
+        )
+        try:
+            futures = [self._submit(pool, i, run) for i, run in enumerate(pending)]
+            waiting: set[Future[None]] = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if progress is not None:
+                    finished = sum(f.done() for f in futures)
+                    steps = sum(min(c, run.timesteps) for c, run in zip(counters, pending, strict=True))
+                    progress(f"training, {finished} of {len(pending)} runs done", steps, total)
+        except BaseException:
+            _stop(pool)
+            raise
+        pool.shutdown()
+
+    def _submit(self, pool: ProcessPoolExecutor, index: int, run: TrainConfig) -> Future[None]:
+        folder = self.run_folder(run)
+        board = self.folder / "tensorboard" / f"{run.algo.replace(':', '_')}_seed_{run.seed}"
+        for leftover in (folder, board):  # of a run that was cut off
+            shutil.rmtree(leftover, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_yaml(folder / CONFIG_FILE, {"digest": run.digest(), "config": run.canonical()})
+        market = run.market
+        baselines = [market.reference_router, market.oracle]
+        return pool.submit(_train_in_worker, index, run, folder, board, baselines)
+
+    def score_rules_on_validation(self) -> Evaluation:
+        """Rules and oracle on the days that may choose; also what names the best rule."""
+        evaluator = Evaluator(
+            self.config.env, self.config.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation"
+        )
+        return evaluator.evaluate(evaluator.policies(self.config.routers))
+
+    def finish(self, validation: Evaluation) -> dict[str, Any]:
+        """Score everything on test days and leave results, figures and the baselines' TensorBoard runs."""
+        evaluator = Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
+        policies: dict[str, Any] = {}
+        for run in self.config.runs:
+            policies.setdefault(run.algo, []).append(load_policy(run, self.run_folder(run)))
+        evaluation = evaluator.evaluate({**policies, **evaluator.policies(self.config.routers)})
+        config = {"digest": self.config.digest(), **self.config.canonical()}
+        results = make_results(evaluation, validation.names("rule")[0], config)
+        write_json(self.folder / RESULTS_FILE, results)
+        self._draw(results, validation)
+        self._log_baselines(evaluator, validation)
+        return results
+
+    def learning_curves(self) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+        """By algorithm, one (timesteps, mean validation costs) a training seed."""
+        curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for run in self.config.runs:
+            with np.load(self.run_folder(run) / "evaluations.npz") as log:
+                curves.setdefault(run.algo, []).append((log["timesteps"], -log["results"].mean(axis=1)))
+        return curves
+
+    def _draw(self, results: dict[str, Any], validation: Evaluation) -> None:
+        from sor_sb3.reports.figures import comparison_figure, learning_curves_figure
+
+        comparison_figure(results, self.folder / "comparison.png")
+        learning_curves_figure(
+            self.learning_curves(),
+            {name: float(scores.cost.mean()) for name, scores in validation.scores.items()},
+            f"{results['market']}, {results['env']}: cost on held-out validation days",
+            results["cost_unit"],
+            self.folder / "learning_curves.png",
+        )
+
+    def _log_baselines(self, evaluator: Evaluator, validation: Evaluation) -> None:
+        """Each rule and oracle as a TensorBoard run of its own: a flat line beside the learners' curves."""
+        from stable_baselines3.common.logger import configure
+
+        from sor_sb3.callbacks.evaluation import scalars
+
+        longest = max(run.timesteps for run in self.config.runs)
+        for name, scores in validation.scores.items():
+            board = self.folder / "tensorboard" / name
+            shutil.rmtree(board, ignore_errors=True)
+            logger = configure(str(board), ["tensorboard"])
+            gap = validation.gap_closed(name)
+            for step in (0, longest // 2, longest):
+                for tag, value in scalars(evaluator, scores, gap.mean if gap else None).items():
+                    logger.record(tag, value)
+                logger.dump(step)
+            logger.close()
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now; what they trained half is redone next time."""
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compare(
+    config: CompareConfig,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a comparison, or go on with it; returns the content of its ``results.json``.
+
+    Raises:
+        UserError: the folder belongs to another config.
+    """
+    started = time.perf_counter()
+    comparison = Comparison(config, folder)
+    validation = comparison.score_rules_on_validation()  # also compiles the kernels before the workers need them
+    comparison.train_all(workers, progress)
+    results = comparison.finish(validation)
+    write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
+    return results
+
+
+__all__ = ["TEST_SEED", "Comparison", "compare", "compare_config", "usable_cores"]

@@ -1,0 +1,67 @@
+"""A config is the experiment: frozen, complete, hashed. Paths and display flags are not part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sor_sb3.market.spec import MarketSpec
+
+EnvId = Literal["VenueSelect-v0", "OrderSplit-v0"]
+VALIDATION_SCENARIOS = 500
+TEST_SEED = 10_000
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def canonical(self) -> dict[str, Any]:
+        """The config as plain data, for YAML and JSON."""
+        return json.loads(self.model_dump_json())
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, 16 hexadecimal digits."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class TrainConfig(_Config):
+    """One training run.
+
+    Attributes:
+        hyperparameters: zoo keys, complete: what the YAML gave and what the user set.
+        validation_scenarios: held-out days of the split "validation" that choose the best checkpoint.
+        evaluations: how often during training they are run, first and last included.
+    """
+
+    algo: str
+    env: EnvId
+    market: Annotated[MarketSpec, Field(discriminator="model")]
+    seed: Annotated[int, Field(ge=0)]
+    timesteps: Annotated[int, Field(ge=1)]
+    hyperparameters: dict[str, Any]
+    variance_reduction: bool = True
+    validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
+    evaluations: Annotated[int, Field(ge=2)] = 11
+
+
+class CompareConfig(_Config):
+    """Several algorithms, several training seeds each, against every rule on the same test scenarios."""
+
+    runs: tuple[TrainConfig, ...]
+    scenarios: Annotated[int, Field(ge=2)]
+    test_seed: int = TEST_SEED
+    routers: tuple[str, ...]
+
+    @property
+    def market(self) -> Any:
+        """The market that all runs share."""
+        return self.runs[0].market
+
+    @property
+    def env(self) -> EnvId:
+        """The env that all runs share."""
+        return self.runs[0].env

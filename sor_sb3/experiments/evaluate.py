@@ -1,0 +1,61 @@
+"""Score run folders beside every rule and the oracle, on the same days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
+from sor_sb3.experiments.folders import CONFIG_FILE, read_config
+from sor_sb3.experiments.results import make_results
+from sor_sb3.experiments.training import VALIDATION_SEED, load_policy
+from sor_sb3.market.loading import explain
+from sor_sb3.routers import rule_names
+
+
+def run_config(folder: Path) -> TrainConfig:
+    """The config of a training run's folder.
+
+    Raises:
+        UserError: it is none, or its config is damaged.
+    """
+    data = read_config(folder)
+    if "runs" in data:
+        raise UserError(f"{folder} is a comparison; give its run folders, such as {folder}/ppo/{data['runs'][0]['env']}_1")
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{folder / CONFIG_FILE}: {explain(error, TrainConfig)}") from None
+
+
+def evaluate_runs(
+    folders: Sequence[Path], scenarios: int, seed: int, split: str = "test", deterministic: bool = True
+) -> dict[str, Any]:
+    """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
+
+    Raises:
+        UserError: a folder is no finished run, or the runs differ in market or env.
+    """
+    configs = [run_config(folder) for folder in folders]
+    first = configs[0]
+    for folder, config in zip(folders, configs, strict=True):
+        if (config.market, config.env) != (first.market, first.env):
+            raise UserError(
+                f"{folder} was trained on {config.market.name}, {config.env} and {folders[0]} on {first.market.name}, "
+                f"{first.env}; compare runs of one market and env"
+            )
+    policies: dict[str, list[Any]] = {}
+    for folder, config in zip(folders, configs, strict=True):
+        policies.setdefault(config.algo, []).append(load_policy(config, folder))
+    rules = rule_names(first.market)
+    chooser = Evaluator(first.env, first.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation")
+    best_rule = chooser.evaluate(chooser.policies(rules)).names("rule")[0]
+    judge = Evaluator(first.env, first.market, scenarios, seed, split)
+    evaluation = judge.evaluate({**policies, **judge.policies([*rules, first.market.oracle])}, deterministic)
+    config_of_results = {"runs": [c.canonical() for c in configs], "split": split, "seed": seed}
+    return make_results(evaluation, best_rule, config_of_results)

@@ -1,0 +1,96 @@
+"""Figures of a comparison, drawn from ``results.json`` and the runs' ``evaluations.npz``. No number is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+_KIND_COLOURS = {"learned": "#1f77b4", "rule": "#8c8c8c", "oracle": "#2ca02c"}
+_LEARNER_COLOURS = ("#1f77b4", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
+
+
+def _save(figure: Any, path: Path) -> Path:
+    beside = path.with_name(f".{path.name}")
+    figure.savefig(beside, dpi=150, bbox_inches="tight", format="png")
+    plt.close(figure)
+    beside.replace(path)
+    return path
+
+
+def comparison_figure(results: dict[str, Any], path: Path) -> Path:
+    """Cost of every policy, cheapest on top, coloured by kind; the best rule's cost as a line.
+
+    For policies compared with the best rule the bar's whisker is the paired interval of the difference, which is what
+    the verdict rests on; the interval of a cost alone is mostly the market's own noise, shared by all.
+    """
+    policies = results["policies"]
+    costs = {p["name"]: p["cost"] for p in policies}
+    paired = {c["policy"]: c for c in results["comparisons"] if c["against"] == results["best_rule"]}
+    best = costs[results["best_rule"]]
+    figure, axes = plt.subplots(figsize=(8, 0.42 * len(policies) + 1.4))
+    for row, policy in enumerate(policies):
+        axes.barh(row, policy["cost"], color=_KIND_COLOURS[policy["kind"]], alpha=0.85)
+        label = f"{policy['cost']:.3f}"
+        if policy["name"] in paired:
+            low, high = paired[policy["name"]]["ci95"]
+            if low is not None and high is not None:
+                axes.plot([best + low, best + high], [row, row], color="black", linewidth=2)
+        axes.annotate(label, (policy["cost"], row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.axvline(best, color="black", linestyle="--", linewidth=1, label=f"best rule: {results['best_rule']}")
+    axes.set_yticks(range(len(policies)), [p["name"] for p in policies])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"cost of a parent order ({results['cost_unit']}); black: 95 % interval of the paired difference")
+    axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
+    axes.margins(x=0.12)
+    for kind, colour in _KIND_COLOURS.items():
+        if any(p["kind"] == kind for p in policies):
+            axes.barh(0, 0, color=colour, label=kind)
+    axes.legend(loc="lower right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)
+
+
+def learning_curves_figure(
+    curves: Mapping[str, list[tuple[np.ndarray, np.ndarray]]],
+    baselines: Mapping[str, float],
+    title: str,
+    cost_unit: str,
+    path: Path,
+) -> Path:
+    """Validation cost against training steps: a line and band (mean and range over seeds) an algorithm.
+
+    Args:
+        curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed.
+        baselines: validation cost of rules and oracles, drawn as lines.
+        title: of the figure.
+        cost_unit: of the vertical axis.
+        path: of the PNG.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    floor = min([*baselines.values(), *(c.min() for runs in curves.values() for _, c in runs)])
+    shown = sorted(baselines.items(), key=lambda item: item[1])
+    for name, cost in shown[:6]:
+        oracle = name.endswith("oracle") or name == "clairvoyant"
+        axes.axhline(cost, color=_KIND_COLOURS["oracle" if oracle else "rule"], linestyle="--", linewidth=1)
+        axes.annotate(name, (1.0, cost), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+                      va="center", fontsize=7)  # fmt: skip
+    for colour, (name, runs) in zip(_LEARNER_COLOURS * 3, curves.items(), strict=False):
+        steps = runs[0][0]
+        costs = np.stack([np.interp(steps, s, c) for s, c in runs])
+        axes.plot(steps, costs.mean(axis=0), color=colour, label=f"{name} ({len(runs)} seeds)")
+        axes.fill_between(steps, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    top = max(cost for _, cost in shown[:6]) if shown else axes.get_ylim()[1]
+    axes.set_ylim(floor - 0.05 * (top - floor), top + 0.15 * (top - floor))
+    axes.set_xlabel("training steps (decisions)")
+    axes.set_ylabel(f"validation cost ({cost_unit})")
+    axes.set_title(title)
+    axes.legend(fontsize=8, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, path)

@@ -1,0 +1,430 @@
+"""The promises of the model, 1 to 7, as properties of random markets, orders, weights and seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.execution import execute
+from tests.simulator.market_strategies import (
+    EXOGENOUS_ORDER,
+    EXOGENOUS_VENUE,
+    SEEDS,
+    markets,
+    play,
+    policies,
+)
+
+free = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+fewer = settings(free, max_examples=25)
+N = 5
+
+
+def batch(seed: int, n: int = N) -> np.ndarray:
+    return (
+        (seed + np.arange(n, dtype=object)).astype(object) % 2**64
+        if n == 0
+        else np.array([(seed + i) % 2**64 for i in range(n)], dtype=np.uint64)
+    )
+
+
+def changed(market: SyntheticMarket, **parts: dict) -> SyntheticMarket:
+    """The market with fields of its parts, or of all its venues, replaced; a callable maps the old value."""
+    data = market.model_dump()
+    for part, fields in parts.items():
+        for target in data["venues"] if part == "venues" else [data[part]]:
+            for name, value in fields.items():
+                target[name] = value(target[name]) if callable(value) else value
+    return SyntheticMarket.model_validate(data)
+
+
+# ------------------------------------------------------------------------------------------- 1. shares
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_shares_are_conserved(market, seed, policy):
+    simulator, steps = play(market, batch(seed), policy)
+    quantity = market.order.quantity_shares
+    for s in steps:
+        sent, filled = s.venues["sent_shares"][s.live], s.venues["filled_shares"][s.live]
+        before, after = s.orders_before[s.live], s.orders[s.live]
+        assert np.all((filled >= 0.0) & (filled <= sent)), "a venue filled more than was sent"
+        wanted = before["slice_shares"] if s.pace is None else s.pace[s.live] * before["remaining_shares"]
+        np.testing.assert_allclose(sent.sum(axis=1), wanted, rtol=1e-12, atol=0)
+        swept = after["cleanup_shares"]
+        balance = before["remaining_shares"] - filled.sum(axis=1) - swept - after["remaining_shares"]
+        np.testing.assert_allclose(balance, 0.0, atol=2e-12 * quantity)
+        assert np.all(after["remaining_shares"] >= 0.0)
+        assert np.all(after["remaining_shares"][s.done[s.live]] == 0.0), "an ended episode left shares undone"
+    ended = steps[-1]
+    filled = sum(np.where(s.live, s.venues["filled_shares"].sum(axis=1), 0.0) for s in steps)
+    swept = sum(np.where(s.live & s.done, s.orders["cleanup_shares"], 0.0) for s in steps)
+    np.testing.assert_allclose(filled + swept, quantity, rtol=1e-11)
+    assert np.all(ended.done[ended.live])
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_no_venue_fills_more_than_it_holds_and_a_closed_one_nothing(market, seed, policy):
+    _, steps = play(market, batch(seed), policy)
+    for s in steps:
+        filled = s.venues["filled_shares"][s.live]
+        before = s.venues_before[s.live]
+        holds = np.maximum(before["arrival_size_shares"] - before["depleted_shares"], 0.0)
+        assert np.all(filled <= holds * (1 + 1e-12)), "a venue filled more than it held"
+        assert np.all(filled[before["open"] == 0] == 0.0), "a closed venue filled"
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_what_we_took_stays_taken_and_refills_with_the_half_life(market, seed, policy):
+    _, steps = play(market, batch(seed), policy)
+    half_lives = np.array([venue.refill_half_life_s for venue in market.venues])
+    decay = 0.5 ** (market.order.step_s / half_lives)
+    expected = np.zeros((N, market.n_venues))
+    for s in steps:
+        np.testing.assert_allclose(
+            s.venues_before["depleted_shares"][s.live], expected[s.live], rtol=1e-9, atol=1e-9
+        )
+        expected = (expected + s.venues["filled_shares"]) * decay
+
+
+# --------------------------------------------------------------------------------------- 2. same bytes
+
+
+@given(markets(), SEEDS, policies())
+@fewer
+def test_same_seed_same_bytes(market, seed, policy):
+    (a, first), (b, second) = (play(market, batch(seed), policy) for _ in range(2))
+    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+    for x, y in zip(first, second, strict=True):
+        assert x.cost.tobytes() == y.cost.tobytes() and x.noise.tobytes() == y.noise.tobytes()
+
+
+@given(markets(), SEEDS, policies(), st.integers(0, N - 1))
+@fewer
+def test_a_member_of_a_batch_equals_a_lone_order(market, seed, policy, i):
+    _, together = play(market, batch(seed), policy)
+    lone = BatchSimulator(market, 1, "test")
+    lone.reset(batch(seed)[i : i + 1], np.zeros(1, dtype=np.int64))
+    for s in together:
+        if not s.live[i]:
+            break
+        assert lone.venues[0].tobytes() == s.venues_before[i].tobytes()
+        cost, noise, done = lone.step(s.weights[i : i + 1], None if s.pace is None else s.pace[i : i + 1])
+        assert (cost[0], noise[0], done[0]) == (s.cost[i], s.noise[i], s.done[i])
+        assert lone.orders[0].tobytes() == s.orders[i].tobytes()
+
+
+@given(markets(), SEEDS)
+@fewer
+def test_resetting_some_members_leaves_the_others_alone(market, seed):
+    simulator = BatchSimulator(market, 4)
+    simulator.reset(batch(seed, 4), np.zeros(4, dtype=np.int64))
+    before = simulator.orders.copy(), simulator.venues.copy()
+    which = np.array([2, 0])
+    simulator.reset(batch(seed, 4)[which], np.ones(2, dtype=np.int64), which)
+    kept = [1, 3]
+    assert simulator.orders[kept].tobytes() == before[0][kept].tobytes()
+    assert simulator.venues[kept].tobytes() == before[1][kept].tobytes()
+    fresh = BatchSimulator(market, 2)
+    fresh.reset(batch(seed, 4)[which], np.ones(2, dtype=np.int64))
+    assert simulator.venues[which].tobytes() == fresh.venues.tobytes(), (
+        "a used member differs from a fresh one"
+    )
+    assert simulator.orders[which].tobytes() == fresh.orders.tobytes()
+
+
+# ------------------------------------------------------------------------- 3. and 7. path, no look-ahead
+
+
+@given(markets(), SEEDS, policies(), policies())
+@free
+def test_the_exogenous_path_does_not_depend_on_actions(market, seed, one, other):
+    _, first = play(market, batch(seed), one)
+    _, second = play(market, batch(seed), other)
+    for x, y in zip(first, second, strict=False):
+        both = x.live & y.live
+        for name in EXOGENOUS_VENUE:
+            assert np.array_equal(x.venues_before[name][both], y.venues_before[name][both]), name
+        for name in EXOGENOUS_ORDER:
+            assert np.array_equal(x.orders_before[name][both], y.orders_before[name][both]), name
+
+
+@given(markets(), SEEDS, policies(), st.floats(-1e3, 1e3), st.floats(0.01, 100))
+@free
+def test_no_fill_looks_ahead(market, seed, policy, move, factor):
+    """Whatever the path does after the arrival of a child, in this step or later, changes no fill of it."""
+    _, steps = play(market, batch(seed), policy)
+    s = steps[len(steps) // 2]
+    simulator = BatchSimulator(market, N, "test")
+    simulator.orders[:], simulator.venues[:] = s.orders_before, s.venues_before
+    simulator.orders["next_mid_bps"] += move
+    simulator.orders["mid_noise_bps"] -= move
+    simulator.orders["drift_bps_per_s"] += move
+    simulator.orders["stressed"] = 1 - simulator.orders["stressed"]
+    simulator.orders["key"] += np.uint64(12345)
+    simulator.venues["key"] += np.uint64(12345)
+    for name in ("next_offset_bps", "next_shares", "offset_fast", "size_slow", "recent_volume_shares"):
+        simulator.venues[name] *= factor
+    simulator.step(s.weights, s.pace)
+    for name in ("filled_shares", "fill_cost", "depleted_shares"):
+        assert np.array_equal(simulator.venues[name][s.live], s.venues[name][s.live]), name
+
+
+# ---------------------------------------------------------------------------------------- 4. the ledger
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_the_ledger_adds_up_to_the_shortfall(market, seed, policy):
+    """Fills, fees and the sweep, priced against the arrival mid without the ledger's help."""
+    simulator, steps = play(market, batch(seed), policy)
+    quantity = market.order.quantity_shares
+    fees = np.array([venue.take_fee_bps for venue in market.venues])
+    walks = np.array([venue.walk_bps for venue in market.venues])
+    paid, total = np.zeros(N), np.zeros(N)
+    final = steps[0].orders.copy()
+    for s in steps:
+        before, sent = s.venues_before, s.venues["sent_shares"]
+        filled = s.venues["filled_shares"]
+        first = np.min(np.where((sent > 0) & (before["open"] == 1), before["latency_ms"], np.inf), axis=1)
+        late = np.maximum(before["latency_ms"] - np.where(np.isfinite(first), first, 0.0)[:, None], 0.0)
+        tox = np.array([venue.toxicity for venue in market.venues])
+        holds = np.maximum(before["arrival_size_shares"] - before["depleted_shares"], 0.0)
+        holds = holds * np.exp(-tox * late / market.response.reaction_time_ms)
+        walk = walks * np.divide(filled, holds, out=np.zeros_like(filled), where=(holds > 0) & (filled > 0))
+        level = (s.orders_before["mid_bps"] + s.orders_before["displacement_bps"])[:, None]
+        price = level + before["offset_bps"] + before["touch_move_bps"] + walk
+        step_paid = np.sum(filled * (price + fees), axis=1)
+        paid += np.where(s.live, step_paid, 0.0)
+        total += np.where(s.live, s.cost, 0.0)
+        swept = s.live & s.done
+        final[swept] = s.orders[swept]
+    paid += final["cleanup_value_bps_shares"]
+    ledger = {part: final[f"{part}_cost"] for part in LEDGER_PARTS}
+    shortfall = np.sum(list(ledger.values()), axis=0)
+    scale = np.maximum(np.sum(np.abs(list(ledger.values())), axis=0), 1.0)
+    assert np.all(np.abs(shortfall - total) < 1e-9 * scale), "steps' costs do not add up to the ledger"
+    assert np.all(np.abs(shortfall - paid / quantity) < 1e-9 * scale), "the ledger is not what was paid"
+    assert np.all(
+        np.abs(
+            final["fill_value_bps_shares"]
+            + final["cleanup_value_bps_shares"]
+            + final["fee_cost"] * quantity
+            - paid
+        )
+        < 1e-9 * scale * quantity
+    )
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_the_clean_up_is_dearer_than_any_fill_of_the_episode(market, seed, policy):
+    simulator, steps = play(market, batch(seed), policy)
+    dearest = np.full(N, -np.inf)
+    quantity = market.order.quantity_shares
+    for s in steps:
+        filled = s.venues["filled_shares"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            all_in = np.where(filled > 0.0, s.venues["fill_cost"] * quantity / filled, -np.inf)
+        dearest = np.where(s.live, np.maximum(dearest, all_in.max(axis=1)), dearest)
+        swept = s.live & s.done & (s.orders["cleanup_shares"] > 1e-9 * quantity)
+        price = s.orders["cleanup_cost"][swept] * quantity / s.orders["cleanup_shares"][swept]
+        assert np.all(price >= dearest[swept] - 1e-9 * np.abs(price)), "the sweep was cheaper than a fill"
+
+
+# ------------------------------------------------------------------------------ 5. names, order and side
+
+
+@given(markets(), SEEDS, policies(), st.data())
+@free
+def test_permuting_venues_permutes_the_results(market, seed, policy, data):
+    order = np.array(data.draw(st.permutations(range(market.n_venues))))
+    shuffled = market.model_copy(update={"venues": tuple(market.venues[k] for k in order)})
+    _, steps = play(market, batch(seed), policy)
+    simulator = BatchSimulator(shuffled, N, "test")
+    simulator.reset(batch(seed), np.zeros(N, dtype=np.int64))
+    for s in steps:
+        cost, noise, done = simulator.step(s.weights[:, order], s.pace)
+        scale = np.abs(s.venues["fill_cost"]).sum(axis=1) + np.abs(s.cost) + 1e-12
+        assert np.all(np.abs(cost - s.cost)[s.live] <= 1e-11 * scale[s.live])
+        for name in ("sent_shares", "filled_shares", "fill_cost"):
+            np.testing.assert_allclose(
+                simulator.venues[name][s.live], s.venues[name][:, order][s.live], rtol=1e-11, atol=1e-11
+            )
+        assert np.array_equal(done[s.live], s.done[s.live])
+
+
+@given(markets(), SEEDS, policies())
+@fewer
+def test_buys_and_sells_are_mirror_images(market, seed, policy):
+    sell = changed(market, order={"side": "sell"})
+    (a, first), (b, second) = play(market, batch(seed), policy), play(sell, batch(seed), policy)
+    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+    assert all(x.cost.tobytes() == y.cost.tobytes() for x, y in zip(first, second, strict=True))
+
+
+@given(markets(), SEEDS, policies())
+@fewer
+def test_the_unit_of_shares_does_not_matter(market, seed, policy):
+    """Quantity and sizes times ten: the same costs, where impact is per share a tenth."""
+    impact = market.response.permanent_impact_bps_per_1000_shares
+    tenfold = changed(
+        market,
+        order={"quantity_shares": lambda q: 10 * q},
+        venues={"size_shares": lambda d: 10 * d},
+        response={"permanent_impact_bps_per_1000_shares": impact / 10},
+    )
+    (_, first), (_, second) = play(market, batch(seed), policy), play(tenfold, batch(seed), policy)
+    for x, y in zip(first, second, strict=True):
+        np.testing.assert_allclose(y.cost[x.live], x.cost[x.live], rtol=1e-7, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------- 6. monotonicity
+
+
+@given(markets(), SEEDS, policies(), st.data())
+@free
+def test_a_higher_fee_is_never_cheaper(market, seed, policy, data):
+    raises = data.draw(st.lists(st.floats(0, 10), min_size=market.n_venues, max_size=market.n_venues))
+    venues = tuple(
+        venue.model_copy(update={"take_fee_bps": venue.take_fee_bps + more})
+        for venue, more in zip(market.venues, raises, strict=True)
+    )
+    dear, _ = play(market.model_copy(update={"venues": venues}), batch(seed), policy)
+    cheap, _ = play(market, batch(seed), policy)
+    gap = dear.ledger()["shortfall"] - cheap.ledger()["shortfall"]
+    scale = sum(np.abs(part) for part in dear.ledger().values())
+    assert np.all(gap >= -1e-10 * (1 + scale))
+
+
+def shortfalls(market: SyntheticMarket, n: int) -> np.ndarray:
+    """Shortfall per scenario with equal weights throughout; float64 (n,)."""
+    simulator = BatchSimulator(market, n, "test")
+    simulator.reset(np.arange(n, dtype=np.uint64), np.zeros(n, dtype=np.int64))
+    weights = np.full((n, market.n_venues), 1.0 / market.n_venues)
+    done = np.zeros(n, dtype=bool)
+    while not done.all():
+        done = simulator.step(weights)[2]
+    return simulator.ledger()["shortfall"]
+
+
+def paired(base: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Mean of (other - base) and its standard error."""
+    gap = other - base
+    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
+
+
+def slower(market: SyntheticMarket, factor: float) -> SyntheticMarket:
+    return changed(market, venues={"latency_ms": lambda ms: ms * factor})
+
+
+NO_NEWS: dict = {"informed": {"probability": 0.0}}
+NO_FADE: dict = {"venues": {"toxicity": 0.0}}
+
+
+@pytest.mark.parametrize("kind", ["both", "news only", "fade only"])
+def test_latency_costs_where_flow_is_informed_or_faded(kind):
+    us_equity = load_market("us_equity")
+    market = changed(us_equity, **({} if kind == "both" else NO_FADE if kind == "news only" else NO_NEWS))
+    base, three, ten = (shortfalls(slower(market, factor), 3000) for factor in (1, 3, 10))
+    for quick, slow in ((base, three), (three, ten)):
+        mean, error = paired(quick, slow)
+        if (
+            kind == "news only" and slow is ten
+        ):  # all children already come after the news: nothing more to lose
+            assert mean > -4 * error
+        else:
+            assert mean > 4 * error, f"{mean:.4f} +- {error:.4f}"
+
+
+@pytest.mark.parametrize("factor", [3, 10])
+def test_latency_costs_nothing_without_news_or_fade(factor):
+    market = changed(load_market("us_equity"), **NO_NEWS, **NO_FADE)
+    mean, error = paired(shortfalls(market, 5000), shortfalls(slower(market, factor), 5000))
+    assert abs(mean) < 4 * error and abs(mean) < 0.01, f"{mean:.4f} +- {error:.4f}"
+
+
+def test_even_seconds_of_latency_cost_nothing_without_news_or_fade():
+    """A market of one-second steps and latencies of a fifth of it: the sharp form of the promise."""
+    market = changed(
+        load_market("us_equity"),
+        **NO_NEWS,
+        **NO_FADE,
+        order={"step_s": 1.0},
+        latency={"tail_probability": 0.0},
+    )
+    market = changed(market, venues={"latency_ms": 200.0, "halts_per_hour": 0.0})
+    mean, error = paired(shortfalls(slower(market, 0.0), 20_000), shortfalls(market, 20_000))
+    assert abs(mean) < 4 * error, f"{mean:.4f} +- {error:.4f}"
+
+
+def test_more_fade_costs_more():
+    market = load_market("us_equity")
+    costs = [shortfalls(changed(market, venues={"toxicity": lambda t, f=f: t * f}), 2000) for f in (0, 1, 3)]
+    for less, more in zip(costs, costs[1:], strict=False):
+        mean, error = paired(less, more)
+        assert mean > 4 * error
+
+
+def test_more_news_costs_more():
+    market = load_market("us_equity")
+    costs = [shortfalls(changed(market, informed={"probability": p}), 4000) for p in (0.0, 1.0)]
+    mean, error = paired(*costs)
+    assert mean > 4 * error, f"{mean:.4f} +- {error:.4f}"
+
+
+# ------------------------------------------------------------------------------------ variance reduction
+
+
+@pytest.mark.parametrize("one_venue", [False, True])
+def test_variance_reduction_keeps_the_mean_and_shrinks_the_variance(one_venue):
+    market = load_market("us_equity")
+    n = 20_000
+    simulator = BatchSimulator(market, n, "train")
+    simulator.reset(np.arange(n, dtype=np.uint64), np.zeros(n, dtype=np.int64))
+    rng = np.random.default_rng(1)
+    plain, reduced = np.zeros(n), np.zeros(n)
+    for _ in range(market.order.horizon_steps):
+        weights = rng.standard_exponential((n, market.n_venues)) * (simulator.venues["open"] == 1)
+        if one_venue:
+            weights = (weights == weights.max(axis=1, keepdims=True)).astype(float)
+        weights += 1e-12
+        cost, noise, _ = simulator.step(weights / weights.sum(axis=1, keepdims=True))
+        plain += cost
+        reduced += cost - noise
+    mean, error = paired(plain, reduced)
+    assert abs(mean) < 4 * error
+    assert reduced.var() < 0.3 * plain.var()
+    np.testing.assert_allclose(simulator.ledger()["shortfall"], plain, atol=1e-9)
+
+
+def test_what_variance_reduction_leaves_out_has_mean_zero_at_every_step():
+    """Whatever the inventory: the noise is left out times the shares that stay, which never read it."""
+    market = changed(
+        load_market("us_equity"),
+        mid={"jumps_per_hour": 300.0, "volatility_bps_per_sqrt_s": 3.0},
+        order={"quantity_shares": 20_000.0},
+    )
+    n = 20_000
+    simulator = BatchSimulator(market, n, "train")
+    simulator.reset(np.arange(n, dtype=np.uint64), np.zeros(n, dtype=np.int64))
+    weights = np.full((n, market.n_venues), 1.0 / market.n_venues)
+    for _ in range(market.order.horizon_steps):
+        _, noise, done = simulator.step(weights)
+        if done.all():
+            break
+        assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(n)
+
+
+def test_kernels_are_compiled_once():
+    assert len(execute.signatures) <= 1 or all(len(s) == 6 for s in execute.signatures)
