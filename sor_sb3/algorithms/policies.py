@@ -98,6 +98,8 @@ class VenuePolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        self.action_net = nn.Identity()  # the extractor has scored each venue already
+        # The extractor has scored each venue already. Means of weights stay within the actions' bounds, or they would
+        # drift to where every draw is clipped alike and no gradient is left.
+        self.action_net = nn.Tanh() if isinstance(self.action_space, spaces.Box) else nn.Identity()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)  # type: ignore[attr-defined]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)

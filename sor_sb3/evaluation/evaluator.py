@@ -15,7 +15,7 @@ import numpy as np
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
 from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make
 
 Kind = Literal["learned", "rule", "oracle"]
@@ -31,7 +31,8 @@ class Scores:
         cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit.
         parts: the ledger's parts of the cost, same shape and unit.
         measures: "slippage_bps", "fee_bps", "fill_rate", "completion", same shape; NaN where meaningless.
-        latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue.
+        latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue
+            (the notebook's latency is taken as it is).
         venue_shares: float64 (n_seeds, K), share of filled shares by venue (of sent, where the market fills all).
     """
 
@@ -171,13 +172,14 @@ class Evaluator:
         state, first = None, np.ones(core.n, dtype=bool)
         masked = _masks_wanted(policy) and core.codec.masked
         latencies = []
+        there_and_back = 1.0 if isinstance(self.market, NotebookMarket) else 2.0
         for _ in range(self.market.order.horizon_steps):
             masks = {"action_masks": core.action_masks()} if masked else {}
             latency_ms, was_open = venues["latency_ms"].copy(), venues["open"] == 1
             actions, state = policy.predict(observations, state, first, deterministic, **masks)
             observations, _, _ = core.step(actions)
             first = np.zeros(core.n, dtype=bool)
-            latencies.append(2.0 * latency_ms[(venues["sent_shares"] > 0.0) & was_open])
+            latencies.append(there_and_back * latency_ms[(venues["sent_shares"] > 0.0) & was_open])
         everyone = np.arange(core.n)
         parts = core.simulator.ledger()
         filled = venues["episode_filled_shares"].sum(axis=0)

@@ -9,7 +9,6 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import validate
 from sor_sb3.market.quotes import QuoteFileError, QuoteRecording, load_quotes
-from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket
+from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 
 if TYPE_CHECKING:
     from sor_sb3.simulator.paths import Recording
@@ -49,15 +48,15 @@ _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
 def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     """A market that replays the recording at `path`.
 
-    What is not given is measured on the training part: an even slice of the order is half the median displayed
-    far-touch size, taking all of a venue's display costs half its median spread, an unfilled share twice the
-    median spread. Latency is assumed to be 1 ms, fees 0.
+    What is not given is measured on the training part: an even slice of the order is half the median
+    displayed far-touch size, taking all of a venue's display costs half its median spread, an unfilled share
+    twice the median spread above the dearest fill. Latency is assumed to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
-        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name), `latency_ms`
-            (of all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and any field of
-            :class:`ReplayMarket`, such as `assumed_depth_shares`, `trades_file`, `session_utc`,
+        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name),
+            `latency_ms` (of all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and
+            any field of :class:`ReplayMarket`, such as `assumed_depth_shares`, `trades_file`, `session_utc`,
             `size_multiplier` and `max_spread_bps`. None counts as not given.
 
     Raises:
@@ -104,7 +103,7 @@ def complete_replay(data: dict[str, Any], where: str, folder: Path) -> dict[str,
 
 
 def recording_for(market: ReplayMarket, split: str) -> Recording:
-    """The arrays to replay, and where in them the windows of a split may start.
+    """The arrays to replay (shared: not to be written to), and where the windows of a split may start.
 
     A window, from its first decision to its end and the last arrival, and the volume that its first decision
     looks back on, lies inside one segment and inside the split's own time.
@@ -167,27 +166,21 @@ def _file_key(path: Path | None) -> tuple[Any, ...]:
     return str(path), status.st_mtime_ns, status.st_size
 
 
-def _recording_of(
-    market: ReplayMarket, venues: tuple[str, ...] | None = None, every: bool = False
-) -> QuoteRecording:
-    """The market's recording of `venues` (its own, by default; of all that quote, with `every`), read once."""
-    wanted = None if every else venues or market.venue_names
-    options = {
+def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
+    """The recording of the market's venues (with `every`, of all that quote), read once."""
+    options: dict[str, Any] = {
         "assumed_depth_shares": market.assumed_depth_shares,
         "session": market.session_utc,
         "max_spread_bps": market.max_spread_bps,
         "max_gap_s": market.max_gap_s,
         "size_multiplier": market.size_multiplier,
     }
-    files = (*_file_key(market.quotes_file), *_file_key(market.trades_file), *options.values())
-    recording = _cached((*files, wanted and tuple(sorted(wanted))))
+    files = (_file_key(market.quotes_file), _file_key(market.trades_file), *options.values())
+    wanted = None if every else tuple(sorted(market.venue_names))
+    recording = _cached((*files, wanted))
     if recording is None:
-        recording = load_quotes(market.quotes_file, venues=wanted, trades=market.trades_file, **options)  # type: ignore[arg-type]
-        for array in fields(recording):
-            value = getattr(recording, array.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-        _keep((*files, wanted and tuple(sorted(wanted))), recording)
+        recording = load_quotes(market.quotes_file, venues=wanted, trades=market.trades_file, **options)
+        _keep((*files, wanted), recording)
         _keep((*files, recording.venues), recording)
     _check_digest(market, recording)
     return recording
@@ -209,9 +202,9 @@ def _check_digest(market: ReplayMarket, recording: QuoteRecording) -> None:
     if market.quotes_sha256 not in ("", recording.sha256):
         trades = f" with {market.trades_file}" if market.trades_file else ""
         raise UserError(
-            f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from (field "
-            f"'quotes_sha256' is {market.quotes_sha256[:12]}..., the content's is {recording.sha256[:12]}...): put the "
-            "old file back, or take out quotes_sha256 and begin a new run"
+            f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from "
+            f"(field 'quotes_sha256' is {market.quotes_sha256[:12]}..., that of the content is "
+            f"{recording.sha256[:12]}...): put the old file back, or take out quotes_sha256"
         )
 
 
@@ -219,7 +212,7 @@ def _check_digest(market: ReplayMarket, recording: QuoteRecording) -> None:
 
 
 def _split_segments(segments: FloatArray, shares: tuple[float, float, float]) -> dict[str, FloatArray]:
-    """Start and end seconds (n, 2) of each split's stretches: the segments' time, cut by `shares` in order."""
+    """Start and end (n, 2), in seconds, of each split's stretches: the segments' time, cut by `shares`."""
     before = np.append(0.0, np.cumsum(segments[:, 1] - segments[:, 0]))
     borders = before[-1] * np.append(0.0, np.cumsum(shares)) / sum(shares)
     borders[-1] = before[-1]
@@ -268,10 +261,11 @@ def _check_windows(market: ReplayMarket, recording: QuoteRecording) -> None:
         total = recording.report.segment_hours * 3600.0
         order = market.order
         raise QuoteFileError(
-            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {split} split at most "
-            f"{longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than {back + ahead:,.1f} s "
-            f"(horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and room for "
-            f"{'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record more"
+            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {split} "
+            f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more "
+            f"than {back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} "
+            f"s, and room for {'volumes before it and ' if back else ''}latency); use fewer or shorter "
+            "steps, or record more"
         )
 
 
@@ -310,8 +304,8 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> _Typical:
         far_shares[k] = np.where(np.isnan(ask[k]), np.nan, size[row])
     if np.isnan(ask).all():
         raise QuoteFileError(
-            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which is for "
-            "training: choose other venues or another time_split"
+            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which "
+            "is for training: choose other venues or another time_split"
         )
     offset = ask - mid if market.order.side == "buy" else mid - bid
     spread = (ask - bid) / mid * 1e4
@@ -350,21 +344,16 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
     if isinstance(response, Mapping):
         defaults: Any = ReplayMarket.model_fields["response"].default
         data["response"] = {**defaults.model_dump(exclude_unset=True), **response}
-    draft: ReplayMarket = validate(
-        ReplayMarket, data | {"venues": venues}, where
-    )  # types are right from here on
+    draft: ReplayMarket = validate(ReplayMarket, data | {"venues": venues}, where)
 
     recording = _recording_of(draft, every=named is None)
     if named is None:
         venues = [{"name": name} for name in recording.venues]
-        draft = draft.model_copy(
-            update={"venues": validate(ReplayMarket, data | {"venues": venues}, where).venues}
-        )
+        draft = validate(ReplayMarket, data | {"venues": venues}, where)
     _check_windows(draft, recording)
     typical = _measure(draft, recording)
     for venue in venues:
-        if isinstance(venue, dict):
-            venue.setdefault("walk_bps", _round(0.5 * typical.venue_spread_bps[venue["name"]]))
+        venue.setdefault("walk_bps", _round(0.5 * typical.venue_spread_bps[venue["name"]]))
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
         slices = SLICE_OF_DISPLAY * draft.order.horizon_steps
@@ -382,21 +371,27 @@ def _venue_entries(venues: Any) -> Any:
     """A list of fields per venue; a plain name stands for a venue of that name."""
     if not isinstance(venues, (list, tuple)):
         return venues  # the specification will say what is wrong
-    return [{"name": v} if isinstance(v, str) else dict(v) if isinstance(v, Mapping) else v for v in venues]
+    return [_venue_entry(venue) for venue in venues]
+
+
+def _venue_entry(venue: Any) -> Any:
+    if isinstance(venue, ReplayVenue):
+        return venue.model_dump(exclude_unset=True)
+    return {"name": venue} if isinstance(venue, str) else dict(venue) if isinstance(venue, Mapping) else venue
 
 
 def _set_fees(venues: list[dict[str, Any]], fees: Any, path: Path) -> None:
     by_name = {venue["name"]: venue for venue in venues}
     if not isinstance(fees, Mapping):
         raise UserError(
-            f"option 'take_fee_bps' is {fees!r}; expected bps by venue, such as {{'{venues[0]['name']}': 0.3}}"
+            f"option 'take_fee_bps' is {fees!r}; expected bps by venue, as in {{'{venues[0]['name']}': 0.3}}"
         )
     for name, fee in fees.items():
         if name not in by_name:
             hint = did_you_mean(str(name), list(by_name))
             raise UserError(
-                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves "
-                f"out{hint}; expected one of {', '.join(by_name)}"
+                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or "
+                f"'venues' leaves out{hint}; expected one of {', '.join(by_name)}"
             )
         by_name[name]["take_fee_bps"] = fee
 
@@ -421,8 +416,9 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         )
         if split == "test" and fit < FEW_WINDOWS:
             lines.append(
-                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and differences "
-                "between routers will hardly be significant: use fewer or shorter steps, or a longer recording."
+                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and "
+                "differences between routers will hardly be significant: use fewer or shorter steps, or a "
+                "longer recording."
             )
     return lines
 
@@ -430,8 +426,8 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
 def _order_lines(market: ReplayMarket) -> list[str]:
     order = market.order
     return [
-        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of {order.step_s:g} s, "
-        f"{order.quantity_shares / order.horizon_steps:,g} shares a step."
+        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of "
+        f"{order.step_s:g} s, {order.quantity_shares / order.horizon_steps:,g} shares a step."
     ]
 
 
@@ -444,19 +440,20 @@ def _each(market: ReplayMarket, field: str, unit: str) -> str:
 
 
 def _assumption_lines(market: ReplayMarket) -> list[str]:
+    response = market.response
     lines = [
-        f"Assumed, as quotes do not tell: latency {_each(market, 'latency_ms', 'ms')} (median); take fees "
+        f"Assumed, as quotes do not tell: median latency {_each(market, 'latency_ms', 'ms')}; take fees "
         f"{_each(market, 'take_fee_bps', 'bps')}; taking all that a venue shows costs "
         f"{_each(market, 'walk_bps', 'bps')} above the touch on average.",
         f"Assumed of the others: what we took comes back with a half-life of "
-        f"{_each(market, 'refill_half_life_s', 's')}; displays fade within {market.response.reaction_time_ms:g} ms of "
-        f"our first child (toxicity {_each(market, 'toxicity', '').replace('  ', ' ')}); a share left at the deadline "
-        f"costs {market.response.cleanup_penalty_bps:g} bps more than the dearest fill that was offered.",
+        f"{_each(market, 'refill_half_life_s', 's')}; displays fade within {response.reaction_time_ms:g} ms "
+        f"of our first child; a share left at the deadline costs {response.cleanup_penalty_bps:g} bps more "
+        f"than the dearest fill that was offered.",
     ]
     if market.assumed_depth_shares is not None:
         lines.append(
-            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so results say "
-            "nothing of what size does."
+            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so "
+            "results say nothing of what size does."
         )
     if not market.has_volume:
         lines.append("No trades were given, so no volume is published and the router vwap is left out.")

@@ -222,7 +222,7 @@ class NotebookMarket(_Market):
 
 
 VOLUME_LOOKBACK_STEPS = 10
-"""The traded volume that the first decision of a replayed order sees is the mean over this many steps before it."""
+"""A replayed order's first decision sees the mean traded volume of this many steps before it."""
 
 
 class ReplayVenue(_Spec):
@@ -232,7 +232,7 @@ class ReplayVenue(_Spec):
     take_fee_bps: Finite = 0.0
     latency_ms: NonNegative = 1.0  # median, decision to arrival
     latency_sigma: NonNegative = 0.3  # sd of log latency
-    toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
+    toxicity: NonNegative = 1.0  # strength of the others' reaction to our first child
     walk_bps: NonNegative = 0.5  # when all that is displayed is taken; the loader puts half the median spread
     refill_half_life_s: Positive = 5.0  # of what we took
 
@@ -240,9 +240,9 @@ class ReplayVenue(_Spec):
 class ReplayMarket(_Market):
     """Recorded quotes of several venues; our own consumption and the fade we cause apply on top.
 
-    The recording's time is cut by `time_split` into training, validation and test, in this order; nothing that an
-    order reads or trades lies across a border, but for quotes that already stood there. What YAML or a command
-    leaves out is filled in by :mod:`sor_sb3.market.recordings`, from the training part alone.
+    The recording's time is cut by `time_split` into training, validation and test, in this order; an order lies
+    wholly in one of them, with the volumes that it looks back on. What YAML or a command leaves out is filled
+    in by :mod:`sor_sb3.market.recordings`, from the training part alone.
     """
 
     model: Literal["replay"] = "replay"

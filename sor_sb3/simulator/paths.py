@@ -251,9 +251,18 @@ def _mid_at(recording: Any, time_s: float) -> float:
 
 
 @njit(cache=True)
-def _traded_until(recording: Any, rows: Any, time_s: float) -> float:
-    row = _row_at(recording.trade_time_s, rows.first_trade, rows.last_trade, time_s)
-    return recording.trade_cumulative_shares[row] if row >= rows.first_trade else 0.0
+def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> float:
+    """Shares that a venue traded in the `span_s` up to and with `time_s`."""
+    times, low = recording.trade_time_s, rows.first_trade
+    last = _row_at(times, low, rows.last_trade, time_s)
+    high, row, stride = last + 1, last, 1
+    while row >= low and times[row] > time_s - span_s:  # back in strides that double: spans are short
+        high = row
+        row -= stride
+        stride *= 2
+    before = _row_at(times, max(row, low), high, time_s - span_s)
+    volume = recording.trade_cumulative_shares[last] if last >= low else 0.0
+    return volume - (recording.trade_cumulative_shares[before] if before >= low else 0.0)
 
 
 @njit(cache=True)
@@ -271,8 +280,8 @@ def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recordi
         _draw_latency(venue, parameters[k], market, normal(high_word(bits)), 1.0)
         venue.cursor = _row_at(recording.time_s, rows.first, rows.last, order.start_s)
         if rows.last_trade > rows.first_trade:
-            before_s = order.start_s - VOLUME_LOOKBACK_STEPS * market.step_s
-            volume = _traded_until(recording, rows, order.start_s) - _traded_until(recording, rows, before_s)
+            span_s = VOLUME_LOOKBACK_STEPS * market.step_s
+            volume = _traded_shares(recording, rows, order.start_s, span_s)
             venue.recent_volume_shares = volume / VOLUME_LOOKBACK_STEPS
 
 
@@ -280,8 +289,8 @@ def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recordi
 def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     """Quotes in force at the decision, and what is in force when a child sent now arrives.
 
-    A venue without a quote is closed and keeps its last offset; one that stops quoting before the child arrives has
-    nothing to give. Before the first quote heard, the offset is the dearest of the venues that quote.
+    A venue without a quote is closed and keeps its last offset; one that stops quoting before the child arrives
+    has nothing to give. Before the first quote heard, the offset is the dearest of the venues that quote.
     """
     now_s = order.start_s + order.step * market.step_s
     to_bps = market.side * 1e4 / order.arrival_mid_px
@@ -299,7 +308,8 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
         u_congest = uniform(high_word(draw_bits(venue.key, place + 4)))
         venue.heard_latency_ms = venue.latency_ms
         venue.congested = _markov(venue.congested, market.congest_enter, market.congest_leave, u_congest)
-        _draw_latency(venue, parameters[k], market, normal(high_word(latency_bits)), uniform(low_word(latency_bits)))
+        z, u_tail = normal(high_word(latency_bits)), uniform(low_word(latency_bits))
+        _draw_latency(venue, parameters[k], market, z, u_tail)
         venue.open, venue.quote_shares = 0, 0.0
         venue.touch_move_bps, venue.arrival_size_shares = 0.0, 0.0
         if row >= rows.first and not math.isnan(far[row]):
@@ -313,7 +323,7 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
                 venue.touch_move_bps = (far[arrival] - far[row]) * to_bps
                 venue.arrival_size_shares = far_shares[arrival]
         if rows.last_trade > rows.first_trade and order.step > 0:
-            volume = _traded_until(recording, rows, now_s) - _traded_until(recording, rows, now_s - market.step_s)
+            volume = _traded_shares(recording, rows, now_s, market.step_s)
             venue.recent_volume_shares += (1.0 - market.volume_memory) * (volume - venue.recent_volume_shares)
     if order.step == 0 and dearest_bps > -math.inf:
         for k in range(venues.size):

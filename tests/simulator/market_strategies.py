@@ -63,7 +63,7 @@ def venues(draw: Any, name: str) -> dict[str, Any]:
 
 @st.composite
 def markets(draw: Any) -> SyntheticMarket:
-    """Synthetic markets of 2 to 8 venues, everything free: halts, fade, ticks, news, jumps, stress, volume."""
+    """Synthetic markets of 2 to 8 venues: halts, fade, ticks, news, jumps, stress and volume on or off."""
     n = draw(st.integers(2, 8))
     names = draw(st.permutations([f"V{k}" for k in range(n)]))
     step_s = draw(st.sampled_from([0.01, 1.0, 30.0]))
@@ -121,7 +121,7 @@ def some_weights(generator: np.random.Generator, n: int, n_venues: int) -> np.nd
 
 @dataclass
 class Step:
-    """State before and after one decision, for every member; `live` are those whose episode goes on before it."""
+    """State before and after one decision, for every member; `live` were not done before it."""
 
     weights: np.ndarray
     pace: np.ndarray | None
@@ -138,7 +138,7 @@ class Step:
 def play(
     market: SyntheticMarket, seeds: np.ndarray, policy: tuple[int, bool], split: str = "test"
 ) -> tuple[BatchSimulator, list[Step]]:
-    """One episode per seed under random weights (and pace); the weights depend on the step and the member alone."""
+    """One episode per seed under random weights (and pace), which depend on step and member alone."""
     n, steps = len(seeds), []
     generators = [np.random.default_rng([policy[0], i]) for i in range(n)]
     simulator = BatchSimulator(market, n, split)

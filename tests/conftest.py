@@ -1,0 +1,44 @@
+"""What several test modules share: one thread a process, and one finished comparison, made by the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch; the commands that tests start inherit it
+
+COMMAND = Path(sys.executable).parent / "sor-sb3"
+COMPARISON = (
+    "compare --market notebook --algos reinforce,ppo --seeds 2 --timesteps 2000 --n-envs 8 --scenarios 20 "
+    "--set n_steps=50 --name comparison"
+).split()
+RUN_NAMES = ("reinforce/OrderSplit-v0_1", "reinforce/OrderSplit-v0_2", "ppo/OrderSplit-v0_1", "ppo/OrderSplit-v0_2")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A comparison that ran to its end, and what the command said."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+
+
+def run_command(*arguments: object, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run the installed ``sor-sb3`` in a process of its own."""
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Two algorithms, two seeds, by the real command; read it, do not write into it."""
+    log_dir = tmp_path_factory.mktemp("comparison")
+    done = run_command(*COMPARISON, "--workers", 1, "--log-dir", log_dir)
+    assert done.returncode == 0, done.stderr
+    return Finished(log_dir / "comparison", done.stdout, done.stderr)

@@ -1,0 +1,299 @@
+"""The replay of recorded quotes: worked by hand, mirrored, and free of look-ahead. No real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import sor_sb3
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import ReplayMarket
+from sor_sb3.simulator.batch import BatchSimulator
+from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
+
+Row = tuple[float, str, float, float, float, float]
+CENTRE = 200.0  # prices are mirrored around half of it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("replay")
+    write_recording(path / "quotes.parquet", trades_path=path / "trades.parquet")
+    return path
+
+
+def replay(path: Path, **options: Any) -> ReplayMarket:
+    market = load_market(path, **options)
+    assert isinstance(market, ReplayMarket)
+    return market
+
+
+def begin(market: ReplayMarket, start_s: float, seed: int = 0) -> BatchSimulator:
+    """One order whose window starts at `start_s` of the recording."""
+    simulator = BatchSimulator(market, 1)
+    windows = {"window_low_s": np.array([start_s]), "window_cumulative_s": np.zeros(2)}
+    simulator.recording = simulator.recording._replace(**windows)
+    simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
+    return simulator
+
+
+def random_rows(seed: int, duration_s: int = 600, begin_s: int = 0) -> list[Row]:
+    rng = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for t in range(begin_s, begin_s + duration_s):
+        for venue in ("A", "B"):
+            bid = 100.0 + 0.01 * rng.integers(-6, 3)
+            ask = bid + 0.01 * rng.integers(1, 6)
+            size = 100.0 * rng.integers(1, 6, size=2)
+            rows.append((t + float(rng.uniform(0.0, 0.99)), venue, bid, size[0], ask, size[1]))
+    return rows
+
+
+# ------------------------------------------------------------------------------------------ worked by hand
+
+
+HAND: list[Row] = [
+    (0.0, "A", 99.9, 300, 100.1, 100),
+    (0.0, "B", 99.8, 100, 100.2, 200),
+    (10.3, "B", 99.8, 100, 100.25, 50),  # 5 bps dearer and 150 shares less, before our child arrives at 10.5
+    (10.5, "A", 100.0, 60, 100.2, 80),  # the mid moves from 100 to 100.1
+    (11.2, "B", 0.0, 0, 0.0, 0),  # B stops quoting
+    (12.5, "A", 100.0, 60, 100.3, 80),
+    *[(float(t), "A", 100.0, 60, 100.3, 80) for t in range(100, 700, 100)],
+]
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> ReplayMarket:
+    write_quotes(tmp_path / "quotes.csv", HAND)
+    trades = [(5.0, "A", 100), (9.0, "B", 40), (10.7, "A", 60)]
+    write_table(
+        tmp_path / "trades.csv",
+        {
+            "ts": [START_NS + round(t * 1e9) for t, _, _ in trades],
+            "venue": [venue for _, venue, _ in trades],
+            "px": [100.0] * len(trades),
+            "sz": [float(size) for *_, size in trades],
+        },
+    )
+    text = """
+        model: replay
+        quotes_file: quotes.csv
+        trades_file: trades.csv
+        order: {quantity_shares: 200, horizon_steps: 2, step_s: 1}
+        venues:
+          - {name: A, latency_ms: 0, walk_bps: 2, refill_half_life_s: 1}
+          - {name: B, latency_ms: 500, latency_sigma: 0, toxicity: 0, walk_bps: 0, take_fee_bps: 0.5,
+             refill_half_life_s: 1}
+        response: {cleanup_penalty_bps: 3, permanent_impact_bps_per_1000_shares: 0}
+        volume_memory_half_life_s: 1
+    """
+    (tmp_path / "hand.yaml").write_text(text)
+    return replay(tmp_path / "hand.yaml")
+
+
+def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
+    sim = begin(hand, 10.0)
+    order, (a, b) = sim.orders[0], sim.venues[0]
+    assert (order["start_s"], order["arrival_mid_px"]) == (10.0, 100.0)
+    assert order["signal"] == pytest.approx((400 - 300) / 700)  # more bids than offers: the price will rise
+    assert [v["open"] for v in (a, b)] == [1, 1]
+    assert [v["offset_bps"] for v in (a, b)] == pytest.approx([10, 20])
+    assert [v["quote_shares"] for v in (a, b)] == [100, 200]
+    assert [v["touch_move_bps"] for v in (a, b)] == pytest.approx([0, 5])
+    assert [v["arrival_size_shares"] for v in (a, b)] == [100, 50]
+    assert [v["recent_volume_shares"] for v in (a, b)] == [10, 4]  # a step, over the last ten
+
+    sim.step(np.array([[0.5, 0.5]]))  # 50 shares to each
+    order, (a, b) = sim.orders[0], sim.venues[0]
+    assert [v["filled_shares"] for v in (a, b)] == [50, 50]
+    assert order["spread_cost"] == pytest.approx((50 * 10 + 50 * 20) / 200)
+    assert order["impact_cost"] == pytest.approx(50 * 2 * 0.5 / 200)  # half of A's display taken
+    assert order["fee_cost"] == pytest.approx(50 * 0.5 / 200)
+    assert order["delay_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # B's move; the mid's, on the rest
+    # the second decision, at 11 s: offsets are above the mid of now, in bps of the arrival mid
+    assert order["mid_bps"] == pytest.approx(10)
+    assert [v["offset_bps"] for v in (a, b)] == pytest.approx([10, 15])
+    assert [v["depleted_shares"] for v in (a, b)] == [25, 25]  # half refilled after one half-life
+    assert [v["recent_volume_shares"] for v in (a, b)] == [0.5 * 10 + 0.5 * 60, 0.5 * 4]
+    assert [v["arrival_size_shares"] for v in (a, b)] == [80, 0]  # B is gone at 11.5
+
+    _, _, done = sim.step(np.array([[0.5, 0.5]]))
+    order, (a, b) = sim.orders[0], sim.venues[0]
+    assert done[0]
+    assert [v["filled_shares"] for v in (a, b)] == [50, 0]
+    walk = 2 * 50 / (80 - 25)
+    dearest = 20 + 5 + 0.5  # B's offer at the first decision; its walk is 0
+    assert order["spread_cost"] == pytest.approx((50 * 10 + 50 * 20 + 50 * 10) / 200)
+    assert order["impact_cost"] == pytest.approx((50 * 1 + 50 * walk) / 200)
+    assert order["cleanup_shares"] == 50
+    assert order["cleanup_cost"] == pytest.approx(50 * (dearest + 3) / 200)
+    assert order["delay_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # the mid of 12 s is that of 11 s
+
+
+def test_a_sale_hits_the_bids(hand: ReplayMarket) -> None:
+    order = hand.order.model_copy(update={"side": "sell"})
+    sim = begin(hand.model_copy(update={"order": order}), 10.0)
+    assert [v["offset_bps"] for v in sim.venues[0]] == pytest.approx([10, 20])
+    assert [v["quote_shares"] for v in sim.venues[0]] == [300, 100]
+    assert sim.orders["signal"][0] == pytest.approx(-(400 - 300) / 700)
+    assert sim.orders["next_mid_bps"][0] == pytest.approx(-10)
+
+
+def test_a_venue_without_a_quote_is_closed_and_finite(hand: ReplayMarket) -> None:
+    sim = begin(hand, 11.1)
+    sim.step(np.array([[0.0, 1.0]]))  # B is gone at 11.6, before the child arrives
+    b = sim.venues[0, 1]
+    assert b["sent_shares"] == 100
+    assert b["filled_shares"] == 0
+    assert (b["open"], b["quote_shares"]) == (0, 0)  # at 12.1
+    assert b["offset_bps"] == pytest.approx(15, abs=0.02)  # as last heard
+    sim = begin(hand, 50.0)  # never heard of: the dearest of the others
+    assert [v["open"] for v in sim.venues[0]] == [1, 0]
+    assert sim.venues["offset_bps"][0, 1] == sim.venues["offset_bps"][0, 0] > 0
+    assert sim.orders["signal"][0] == pytest.approx((60 - 80) / 140)
+
+
+# ------------------------------------------------------------------------------------------------ promises
+
+
+def bare(market: ReplayMarket) -> ReplayMarket:
+    """Nothing is stated in bps: no walk, no fee, no clean-up penalty."""
+    venues = tuple(venue.model_copy(update={"walk_bps": 0.0}) for venue in market.venues)
+    response = market.response.model_copy(update={"cleanup_penalty_bps": 0.0})
+    return market.model_copy(update={"venues": venues, "response": response})
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, 400.0])
+def test_a_purchase_is_a_sale_in_the_mirror(tmp_path: Path, latency_ms: float) -> None:
+    rows = random_rows(3)
+    mirrored = [(t, v, CENTRE - ask, ask_sz, CENTRE - bid, bid_sz) for t, v, bid, bid_sz, ask, ask_sz in rows]
+    options = {"quantity_shares": 900, "horizon_steps": 6, "step_s": 2.0, "latency_ms": latency_ms}
+    buy = bare(replay(write_quotes(tmp_path / "buy.parquet", rows), side="buy", **options))
+    sell = bare(replay(write_quotes(tmp_path / "sell.parquet", mirrored), side="sell", **options))
+    bought, sold = BatchSimulator(buy, 64), BatchSimulator(sell, 64)
+    rng = np.random.default_rng(0)
+    for sim in (bought, sold):
+        sim.reset(np.arange(64, dtype=np.uint64), np.zeros(64, dtype=np.int64))
+    for _ in range(6):
+        weights = rng.dirichlet(np.ones(2), size=64)
+        for sim in (bought, sold):
+            sim.step(weights)
+        np.testing.assert_allclose(bought.venues["filled_shares"], sold.venues["filled_shares"])
+        np.testing.assert_allclose(bought.orders["signal"], sold.orders["signal"], atol=1e-12)
+    # costs are in bps of the arrival mid, which the mirror moves: compare money
+    for part, cost in bought.ledger().items():
+        money = cost * bought.orders["arrival_mid_px"]
+        np.testing.assert_allclose(money, sold.ledger()[part] * sold.orders["arrival_mid_px"], atol=1e-7)
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, 700.0])
+def test_no_look_ahead(tmp_path: Path, latency_ms: float) -> None:
+    """Rows after the last arrival of a step change nothing that the step fills, nor what was seen at it."""
+    cut_s = 60.0
+    past = [row for row in random_rows(4) if row[0] <= cut_s]
+    markets = []
+    for name, seed in (("one", 7), ("two", 8)):
+        rows = past + [row for row in random_rows(seed) if row[0] > cut_s]
+        path = write_quotes(tmp_path / f"{name}.parquet", rows)
+        market = replay(path, latency_ms=latency_ms, quantity_shares=2000, horizon_steps=10, step_s=1.0)
+        venues = tuple(v.model_copy(update={"latency_sigma": 0.0, "walk_bps": 1.0}) for v in market.venues)
+        markets.append(market.model_copy(update={"venues": venues, "price_scale_bps": 1.0}))
+    cores = [RoutingCore("OrderSplit-v0", market, 1) for market in markets]
+    start_s = cut_s - 4.8
+    for core in cores:
+        windows = {"window_low_s": np.array([start_s]), "window_cumulative_s": np.zeros(2)}
+        core.simulator.recording = core.simulator.recording._replace(**windows)
+        core.seed([0])
+    seen = [core.reset() for core in cores]
+    same = []
+    for t in range(10):
+        known = start_s + t + 1e-3 * latency_ms <= cut_s
+        equal_view = np.array_equal(seen[0], seen[1])
+        seen = [core.step(np.array([[0.4, 0.6]]))[0] for core in cores]
+        fills = [core.simulator.venues[["filled_shares", "fill_cost"]].tolist() for core in cores]
+        assert (equal_view and fills[0] == fills[1]) or not known, f"step {t}"
+        same.append(fills[0] == fills[1])
+    assert not all(same), "the rows after the cut must matter to some later step"
+
+
+def test_a_batch_of_one_equals_a_member_of_many(folder: Path) -> None:
+    market = replay(folder / "quotes.parquet", trades_file=folder / "trades.parquet", latency_ms=20.0)
+    many, one = BatchSimulator(market, 33, "test"), BatchSimulator(market, 1, "test")
+    many.reset(np.arange(33, dtype=np.uint64), np.full(33, 2))
+    one.reset(np.array([17], dtype=np.uint64), np.array([2]))
+    weights = np.random.default_rng(1).dirichlet(np.ones(3), size=(20, 33))
+    for t in range(20):
+        many.step(weights[t])
+        one.step(weights[t, 17:18])
+        assert many.orders[17].tobytes() == one.orders[0].tobytes()
+        assert many.venues[17].tobytes() == one.venues[0].tobytes()
+
+
+def test_starts_cover_the_splits_evenly(folder: Path) -> None:
+    market = replay(folder / "quotes.parquet")
+    ends = {"train": 1080.0, "validation": 1350.0, "test": 1800.0}
+    low = 0.0
+    for split, high in ends.items():
+        sim = BatchSimulator(market, 4000, split)
+        sim.reset(np.arange(4000, dtype=np.uint64), np.zeros(4000, dtype=np.int64))
+        start = (sim.orders["start_s"] - low) / (high - 100.0 - low)
+        assert -0.01 < start.min() < 0.01
+        assert 0.98 < start.max() <= 1.0
+        counts = np.histogram(start, bins=10, range=(0.0, 1.0))[0]
+        assert np.all(np.abs(counts - 400) < 5 * 20)
+        low = high
+
+
+def test_nothing_fills_that_is_not_recorded(folder: Path) -> None:
+    """With a huge order, each venue gives no more than its display at arrival, less what we took before."""
+    sim = BatchSimulator(replay(folder / "quotes.parquet", quantity_shares=1e7, latency_ms=50.0), 200)
+    sim.reset(np.arange(200, dtype=np.uint64), np.zeros(200, dtype=np.int64))
+    for _ in range(20):
+        before = sim.venues.copy()
+        sim.step(np.full((200, 3), 1 / 3))
+        limit = np.maximum(before["arrival_size_shares"] - before["depleted_shares"], 0.0)
+        assert (sim.venues["filled_shares"] <= limit + 1e-9).all()
+        assert (sim.venues["filled_shares"][before["open"] == 0] == 0).all()
+    assert (sim.orders["cleanup_shares"] > 0).all()
+    executed = 1e7 - sim.orders["cleanup_shares"]
+    fill_bps = sim.venues["effective_spread_bps_shares"].sum(axis=1) / executed
+    assert (sim.orders["cleanup_cost"] * 1e7 / sim.orders["cleanup_shares"] > fill_bps).all()
+
+
+# -------------------------------------------------------------------------------------------------- faces
+
+
+@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+def test_gymnasium_accepts_a_replay(folder: Path, env_id: str) -> None:
+    env = gym.make(f"sor_sb3:{env_id}", market=str(folder / "quotes.parquet"))
+    check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_rules_and_oracle_run_on_every_split(folder: Path) -> None:
+    market = replay(
+        folder / "quotes.parquet", trades_file=folder / "trades.parquet", take_fee_bps={"NYSE": 0.3}
+    )
+    assert "vwap" in standard_rules(market)
+    for split in ("train", "validation", "test"):
+        evaluator = Evaluator("OrderSplit-v0", market, 200, split=split)
+        result = evaluator.evaluate(evaluator.policies(standard_rules(market)))
+        assert result.blocks is not None
+        assert all(np.isfinite(scores.cost).all() for scores in result.scores.values())
+        assert result.names()[0] == "snapshot_oracle"
+        assert result.difference("best_price", "round_robin").mean < 0
+
+
+def test_vwap_needs_trades(folder: Path) -> None:
+    market = replay(folder / "quotes.parquet")
+    assert "vwap" not in standard_rules(market)
+    with pytest.raises(UserError, match="--trades"):
+        sor_sb3.routers.make("vwap", market)
