@@ -10,14 +10,21 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch; the commands that tests start inherit it
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before anything loads torch; the commands that tests start inherit it
 
 COMMAND = Path(sys.executable).parent / "sor-sb3"
 COMPARISON = (
     "compare --market notebook --algos reinforce,ppo --seeds 2 --timesteps 2000 --n-envs 8 --scenarios 20 "
     "--set n_steps=50 --name comparison"
 ).split()
-RUN_NAMES = ("reinforce/OrderSplit-v0_1", "reinforce/OrderSplit-v0_2", "ppo/OrderSplit-v0_1", "ppo/OrderSplit-v0_2")
+RUN_NAMES = (
+    "reinforce/OrderSplit-v0_1",
+    "reinforce/OrderSplit-v0_2",
+    "ppo/OrderSplit-v0_1",
+    "ppo/OrderSplit-v0_2",
+)
 
 
 @dataclass(frozen=True)

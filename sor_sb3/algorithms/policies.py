@@ -36,6 +36,17 @@ class _VenueTrunk(nn.Module):
         return self.activation(self.second(latent) + self.pooled(latent.mean(dim=1)).unsqueeze(1))
 
 
+class _CentredMeans(nn.Module):
+    """Scores (n, K) to means of weights: centred over venues, within (-1, 1).
+
+    Only differences between venues matter to a split. Left free, all means can drift below 0 together, where the split
+    is even whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
+    """
+
+    def forward(self, scores: th.Tensor) -> th.Tensor:
+        return th.tanh(scores - scores.mean(dim=1, keepdim=True))
+
+
 class VenueExtractor(nn.Module):
     """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector."""
 
@@ -98,8 +109,7 @@ class VenuePolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        # The extractor has scored each venue already. Means of weights stay within the actions' bounds, or they would
-        # drift to where every draw is clipped alike and no gradient is left.
-        self.action_net = nn.Tanh() if isinstance(self.action_space, spaces.Box) else nn.Identity()
+        # The extractor has scored each venue already.
+        self.action_net = _CentredMeans() if isinstance(self.action_space, spaces.Box) else nn.Identity()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)  # type: ignore[attr-defined]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)

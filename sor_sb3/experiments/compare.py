@@ -21,7 +21,14 @@ import numpy as np
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.experiments.config import TEST_SEED, VALIDATION_SCENARIOS, CompareConfig, TrainConfig
-from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, claim_folder, system_versions, write_json, write_yaml
+from sor_sb3.experiments.folders import (
+    CONFIG_FILE,
+    DONE_FILE,
+    claim_folder,
+    system_versions,
+    write_json,
+    write_yaml,
+)
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import VALIDATION_SEED, load_policy, train, train_config
 from sor_sb3.market.spec import MarketSpec

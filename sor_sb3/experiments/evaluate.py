@@ -14,7 +14,7 @@ from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folders import CONFIG_FILE, read_config
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import VALIDATION_SEED, load_policy
-from sor_sb3.market.loading import explain
+from sor_sb3.market.validation import explain
 from sor_sb3.routers import rule_names
 
 

@@ -54,6 +54,8 @@ def train_config(
         hyperparameters["n_envs"] = n_envs
     if timesteps is not None:
         hyperparameters["n_timesteps"] = timesteps
+    if hyperparameters.get("n_steps") == "episode":
+        hyperparameters["n_steps"] = market.order.horizon_steps
     for key in ("n_envs", "n_timesteps"):
         value = hyperparameters[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1 or value != int(value):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import (
@@ -16,6 +15,7 @@ from sor_sb3.market.spec import (
     ReplayMarket,
     SyntheticMarket,
 )
+from sor_sb3.market.validation import validate
 
 QUOTE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMarket]] = {
@@ -23,6 +23,20 @@ _KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMark
     "notebook": NotebookMarket,
     "replay": ReplayMarket,
 }
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML says that keys are unique; PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of `node`."""
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
+            seen.append(key)
+        return super().construct_mapping(node, deep)
 
 
 def preset_names() -> list[str]:
@@ -73,15 +87,16 @@ def _presets() -> str:
 def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
     """A specification from YAML `text`; `where` names it in messages, relative paths start at `folder`."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where} is not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UserError(f"{where} is not valid YAML{line}: {problem}") from None
     if not isinstance(data, dict):
         raise UserError(f"{where} holds {type(data).__name__}; expected a mapping of market fields (name, order, venues)")
     kind = data.get("model", "synthetic")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: field 'model' is {kind!r}; expected one of {', '.join(_KINDS)}")
     data.setdefault("name", Path(where).stem.removeprefix("preset "))
     if kind == "replay":
@@ -89,41 +104,3 @@ def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
 
         data = complete_replay(data, where, folder)
     return validate(_KINDS[kind], data, where)
-
-
-def validate(kind: Any, data: Any, where: str) -> Any:
-    """`data` as a specification of `kind`, or a UserError that names file, field, value and expectation."""
-    try:
-        return TypeAdapter(kind).validate_python(data)
-    except ValidationError as error:
-        raise UserError(f"{where}: {explain(error, kind)}") from None
-
-
-def explain(error: ValidationError, kind: Any) -> str:
-    """The first of pydantic's complaints as one sentence, and how many more there are."""
-    problems = error.errors(include_url=False)
-    problem = problems[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(kind, problem["loc"][:-1])
-        hint = did_you_mean(str(problem["loc"][-1]), known)
-        return f"field '{field}' is unknown{hint}; expected one of {', '.join(known)}{more}"
-    if problem["type"] == "missing":
-        return f"field '{field}' is missing; add it{more}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{field + ': ' if field else ''}{message}{more}"
-    return f"field '{field}' is {problem['input']!r}: {message[0].lower() + message[1:]}; change it{more}"
-
-
-def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the (nested) model that an error location points into."""
-    model: Any = kind
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
-        model = annotation if hasattr(annotation, "model_fields") else arguments[0]
-    return list(model.model_fields)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.market.loading import validate
 from sor_sb3.market.quotes import QuoteFileError, QuoteRecording, load_quotes
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
+from sor_sb3.market.validation import validate
 
 if TYPE_CHECKING:
     from sor_sb3.simulator.paths import Recording

@@ -12,7 +12,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from sor_sb3.routers import ORACLE_NAMES
+
 _KIND_COLOURS = {"learned": "#1f77b4", "rule": "#8c8c8c", "oracle": "#2ca02c"}
+_BASELINES_SHOWN = 6  # the cheapest; the others would only squeeze the curves
 _LEARNER_COLOURS = ("#1f77b4", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 
 
@@ -38,15 +41,16 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     for row, policy in enumerate(policies):
         axes.barh(row, policy["cost"], color=_KIND_COLOURS[policy["kind"]], alpha=0.85)
         label = f"{policy['cost']:.3f}"
-        if policy["name"] in paired:
-            low, high = paired[policy["name"]]["ci95"]
-            if low is not None and high is not None:
-                axes.plot([best + low, best + high], [row, row], color="black", linewidth=2)
-        axes.annotate(label, (policy["cost"], row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+        right = policy["cost"]
+        low, high = paired[policy["name"]]["ci95"] if policy["name"] in paired else (None, None)
+        if low is not None and high is not None:
+            axes.plot([best + low, best + high], [row, row], color="black", linewidth=2)
+            right = max(right, best + high)
+        axes.annotate(label, (right, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
     axes.axvline(best, color="black", linestyle="--", linewidth=1, label=f"best rule: {results['best_rule']}")
     axes.set_yticks(range(len(policies)), [p["name"] for p in policies])
     axes.invert_yaxis()
-    axes.set_xlabel(f"cost of a parent order ({results['cost_unit']}); black: 95 % interval of the paired difference")
+    axes.set_xlabel(f"cost of a parent order ({results['cost_unit']})\nblack: 95 % interval of the paired difference")
     axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
     axes.margins(x=0.12)
     for kind, colour in _KIND_COLOURS.items():
@@ -55,6 +59,25 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     axes.legend(loc="lower right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return _save(figure, path)
+
+
+def _draw_baselines(axes: Any, baselines: list[tuple[str, float]], apart: float) -> None:
+    """A dashed line for each baseline, cheapest first, named at the right with labels at least `apart` from another."""
+    label_at = -np.inf
+    for name, cost in baselines:
+        colour = _KIND_COLOURS["oracle" if name in ORACLE_NAMES else "rule"]
+        axes.axhline(cost, color=colour, linestyle="--", linewidth=1)
+        label_at = max(cost, label_at + apart)
+        axes.annotate(
+            name,
+            (1.0, cost),
+            xycoords=("axes fraction", "data"),
+            xytext=(1.03, label_at),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            fontsize=7,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+        )
 
 
 def learning_curves_figure(
@@ -73,21 +96,18 @@ def learning_curves_figure(
         cost_unit: of the vertical axis.
         path: of the PNG.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.5))
-    floor = min([*baselines.values(), *(c.min() for runs in curves.values() for _, c in runs)])
-    shown = sorted(baselines.items(), key=lambda item: item[1])
-    for name, cost in shown[:6]:
-        oracle = name.endswith("oracle") or name == "clairvoyant"
-        axes.axhline(cost, color=_KIND_COLOURS["oracle" if oracle else "rule"], linestyle="--", linewidth=1)
-        axes.annotate(name, (1.0, cost), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                      va="center", fontsize=7)  # fmt: skip
+    figure, axes = plt.subplots(figsize=(8.5, 4.8))
+    shown = sorted(baselines.items(), key=lambda item: item[1])[:_BASELINES_SHOWN]
     for colour, (name, runs) in zip(_LEARNER_COLOURS * 3, curves.items(), strict=False):
         steps = runs[0][0]
         costs = np.stack([np.interp(steps, s, c) for s, c in runs])
         axes.plot(steps, costs.mean(axis=0), color=colour, label=f"{name} ({len(runs)} seeds)")
         axes.fill_between(steps, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    top = max(cost for _, cost in shown[:6]) if shown else axes.get_ylim()[1]
-    axes.set_ylim(floor - 0.05 * (top - floor), top + 0.15 * (top - floor))
+    lowest = min([shown[0][1], *(c.min() for runs in curves.values() for _, c in runs)])
+    highest = shown[-1][1]
+    margin = 0.08 * (highest - lowest)
+    axes.set_ylim(lowest - margin, highest + 3 * margin)
+    _draw_baselines(axes, shown, 0.055 * (highest - lowest + 4 * margin))
     axes.set_xlabel("training steps (decisions)")
     axes.set_ylabel(f"validation cost ({cost_unit})")
     axes.set_title(title)

@@ -22,7 +22,7 @@ def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float,
             low = min(low, touch[k])
             high = max(high, touch[k] + 2.0 * curvature[k] * most[k])
     high = min(high, ceiling)
-    low = min(low, high)
+    low = min(low, high) - 1.0  # below every touch: what is offered at `low` never exceeds `wanted`
     for _ in range(60):
         price = 0.5 * (low + high)
         total = 0.0
@@ -33,9 +33,13 @@ def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float,
         else:
             low = price
     cost, filled = 0.0, 0.0
-    for k in range(touch.size):
-        out[k] = min(_supply(touch[k], curvature[k], most[k], high), wanted - filled)
+    for k in range(touch.size):  # all that is cheaper than the marginal price, then the marginal ones
+        out[k] = _supply(touch[k], curvature[k], most[k], low)
         filled += out[k]
+    for k in range(touch.size):
+        more = max(min(_supply(touch[k], curvature[k], most[k], high) - out[k], wanted - filled), 0.0)
+        out[k] += more
+        filled += more
         cost += touch[k] * out[k] + curvature[k] * out[k] * out[k]
     return cost + ceiling * (wanted - filled)
 
@@ -47,6 +51,40 @@ def _supply(touch: float, curvature: float, most: float, price: float) -> float:
     if curvature <= 0.0:
         return most
     return min((price - touch) / (2.0 * curvature), most)
+
+
+@njit(cache=True)
+def _idle(venues: Any, most: Any, trial: Any, first: int) -> int:
+    """A venue where shares more come back and do no harm: closed, or emptied and not reached before `first`."""
+    idle = -1
+    for k in range(venues.size):
+        harmless = venues[k].open == 0
+        if not harmless and venues[k].latency_ms >= venues[first].latency_ms:
+            harmless = most[k] - trial[k] <= 1e-9
+        if harmless and (idle < 0 or trial[k] > trial[idle]):
+            idle = k
+    return idle
+
+
+@njit(cache=True)
+def _place_or_empty(
+    venues: Any, touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, first: int, out: Any, work: Any
+) -> tuple[float, int]:
+    """Place every share, or empty one venue, however dear, so that what is left may be sent there. (cost, venue)."""
+    best, idle = _split(touch, curvature, most, wanted, 1e300, out), first
+    for k in range(touch.size):
+        full = most[k]
+        if full <= 0.0 or full > wanted:
+            continue
+        most[k] = 0.0
+        cost = touch[k] * full + curvature[k] * full * full
+        cost += _split(touch, curvature, most, wanted - full, ceiling, work)
+        most[k] = full
+        if cost < best:
+            best, idle = cost, k
+            out[:] = work
+            out[k] = full
+    return best, idle
 
 
 @njit(cache=True)
@@ -69,20 +107,15 @@ def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: 
                 most[k] = left * np.exp(-parameters[k].toxicity * late_ms / market.reaction_time_ms)
             curvature[k] = parameters[k].walk_bps / most[k] if most[k] > 0.0 else 0.0
         cost = _split(touch, curvature, most, wanted, ceiling, trial)
+        idle, left = _idle(venues, most, trial, first), wanted - trial.sum()
+        if idle < 0 and left > 0.0:  # nowhere to leave shares without harm: all must be placed
+            cost, idle = _place_or_empty(venues, touch, curvature, most, wanted, ceiling, first, trial, work[4])
+            left = wanted - trial.sum()
         if cost < best:
             best = cost
-            filled = 0.0
             for k in range(venues.size):
                 out[k] = trial[k]
-                filled += trial[k]
-            if filled < wanted:  # the rest must go somewhere: to a venue that has nothing left to give
-                idle = -1
-                for k in range(venues.size):
-                    if most[k] - trial[k] <= 1e-9 and (idle < 0 or trial[k] > trial[idle]):
-                        idle = k
-                if idle < 0:
-                    idle = first
-                out[idle] += wanted - filled
+            out[idle] += max(left, 0.0)
 
 
 @njit(cache=True)
@@ -136,7 +169,7 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
 def _route_batch(
     orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, one_venue: bool, out: Any
 ) -> None:
-    work = np.zeros((4, venues.shape[1]))
+    work = np.zeros((5, venues.shape[1]))
     for i in range(orders.size):
         if market[0].model == NOTEBOOK:
             _notebook(orders[i], venues[i], market[0], out[i])

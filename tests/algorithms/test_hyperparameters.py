@@ -42,9 +42,21 @@ def test_merging_order_is_default_then_env_then_env_at_market(tmp_path, monkeypa
     (tmp_path / "hyperparams" / "ppo.yml").write_text(text, encoding="utf-8")
     monkeypatch.setattr(hp.resources, "files", lambda package: tmp_path)
     start = {"n_timesteps": 1, "n_envs": 2}
-    assert hp.default_hyperparameters("ppo", "OrderSplit-v0", "notebook") == {**start, "gamma": 0.6, "ent_coef": 0.2}
-    assert hp.default_hyperparameters("PPO", "OrderSplit-v0", "us_equity") == {**start, "gamma": 0.6, "ent_coef": 0.1}
-    assert hp.default_hyperparameters("ppo", "VenueSelect-v0", "notebook") == {**start, "gamma": 0.7, "ent_coef": 0.0}
+    assert hp.default_hyperparameters("ppo", "OrderSplit-v0", "notebook") == {
+        **start,
+        "gamma": 0.6,
+        "ent_coef": 0.2,
+    }
+    assert hp.default_hyperparameters("PPO", "OrderSplit-v0", "us_equity") == {
+        **start,
+        "gamma": 0.6,
+        "ent_coef": 0.1,
+    }
+    assert hp.default_hyperparameters("ppo", "VenueSelect-v0", "notebook") == {
+        **start,
+        "gamma": 0.7,
+        "ent_coef": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -69,8 +81,13 @@ def test_set_reads(text, value):
 
 
 def test_set_reads_numbers_inside_lists_and_mappings():
-    parsed = hp.parse_settings(["policy_kwargs={log_std_init: -1e-1, optimizer_kwargs: {eps: 1e-5, betas: [9e-1, 1]}}"])
-    assert parsed["policy_kwargs"] == {"log_std_init": -0.1, "optimizer_kwargs": {"eps": 1e-5, "betas": [0.9, 1]}}
+    parsed = hp.parse_settings(
+        ["policy_kwargs={log_std_init: -1e-1, optimizer_kwargs: {eps: 1e-5, betas: [9e-1, 1]}}"]
+    )
+    assert parsed["policy_kwargs"] == {
+        "log_std_init": -0.1,
+        "optimizer_kwargs": {"eps": 1e-5, "betas": [0.9, 1]},
+    }
 
 
 def test_the_last_set_of_a_key_counts():

@@ -73,7 +73,11 @@ def test_hidden_is_the_width():
 
 @pytest.mark.parametrize(
     ("space", "features"),
-    [(spaces.MultiDiscrete([2, 2]), G + 2 * F), (spaces.Discrete(K), G + K * F + 1), (spaces.Box(-1, 1, (K,)), 4)],
+    [
+        (spaces.MultiDiscrete([2, 2]), G + 2 * F),
+        (spaces.Discrete(K), G + K * F + 1),
+        (spaces.Box(-1, 1, (K,)), 4),
+    ],
 )
 def test_foreign_spaces_are_refused(space, features):
     with pytest.raises(ValueError, match="VenuePolicy"):
@@ -85,7 +89,9 @@ def test_foreign_spaces_are_refused(space, features):
 def test_trains_saves_and_loads(algorithm, env_id, tmp_path):
     venv = make_vec_env(env_id, market="notebook", n_envs=4, seed=0)
     options = {"batch_size": 100} if algorithm is PPO else {}
-    model = algorithm(VenuePolicy, venv, n_steps=50, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **options)
+    model = algorithm(
+        VenuePolicy, venv, n_steps=50, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **options
+    )
     before = [p.detach().clone() for p in model.policy.mlp_extractor.parameters()]
     model.learn(400)
     after = list(model.policy.mlp_extractor.parameters())
@@ -94,5 +100,7 @@ def test_trains_saves_and_loads(algorithm, env_id, tmp_path):
     loaded = algorithm.load(tmp_path / "model", device="cpu")
     rows = np.random.default_rng(0).normal(size=(16, *venv.observation_space.shape)).astype(np.float32)
     assert loaded.policy.hidden == 8
-    for one, other in zip(model.predict(rows, deterministic=True), loaded.predict(rows, deterministic=True), strict=True):
+    for one, other in zip(
+        model.predict(rows, deterministic=True), loaded.predict(rows, deterministic=True), strict=True
+    ):
         np.testing.assert_array_equal(one, other)

@@ -101,7 +101,7 @@ WRONG = {
     ),
     "misspelt order field": (
         ("step_s: 1", "step_ms: 1"),
-        ("field 'order.step_s' is missing", "1 more"),
+        ("field 'order.step_ms' is unknown (did you mean 'step_s'?)", "1 more"),
     ),
     "negative latency": (
         ("latency_ms: 2", "latency_ms: -2"),

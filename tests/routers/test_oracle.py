@@ -118,8 +118,10 @@ def test_flat_books_are_filled_cheapest_first_whatever_their_numbers(quantity, c
 
 
 def test_what_is_better_left_goes_where_it_does_no_harm():
-    """FAR alone is cheapest, and its last shares are dearer than the clean-up: they must not go to NEAR, whose
-    child would arrive first and make FAR's quote fade."""
+    """FAR alone is cheapest, but its last shares are dearer than the clean-up.
+
+    They must not go to NEAR, whose child would arrive first and make FAR's quote fade.
+    """
     still = {"latency_sigma": 0.0, "toxicity": 3.0}
     quiet = dict.fromkeys(("offset_fast_sd", "offset_slow_sd", "size_fast_sd", "size_slow_sd"), 0.0)
     far = {"name": "FAR", "take_fee_bps": 1.4, "offset_bps": 1.1, "size_shares": 134.0, "latency_ms": 2.0}

@@ -125,6 +125,7 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert [v["depleted_shares"] for v in (a, b)] == [25, 25]  # half refilled after one half-life
     assert [v["recent_volume_shares"] for v in (a, b)] == [0.5 * 10 + 0.5 * 60, 0.5 * 4]
     assert [v["arrival_size_shares"] for v in (a, b)] == [80, 0]  # B is gone at 11.5
+    assert [v["touch_move_bps"] for v in (a, b)] == [0, 0]
 
     _, _, done = sim.step(np.array([[0.5, 0.5]]))
     order, (a, b) = sim.orders[0], sim.venues[0]

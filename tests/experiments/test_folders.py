@@ -1,0 +1,94 @@
+"""Folders and files: exclusive numbers, whole files, and refusals that touch nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+
+from sor_sb3.errors import UserError
+from sor_sb3.experiments import folders
+
+
+def test_new_run_folders_are_numbered_from_one(tmp_path):
+    made = [folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v0") for _ in range(2)]
+    assert [f.relative_to(tmp_path).as_posix() for f in made] == [
+        "ppo/OrderSplit-v0_1",
+        "ppo/OrderSplit-v0_2",
+    ]
+    (tmp_path / "ppo" / "OrderSplit-v0_1").rmdir()
+    assert folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v0").name == "OrderSplit-v0_1"
+    assert folders.new_run_folder(tmp_path / "ppo", "VenueSelect-v0").name == "VenueSelect-v0_1"
+
+
+def test_runs_that_start_together_share_no_folder(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: folders.new_run_folder(tmp_path / "ppo", "E"), range(64)))
+    assert sorted(int(f.name.removeprefix("E_")) for f in made) == list(range(1, 65))
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    folders.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        folders.write_json(path, {"a": float("nan")})
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        folders.write_text(path, "half")
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
+
+
+def test_yaml_is_plain_and_in_order(tmp_path):
+    folders.write_yaml(tmp_path / "f.yaml", {"b": 1, "a": [1, 2]})
+    text = (tmp_path / "f.yaml").read_text(encoding="utf-8")
+    assert text.index("b:") < text.index("a:")
+    assert yaml.safe_load(text) == {"b": 1, "a": [1, 2]}
+
+
+def test_claim_then_claim_again(tmp_path):
+    folder = tmp_path / "run"
+    assert folders.claim_folder(folder, {"a": 1}, "d1") is False
+    assert folders.claim_folder(folder, {"a": 1}, "d1") is True
+    assert folders.read_config(folder) == {"a": 1}
+
+
+@pytest.mark.parametrize("content", ["digest: d2\nconfig: {}\n", "just words", "", "a: [1, 2"])
+def test_a_folder_of_another_config_is_refused(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="--name"):
+        folders.claim_folder(tmp_path, {"a": 1}, "d1")
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == content
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(UserError, match="not a run of this tool"):
+        folders.claim_folder(tmp_path, {"a": 1}, "d1")
+    assert [f.name for f in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    assert folders.claim_folder(tmp_path, {"a": 1}, "d1") is False
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(UserError):
+        folders.claim_folder(tmp_path / "run", {"a": 1}, "d1")
+
+
+@pytest.mark.parametrize("content", [None, "digest: d2\n", "just words", "", "a: [1, 2"])
+def test_read_config_refuses_what_is_none(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        folders.read_config(tmp_path)
+
+
+def test_versions_are_plain_text():
+    versions = folders.system_versions()
+    assert {"python", "torch", "numpy", "stable-baselines3"} <= set(versions)
+    assert all(isinstance(v, str) for v in versions.values())

@@ -1,0 +1,207 @@
+"""Training runs: every algorithm on every env that it fits, and what a run leaves in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from gymnasium import spaces
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sor_sb3.algorithms.registry import algorithm_names
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.experiments.config import TrainConfig
+from sor_sb3.experiments.training import SEED_STRIDE_BITS, load_policy, make_training_env, train, train_config
+from sor_sb3.market.loading import load_market
+
+th.set_num_threads(1)
+
+ON_POLICY = {"n_steps": 25}
+OFF_POLICY = {"learning_starts": 64, "buffer_size": 1000, "batch_size": 16}
+TINY: dict[str, dict[str, Any]] = {
+    "ppo": {**ON_POLICY, "batch_size": 50, "n_epochs": 2},
+    "a2c": ON_POLICY,
+    "reinforce": ON_POLICY,
+    "trpo": {**ON_POLICY, "batch_size": 50, "n_critic_updates": 2},
+    "recurrentppo": {**ON_POLICY, "batch_size": 50, "n_epochs": 2},
+    "maskableppo": {**ON_POLICY, "batch_size": 50, "n_epochs": 2},
+    "ars": {"n_delta": 2},
+    **dict.fromkeys(("sac", "td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn"), OFF_POLICY),
+}
+FITTING = [
+    (name, env_id)
+    for env_id, space in (("VenueSelect-v0", spaces.Discrete(3)), ("OrderSplit-v0", spaces.Box(-1, 1, (3,))))
+    for name in algorithm_names(space)
+]
+
+
+def tiny_config(
+    algo: str, env_id: str, market: str = "notebook", timesteps: int = 400, **settings: Any
+) -> TrainConfig:
+    options = {**TINY[algo], **settings}
+    config = train_config(algo, env_id, load_market(market), 0, timesteps, 4, options)
+    return config.model_copy(update={"validation_scenarios": 4, "evaluations": 3})
+
+
+def actions_of(policy: Any, config: TrainConfig) -> np.ndarray:
+    rows = Evaluator(config.env, config.market, 16, 5, "validation").start()
+    return policy.predict(rows, deterministic=True)[0]
+
+
+@pytest.mark.parametrize(("algo", "env_id"), FITTING)
+def test_every_algorithm_trains_saves_and_loads(algo, env_id, tmp_path):
+    config = tiny_config(algo, env_id)
+    model = train(config, tmp_path)
+    assert model.num_timesteps >= config.timesteps
+    np.testing.assert_array_equal(
+        actions_of(load_policy(config, tmp_path, best=False), config), actions_of(model, config)
+    )
+    best = load_policy(config, tmp_path)
+    with np.load(tmp_path / "evaluations.npz") as log:
+        scores = Evaluator(config.env, config.market, 4, 1, "validation").score("best", best)
+        assert scores.cost.mean() == pytest.approx(-log["results"].mean(axis=1).max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_defaults_work_with_n_envs_one(algo, tmp_path):
+    config = tiny_config(algo, "OrderSplit-v0", timesteps=100).model_copy(update={"validation_scenarios": 2})
+    config.hyperparameters["n_envs"] = 1
+    assert train(config, tmp_path).num_timesteps >= 100
+
+
+def test_two_runs_of_one_config_are_identical(tmp_path):
+    config = tiny_config("ppo", "OrderSplit-v0", "us_equity")
+    models = [train(config, tmp_path / name) for name in "ab"]
+    for one, other in zip(models[0].policy.parameters(), models[1].policy.parameters(), strict=True):
+        assert th.equal(one, other)
+    logs = [np.load(tmp_path / name / "evaluations.npz")["results"] for name in "ab"]
+    np.testing.assert_array_equal(*logs)
+
+
+def test_training_seeds_meet_different_days():
+    rows = []
+    for seed in (0, 1):
+        config = tiny_config("ppo", "OrderSplit-v0", "us_equity").model_copy(update={"seed": seed})
+        venv = make_training_env(config)
+        venv.seed(seed << SEED_STRIDE_BITS)
+        rows.append(venv.reset())
+    assert len(np.unique(np.concatenate(rows), axis=0)) == 8
+
+
+def test_folder_has_the_layout_of_the_zoo(tmp_path):
+    config = tiny_config("ppo", "OrderSplit-v0")
+    train(config, tmp_path)
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    zoo = {f"OrderSplit-v0/{name}" for name in ("args.yml", "config.yml", "command.txt")}
+    assert files == {"OrderSplit-v0.zip", "best_model.zip", "evaluations.npz", "done.json", *zoo}
+    arguments = yaml.safe_load((tmp_path / "OrderSplit-v0" / "args.yml").read_text(encoding="utf-8"))
+    assert (arguments["algo"], arguments["env"], arguments["seed"]) == ("ppo", "OrderSplit-v0", 0)
+    assert arguments["market"] == "notebook"
+    hyperparameters = yaml.safe_load((tmp_path / "OrderSplit-v0" / "config.yml").read_text(encoding="utf-8"))
+    assert hyperparameters == config.hyperparameters
+    assert (tmp_path / "OrderSplit-v0" / "command.txt").read_text(encoding="utf-8").count("\n") == 1
+    with np.load(tmp_path / "evaluations.npz") as log:  # keys and shapes of SB3's EvalCallback
+        assert set(log.files) == {"timesteps", "results", "ep_lengths"}
+        assert log["timesteps"].tolist() == [0, 200, 400]
+        assert log["results"].shape == log["ep_lengths"].shape == (3, 4)
+
+
+def test_normalised_runs_keep_their_statistics(tmp_path):
+    config = tiny_config(
+        "a2c", "OrderSplit-v0", normalize={"norm_reward": False}, policy="MlpPolicy", policy_kwargs={}
+    )
+    model = train(config, tmp_path)
+    last = load_policy(config, tmp_path, best=False)
+    assert isinstance(last, NormalizedPolicy)
+    assert isinstance(load_policy(config, tmp_path), NormalizedPolicy)
+    normalised = NormalizedPolicy(model, model.get_vec_normalize_env())
+    np.testing.assert_array_equal(actions_of(last, config), actions_of(normalised, config))
+
+
+def scalars_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+EVERY_MARKET = {"eval/latency_p50_ms", "eval/latency_p95_ms", "eval/latency_p99_ms", "eval/gap_closed"}
+WITH_FILLS = {"eval/slippage_bps", "eval/fee_bps", "eval/fill_rate"}
+
+
+@pytest.mark.parametrize(("market", "cost"), [("us_equity", "eval/cost_bps"), ("notebook", "eval/cost")])
+def test_tensorboard_shows_learner_and_baselines_in_one_chart(market, cost, tmp_path):
+    spec = load_market(market)
+    names = [spec.reference_router, "all_in_sized", spec.oracle]
+    config = tiny_config("ppo", "OrderSplit-v0", market).model_copy(update={"validation_scenarios": 60})
+    train(config, tmp_path, tmp_path / "board" / "learner", names, tmp_path / "board")
+    learner = scalars_of(tmp_path / "board" / "learner")
+    expected = EVERY_MARKET | {cost} | {f"venue_share/{name}" for name in spec.venue_names}
+    assert expected <= set(learner)
+    assert ({*learner} & WITH_FILLS) == (WITH_FILLS if market == "us_equity" else set())
+    assert {
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "time/fps",
+        "train/loss",
+        "train/value_loss",
+    } <= set(learner)
+    steps = [step for step, _ in learner[cost]]
+    assert steps == [0, 200, 400]
+    for name in names:
+        baseline = scalars_of(tmp_path / "board" / name)
+        assert [step for step, _ in baseline[cost]] == steps
+        assert expected <= set(baseline)
+    with np.load(tmp_path / "evaluations.npz") as log:
+        assert [value for _, value in learner[cost]] == pytest.approx(-log["results"].mean(axis=1), rel=1e-6)
+
+
+def test_progress_is_reported(tmp_path):
+    told: list[int] = []
+    train(tiny_config("ppo", "OrderSplit-v0"), tmp_path, report=told.append)
+    assert told == [100, 200, 300, 400]
+
+
+@pytest.mark.parametrize("n_envs", [0, -1, 1.5, True, "many"])
+def test_n_envs_must_be_a_whole_number(n_envs):
+    with pytest.raises(UserError, match="n_envs is"):
+        train_config("ppo", "OrderSplit-v0", load_market("notebook"), 0, settings={"n_envs": n_envs})
+
+
+def test_digest_tells_configs_apart():
+    config = tiny_config("ppo", "OrderSplit-v0")
+    assert config.digest() == tiny_config("ppo", "OrderSplit-v0").digest()
+    others = [
+        tiny_config("ppo", "OrderSplit-v0", gamma=0.9),
+        tiny_config("ppo", "VenueSelect-v0"),
+        tiny_config("ppo", "OrderSplit-v0", "us_equity"),
+        config.model_copy(update={"seed": 1}),
+    ]
+    assert len({config.digest(), *(o.digest() for o in others)}) == 5
+
+
+def test_a_config_survives_its_file():
+    for market in ("us_equity", "notebook"):
+        config = tiny_config("ppo", "OrderSplit-v0", market)
+        again = TrainConfig.model_validate(yaml.safe_load(yaml.safe_dump(config.canonical())))
+        assert again == config
+        assert again.digest() == config.digest()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"no_such_thing": 1}, {"learning_rate": "lin_fast"}, {"policy": "NoPolicy"}]
+)
+def test_settings_that_the_algorithm_refuses(settings, tmp_path):
+    with pytest.raises(UserError):
+        train(tiny_config("ppo", "OrderSplit-v0", **settings), tmp_path / "run")
+
+
+def test_a_damaged_model_is_a_user_error(tmp_path):
+    config = tiny_config("ppo", "OrderSplit-v0")
+    (tmp_path / "best_model.zip").write_bytes(b"not a zip")
+    with pytest.raises(UserError, match=r"best_model\.zip"):
+        load_policy(config, tmp_path)
