@@ -12,8 +12,8 @@ from sor_sb3.envs import register_envs
 
 if TYPE_CHECKING:
     from sor_sb3 import routers
-    from sor_sb3.algorithms.reinforce import REINFORCE
     from sor_sb3.algorithms.registry import register_algorithm
+    from sor_sb3.algorithms.reinforce import REINFORCE
     from sor_sb3.envs.checks import check_vec_env
     from sor_sb3.envs.sb3_vec_env import make_vec_env
     from sor_sb3.errors import UserError

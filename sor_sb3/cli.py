@@ -25,7 +25,7 @@ Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0 or OrderSplit-v0
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on; default by algorithm.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]
-LogDir = Annotated[Path, typer.Option("--log-dir", help="Where run folders go.")]
+LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where run folders go.")]
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
 ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
@@ -132,12 +132,13 @@ def train(
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
     from sor_sb3.experiments.folders import CONFIG_FILE, new_run_folder, write_yaml
+    from sor_sb3.experiments.training import check_settings, train_config
     from sor_sb3.experiments.training import train as train_run
-    from sor_sb3.experiments.training import train_config
     from sor_sb3.routers import rule_names
 
     spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
     config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
+    check_settings(config)
     folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
     write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
     typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)

@@ -1,4 +1,4 @@
-"""What several test modules share: one thread a process, and one finished comparison, made by the real command."""
+"""What several test modules share: one thread a process, and a comparison made by the real command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``sor-sb3`` command: what it leaves, and that a mistake is one sentence, exit status 2, and nothing written."""
+"""The ``sor-sb3`` command: what it leaves, and that a mistake is one sentence, status 2, nothing written."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def market_file(folder: Path, text: str) -> Path:
     return path
 
 
-# --- a market that cannot be -----------------------------------------------------------------------------------------
+# --- a market that cannot be ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("job", ["train", "compare"])
@@ -179,7 +179,7 @@ def test_a_recording_can_be_trained_on(tmp_path, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-# --- an algorithm, env or setting that cannot be ---------------------------------------------------------------------
+# --- an algorithm, env or setting that cannot be --------------------------------------------------
 
 
 @pytest.mark.parametrize("job", ["train --algo", "compare --algos"])
@@ -229,7 +229,7 @@ def test_unknown_env(mistake):
         ("policy_kwargs={activation_fn: Relu}", "Relu"),
         ("n_envs=0", "n_envs"),
         ("n_timesteps=1.5", "n_timesteps"),
-        ("n_steps=many", "n_steps"),
+        ("n_steps=many", "settings"),
     ],
 )
 def test_setting_that_cannot_be(mistake, setting, word):
@@ -273,7 +273,7 @@ def test_log_dir_that_is_a_file(job, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "logs").read_bytes() == b""
 
 
-# --- evaluate --------------------------------------------------------------------------------------------------------
+# --- evaluate -------------------------------------------------------------------------------------
 
 
 def test_evaluate_what_is_no_run(mistake):
@@ -358,7 +358,7 @@ def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monk
     assert len(set(costs.values())) == 4
 
 
-# --- train -----------------------------------------------------------------------------------------------------------
+# --- train ----------------------------------------------------------------------------------------
 
 
 def test_train_leaves_numbered_runs(tmp_path, monkeypatch, capsys):
@@ -399,7 +399,7 @@ def test_train_stopped_by_hand(tmp_path, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-# --- the rest --------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def test_markets_are_listed_shown_and_checked(tmp_path, monkeypatch, capsys):

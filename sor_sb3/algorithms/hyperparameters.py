@@ -49,6 +49,10 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     """YAML 1.1 reads 1e-3 as a word; make it the number that the user means."""
+    if isinstance(value, dict):
+        return {key: _number(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_number(item) for item in value]
     if isinstance(value, str):
         try:
             return float(value)

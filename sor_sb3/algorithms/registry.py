@@ -69,6 +69,10 @@ _add("recurrentppo", f"{_CONTRIB}:RecurrentPPO", _ANY)
 _add("maskableppo", f"{_CONTRIB}:MaskablePPO", ("Discrete", "MultiDiscrete", "MultiBinary"), needs_masks=True)
 
 
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def register_algorithm(
     name: str, algorithm: type | str, action_spaces: tuple[str, ...] = _ANY, needs_masks: bool = False
 ) -> None:
@@ -81,7 +85,7 @@ def register_algorithm(
         needs_masks: whether it wants an env with `action_masks`.
     """
     where = algorithm if isinstance(algorithm, str) else f"{algorithm.__module__}:{algorithm.__qualname__}"
-    _add(name.lower(), where, action_spaces, needs_masks)
+    _add(_key(name), where, action_spaces, needs_masks)
 
 
 def algorithm_names(action_space: spaces.Space | None = None) -> list[str]:
@@ -97,7 +101,7 @@ def find_algorithm(name: str, action_space: spaces.Space | None = None) -> Algor
     """
     if ":" in name:
         return Algorithm(name, name, _ANY)
-    key = name.lower().replace("-", "").replace("_", "")
+    key = _key(name)
     if key not in _ALGORITHMS:
         raise UserError(
             f"algorithm '{name}' is unknown{did_you_mean(key, list(_ALGORITHMS))}; expected one of "

@@ -99,6 +99,7 @@ class Evaluation:
 
 
 def _masks_wanted(policy: Any) -> bool:
+    policy = getattr(policy, "model", policy)  # of a NormalizedPolicy
     return "action_masks" in inspect.signature(policy.predict).parameters
 
 

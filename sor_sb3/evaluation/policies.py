@@ -19,7 +19,8 @@ class NormalizedPolicy:
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
+        **masks: Any,
     ) -> tuple[np.ndarray, Any]:
         """The model's actions for raw observations."""
         normalised = self.vec_normalize.normalize_obs(observation)
-        return self.model.predict(normalised, state, episode_start, deterministic)
+        return self.model.predict(normalised, state, episode_start, deterministic, **masks)

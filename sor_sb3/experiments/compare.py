@@ -10,14 +10,18 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.experiments.config import TEST_SEED, VALIDATION_SCENARIOS, CompareConfig, TrainConfig
@@ -30,7 +34,7 @@ from sor_sb3.experiments.folders import (
     write_yaml,
 )
 from sor_sb3.experiments.results import make_results
-from sor_sb3.experiments.training import VALIDATION_SEED, load_policy, train, train_config
+from sor_sb3.experiments.training import VALIDATION_SEED, check_settings, load_policy, train, train_config
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.routers import ORACLE_NAMES, rule_names
 
@@ -64,7 +68,7 @@ def compare_config(
         raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
     runs = tuple(
         train_config(algo, env, market, first_seed + s, timesteps, n_envs, settings)
-        for algo in dict.fromkeys(algos)
+        for algo in dict.fromkeys(find_algorithm(a).name for a in algos)
         for s in range(seeds)
     )
     return CompareConfig(runs=runs, scenarios=scenarios, routers=tuple([*rule_names(market), market.oracle]))
@@ -73,14 +77,19 @@ def compare_config(
 def _worker_starts(counters: Any) -> None:
     global _timesteps_done
     _timesteps_done = counters
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """Wait for the command's death, however it comes, and leave nothing behind that writes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _train_in_worker(index: int, config: TrainConfig, folder: Path, board: Path, baselines: list[str]) -> None:
-    parent = os.getppid()
-
     def report(timesteps: int) -> None:
-        if os.getppid() != parent:  # the command was killed: leave nothing behind that writes
-            os._exit(1)
         _timesteps_done[index] = timesteps
 
     train(config, folder, board, baselines, report=report)
@@ -127,7 +136,8 @@ class Comparison:
             initargs=(counters,),
         )
         try:
-            futures = [self._submit(pool, i, run) for i, run in enumerate(pending)]
+            with _interrupts_ignored():  # by the workers, which inherit it: the command ends them
+                futures = [self._submit(pool, i, run) for i, run in enumerate(pending)]
             waiting: set[Future[None]] = set(futures)
             while waiting:
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -213,6 +223,18 @@ class Comparison:
             logger.close()
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _stop(pool: ProcessPoolExecutor) -> None:
     """End the workers now; what they trained half is redone next time."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
@@ -238,6 +260,8 @@ def compare(
         UserError: the folder belongs to another config.
     """
     started = time.perf_counter()
+    for run in {run.algo: run for run in config.runs}.values():
+        check_settings(run)
     comparison = Comparison(config, folder)
     validation = comparison.score_rules_on_validation()  # also compiles the kernels before the workers need them
     comparison.train_all(workers, progress)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
-from sor_sb3.experiments.folders import CONFIG_FILE, read_config
+from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, read_config
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import VALIDATION_SEED, load_policy
 from sor_sb3.market.validation import explain
@@ -49,6 +49,9 @@ def evaluate_runs(
                 f"{folder} was trained on {config.market.name}, {config.env} and {folders[0]} on {first.market.name}, "
                 f"{first.env}; compare runs of one market and env"
             )
+    for folder in folders:
+        if not (folder / DONE_FILE).is_file():
+            raise UserError(f"{folder} has no {DONE_FILE}: the run is not finished; run its command again")
     policies: dict[str, list[Any]] = {}
     for folder, config in zip(folders, configs, strict=True):
         policies.setdefault(config.algo, []).append(load_policy(config, folder))

@@ -48,6 +48,14 @@ def new_run_folder(parent: Path, env_id: str) -> Path:
             k += 1
 
 
+def _read_yaml(file: Path) -> Any:
+    """What a YAML file holds; None where it is not readable."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+
+
 def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     """Take `folder` for a config. True if it holds earlier work of the same config, which goes on.
 
@@ -56,7 +64,7 @@ def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     """
     file = folder / CONFIG_FILE
     if file.is_file():
-        held = yaml.safe_load(file.read_text(encoding="utf-8"))
+        held = _read_yaml(file)
         held_digest = held.get("digest") if isinstance(held, dict) else None
         if held_digest != digest:
             raise UserError(
@@ -79,7 +87,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise UserError(f"{folder} is no run folder: it has no {CONFIG_FILE}; give a folder that train or compare made")
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data = _read_yaml(file)
     if not isinstance(data, dict) or "config" not in data:
         raise UserError(f"{file} is damaged: it has no field 'config'; restore it, or train again")
     return data["config"]

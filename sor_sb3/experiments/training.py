@@ -47,7 +47,7 @@ def train_config(
     Raises:
         UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
-    find_algorithm(algo, make_codec(env, market.n_venues).space)
+    algo = find_algorithm(algo, make_codec(env, market.n_venues).space).name
     hyperparameters = default_hyperparameters(algo, env, market.name)
     hyperparameters.update(settings or {})
     if n_envs is not None:
@@ -63,7 +63,7 @@ def train_config(
         hyperparameters[key] = int(value)
     variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
     return TrainConfig(
-        algo=algo.lower(),
+        algo=algo,
         env=env.removeprefix("sor_sb3:"),  # type: ignore[arg-type]
         market=market,
         seed=seed,
@@ -106,6 +106,15 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
         raise UserError(f"algorithm '{config.algo}' refuses its settings: {error}; change them with --set") from error
     venv.seed(config.seed << SEED_STRIDE_BITS)
     return model
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Build what a run would train, and drop it: a wrong setting is said before any folder is made.
+
+    Raises:
+        UserError: the algorithm cannot be imported, or refuses a hyperparameter.
+    """
+    make_model(config, make_training_env(config))
 
 
 class _Progress(BaseCallback):

@@ -103,8 +103,9 @@ def learning_curves_figure(
         costs = np.stack([np.interp(steps, s, c) for s, c in runs])
         axes.plot(steps, costs.mean(axis=0), color=colour, label=f"{name} ({len(runs)} seeds)")
         axes.fill_between(steps, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    lowest = min([shown[0][1], *(c.min() for runs in curves.values() for _, c in runs)])
-    highest = shown[-1][1]
+    drawn = [cost for _, cost in shown]
+    lowest = min([*drawn, *(c.min() for runs in curves.values() for _, c in runs)])
+    highest = max(drawn or [c.max() for runs in curves.values() for _, c in runs])
     margin = 0.08 * (highest - lowest)
     axes.set_ylim(lowest - margin, highest + 3 * margin)
     _draw_baselines(axes, shown, 0.055 * (highest - lowest + 4 * margin))

@@ -89,9 +89,9 @@ def verdict_lines(results: dict[str, Any]) -> list[str]:
 
 def print_results(results: dict[str, Any], console: Console | None = None) -> None:
     """The table, then a sentence a comparison."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(width=190)
+    if console is None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=190)
     console.print(policies_table(results))
     for line in verdict_lines(results):
         console.print(f"  {line}", highlight=False)

@@ -16,7 +16,7 @@ from sor_sb3.routers.base import Router
 class RandomRouter(Router):
     """A venue drawn uniformly from the open ones or, where the env splits, weights drawn uniformly from the simplex.
 
-    Draws depend on (seed, how many calls came before), and on nothing else.
+    Draws depend on (seed, calls since all episodes began), and on nothing else.
     """
 
     name = "random"
@@ -24,6 +24,19 @@ class RandomRouter(Router):
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         super().__init__(market, env_id, seed)
         self._generator = np.random.default_rng(seed)
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions; where every episode starts, the draws start anew too, so that a rerun repeats them."""
+        if episode_start is not None and np.all(episode_start):
+            self._generator = np.random.default_rng(self.seed)
+        return super().predict(observation, state, episode_start, deterministic, **kwargs)
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Exponential draws, normalised later: Dirichlet(1), whose largest weight is a uniform venue."""

@@ -1,4 +1,4 @@
-"""The evaluator: same days for everybody, parts that add up, and nothing drawn that somebody else relies on."""
+"""The evaluator: same days for everybody, parts that add up, no global generator touched."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class MaskRecorder(Recorder):
         return np.argmax(action_masks, axis=1), state
 
 
-# --- pairing --------------------------------------------------------------------------------------------------------
+# --- pairing --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("env_id", ENVS)
@@ -104,7 +104,7 @@ def test_a_policy_against_its_copy_differs_by_exactly_nothing(env_id):
 def test_batch_equals_one_scenario_at_a_time(env_id, who):
     market = load_market("us_equity")
     policy = untrained(PPO, env_id) if who == "model" else make(who, market, env_id)
-    n, seed, rel = 5, 123, 1e-6 if who == "model" else 0.0  # torch rounds by batch size, float32; we do not
+    n, seed, rel = 5, 123, 1e-5 if who == "model" else 0.0  # torch rounds by batch size, float32; we do not
     scores = evaluate({"p": policy}, env_id, market, scenarios=n, seed=seed).scores["p"]
     env = gym.make(f"sor_sb3:{env_id}", market=market, split="test")
     for j in range(n):
@@ -162,7 +162,7 @@ def test_splits_share_no_days():
     assert len(np.intersect1d(costs[0], costs[1])) == len(np.intersect1d(costs[0], costs[2])) == 0
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- what is kept ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
@@ -269,7 +269,7 @@ def test_recordings_have_time_blocks_and_other_markets_have_none(tmp_path):
     assert np.isfinite(result.difference("p", "q").mean)
 
 
-# --- how a policy is asked -------------------------------------------------------------------------------------------
+# --- how a policy is asked ------------------------------------------------------------------------
 
 
 def test_state_and_episode_starts_are_handed_on():
@@ -375,7 +375,7 @@ def test_deterministic_repeats_and_stochastic_draws():
     assert not np.array_equal(costs(False), costs(False, seed=1))
 
 
-# --- mistakes --------------------------------------------------------------------------------------------------------
+# --- mistakes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Comparisons: what they leave, that the same config gives the same bytes, and that whatever stops one, it goes on."""
+"""Comparisons: what they leave, the same bytes from the same config, and going on after being stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def results(comparison: Finished) -> dict[str, Any]:
     return strict_json(comparison.folder / "results.json")
 
 
-# --- what it leaves --------------------------------------------------------------------------------------------------
+# --- what it leaves -------------------------------------------------------------------------------
 
 
 def test_files(comparison: Finished):
@@ -159,7 +159,7 @@ def test_models_are_the_best_of_their_curves(comparison: Finished):
         assert done["best_validation_cost"] == pytest.approx(best)
 
 
-# --- again, and otherwise --------------------------------------------------------------------------------------------
+# --- again, and otherwise -------------------------------------------------------------------------
 
 
 def test_the_same_command_again_trains_nothing(comparison: Finished, monkeypatch, capsys):
@@ -197,7 +197,7 @@ def test_same_name_with_another_config_is_refused_and_nothing_changes(
     assert tree(comparison.folder) == before
 
 
-# --- stopped ---------------------------------------------------------------------------------------------------------
+# --- stopped --------------------------------------------------------------------------------------
 
 
 def start(log_dir: Path, output: Path) -> subprocess.Popen[bytes]:
@@ -290,7 +290,7 @@ def test_stopped_at_any_time_is_status_130_and_a_sentence(when, monkeypatch, cap
     assert "Traceback" not in err
 
 
-# --- configs ---------------------------------------------------------------------------------------------------------
+# --- configs --------------------------------------------------------------------------------------
 
 
 def tiny(**changes: Any) -> Any:

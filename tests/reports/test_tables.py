@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -20,8 +21,6 @@ class Constant:
     """A learner's stand-in: equal weights, so neither a rule nor an oracle."""
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        import numpy as np
-
         n_venues = (observation.shape[1] - 6) // 9
         return np.ones((len(observation), n_venues), np.float32), state
 
@@ -77,7 +76,7 @@ def test_two_scenarios_print_without_an_interval(capsys):
         comparison["ci95"] = [None, None]
     results["policies"][0]["gap_closed"] = results["policies"][0]["gap_closed_ci95"] = None
     print_results(results)
-    assert "[–, –]" in capsys.readouterr().out
+    assert "[–, –]" in capsys.readouterr().out  # noqa: RUF001
 
 
 @pytest.mark.parametrize("name", preset_names())
