@@ -38,7 +38,8 @@ def main() -> None:
     result = sor_sb3.evaluate(policies, env=config.env, market=market, scenarios=1000)
     for name in result.names():
         cost, difference = result.cost(name), result.difference(args.algo, name)
-        print(f"{name:18s} {cost.mean:8.4f} {market.cost_unit}   {args.algo} minus it: {difference.mean:+.4f} {difference.ci95}")
+        print(f"{name:18s} {cost.mean:8.4f} {market.cost_unit}")
+        print(f"    {args.algo} minus it: {difference.mean:+.4f}, 95 % interval {difference.ci95}")
     print(f"saved in {folder}")
 
 

@@ -1,4 +1,7 @@
-"""The ``sor-sb3`` command: parse, call the package, print. Exit status 0 done, 1 the work failed, 2 the user can mend it."""
+"""The ``sor-sb3`` command: parse, call the package, print.
+
+Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ app.add_typer(markets_app, name="markets")
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
 Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0 or OrderSplit-v0.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
-Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on; default by algorithm.")]
+Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]
 LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where run folders go.")]
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory.")]
@@ -191,7 +194,8 @@ def compare(
         spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, parse_settings(settings or [])
     )
     folder = log_dir / (name or f"{spec.name}_{config.env}")
-    typer.echo(f"comparing {', '.join(chosen)} ({seeds} seeds each) on {spec.name}, {config.env}, in {folder}", err=True)
+    what = f"{', '.join(chosen)} ({seeds} seeds each) on {spec.name}, {config.env}"
+    typer.echo(f"comparing {what}, in {folder}", err=True)
     bar = _Bar(progress)
     try:
         results = run_comparison(config, folder, workers, bar)

@@ -1,0 +1,1 @@
+"""Learning algorithms, policies, their registry and their hyperparameters."""

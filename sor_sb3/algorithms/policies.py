@@ -58,12 +58,15 @@ class VenueExtractor(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """Latents of actor (n, K) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
+        """A score for each venue, (n, K)."""
         return self.score(self.actor(rows)).squeeze(-1)
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
+        """The venues' mean latent, (n, H)."""
         return self.critic(rows).mean(dim=1)
 
 
@@ -105,11 +108,17 @@ class VenuePolicy(ActorCriticPolicy):
         return {**super()._get_constructor_parameters(), "hidden": self.hidden}
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn)  # type: ignore[assignment]
+        extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn)
+        self.mlp_extractor = extractor  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
         # The extractor has scored each venue already.
         self.action_net = _CentredMeans() if isinstance(self.action_space, spaces.Box) else nn.Identity()
-        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)  # type: ignore[attr-defined]
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        assert isinstance(self.mlp_extractor, VenueExtractor)
+        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)
+        self.optimizer = self.optimizer_class(  # again, since `action_net` is no longer the one it was made with
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )

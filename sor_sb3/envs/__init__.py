@@ -1,4 +1,4 @@
-"""Three faces of one simulator: ``gym.Env``, SB3 ``VecEnv`` and Gymnasium ``VectorEnv``. Importing registers the ids."""
+"""Three faces of one simulator: ``gym.Env``, SB3 ``VecEnv``, Gymnasium ``VectorEnv``. Importing registers the ids."""
 
 from __future__ import annotations
 

@@ -14,9 +14,17 @@ from sor_sb3.errors import UserError, did_you_mean
 class ActionCodec(Protocol):
     """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions."""
 
-    n_venues: int
-    space: spaces.Space
-    masked: bool
+    masked: ClassVar[bool]
+
+    @property
+    def n_venues(self) -> int:
+        """How many venues."""
+        ...
+
+    @property
+    def space(self) -> spaces.Space:
+        """The action space."""
+        ...
 
     def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights float64 (N, K), rows summing to 1, and pace (N,), or None for the schedule's slice."""

@@ -1,4 +1,4 @@
-"""The batched env that the three façades wrap: simulator, codec, observer, seeds. No Gymnasium or SB3 calls."""
+"""The batched env that the three façades wrap: simulator, codec, observer, seeds. No calls of SB3."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
 class RoutingCore:
     """N routing episodes side by side.
 
-    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (split, seed, episode number) and on
-    nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
+    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (split, seed, episode number)
+    and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
 
     Args:
         env_id: which codec: "VenueSelect-v0" or "OrderSplit-v0".
         market: preset name, path of a market file or of recorded quotes, or a specification.
         n: how many episodes side by side.
         split: "train", "validation" or "test".
-        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
+        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean
+        is zero
             whatever the actions, so expected returns do not change.
     """
 
@@ -67,7 +68,7 @@ class RoutingCore:
         return self.observer.observe(which)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Observations (N, D), rewards (N,), both float32 and fresh, and done (N,) bool. No reset happens here."""
+        """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here."""
         weights, pace = self.codec.decode(actions)
         cost, noise, done = self.simulator.step(weights, pace)
         rewards = noise - cost if self.variance_reduction else -cost
@@ -86,28 +87,31 @@ class RoutingCore:
         measures = self.episode_measures(which)
         columns = zip(*(column.tolist() for column in measures.values()), strict=True)
         return [
-            {"episode_cost": dict(zip(EPISODE_COST_KEYS, cost, strict=True)), **dict(zip(measures, row, strict=True))}
+            {
+                "episode_cost": dict(zip(EPISODE_COST_KEYS, cost, strict=True)),
+                **dict(zip(measures, row, strict=True)),
+            }
             for cost, row in zip(costs, columns, strict=True)
         ]
 
     def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
         """Measures of finished episodes, float64 (n,) each; NaN where one has no meaning in this market.
 
-        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child orders.
-        fee_bps: fees on the whole order. fill_rate: filled / sent, over child orders. completion: share of the
-        order that child orders filled before the clean-up.
+        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child
+        orders. fee_bps: fees on the whole order. fill_rate: filled / sent, over child orders. completion:
+        share of the order that child orders filled before the clean-up.
         """
-        orders, venues = self.simulator.orders[which], self.simulator.venues[which]
+        orders, venues = self.simulator.orders, self.simulator.venues
         if isinstance(self.market, NotebookMarket):
-            nothing = np.full(len(orders), np.nan)
+            nothing = np.full(len(which), np.nan)
             return dict.fromkeys(("slippage_bps", "fee_bps", "fill_rate", "completion"), nothing)
-        sent = venues["episode_sent_shares"].sum(axis=1)
-        filled = venues["episode_filled_shares"].sum(axis=1)
+        sent = venues["episode_sent_shares"][which].sum(axis=1)
+        filled = venues["episode_filled_shares"][which].sum(axis=1)
         quantity = self.market.order.quantity_shares
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "slippage_bps": orders["fill_value_bps_shares"] / filled,
-                "fee_bps": orders["fee_cost"].copy(),
+                "slippage_bps": orders["fill_value_bps_shares"][which] / filled,
+                "fee_bps": orders["fee_cost"][which],
                 "fill_rate": filled / sent,
                 "completion": filled / quantity,
             }

@@ -26,7 +26,8 @@ size              log(1 + displayed shares / an even slice)
 latency           log(1 + last heard latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
-sweep_share       share of this step's slice that a sweep of displayed sizes in order of all-in price puts here
+sweep_share       share of this step's slice that a sweep of displayed sizes in order of all-in price puts
+here
 ================  ====================================================================================
 """
 
@@ -42,7 +43,9 @@ from numba import njit
 
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.elementary import log
 from sor_sb3.simulator.execution import displayed_shares
+from sor_sb3.simulator.paths import LANES_APART, block_size
 from sor_sb3.simulator.records import NOTEBOOK
 
 MARKET_FEATURES = ("time_left", "remaining", "slice", "signal", "last_move", "best_all_in")
@@ -60,98 +63,140 @@ VENUE_FEATURES = (
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
 
 
-@njit(cache=True)
-def _sort_by_price(all_in: Any, ranking: Any, parameters: Any) -> None:
-    """Insertion sort of venue numbers by all-in price, ties by name; `ranking` arrives as the last step left it."""
-    for a in range(1, ranking.size):
-        k = ranking[a]
-        b = a - 1
-        while b >= 0:
-            j = ranking[b]
-            tied = all_in[j] == all_in[k] and parameters[j].name_rank > parameters[k].name_rank
-            if not (all_in[j] > all_in[k] or tied):
-                break
-            ranking[b + 1] = j
-            b -= 1
-        ranking[b + 1] = k
+# As in `sor_sb3.simulator.paths`, the venues of a block of orders lie side by side in lanes of one flat
+# array.
+(
+    _WALK,
+    _FEE,
+    _ALL_IN,
+    _SHOWN,
+    _WANTED,
+    _MISS,
+    _LATENCY,
+    _PRICE,
+    _LOG_SIZE,
+    _LOG_LATENCY,
+) = (np.uint64(LANES_APART * quantity) for quantity in range(10))
+_FLOATS = 10 * LANES_APART
 
 
 @njit(cache=True)
-def _price_slice(order: Any, venues: Any, parameters: Any, market: Any, all_in: Any, shown: Any, price: Any) -> float:
-    """All-in price of the whole slice at each venue into `price` (K,), from what is displayed; returns the lowest.
+def _tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
+    for j in range(np.uint64(n_lanes)):
+        fixed = parameters[j % np.uint64(parameters.size)]
+        lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
 
-    ``min(q, d)/q (all_in + walk min(q, d)/d) + (1 - min(q, d)/q) miss``: what a venue does not show is charged `miss`,
-    the dearest all-in price of an open venue with its whole display taken.
-    """
+
+@njit(cache=True)
+def _load_lanes(order: Any, venues: Any, first: int, lanes: Any) -> None:
     wanted = max(order.slice_shares, 1e-9)
-    miss, lowest = -math.inf, math.inf
+    miss = -math.inf
     for k in range(venues.size):
-        all_in[k] = venues[k].offset_bps + parameters[k].take_fee_bps
-        shown[k] = displayed_shares(venues[k])
-        if venues[k].open == 1:
-            miss = max(miss, all_in[k] + parameters[k].walk_bps)
+        venue, j = venues[k], np.uint64(first + k)
+        all_in = venue.offset_bps + lanes[_FEE + j]
+        lanes[_ALL_IN + j], lanes[_SHOWN + j] = all_in, displayed_shares(venue)
+        lanes[_LATENCY + j], lanes[_WANTED + j] = venue.heard_latency_ms, wanted
+        if venue.open == 1:
+            miss = max(miss, all_in + lanes[_WALK + j])
     miss = 0.0 if miss == -math.inf else miss
     for k in range(venues.size):
-        if market.model == NOTEBOOK:  # everything fills, at the price of the whole slice
-            price[k] = all_in[k] + market.liquidity_cost * wanted / shown[k]
-        else:
-            part = min(shown[k] / wanted, 1.0)
-            walked = parameters[k].walk_bps * (wanted / shown[k] if part == 1.0 else 1.0)
-            price[k] = part * (all_in[k] + walked) + (1.0 - part) * miss
-        lowest = min(lowest, price[k])
-    return lowest
+        lanes[_MISS + np.uint64(first + k)] = miss
+
+
+@njit(cache=True, error_model="numpy")
+def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
+    """All-in price of the whole slice at each venue, from what is displayed, and the logarithms of the row.
+
+    ``min(q, d)/q (all_in + walk min(q, d)/d) + (1 - min(q, d)/q) miss``: what a venue does not show is
+    charged `miss`, the dearest all-in price of an open venue with its whole display taken. In the notebook
+    everything fills, at the price of the whole slice.
+    """
+    per_share, per_ms = 1.0 / scales[1], 1.0 / scales[2]
+    notebook, liquidity_cost = market.model == NOTEBOOK, market.liquidity_cost
+    for j in range(np.uint64(n_lanes)):
+        all_in, shown, wanted = lanes[_ALL_IN + j], lanes[_SHOWN + j], lanes[_WANTED + j]
+        part, taken = min(shown / wanted, 1.0), min(wanted / shown, 1.0)
+        price = part * (all_in + lanes[_WALK + j] * taken) + (1.0 - part) * lanes[_MISS + j]
+        linear = all_in + liquidity_cost * wanted / shown
+        lanes[_PRICE + j] = linear if notebook else price
+        lanes[_LOG_SIZE + j] = log(1.0 + shown * per_share)
+        lanes[_LOG_LATENCY + j] = log(1.0 + lanes[_LATENCY + j] * per_ms)
 
 
 @njit(cache=True)
-def _observe(
-    order: Any, venues: Any, parameters: Any, market: Any, scales: Any, ranking: Any, work: Any, row: Any
+def _sweep(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
+    """Shares of `wanted` that a sweep of displayed sizes, cheapest all-in first, ties by name, puts where."""
+    left = wanted
+    for k in range(parameters.size):
+        row[_G + k * _F + 8] = 0.0
+    while left > 0.0:
+        best, lowest = -1, math.inf
+        for k in range(parameters.size):
+            j = np.uint64(first + k)
+            all_in = lanes[_ALL_IN + j]
+            if all_in <= lowest and lanes[_SHOWN + j] > 0.0:
+                if all_in < lowest or parameters[k].name_rank < parameters[best].name_rank:
+                    best, lowest = k, all_in
+        if best < 0:
+            break
+        j = np.uint64(first + best)
+        take = min(left, lanes[_SHOWN + j])
+        row[_G + best * _F + 8] = take / wanted
+        left -= take
+        lanes[_SHOWN + j] = 0.0
+
+
+@njit(cache=True)
+def _write_row(
+    order: Any, venues: Any, parameters: Any, market: Any, scales: Any, first: int, lanes: Any, row: Any
 ) -> None:
-    price_scale, shares_scale, latency_scale = scales
-    all_in, shown, price = work[0], work[1], work[2]
-    lowest = _price_slice(order, venues, parameters, market, all_in, shown, price)
-    best, volume = math.inf, 0.0
+    per_bps = 1.0 / scales[0]
+    lowest, best, volume = math.inf, math.inf, 0.0
     for k in range(venues.size):
+        j = np.uint64(first + k)
+        lowest = min(lowest, lanes[_PRICE + j])
+        best = min(best, lanes[_ALL_IN + j] if venues[k].open == 1 else math.inf)
         volume += venues[k].recent_volume_shares
-        if venues[k].open == 1:
-            best = min(best, all_in[k])
+    per_volume = 1.0 / volume if volume > 0.0 else 0.0
     row[0] = 1.0 - order.step / market.horizon_steps
     row[1] = order.remaining_shares / market.quantity_shares
-    row[2] = math.log1p(order.slice_shares / shares_scale)
+    row[2] = log(1.0 + order.slice_shares / scales[1])
     row[3] = order.signal
-    row[4] = order.last_move_bps / price_scale
-    row[5] = best / price_scale if best < math.inf else 0.0
-    per_volume = 1.0 / volume if volume > 0.0 else 0.0
+    row[4] = order.last_move_bps * per_bps
+    row[5] = best * per_bps if best < math.inf else 0.0
     for k in range(venues.size):
-        venue, at = venues[k], _G + k * _F
+        venue, j, at = venues[k], np.uint64(first + k), _G + k * _F
         row[at] = venue.open
-        row[at + 1] = (price[k] - lowest) / price_scale
-        row[at + 2] = venue.offset_bps / price_scale
-        row[at + 3] = parameters[k].take_fee_bps / price_scale
-        row[at + 4] = math.log1p(shown[k] / shares_scale)
-        row[at + 5] = math.log1p(venue.heard_latency_ms / latency_scale)
+        row[at + 1] = (lanes[_PRICE + j] - lowest) * per_bps
+        row[at + 2] = venue.offset_bps * per_bps
+        row[at + 3] = lanes[_FEE + j] * per_bps
+        row[at + 4] = lanes[_LOG_SIZE + j]
+        row[at + 5] = lanes[_LOG_LATENCY + j]
         row[at + 6] = venue.recent_volume_shares * per_volume
         row[at + 7] = venue.fill_ratio
-    _sort_by_price(all_in, ranking, parameters)
-    left = order.slice_shares
-    per_slice = 1.0 / left if left > 0.0 else 0.0
-    for a in range(ranking.size):
-        k = ranking[a]
-        take = min(left, shown[k])
-        row[_G + k * _F + 8] = take * per_slice
-        left -= take
+    _sweep(order.slice_shares, first, parameters, lanes, row)
 
 
 @njit(cache=True, nogil=True)
 def _observe_batch(
-    which: Any, orders: Any, venues: Any, parameters: Any, market: Any, scales: Any, ranking: Any, work: Any, out: Any
+    which: Any, orders: Any, venues: Any, parameters: Any, market: Any, scales: Any, out: Any
 ) -> None:
-    for j in range(which.size):
-        i = which[j]
-        _observe(orders[i], venues[i], parameters, market[0], scales, ranking[i], work, out[j])
+    n_venues = venues.shape[1]
+    block = block_size(n_venues)
+    lanes = np.empty(_FLOATS)
+    _tile_parameters(lanes, parameters, min(block, which.size) * n_venues)
+    for low in range(0, which.size, block):
+        members = which[low : low + block]
+        for j in range(members.size):
+            _load_lanes(orders[members[j]], venues[members[j]], j * n_venues, lanes)
+        _price_lanes(market[0], scales, members.size * n_venues, lanes)
+        for j in range(members.size):
+            i = members[j]
+            _write_row(orders[i], venues[i], parameters, market[0], scales, j * n_venues, lanes, out[low + j])
 
 
 def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
-    """Units of the observation: price (bps), shares (an even slice), latency (ms), from the specification alone."""
+    """Units of observations: price (bps), shares (an even slice), latency (ms), by the specification."""
     shares = market.order.quantity_shares / market.order.horizon_steps
     if isinstance(market, NotebookMarket):
         return sum(market.spread) / 2, shares, sum(market.latency) / 2
@@ -173,8 +218,6 @@ class Observer:
     def __init__(self, simulator: BatchSimulator) -> None:
         self.simulator = simulator
         self._scales = observation_scales(simulator.market)
-        self._ranking = np.tile(np.arange(simulator.market.n_venues), (simulator.n, 1))
-        self._work = np.zeros((3, simulator.market.n_venues))
         self._everyone = np.arange(simulator.n)
         self.size = _G + simulator.market.n_venues * _F
 
@@ -190,8 +233,6 @@ class Observer:
             sim.venue_parameters,
             sim.market_record,
             self._scales,
-            self._ranking,
-            self._work,
             out,
         )
         return out
@@ -199,7 +240,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class ObservationView:
-    """Observations read back in their units, for rules: arrays are float64, (n,) per market or (n, K) per venue."""
+    """Observations read back in their units, for rules: float64 arrays, (n,) per market, (n, K) per venue."""
 
     time_left: np.ndarray
     remaining: np.ndarray

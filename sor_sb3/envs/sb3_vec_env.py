@@ -79,10 +79,10 @@ class RoutingVecEnv(VecEnv):
         """There is nothing to draw."""
         return [None] * self.num_envs
 
-    def _count(self, indices: None | int | Iterable[int]) -> int:
+    def _count(self, indices: int | Iterable[int] | None) -> int:
         return len(list(self._get_indices(indices)))
 
-    def get_attr(self, attr_name: str, indices: None | int | Iterable[int] = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """Value of an attribute, once per env.
 
         Raises:
@@ -102,12 +102,12 @@ class RoutingVecEnv(VecEnv):
             return False
         return True
 
-    def set_attr(self, attr_name: str, value: Any, indices: None | int | Iterable[int] = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute; the envs share it, so it is set for all of them."""
         setattr(self, attr_name, value)
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: None | int | Iterable[int] = None, **method_kwargs: Any
+        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
     ) -> list[Any]:
         """Call a method once per env. `action_masks` answers for the whole batch at once."""
         if method_name == "action_masks":
@@ -117,7 +117,7 @@ class RoutingVecEnv(VecEnv):
         method = getattr(self, method_name)
         return [method(*method_args, **method_kwargs) for _ in range(self._count(indices))]
 
-    def env_is_wrapped(self, wrapper_class: type, indices: None | int | Iterable[int] = None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
         """The batch wraps no Gymnasium envs."""
         return [False] * self._count(indices)
 

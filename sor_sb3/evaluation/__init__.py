@@ -1,0 +1,1 @@
+"""Scores and statistics. It never asks whether a policy was learned."""

@@ -1,0 +1,1 @@
+"""Runs: configs, folders, training, comparisons. A config is the experiment."""

@@ -26,7 +26,8 @@ def run_config(folder: Path) -> TrainConfig:
     """
     data = read_config(folder)
     if "runs" in data:
-        raise UserError(f"{folder} is a comparison; give its run folders, such as {folder}/ppo/{data['runs'][0]['env']}_1")
+        first = data["runs"][0]
+        raise UserError(f"{folder} is a comparison; give its runs: {folder / first['algo'] / first['env']}_1 ...")
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:

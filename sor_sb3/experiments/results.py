@@ -64,7 +64,7 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
     if not learned:
         pairs = [(name, best_rule) for name in evaluation.names("rule") if name != best_rule]
     differences = [evaluation.difference(a, b) for a, b in pairs]
-    corrected = holm([d.p_value for d in differences]) if differences else []
+    corrected = holm([d.p_value for d in differences]).tolist() if differences else []
     return {
         "market": evaluation.market.name,
         "env": evaluation.env_id,

@@ -94,7 +94,7 @@ def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
         problem = " ".join(str(getattr(error, "problem", error)).split())
         raise UserError(f"{where} is not valid YAML{line}: {problem}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{where} holds {type(data).__name__}; expected a mapping of market fields (name, order, venues)")
+        raise UserError(f"{where} holds {type(data).__name__}; expected a mapping (name, order, venues)")
     kind = data.get("model", "synthetic")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: field 'model' is {kind!r}; expected one of {', '.join(_KINDS)}")

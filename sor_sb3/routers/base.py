@@ -55,7 +55,7 @@ class Router(ABC):
 
 
 def cheapest(prices: np.ndarray, allowed: np.ndarray, tie_breaks: np.ndarray) -> np.ndarray:
-    """One-hot (n, K) of the lowest price among the allowed; ties go to the larger `tie_breaks` (n, K), then by order."""
+    """One-hot (n, K) of the lowest price among the allowed; ties to the larger `tie_breaks` (n, K), then by order."""
     prices = np.where(allowed, prices, np.inf)
     best = prices.min(axis=1, keepdims=True)
     tied = allowed & (prices <= best + 1e-5 * np.maximum(np.abs(best), 1e-3))  # float32 rounding of observations

@@ -72,7 +72,8 @@ class BestFixedVenue(Router):
         super().__init__(market, env_id, seed)
         if venue is not None and venue not in market.venue_names:
             known = list(market.venue_names)
-            raise UserError(f"venue '{venue}' is unknown{did_you_mean(venue, known)}; expected one of {', '.join(known)}")
+            hint = did_you_mean(venue, known)
+            raise UserError(f"venue '{venue}' is unknown{hint}; expected one of {', '.join(known)}")
         self.venue = venue if venue is not None else self._cheapest_venue()
         self._index = market.venue_names.index(self.venue)
 

@@ -185,8 +185,8 @@ class SnapshotOracle:
     For every venue as the first to be reached (fade depends on nothing else) it solves the convex split
     ``min sum_k touch_k f_k + walk_k f_k^2 / avail_k`` and takes the cheapest. A share that it leaves for later is
     charged the market's `continuation_bps` (the clean-up price at the last step; a share is never left where the
-    market names no such price). In ``VenueSelect-v0`` it takes the one venue that is cheapest by the same reckoning. It is myopic: a policy that manages
-    depletion or waits well may pass it, and reports say so.
+    market names no such price). In ``VenueSelect-v0`` it takes the one venue that is cheapest by the same reckoning.
+    It is myopic: a policy that manages depletion or waits well may pass it, and reports say so.
     """
 
     name = "snapshot_oracle"
@@ -207,7 +207,7 @@ class SnapshotOracle:
     ) -> tuple[np.ndarray, Any]:
         """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
         sim = self.core.simulator
-        out = np.zeros(sim.venues.shape)
+        out = np.zeros((sim.n, self.core.market.n_venues))
         _route_batch(
             sim.orders,
             sim.venues,

@@ -1,0 +1,1 @@
+"""A market in motion: batched, compiled, deterministic. Knows nothing of Gymnasium or SB3."""

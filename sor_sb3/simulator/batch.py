@@ -13,7 +13,15 @@ from numba import njit
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.execution import execute, scheduled_slice
 from sor_sb3.simulator.parameters import market_record, venue_records
-from sor_sb3.simulator.paths import Recording, advance_path, begin_path
+from sor_sb3.simulator.paths import (
+    LANE_FLOATS,
+    LANES,
+    Recording,
+    advance_paths,
+    begin_path,
+    block_size,
+    tile_parameters,
+)
 from sor_sb3.simulator.random import episode_keys
 from sor_sb3.simulator.records import ORDER, RECORDING, VENUE
 
@@ -24,14 +32,24 @@ LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
 def _reset_batch(
     which: Any, keys: Any, orders: Any, venues: Any, parameters: Any, market: Any, recording: Any
 ) -> None:
-    for j in range(which.size):
-        i = which[j]
-        orders[i].key = keys[j]
-        orders[i].remaining_shares = market[0].quantity_shares
-        begin_path(orders[i], venues[i], parameters, market[0], recording)
-        for k in range(venues.shape[1]):
-            venues[i, k].fill_ratio = 1.0
-        orders[i].slice_shares = scheduled_slice(orders[i], market[0])
+    n_venues = venues.shape[1]
+    block = block_size(n_venues)
+    streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
+    blank_order, blank_venue = np.zeros_like(orders[:1]), np.zeros_like(venues[0, :1])
+    tile_parameters(lanes, parameters, min(block, which.size) * n_venues)
+    for low in range(0, which.size, block):
+        members = which[low : low + block]
+        for j in range(members.size):
+            i = members[j]
+            orders[i] = blank_order[0]
+            orders[i].key = keys[low + j]
+            orders[i].remaining_shares = market[0].quantity_shares
+            for k in range(n_venues):
+                venues[i, k] = blank_venue[0]
+                venues[i, k].fill_ratio = 1.0
+            begin_path(orders[i], venues[i], parameters, market[0], recording)
+            orders[i].slice_shares = scheduled_slice(orders[i], market[0])
+        advance_paths(members, orders, venues, parameters, market[0], recording, streams, lanes)
 
 
 @njit(cache=True, nogil=True)
@@ -47,29 +65,40 @@ def _step_batch(
     noise: Any,
     done: Any,
 ) -> None:
-    for i in range(orders.size):
-        order = orders[i]
-        execute(order, venues[i], parameters, market[0], weights[i], pace[i])
-        done[i] = order.step >= market[0].horizon_steps or order.remaining_shares <= 0.0
-        if not done[i]:
-            advance_path(order, venues[i], parameters, market[0], recording)
-        order.slice_shares = scheduled_slice(order, market[0])
-        cost[i] = order.step_cost
-        noise[i] = order.step_noise_cost
+    n_venues = venues.shape[1]
+    block = block_size(n_venues)
+    streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
+    running = np.empty(block, np.int64)
+    tile_parameters(lanes, parameters, min(block, orders.size) * n_venues)
+    for low in range(0, orders.size, block):
+        n_running = 0
+        for i in range(low, min(low + block, orders.size)):
+            order = orders[i]
+            execute(order, venues[i], parameters, market[0], weights[i], pace[i])
+            order.slice_shares = scheduled_slice(order, market[0])
+            cost[i] = order.step_cost
+            noise[i] = order.step_noise_cost
+            done[i] = order.step >= market[0].horizon_steps or order.remaining_shares <= 0.0
+            if not done[i]:
+                running[n_running] = i
+                n_running += 1
+        advance_paths(running[:n_running], orders, venues, parameters, market[0], recording, streams, lanes)
 
 
 def no_recording() -> Recording:
     """The empty recording that markets which are not replayed carry."""
     empty = np.zeros(0)
-    return Recording(*(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty)
+    return Recording(
+        *(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty
+    )
 
 
 class BatchSimulator:
     """A market in motion under N independent parent orders.
 
-    The state is public and read-only by convention: `orders` is an ORDER record array (N,), `venues` a VENUE record
-    array (N, K) (see :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same code, and
-    member i depends on its own key alone.
+    The state is public and read-only by convention: `orders` is an ORDER record array (N,), `venues` a VENUE
+    record array (N, K) (see :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same
+    code, and member i depends on its own key alone.
 
     Args:
         market: the specification.
@@ -95,25 +124,26 @@ class BatchSimulator:
         self._schedule = np.full(n, -1.0)
 
     def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
-        """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in member `which[j]` (all, by default)."""
+        """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
-        self.orders[which] = np.zeros((), ORDER)
-        self.venues[which] = np.zeros((), VENUE)
         keys = episode_keys(self.split, seeds, episodes)
         _reset_batch(
             which, keys, self.orders, self.venues, self.venue_parameters, self.market_record, self.recording
         )
 
-    def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(
+        self, weights: np.ndarray, pace: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Execute one decision in every member.
 
         Args:
             weights: float64 (N, K), non-negative, rows summing to 1.
-            pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
+            pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the
+            schedule.
 
         Returns:
-            cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid (N,); and
-            done (N,) bool. The arrays are reused by the next call.
+            cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid
+            (N,); and done (N,) bool. The arrays are reused by the next call.
         """
         _step_batch(
             weights,
@@ -130,7 +160,7 @@ class BatchSimulator:
         return self._cost, self._noise, self._done
 
     def ledger(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
-        """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum, in the market's cost unit."""
+        """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
         parts = {part: self.orders[f"{part}_cost"][which].copy() for part in LEDGER_PARTS}
         parts["shortfall"] = np.sum(list(parts.values()), axis=0)
         return parts

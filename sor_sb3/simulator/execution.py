@@ -1,8 +1,8 @@
 """What our child orders do: the endogenous half of the market, one scalar kernel for every kind of path.
 
-It reads the quotes that a path module laid into the venue records and never asks where they come from, so that
-synthetic and recorded markets cannot drift apart. Costs are in units of the whole order (bps of its arrival
-value); the parts add up to the shortfall.
+It reads the quotes that a path module laid into the venue records and never asks where they come from, so
+that synthetic and recorded markets cannot drift apart. Costs are in units of the whole order (bps of its
+arrival value); the parts add up to the shortfall.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.records import NOTEBOOK
 
 FILL_MEMORY = 0.7  # weight of the past in a venue's recent fill ratio
@@ -42,11 +43,11 @@ def first_arrival_ms(venues: Any) -> float:
 
 @njit(cache=True)
 def shares_at_arrival(venue: Any, parameters: Any, market: Any, first_ms: float) -> float:
-    """What a child finds: displayed size, less what we took, less what faded since our first child arrived."""
+    """What a child finds: displayed size, less what we took and what faded since our first child arrived."""
     left = max(venue.arrival_size_shares - venue.depleted_shares, 0.0)
     late_ms = venue.latency_ms - first_ms
     if late_ms > 0.0 and parameters.toxicity > 0.0:
-        left *= math.exp(-parameters.toxicity * late_ms / market.reaction_time_ms)
+        left *= exp(-parameters.toxicity * late_ms / market.reaction_time_ms)
     return left
 
 
@@ -133,13 +134,16 @@ def clean_up(order: Any, market: Any) -> None:
     order.cleanup_shares = order.remaining_shares
     order.cleanup_cost += cost
     order.step_cost += cost
-    order.cleanup_value_bps_shares = order.remaining_shares * (price_bps + order.mid_bps + order.displacement_bps)
+    order.cleanup_value_bps_shares = order.remaining_shares * (
+        price_bps + order.mid_bps + order.displacement_bps
+    )
     order.remaining_shares = 0.0
 
 
 @njit(cache=True)
 def execute(order: Any, venues: Any, parameters: Any, market: Any, weights: Any, pace: float) -> None:
-    """One decision: send `weights` of this step's shares, fill them, mark to the next mid, clean up at the end.
+    """One decision: send `weights` of this step's shares, fill them, mark to the next mid, clean up at the
+    end.
 
     `pace` in [0, 1] is a share of what remains; negative means this step's slice of the schedule.
     """

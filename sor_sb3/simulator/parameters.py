@@ -67,7 +67,13 @@ def _fill_latency(m: Any, latency: LatencyDynamics, step_s: float) -> None:
 
 
 def _fill_dynamics(m: Any, market: SyntheticMarket, step_s: float) -> None:
-    quotes, mid, stress, informed, volume = market.quotes, market.mid, market.stress, market.informed, market.volume
+    quotes, mid, stress, informed, volume = (
+        market.quotes,
+        market.mid,
+        market.stress,
+        market.informed,
+        market.volume,
+    )
     fast, slow = _decay(step_s, quotes.fast_half_life_s), _decay(step_s, quotes.slow_half_life_s)
     m["fast_decay"], m["slow_decay"] = fast, slow
     for what in ("offset", "size"):
@@ -84,7 +90,10 @@ def _fill_dynamics(m: Any, market: SyntheticMarket, step_s: float) -> None:
     m["signal_noise"] = math.sqrt(1.0 - mid.signal_correlation**2)
     m["stress_enter"] = _chance(step_s, stress.entries_per_hour)
     m["stress_leave"] = _chance(step_s, 3600.0 / stress.duration_s)
-    m["stress_log_offset"], m["stress_log_size"] = math.log(stress.offset_factor), math.log(stress.size_factor)
+    m["stress_log_offset"], m["stress_log_size"] = (
+        math.log(stress.offset_factor),
+        math.log(stress.size_factor),
+    )
     m["stress_volatility"] = stress.volatility_factor
     m["informed_probability"], m["informed_window_ms"] = informed.probability, informed.window_ms
     m["informed_jump_bps"], m["informed_removed"] = informed.jump_bps, informed.removed_fraction
@@ -100,6 +109,7 @@ def venue_records(market: SyntheticMarket | NotebookMarket | ReplayMarket) -> np
     records = np.zeros(market.n_venues, VENUE_PARAMETERS)
     by_name = sorted(market.venue_names)
     step_s = market.order.step_s
+    venue: Any  # of one of three kinds
     for record, venue in zip(records, market.venues, strict=True):
         v: Any = record
         v["name_key"], v["name_rank"] = name_key(venue.name), by_name.index(venue.name)
@@ -107,10 +117,10 @@ def venue_records(market: SyntheticMarket | NotebookMarket | ReplayMarket) -> np
             continue
         for field in ("take_fee_bps", "latency_ms", "latency_sigma", "toxicity", "walk_bps"):
             v[field] = getattr(venue, field)
-        v["refill_decay"] = _decay(step_s, venue.refill_half_life_s)  # type: ignore[union-attr]
+        v["refill_decay"] = _decay(step_s, venue.refill_half_life_s)
         if isinstance(market, SyntheticMarket):
-            v["log_offset"], v["log_size"] = math.log(venue.offset_bps), math.log(venue.size_shares)  # type: ignore[union-attr]
-            v["volume_share"] = venue.volume_share  # type: ignore[union-attr]
-            v["halt_enter"] = _chance(step_s, venue.halts_per_hour)  # type: ignore[union-attr]
-            v["halt_leave"] = _chance(step_s, 3600.0 / venue.halt_duration_s)  # type: ignore[union-attr]
+            v["log_offset"], v["log_size"] = math.log(venue.offset_bps), math.log(venue.size_shares)
+            v["volume_share"] = venue.volume_share
+            v["halt_enter"] = _chance(step_s, venue.halts_per_hour)
+            v["halt_leave"] = _chance(step_s, 3600.0 / venue.halt_duration_s)
     return records

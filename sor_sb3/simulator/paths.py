@@ -1,7 +1,8 @@
 """How the market moves when we do nothing: synthetic, notebook and recorded paths, one scalar kernel each.
 
-A path writes, at every decision, what the router hears (quotes, sizes, status, volume) and what a child sent now
-will meet (latency, move of the far touch, size at arrival) into the venue records. It never reads our actions.
+A path writes, at every decision, what the router hears (quotes, sizes, status, volume) and what a child sent
+now will meet (latency, move of the far touch, size at arrival) into the venue records. It never reads our
+actions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import numpy as np
 from numba import njit
 
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS
-from sor_sb3.simulator.random import draw_bits, high_word, low_word, mix64, normal, uniform
+from sor_sb3.simulator.elementary import exp
+from sor_sb3.simulator.random import (
+    draw_at,
+    draw_bits,
+    high_word,
+    low_word,
+    mix64,
+    normal,
+    stream_at,
+    uniform,
+)
 from sor_sb3.simulator.records import NOTEBOOK, REPLAY, SYNTHETIC
 
 PLACES_PER_STEP = 8  # of a stream; purposes below must stay under it
@@ -21,7 +32,7 @@ RESET_PLACE = 1 << 40  # draws that open an episode lie far from those of its st
 
 
 class Recording(NamedTuple):
-    """Flat arrays of recorded quotes; empty for markets that are not replayed. Seconds since the recording began."""
+    """Flat arrays of recorded quotes; empty for other markets. Seconds since the recording began."""
 
     time_s: np.ndarray
     bid_px: np.ndarray
@@ -37,7 +48,48 @@ class Recording(NamedTuple):
     window_cumulative_s: np.ndarray  # (G + 1,) total length of allowed starts up to each stretch
 
 
-# --------------------------------------------------------------------------------------------------- synthetic
+# -------------------------------------------------------------------------------------------------- synthetic
+#
+# Venues of a block of orders are laid side by side into lanes (lane = member of the block x venue), so that
+# their step is one loop without branches, which compilers turn into vector instructions. The result for a
+# lane does not depend on its neighbours. `lanes` is one flat array; the quantity Q of lane j stands at
+# lanes[Q + j].
+
+LANES = 256  # lanes that there is room for; no market has more venues
+LANES_APART = LANES + 8  # no power of two, or a lane's quantities would fight for the same lines of the cache
+N_QUANTITIES = 23
+(  # unsigned, so that the compiler need not ask whether an index counts from the end
+    OFFSET_FAST,
+    OFFSET_SLOW,
+    SIZE_FAST,
+    SIZE_SLOW,
+    CONGESTED,
+    OPEN,
+    OFFSET,
+    SHARES,
+    LATENCY,
+    RECENT_VOLUME,
+    ARRIVAL_SHARES,
+    MOVE,
+    STRESSED,
+    NEWS,
+    JUMP,
+    VOLUME,
+    LOG_OFFSET,
+    LOG_SIZE,
+    LATENCY_MEDIAN,
+    LATENCY_SIGMA,
+    HALT_ENTER,
+    HALT_LEAVE,
+    VOLUME_SHARE,
+) = (np.uint64(LANES_APART * quantity) for quantity in range(N_QUANTITIES))
+LANE_FLOATS = N_QUANTITIES * LANES_APART
+
+
+@njit(cache=True)
+def block_size(n_venues: int) -> int:
+    """How many orders of so many venues the lanes hold."""
+    return LANES // n_venues
 
 
 @njit(cache=True, inline="always")
@@ -53,44 +105,47 @@ def _in_regime(enter: float, leave: float, u: float) -> int:
 
 
 @njit(cache=True, inline="always")
-def _set_next_quote(venue: Any, parameters: Any, order: Any, market: Any) -> None:
-    log_offset = parameters.log_offset + venue.offset_fast + venue.offset_slow
-    log_size = parameters.log_size + venue.size_fast + venue.size_slow
-    if order.stressed == 1:
-        log_offset += market.stress_log_offset
-        log_size += market.stress_log_size
-    offset_bps = math.exp(log_offset)
-    if market.tick_bps > 0.0:  # touches at 1/2, 3/2, ... ticks from a mid half-way between two ticks
-        offset_bps = (math.floor(max(offset_bps / market.tick_bps - 0.5, 0.0) + 0.5) + 0.5) * market.tick_bps
-    venue.next_offset_bps = offset_bps
-    venue.next_shares = math.exp(log_size)
+def _far_touch_bps(log_offset: float, tick_bps: float) -> float:
+    """Offset of the far touch; on a grid 1/2, 3/2, ... ticks from a mid half-way between two ticks."""
+    offset_bps = exp(log_offset)
+    on_grid_bps = (math.floor(max(offset_bps / tick_bps - 0.5, 0.0) + 0.5) + 0.5) * tick_bps
+    return on_grid_bps if tick_bps > 0.0 else offset_bps
 
 
 @njit(cache=True, inline="always")
-def _draw_latency(venue: Any, parameters: Any, market: Any, z: float, u_tail: float) -> None:
-    latency_ms = parameters.latency_ms * math.exp(parameters.latency_sigma * z)
-    if venue.congested == 1:
-        latency_ms *= market.congest_factor
-    if u_tail < market.tail_probability:
-        latency_ms *= market.tail_factor
-    venue.latency_ms = latency_ms
+def _latency_ms(median_ms: float, sigma: float, z: float, regime_factor: float, tail_factor: float) -> float:
+    return median_ms * exp(sigma * z) * regime_factor * tail_factor
 
 
 @njit(cache=True)
-def _volume_shares(order: Any, parameters: Any, market: Any, z: float) -> float:
+def _draw_latency(venue: Any, parameters: Any, market: Any, z: float, u_tail: float) -> None:
+    regime = market.congest_factor if venue.congested == 1 else 1.0
+    tail = market.tail_factor if u_tail < market.tail_probability else 1.0
+    venue.latency_ms = _latency_ms(parameters.latency_ms, parameters.latency_sigma, z, regime, tail)
+
+
+@njit(cache=True)
+def _market_volume_shares(order: Any, market: Any) -> float:
+    """What all venues trade in a step at this time of the day, on average."""
     x = order.day_position + order.step / market.volume_day_steps
     x = 2.0 * (x - math.floor(x)) - 1.0
-    curve = 1.0 + market.volume_curve * (x * x - 1.0 / 3.0)
-    noise = math.exp(market.volume_noise_sd * (z - 0.5 * market.volume_noise_sd))
-    return market.volume_per_step * parameters.volume_share * curve * noise
+    return market.volume_per_step * (1.0 + market.volume_curve * (x * x - 1.0 / 3.0))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
+def _volume_noise(sd: float, z: float) -> float:
+    return exp(sd * (z - 0.5 * sd))
+
+
+@njit(cache=True, error_model="numpy")
 def _begin_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> None:
     bits = draw_bits(order.key, RESET_PLACE)
     order.drift_bps_per_s = market.drift_sd_bps_per_s * normal(high_word(bits))
     order.stressed = _in_regime(market.stress_enter, market.stress_leave, uniform(low_word(bits)))
     order.day_position = uniform(high_word(draw_bits(order.key, RESET_PLACE + 1)))
+    volume_shares = _market_volume_shares(order, market)
+    stress_offset = market.stress_log_offset if order.stressed == 1 else 0.0
+    stress_size = market.stress_log_size if order.stressed == 1 else 0.0
     for k in range(venues.size):
         venue = venues[k]
         bits = draw_bits(venue.key, RESET_PLACE)
@@ -101,16 +156,21 @@ def _begin_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> N
         venue.size_slow = market.size_slow_sd * normal(low_word(bits))
         bits = draw_bits(venue.key, RESET_PLACE + 2)
         venue.congested = _in_regime(market.congest_enter, market.congest_leave, uniform(high_word(bits)))
-        venue.open = 1 - _in_regime(parameters[k].halt_enter, parameters[k].halt_leave, uniform(low_word(bits)))
+        venue.open = 1 - _in_regime(
+            parameters[k].halt_enter, parameters[k].halt_leave, uniform(low_word(bits))
+        )
         bits = draw_bits(venue.key, RESET_PLACE + 3)
         _draw_latency(venue, parameters[k], market, normal(high_word(bits)), 1.0)
-        venue.recent_volume_shares = _volume_shares(order, parameters[k], market, 0.5 * normal(low_word(bits)))
-        _set_next_quote(venue, parameters[k], order, market)
+        noise = _volume_noise(market.volume_noise_sd, 0.5 * normal(low_word(bits)))
+        venue.recent_volume_shares = volume_shares * parameters[k].volume_share * noise
+        log_offset = parameters[k].log_offset + venue.offset_fast + venue.offset_slow + stress_offset
+        venue.next_offset_bps = _far_touch_bps(log_offset, market.tick_bps)
+        venue.next_shares = exp(parameters[k].log_size + venue.size_fast + venue.size_slow + stress_size)
 
 
 @njit(cache=True)
 def _move_mid(order: Any, market: Any) -> tuple[float, float]:
-    """Draw the mid's coming move. Returns when news against us breaks (ms; infinite: none) and its jump (bps)."""
+    """Draw the mid's coming move; when news against us breaks (ms; infinite: none), and its jump (bps)."""
     place = order.step * PLACES_PER_STEP
     bits = draw_bits(order.key, place)
     noise_bps = market.volatility_step_bps * normal(high_word(bits))
@@ -141,45 +201,120 @@ def _move_mid(order: Any, market: Any) -> tuple[float, float]:
 
 
 @njit(cache=True)
-def _advance_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> None:
+def tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
+    """Write what never changes into the lanes: venue parameters, over and over."""
+    for j in range(np.uint64(n_lanes)):
+        fixed = parameters[j % np.uint64(parameters.size)]
+        lanes[LOG_OFFSET + j], lanes[LOG_SIZE + j] = fixed.log_offset, fixed.log_size
+        lanes[LATENCY_MEDIAN + j], lanes[LATENCY_SIGMA + j] = fixed.latency_ms, fixed.latency_sigma
+        lanes[HALT_ENTER + j], lanes[HALT_LEAVE + j] = fixed.halt_enter, fixed.halt_leave
+        lanes[VOLUME_SHARE + j] = fixed.volume_share
+
+
+@njit(cache=True)
+def _load_lanes(order: Any, venues: Any, market: Any, first: int, streams: Any, lanes: Any) -> None:
+    """Lay an order and its venues into the lanes from `first`; what the router hears now is what was next."""
     news_ms, jump_bps = _move_mid(order, market)
     smooth_move_bps = order.next_mid_bps - order.mid_bps - jump_bps
-    place = order.step * PLACES_PER_STEP
-    step_ms = 1000.0 * market.step_s
+    volume_shares = _market_volume_shares(order, market)
+    place = np.uint64(order.step * PLACES_PER_STEP)
     for k in range(venues.size):
-        venue, fixed = venues[k], parameters[k]
+        venue, j = venues[k], np.uint64(first + k)
         venue.offset_bps, venue.quote_shares = venue.next_offset_bps, venue.next_shares
         venue.heard_latency_ms = venue.latency_ms
-        bits = draw_bits(venue.key, place)
-        venue.offset_fast = market.fast_decay * venue.offset_fast + market.offset_fast_shock * normal(high_word(bits))
-        venue.size_fast = market.fast_decay * venue.size_fast + market.size_fast_shock * normal(low_word(bits))
-        bits = draw_bits(venue.key, place + 1)
-        venue.offset_slow = market.slow_decay * venue.offset_slow + market.offset_slow_shock * normal(high_word(bits))
-        venue.size_slow = market.slow_decay * venue.size_slow + market.size_slow_shock * normal(low_word(bits))
-        _set_next_quote(venue, fixed, order, market)
-        bits = draw_bits(venue.key, place + 4)
-        enter = market.congest_enter * (market.congest_stress_factor if order.stressed == 1 else 1.0)
-        venue.congested = _markov(venue.congested, enter, market.congest_leave, uniform(high_word(bits)))
-        venue.open = 1 - _markov(1 - venue.open, fixed.halt_enter, fixed.halt_leave, uniform(low_word(bits)))
-        latency_bits = draw_bits(venue.key, place + 2)
-        bits = draw_bits(venue.key, place + 3)
-        _draw_latency(venue, fixed, market, normal(high_word(latency_bits)), uniform(low_word(bits)))
-        if market.volume_per_step > 0.0:
-            volume = _volume_shares(order, fixed, market, normal(low_word(latency_bits)))
-            venue.recent_volume_shares += (1.0 - market.volume_memory) * (volume - venue.recent_volume_shares)
+        streams[j] = stream_at(venue.key, place)
+        lanes[OFFSET_FAST + j], lanes[OFFSET_SLOW + j] = venue.offset_fast, venue.offset_slow
+        lanes[SIZE_FAST + j], lanes[SIZE_SLOW + j] = venue.size_fast, venue.size_slow
+        lanes[CONGESTED + j], lanes[OPEN + j] = venue.congested, venue.open
+        lanes[OFFSET + j], lanes[SHARES + j] = venue.next_offset_bps, venue.next_shares
+        lanes[RECENT_VOLUME + j] = venue.recent_volume_shares
+        lanes[STRESSED + j], lanes[VOLUME + j] = order.stressed, volume_shares
+        lanes[MOVE + j], lanes[NEWS + j], lanes[JUMP + j] = smooth_move_bps, news_ms, jump_bps
+
+
+@njit(cache=True, error_model="numpy")
+def _move_lanes(market: Any, n_lanes: int, streams: Any, lanes: Any) -> None:
+    """One step of every lane. Straight-line arithmetic without branches: the compiler makes vectors of it."""
+    fast, slow = market.fast_decay, market.slow_decay
+    offset_fast_shock, offset_slow_shock = market.offset_fast_shock, market.offset_slow_shock
+    size_fast_shock, size_slow_shock = market.size_fast_shock, market.size_slow_shock
+    stress_log_offset, stress_log_size = market.stress_log_offset, market.stress_log_size
+    congest_enter, congest_leave = market.congest_enter, market.congest_leave
+    congest_stress_factor, congest_factor = market.congest_stress_factor, market.congest_factor
+    tail_probability, tail_factor = market.tail_probability, market.tail_factor
+    noise_sd, forget = market.volume_noise_sd, 1.0 - market.volume_memory
+    kept, tick_bps, per_step_ms = 1.0 - market.informed_removed, market.tick_bps, 1e-3 / market.step_s
+    for j in range(np.uint64(n_lanes)):
+        stream, stressed = streams[j], lanes[STRESSED + j] == 1.0
+        fast_bits, slow_bits, latency_bits = draw_at(stream, 0), draw_at(stream, 1), draw_at(stream, 2)
+        change_bits, regime_bits = draw_at(stream, 3), draw_at(stream, 4)
+        # the quote of the next decision
+        offset_fast = fast * lanes[OFFSET_FAST + j] + offset_fast_shock * normal(high_word(fast_bits))
+        offset_slow = slow * lanes[OFFSET_SLOW + j] + offset_slow_shock * normal(high_word(slow_bits))
+        size_fast = fast * lanes[SIZE_FAST + j] + size_fast_shock * normal(low_word(fast_bits))
+        size_slow = slow * lanes[SIZE_SLOW + j] + size_slow_shock * normal(low_word(slow_bits))
+        log_offset = (
+            lanes[LOG_OFFSET + j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
+        )
+        log_size = lanes[LOG_SIZE + j] + size_fast + size_slow + (stress_log_size if stressed else 0.0)
+        next_offset_bps, next_shares = _far_touch_bps(log_offset, tick_bps), exp(log_size)
+        # latency and status
+        was = lanes[CONGESTED + j]
+        turn = congest_leave if was == 1.0 else congest_enter * (congest_stress_factor if stressed else 1.0)
+        congested = 1.0 - was if uniform(high_word(regime_bits)) < turn else was
+        was, enter, leave = lanes[OPEN + j], lanes[HALT_ENTER + j], lanes[HALT_LEAVE + j]
+        turn = enter if was == 1.0 else leave
+        is_open = 1.0 - was if uniform(low_word(regime_bits)) < turn else was
+        regime = congest_factor if congested == 1.0 else 1.0
+        tail = tail_factor if uniform(low_word(change_bits)) < tail_probability else 1.0
+        z = normal(high_word(latency_bits))
+        latency_ms = _latency_ms(lanes[LATENCY_MEDIAN + j], lanes[LATENCY_SIGMA + j], z, regime, tail)
+        volume = (
+            lanes[VOLUME + j]
+            * lanes[VOLUME_SHARE + j]
+            * _volume_noise(noise_sd, normal(low_word(latency_bits)))
+        )
         # what a child sent now will meet
-        elapsed = min(venue.latency_ms / step_ms, 1.0)
-        venue.touch_move_bps = smooth_move_bps * elapsed
-        venue.arrival_size_shares = venue.quote_shares
-        if elapsed > uniform(high_word(bits)):  # the venue's quote changes before we arrive
-            venue.touch_move_bps += venue.next_offset_bps - venue.offset_bps
-            venue.arrival_size_shares = venue.next_shares
-        if venue.latency_ms > news_ms:
-            venue.touch_move_bps += jump_bps
-            venue.arrival_size_shares *= 1.0 - market.informed_removed
+        elapsed = min(latency_ms * per_step_ms, 1.0)
+        changed = elapsed > uniform(high_word(change_bits))  # the venue's quote, before we arrive
+        late = latency_ms > lanes[NEWS + j]
+        jump_bps, shares = lanes[JUMP + j], lanes[SHARES + j]
+        quote_move_bps = next_offset_bps - lanes[OFFSET + j]
+        move_bps = (
+            lanes[MOVE + j] * elapsed + (jump_bps if late else 0.0) + (quote_move_bps if changed else 0.0)
+        )
+        shares = (next_shares if changed else shares) * (kept if late else 1.0)
+        lanes[OFFSET_FAST + j], lanes[OFFSET_SLOW + j] = offset_fast, offset_slow
+        lanes[SIZE_FAST + j], lanes[SIZE_SLOW + j] = size_fast, size_slow
+        lanes[CONGESTED + j], lanes[OPEN + j], lanes[LATENCY + j] = congested, is_open, latency_ms
+        lanes[OFFSET + j], lanes[SHARES + j] = next_offset_bps, next_shares
+        lanes[RECENT_VOLUME + j] += forget * (volume - lanes[RECENT_VOLUME + j])
+        lanes[MOVE + j], lanes[ARRIVAL_SHARES + j] = move_bps, shares
 
 
-# ---------------------------------------------------------------------------------------------------- notebook
+@njit(cache=True)
+def _store_lanes(venues: Any, first: int, lanes: Any) -> None:
+    for k in range(venues.size):
+        venue, j = venues[k], np.uint64(first + k)
+        venue.offset_fast, venue.offset_slow = lanes[OFFSET_FAST + j], lanes[OFFSET_SLOW + j]
+        venue.size_fast, venue.size_slow = lanes[SIZE_FAST + j], lanes[SIZE_SLOW + j]
+        venue.congested, venue.open = np.int64(lanes[CONGESTED + j]), np.int64(lanes[OPEN + j])
+        venue.next_offset_bps, venue.next_shares = lanes[OFFSET + j], lanes[SHARES + j]
+        venue.latency_ms, venue.recent_volume_shares = lanes[LATENCY + j], lanes[RECENT_VOLUME + j]
+        venue.touch_move_bps, venue.arrival_size_shares = lanes[MOVE + j], lanes[ARRIVAL_SHARES + j]
+
+
+@njit(cache=True)
+def _advance_synthetic(which: Any, orders: Any, venues: Any, market: Any, streams: Any, lanes: Any) -> None:
+    n_venues = venues.shape[1]
+    for j in range(which.size):
+        _load_lanes(orders[which[j]], venues[which[j]], market, j * n_venues, streams, lanes)
+    _move_lanes(market, which.size * n_venues, streams, lanes)
+    for j in range(which.size):
+        _store_lanes(venues[which[j]], j * n_venues, lanes)
+
+
+# --------------------------------------------------------------------------------------------------- notebook
 
 
 @njit(cache=True, inline="always")
@@ -215,7 +350,7 @@ def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------------------------ replay
+# ----------------------------------------------------------------------------------------------------- replay
 
 
 @njit(cache=True)
@@ -289,8 +424,9 @@ def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recordi
 def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     """Quotes in force at the decision, and what is in force when a child sent now arrives.
 
-    A venue without a quote is closed and keeps its last offset; one that stops quoting before the child arrives
-    has nothing to give. Before the first quote heard, the offset is the dearest of the venues that quote.
+    A venue without a quote is closed and keeps its last offset; one that stops quoting before the child
+    arrives has nothing to give. Before the first quote heard, the offset is the dearest of the venues that
+    quote.
     """
     now_s = order.start_s + order.step * market.step_s
     to_bps = market.side * 1e4 / order.arrival_mid_px
@@ -333,27 +469,40 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
     order.signal = market.side * (bid_total - ask_total) / total if total > 0.0 else 0.0
 
 
-# ---------------------------------------------------------------------------------------------------- dispatch
+# --------------------------------------------------------------------------------------------------- dispatch
 
 
 @njit(cache=True)
 def begin_path(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
-    """Draw the market of a new episode up to its first decision. `order` and `venues` arrive zeroed but for keys."""
+    """Draw the state in which a new episode finds the market. The records arrive zeroed but for the key."""
     for k in range(venues.size):
         venues[k].key = mix64(order.key ^ parameters[k].name_key)
     if market.model == SYNTHETIC:
         _begin_synthetic(order, venues, parameters, market)
     elif market.model == REPLAY:
         _begin_replay(order, venues, parameters, market, recording)
-    advance_path(order, venues, parameters, market, recording)
 
 
 @njit(cache=True)
-def advance_path(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
-    """Move the market to decision `order.step`, without looking at what we did."""
+def advance_paths(
+    which: Any,
+    orders: Any,
+    venues: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    streams: Any,
+    lanes: Any,
+) -> None:
+    """Move the markets of a block of orders to decision `order.step`, without looking at what we did.
+
+    `which` (at most `block_size` members) says which; `streams` and `lanes` are scratch.
+    """
     if market.model == SYNTHETIC:
-        _advance_synthetic(order, venues, parameters, market)
+        _advance_synthetic(which, orders, venues, market, streams, lanes)
     elif market.model == NOTEBOOK:
-        _advance_notebook(order, venues, market)
+        for i in which:
+            _advance_notebook(orders[i], venues[i], market)
     else:
-        _advance_replay(order, venues, parameters, market, recording)
+        for i in which:
+            _advance_replay(orders[i], venues[i], parameters, market, recording)

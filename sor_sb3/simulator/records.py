@@ -1,7 +1,7 @@
 """The records that the compiled kernels read and write: parameters, parent orders, venues. No logic.
 
-Kernels see one parent order as a record ``order`` and its venues as a record array ``venues``; the batch is an
-array of them. All floats are float64 so that the ledger is exact to 1e-9.
+Kernels see one parent order as a record ``order`` and its venues as a record array ``venues``; the batch is
+an array of them. All floats are float64 so that the ledger is exact to 1e-9.
 """
 
 from __future__ import annotations
