@@ -139,9 +139,7 @@ def ppo_cases(quick: bool) -> list[Case]:
         seed=0,
         **constructor_arguments(shipped_settings),
     )
-    same_epochs = PPO(
-        policy_of("VenuePolicy"), ours, n_steps=16, batch_size=4096, n_epochs=10, device="cpu", seed=0
-    )
+    same_epochs = PPO(policy_of("VenuePolicy"), ours, n_steps=16, batch_size=4096, n_epochs=10, device="cpu", seed=0)
     more = 1 if quick else 4
     return [
         Case(plain, plain, learn(default, 1)),
@@ -190,9 +188,7 @@ def results(cases: list[Case]) -> list[Result]:
         yardstick = by_name[case.against].steps_per_s
         ratios = [a / b for a, b in zip(case.steps_per_s, yardstick, strict=True)]
         median = statistics.median(case.steps_per_s)
-        table.append(
-            Result(case.name, median, case.against, statistics.median(ratios), min(ratios), max(ratios))
-        )
+        table.append(Result(case.name, median, case.against, statistics.median(ratios), min(ratios), max(ratios)))
     return table
 
 

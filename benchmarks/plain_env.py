@@ -429,9 +429,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         filled = np.zeros(self.n_venues)
         if reached.any():
             late_ms = np.maximum(self.latency_ms - self.latency_ms[reached].min(), 0.0)
-            available = np.maximum(self.arrival_size - self.depleted, 0.0) * np.exp(
-                -self.fade_per_ms * late_ms
-            )
+            available = np.maximum(self.arrival_size - self.depleted, 0.0) * np.exp(-self.fade_per_ms * late_ms)
             filled[reached] = np.minimum(sent, available)[reached]
             walked = self.walk_bps * filled / np.maximum(available, 1e-300)
             spread, delay = float(filled @ self.offset), float(filled @ self.touch_move)
@@ -442,15 +440,11 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
             costs.fee += fee / quantity
             cost = (spread + delay + impact + fee) / quantity
             total = float(filled.sum())
-            self.fills.value_bps_shares += (
-                spread + delay + impact + total * (self.mid_bps + self.displacement_bps)
-            )
+            self.fills.value_bps_shares += spread + delay + impact + total * (self.mid_bps + self.displacement_bps)
         else:
             cost, total = 0.0, 0.0
         ratio = np.divide(filled, sent, out=np.zeros(self.n_venues), where=went)
-        self.fill_ratio = np.where(
-            went, FILL_MEMORY * self.fill_ratio + (1.0 - FILL_MEMORY) * ratio, self.fill_ratio
-        )
+        self.fill_ratio = np.where(went, FILL_MEMORY * self.fill_ratio + (1.0 - FILL_MEMORY) * ratio, self.fill_ratio)
         self.fills.sent += float(sent.sum())
         self.fills.filled += total
         self.depleted = (self.depleted + filled) * self.refill_decay

@@ -1,7 +1,7 @@
 """Train REINFORCE, A2C and PPO side by side, score them with every rule on the same days, and say who is better.
 
-    python scripts/compare.py --market notebook
-    python scripts/compare.py --market us_equity --env VenueSelect-v0 --algos ppo,maskableppo --seeds 5
+python scripts/compare.py --market notebook
+python scripts/compare.py --market us_equity --env VenueSelect-v0 --algos ppo,maskableppo --seeds 5
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Train one algorithm on one market, watch it in TensorBoard, and score it on days it has never seen.
 
-    python scripts/train.py --algo ppo --market us_equity --env OrderSplit-v0 --timesteps 600000
-    tensorboard --logdir logs
+python scripts/train.py --algo ppo --market us_equity --env OrderSplit-v0 --timesteps 600000
+tensorboard --logdir logs
 """
 
 import argparse

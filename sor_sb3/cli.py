@@ -190,9 +190,7 @@ def compare(
 
     spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
     chosen = [a.strip() for a in algos.split(",") if a.strip()]
-    config = compare_config(
-        spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, parse_settings(settings or [])
-    )
+    config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, parse_settings(settings or []))
     folder = log_dir / (name or f"{spec.name}_{config.env}")
     what = f"{', '.join(chosen)} ({seeds} seeds each) on {spec.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before anything loads torch; the commands that tests start inherit it
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch; the commands that tests start inherit it
 
 COMMAND = Path(sys.executable).parent / "sor-sb3"
 COMPARISON = (

@@ -44,9 +44,7 @@ def tree(folder: Path) -> dict[str, Any]:
 class Mistakes:
     """Calls the command where nothing may be written, and returns its one sentence."""
 
-    def __init__(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.monkeypatch, self.capsys = tmp_path, monkeypatch, capsys
         self.log_dir = tmp_path / "logs"
 
@@ -172,9 +170,7 @@ def test_a_recording_can_be_trained_on(tmp_path, monkeypatch, capsys):
     path = write_recording(tmp_path / "quotes.parquet", duration_s=7200)
     options = ["--market", path, "--algo", "a2c", "--log-dir", tmp_path / "logs"]
     assert call(monkeypatch, "train", *options, "--take-fee-bps", "NYSE=0.3", *TINY) == 0
-    config = yaml.safe_load((tmp_path / "logs/a2c/OrderSplit-v0_1/config.yaml").read_text(encoding="utf-8"))[
-        "config"
-    ]
+    config = yaml.safe_load((tmp_path / "logs/a2c/OrderSplit-v0_1/config.yaml").read_text(encoding="utf-8"))["config"]
     assert {v["name"]: v["take_fee_bps"] for v in config["market"]["venues"]}["NYSE"] == 0.3
     assert "Traceback" not in capsys.readouterr().err
 
@@ -319,9 +315,7 @@ def test_evaluate_does_not_overwrite(mistake, comparison: Finished):
 
 
 def test_evaluate_unknown_split(mistake, comparison: Finished):
-    assert "split 'tset'" in mistake(
-        "evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--split", "tset"
-    )
+    assert "split 'tset'" in mistake("evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--split", "tset")
 
 
 def test_evaluate_agrees_with_the_comparison(comparison: Finished, tmp_path, monkeypatch, capsys):

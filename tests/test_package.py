@@ -22,9 +22,7 @@ WITH_EXAMPLES = (
 
 
 def test_importing_loads_neither_torch_nor_numba():
-    code = (
-        "import sys, sor_sb3; print([m for m in ('torch', 'numba', 'stable_baselines3') if m in sys.modules])"
-    )
+    code = "import sys, sor_sb3; print([m for m in ('torch', 'numba', 'stable_baselines3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -53,9 +53,7 @@ def check_vec_env(
         played = _play(venv, seed, steps)
         _check_terminals(played, steps)
         actions = played.actions
-        _check_same(
-            played, _play(venv, seed, steps, actions), "playing the same seed and actions again", "seed()"
-        )
+        _check_same(played, _play(venv, seed, steps, actions), "playing the same seed and actions again", "seed()")
         _check_same(
             played,
             _play(venv, seed, steps, actions, spoil=True),
@@ -83,9 +81,7 @@ class _Played:
     rewards: list[np.ndarray] = field(default_factory=list)
     dones: list[np.ndarray] = field(default_factory=list)
     terminals: list[dict[int, dict[str, np.ndarray]]] = field(default_factory=list)
-    kept: list[tuple[np.ndarray, np.ndarray, str]] = field(
-        default_factory=list
-    )  # returned array, its copy, what
+    kept: list[tuple[np.ndarray, np.ndarray, str]] = field(default_factory=list)  # returned array, its copy, what
 
 
 def _play(
@@ -156,9 +152,7 @@ def _draw_actions(venv: VecEnv, space: spaces.Space) -> np.ndarray:
     return np.array([space.sample() for _ in range(venv.num_envs)])
 
 
-def _keep(
-    played: _Played, observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict]
-) -> None:
+def _keep(played: _Played, observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict]) -> None:
     ended = np.flatnonzero(dones).tolist()
     played.observations.append(_copies(observation))
     played.rewards.append(rewards.copy())
@@ -203,15 +197,11 @@ def _check_observation(venv: VecEnv, observation: Any) -> None:
     """`observation` has a row per env, of the shapes and dtypes of the space, and each row lies inside it."""
     parts = _parts(venv.observation_space)
     leaves = _leaves(observation)
-    assert set(leaves) == set(parts), (
-        f"observations have the parts {sorted(leaves)}; expected {sorted(parts)}"
-    )
+    assert set(leaves) == set(parts), f"observations have the parts {sorted(leaves)}; expected {sorted(parts)}"
     normalised = _normalised(venv)
     for name, space in parts.items():
         array, what = leaves[name], f"observation{' ' + repr(name) if name else ''}"
-        assert isinstance(array, np.ndarray), (
-            f"the {what} is a {type(array).__name__}; expected a NumPy array"
-        )
+        assert isinstance(array, np.ndarray), f"the {what} is a {type(array).__name__}; expected a NumPy array"
         shape = (venv.num_envs, *(space.shape or ()))
         assert array.shape == shape, f"the {what} has shape {array.shape}; expected {shape}"
         if normalised:
@@ -220,9 +210,7 @@ def _check_observation(venv: VecEnv, observation: Any) -> None:
             f"the {what} has dtype {array.dtype}; expected {space.dtype}, for SB3's buffers use the space's"
         )
         for i, row in enumerate(array):
-            assert space.contains(_element(space, row)), (
-                f"the {what} of env {i} lies outside the observation space"
-            )
+            assert space.contains(_element(space, row)), f"the {what} of env {i} lies outside the observation space"
 
 
 def _check_step(venv: VecEnv, observation: Any, rewards: Any, dones: Any, infos: Any) -> None:
@@ -278,9 +266,7 @@ def _check_reset_infos(venv: VecEnv, which: Any, when: str) -> None:
         f"reset_infos are not {venv.num_envs} dicts after {when}"
     )
     stale = [i for i in which if _MARK in infos[i]]
-    assert not stale, (
-        f"{when} left reset_infos of env {stale[:1]} as they were; fill them with the new episode's info"
-    )
+    assert not stale, f"{when} left reset_infos of env {stale[:1]} as they were; fill them with the new episode's info"
 
 
 def _check_terminals(played: _Played, steps: int) -> None:
@@ -288,9 +274,7 @@ def _check_terminals(played: _Played, steps: int) -> None:
     ends = [(t, i) for t, dones in enumerate(played.dones) for i in np.flatnonzero(dones).tolist()]
     assert ends, f"no episode ended in {steps} steps, so autoreset is unproven; give more steps="
     rows = played.observations
-    late = all(
-        _equal(last[k], rows[t + 1][k][i]) for t, i in ends for last in [played.terminals[t][i]] for k in last
-    )
+    late = all(_equal(last[k], rows[t + 1][k][i]) for t, i in ends for last in [played.terminals[t][i]] for k in last)
     moving = any(not _equal(rows[t][k], rows[t + 1][k]) for t in range(len(rows) - 1) for k in rows[t])
     assert not (late and moving), (
         "every terminal_observation equals the next episode's first observation: take it before the reset"
@@ -306,9 +290,7 @@ def _check_seed_waits(venv: VecEnv, played: _Played, seed: int, steps: int) -> N
     waited = _copies(venv.reset())
     venv.seed(other)
     again = _copies(venv.reset())
-    assert all(_equal(waited[k], again[k]) for k in again), (
-        "a seed given in mid-game was lost before the next reset()"
-    )
+    assert all(_equal(waited[k], again[k]) for k in again), "a seed given in mid-game was lost before the next reset()"
 
 
 def _check_same(first: _Played, second: _Played, doing: str, trap: str) -> None:
@@ -338,9 +320,7 @@ def _check_member(played: _Played, i: int, env: gym.Env, seed: int) -> None:
             terminal = played.terminals[t][i]
             _check_row({k: v[None] for k, v in terminal.items()}, 0, last, f"{trap} in terminal_observation")
             last, _ = env.reset()
-        _check_row(
-            played.observations[t + 1], i, last, f"{trap} after step {t}{', an autoreset' if done else ''}"
-        )
+        _check_row(played.observations[t + 1], i, last, f"{trap} after step {t}{', an autoreset' if done else ''}")
     env.close()
 
 
@@ -360,16 +340,12 @@ def _check_access(venv: VecEnv) -> None:
             "env_is_wrapped": venv.env_is_wrapped(gym.Wrapper, indices),
         }
         for name, values in calls.items():
-            assert len(values) == count, (
-                f"{name} with indices={indices} returned {len(values)} values, not {count}"
-            )
+            assert len(values) == count, f"{name} with indices={indices} returned {len(values)} values, not {count}"
         wrapped = calls["env_is_wrapped"]
         assert all(isinstance(w, (bool, np.bool_)) for w in wrapped), "env_is_wrapped must return bools"
         mark = f"set with indices={indices}"
         venv.set_attr(_MARK, mark, indices)
-        assert venv.get_attr(_MARK, indices) == [mark] * count, (
-            f"set_attr with indices={indices} did not take effect"
-        )
+        assert venv.get_attr(_MARK, indices) == [mark] * count, f"set_attr with indices={indices} did not take effect"
     assert venv.has_attr("render_mode"), "has_attr('render_mode') is False; SB3 reads that attribute"
     assert not venv.has_attr(_UNKNOWN), "has_attr is True for an attribute that no env has"
     if isinstance(venv.unwrapped, SubprocVecEnv):
@@ -394,14 +370,10 @@ def _check_masks(venv: VecEnv) -> None:
     length = _mask_length(venv.action_space)
     for indices, count in ((None, venv.num_envs), (0, 1), ([0, venv.num_envs - 1], 2)):
         masks = venv.env_method("action_masks", indices=indices)
-        assert len(masks) == count, (
-            f"action_masks gave {len(masks)} rows with indices={indices}; expected {count}"
-        )
+        assert len(masks) == count, f"action_masks gave {len(masks)} rows with indices={indices}; expected {count}"
         for i, mask in enumerate(masks):
             row = np.asarray(mask)
-            assert row.shape == (length,), (
-                f"the action mask of env {i} has shape {row.shape}; expected ({length},)"
-            )
+            assert row.shape == (length,), f"the action mask of env {i} has shape {row.shape}; expected ({length},)"
             assert row.dtype == np.bool_, f"the action mask of env {i} has dtype {row.dtype}; expected bool"
             assert row.any(), f"the action mask of env {i} allows nothing; MaskablePPO then divides by zero"
 

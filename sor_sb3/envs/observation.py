@@ -43,6 +43,7 @@ from numba import njit
 
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import log
 from sor_sb3.simulator.execution import displayed_shares
 from sor_sb3.simulator.paths import LANES_APART, block_size
@@ -80,14 +81,14 @@ _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
 _FLOATS = 10 * LANES_APART
 
 
-@njit(cache=True)
+@njit
 def _tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
     for j in range(np.uint64(n_lanes)):
         fixed = parameters[j % np.uint64(parameters.size)]
         lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
 
 
-@njit(cache=True)
+@njit
 def _load_lanes(order: Any, venues: Any, first: int, lanes: Any) -> None:
     wanted = max(order.slice_shares, 1e-9)
     miss = -math.inf
@@ -103,7 +104,7 @@ def _load_lanes(order: Any, venues: Any, first: int, lanes: Any) -> None:
         lanes[_MISS + np.uint64(first + k)] = miss
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
     """All-in price of the whole slice at each venue, from what is displayed, and the logarithms of the row.
 
@@ -123,7 +124,7 @@ def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
         lanes[_LOG_LATENCY + j] = log(1.0 + lanes[_LATENCY + j] * per_ms)
 
 
-@njit(cache=True)
+@njit
 def _sweep(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
     """Shares of `wanted` that a sweep of displayed sizes, cheapest all-in first, ties by name, puts where."""
     left = wanted
@@ -146,7 +147,7 @@ def _sweep(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> 
         lanes[_SHOWN + j] = 0.0
 
 
-@njit(cache=True)
+@njit
 def _write_row(
     order: Any, venues: Any, parameters: Any, market: Any, scales: Any, first: int, lanes: Any, row: Any
 ) -> None:
@@ -177,10 +178,8 @@ def _write_row(
     _sweep(order.slice_shares, first, parameters, lanes, row)
 
 
-@njit(cache=True, nogil=True)
-def _observe_batch(
-    which: Any, orders: Any, venues: Any, parameters: Any, market: Any, scales: Any, out: Any
-) -> None:
+@entry_point(nogil=True)
+def _observe_batch(which: Any, orders: Any, venues: Any, parameters: Any, market: Any, scales: Any, out: Any) -> None:
     n_venues = venues.shape[1]
     block = block_size(n_venues)
     lanes = np.empty(_FLOATS)

@@ -84,9 +84,7 @@ class Estimate:
         return [self.ci95_low, self.ci95_high]
 
 
-def mean_with_interval(
-    costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None, confidence: float = 0.95
-) -> Estimate:
+def mean_with_interval(costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None, confidence: float = 0.95) -> Estimate:
     """Mean cost over seeds and scenarios, with an interval for new seeds *and* new scenarios.
 
     With one row the interval covers new scenarios only: right for a rule, and for a learned policy a
@@ -364,9 +362,7 @@ class _Cochran:
         if high <= SMALLEST_P_VALUE:
             return high
         low_log, high_log = np.log(max(low, SMALLEST_P_VALUE)), np.log(high)
-        return float(
-            np.exp(_root(lambda log_p: self.critical_value(np.exp(log_p)) - t_statistic, low_log, high_log))
-        )
+        return float(np.exp(_root(lambda log_p: self.critical_value(np.exp(log_p)) - t_statistic, low_log, high_log)))
 
     def degrees_of_freedom(self, p: float) -> float:
         """Degrees of freedom of the one Student's t that has the same critical value at p."""

@@ -165,9 +165,7 @@ class Comparison:
 
     def score_rules_on_validation(self) -> Evaluation:
         """Rules and oracle on the days that may choose; also what names the best rule."""
-        evaluator = Evaluator(
-            self.config.env, self.config.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation"
-        )
+        evaluator = Evaluator(self.config.env, self.config.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation")
         return evaluator.evaluate(evaluator.policies(self.config.routers))
 
     def finish(self, validation: Evaluation) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Train one algorithm with one seed in one folder, in the zoo's layout. What a worker process runs.
 
-    FOLDER/config.yaml  done.json  best_model.zip  evaluations.npz
-    FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize.pkl]
+FOLDER/config.yaml  done.json  best_model.zip  evaluations.npz
+FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize.pkl]
 """
 
 from __future__ import annotations

@@ -200,9 +200,7 @@ class CleaningReport:
         elif self.sizes_missing:
             lines.append(f"Missing sizes: {self.sizes_missing:,}; --assumed-depth SHARES would fill them.")
         if self.resets:
-            lines.append(
-                f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}."
-            )
+            lines.append(f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}.")
         return lines
 
     def _market_lines(self) -> list[str]:
@@ -215,9 +213,7 @@ class CleaningReport:
             f"{self.locked_moments:,} moments; the mid is still their average.",
         ]
         if self.no_live_share > 0:
-            lines.append(
-                f"No venue quotes {self.no_live_share:.1%} of the time; the last mid is carried there."
-            )
+            lines.append(f"No venue quotes {self.no_live_share:.1%} of the time; the last mid is carried there.")
         return lines
 
 
@@ -317,9 +313,7 @@ def _check_positive(name: str, value: float | None) -> None:
         return
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not np.isfinite(value) or value <= 0:
-        raise QuoteFileError(
-            f"{name} is {value!r}, but must be a number above 0: correct it or leave it out."
-        )
+        raise QuoteFileError(f"{name} is {value!r}, but must be a number above 0: correct it or leave it out.")
 
 
 def _parse_session(session: tuple[str, str] | None) -> tuple[int, int] | None:
@@ -368,9 +362,7 @@ class _Table:
 def _read_bytes(path: Path, kind: str) -> bytes:
     try:
         if path.is_dir():
-            raise QuoteFileError(
-                f"{path} is a folder, but the {kind} file must be one file: name a file in it."
-            )
+            raise QuoteFileError(f"{path} is a folder, but the {kind} file must be one file: name a file in it.")
         if not path.exists():
             raise QuoteFileError(f"{path} does not exist: check the path of the {kind} file.")
         if not path.name.lower().endswith(SUFFIXES):
@@ -471,9 +463,7 @@ def _csv_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
         )
     except (pa.ArrowException, csv.Error) as error:
         # Without threads pyarrow names the row, counted from 1 after the header as elsewhere in this module.
-        reason = (
-            str(error).splitlines()[0].removeprefix("CSV parse error: ")[:200].replace("Row #", "data row ")
-        )
+        reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")[:200].replace("Row #", "data row ")
         raise QuoteFileError(
             f"{path} is not a table with commas between its columns ({reason}): correct that row."
         ) from error
@@ -502,10 +492,7 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
         empty = pc.is_in(pc.utf8_lower(column), value_set=_EMPTY_NUMBERS.cast(kind))
         column = pc.if_else(empty, pa.scalar(None, kind), column)
     elif not (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_null(kind)
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
     ):
         raise QuoteFileError(f"{path}, column {name!r} has the type {kind}: write it as numbers (float64).")
     try:
@@ -541,16 +528,12 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
         column = _parse_times(path, column, expected)
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
-        raise QuoteFileError(
-            f"{path}, column 'ts' has the type {kind}: write int64 nanoseconds or timestamps."
-        )
+        raise QuoteFileError(f"{path}, column 'ts' has the type {kind}: write int64 nanoseconds or timestamps.")
     try:
         whole = column if pa.types.is_integer(kind) else column.cast(pa.timestamp("ns", kind.tz))
         ts = np.asarray(whole.cast(pa.int64()).to_numpy(), dtype=np.int64)
     except pa.ArrowException as error:
-        raise QuoteFileError(
-            f"{path}, column 'ts' has times outside the years 1678 to 2262: correct them."
-        ) from error
+        raise QuoteFileError(f"{path}, column 'ts' has times outside the years 1678 to 2262: correct them.") from error
     early = np.flatnonzero((ts < _EARLIEST_NS) & pa.types.is_integer(kind))
     if early.size:
         row = int(early[0])
@@ -596,9 +579,7 @@ def _wanted_venues(table: _Table, venues: Sequence[str] | None) -> list[str]:
         return table.names
     chosen = {venues} if isinstance(venues, str) else set(venues)
     if not chosen:
-        raise QuoteFileError(
-            f"venues is empty: name at least one of {', '.join(table.names)}, or leave it out."
-        )
+        raise QuoteFileError(f"venues is empty: name at least one of {', '.join(table.names)}, or leave it out.")
     unknown = sorted(str(name) for name in chosen if name not in table.names)
     if unknown:
         raise QuoteFileError(
@@ -745,8 +726,7 @@ def _why_dead(rows: _Rows) -> str:
         _NO_PRICE: "without a price",
         _SELF_CROSSED: "with the bid above the ask",
         _ABSURD_SPREAD: "wider than max_spread_bps",
-        _NO_SIZE: "without a size"
-        + (" (--assumed-depth SHARES would fill it)" if rows.missing.any() else ""),
+        _NO_SIZE: "without a size" + (" (--assumed-depth SHARES would fill it)" if rows.missing.any() else ""),
     }
     counted = {reason: int(np.sum(rows.reason == reason)) for reason in words}
     return f"of {len(rows.ts):,} rows " + ", ".join(f"{n:,} {words[why]}" for why, n in counted.items() if n)
@@ -765,9 +745,7 @@ def _count_rows(rows: _Rows, filled: bool, counts: dict[str, Any]) -> None:
     counts["sizes_filled"] = counts["sizes_missing"] if filled else 0
 
 
-def _runs(
-    path: Path, rows: _Rows, hours: tuple[int, int] | None, max_gap_s: float, counts: dict[str, Any]
-) -> IntArray:
+def _runs(path: Path, rows: _Rows, hours: tuple[int, int] | None, max_gap_s: float, counts: dict[str, Any]) -> IntArray:
     """Returns the first and last usable quote (ns) of each run without closed hours and gaps, (runs, 2)."""
     times = np.unique(rows.ts[rows.live])
     sessions = np.zeros_like(times) if hours is None else (times - hours[0]) // _DAY_NS
@@ -907,9 +885,7 @@ def _mid_changes(market: _Market) -> tuple[FloatArray, FloatArray]:
     return times[change], mid[change]
 
 
-def _venue_summaries(
-    names: list[str], first: IntArray, rows: _Rows, market: _Market
-) -> tuple[VenueSummary, ...]:
+def _venue_summaries(names: list[str], first: IntArray, rows: _Rows, market: _Market) -> tuple[VenueSummary, ...]:
     summaries = []
     for k, name in enumerate(names):
         mine = slice(first[k], first[k + 1])
@@ -950,9 +926,7 @@ def _read_trades(
     if path is None:
         return None, b""
     content = _read_bytes(Path(path), "trade")
-    return _tape(
-        _read_table(Path(path), content, TRADE_COLUMNS, "trade"), names, hours, runs, counts
-    ), content
+    return _tape(_read_table(Path(path), content, TRADE_COLUMNS, "trade"), names, hours, runs, counts), content
 
 
 def _tape(

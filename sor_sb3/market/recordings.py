@@ -67,9 +67,7 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise UserError(
-                f"option '{name}' of a recording is unknown{hint}; expected one of {', '.join(known)}"
-            )
+            raise UserError(f"option '{name}' of a recording is unknown{hint}; expected one of {', '.join(known)}")
     order = dict(given.pop("order", {})) | {k: given.pop(k) for k in _ORDER_OPTIONS if k in given}
     fees, latency_ms = given.pop("take_fee_bps", {}), given.pop("latency_ms", None)
     stem = path.name.removesuffix(".gz")
@@ -133,9 +131,7 @@ def recording_for(market: ReplayMarket, split: str) -> Recording:
         mid_time_s=recording.mid_time_s,
         mid_px=recording.mid_px,
         trade_time_s=none if recording.trade_time_s is None else recording.trade_time_s,
-        trade_cumulative_shares=none
-        if recording.trade_cumulative_size is None
-        else recording.trade_cumulative_size,
+        trade_cumulative_shares=none if recording.trade_cumulative_size is None else recording.trade_cumulative_size,
         rows=rows,
         window_low_s=np.ascontiguousarray(windows[:, 0]),
         window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
@@ -229,9 +225,7 @@ def _longest_latency_s(market: ReplayMarket) -> float:
     dynamics = market.latency
     factor = dynamics.congestion_factor if dynamics.congestions_per_hour > 0 else 1.0
     factor *= dynamics.tail_factor if dynamics.tail_probability > 0 else 1.0
-    return (
-        1e-3 * factor * max(v.latency_ms * math.exp(_LONGEST_NORMAL * v.latency_sigma) for v in market.venues)
-    )
+    return 1e-3 * factor * max(v.latency_ms * math.exp(_LONGEST_NORMAL * v.latency_sigma) for v in market.venues)
 
 
 def _margins_s(market: ReplayMarket) -> tuple[float, float]:
@@ -314,9 +308,7 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> _Typical:
         name: pooled if np.isnan(spread[k]).all() else float(np.nanmedian(spread[k]))
         for k, name in enumerate(recording.venues)
     }
-    return _Typical(
-        float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue
-    )
+    return _Typical(float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue)
 
 
 def _round(value: float, digits: int = 4) -> float:

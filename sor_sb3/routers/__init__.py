@@ -19,9 +19,7 @@ ROUTER_NAMES = tuple(_ROUTERS)
 ORACLE_NAMES = ("snapshot_oracle",)
 
 
-def make(
-    name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any
-) -> Any:
+def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any) -> Any:
     """A router by name.
 
     Args:

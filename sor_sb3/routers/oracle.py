@@ -9,10 +9,11 @@ from numba import njit
 
 from sor_sb3.envs.codecs import make_codec
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.records import NOTEBOOK
 
 
-@njit(cache=True)
+@njit
 def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, out: Any) -> float:
     """Minimise ``sum touch_k f_k + curvature_k f_k^2`` with ``sum f <= wanted``, ``0 <= f <= most``; unfilled shares
     cost `ceiling` each. Fills `out` (K,) and returns the cost, by bisection on the marginal price."""
@@ -44,7 +45,7 @@ def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float,
     return cost + ceiling * (wanted - filled)
 
 
-@njit(cache=True)
+@njit
 def _supply(touch: float, curvature: float, most: float, price: float) -> float:
     if most <= 0.0 or price < touch:
         return 0.0
@@ -53,7 +54,7 @@ def _supply(touch: float, curvature: float, most: float, price: float) -> float:
     return min((price - touch) / (2.0 * curvature), most)
 
 
-@njit(cache=True)
+@njit
 def _idle(venues: Any, most: Any, trial: Any, first: int) -> int:
     """A venue where shares more come back and do no harm: closed, or emptied and not reached before `first`."""
     idle = -1
@@ -66,7 +67,7 @@ def _idle(venues: Any, most: Any, trial: Any, first: int) -> int:
     return idle
 
 
-@njit(cache=True)
+@njit
 def _place_or_empty(
     venues: Any, touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, first: int, out: Any, work: Any
 ) -> tuple[float, int]:
@@ -87,7 +88,7 @@ def _place_or_empty(
     return best, idle
 
 
-@njit(cache=True)
+@njit
 def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any, work: Any) -> None:
     """Try every venue as the first to be reached; for each, split over those not reached before it."""
     touch, curvature, most, trial = work[0], work[1], work[2], work[3]
@@ -118,7 +119,7 @@ def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: 
             out[idle] += max(left, 0.0)
 
 
-@njit(cache=True)
+@njit
 def _select(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any) -> None:
     """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
     wanted = order.slice_shares
@@ -140,7 +141,7 @@ def _select(order: Any, venues: Any, parameters: Any, market: Any, continuation:
     out[choice] = 1.0
 
 
-@njit(cache=True)
+@njit
 def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation: float) -> float:
     """What an unfilled share costs: the continuation price, or the clean-up price at the last step."""
     if order.step + 1 < market.horizon_steps:
@@ -152,7 +153,7 @@ def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation
     return dearest + market.cleanup_penalty_bps
 
 
-@njit(cache=True)
+@njit
 def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
     best, choice = np.inf, 0
     for k in range(venues.size):
@@ -165,7 +166,7 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
     out[choice] = 1.0
 
 
-@njit(cache=True)
+@entry_point()
 def _route_batch(
     orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, one_venue: bool, out: Any
 ) -> None:

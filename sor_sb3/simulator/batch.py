@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.execution import execute, scheduled_slice
 from sor_sb3.simulator.parameters import market_record, venue_records
 from sor_sb3.simulator.paths import (
@@ -28,10 +28,8 @@ from sor_sb3.simulator.records import ORDER, RECORDING, VENUE
 LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
 
 
-@njit(cache=True)
-def _reset_batch(
-    which: Any, keys: Any, orders: Any, venues: Any, parameters: Any, market: Any, recording: Any
-) -> None:
+@entry_point()
+def _reset_batch(which: Any, keys: Any, orders: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     n_venues = venues.shape[1]
     block = block_size(n_venues)
     streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
@@ -52,7 +50,7 @@ def _reset_batch(
         advance_paths(members, orders, venues, parameters, market[0], recording, streams, lanes)
 
 
-@njit(cache=True, nogil=True)
+@entry_point(nogil=True)
 def _step_batch(
     weights: Any,
     pace: Any,
@@ -88,9 +86,7 @@ def _step_batch(
 def no_recording() -> Recording:
     """The empty recording that markets which are not replayed carry."""
     empty = np.zeros(0)
-    return Recording(
-        *(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty
-    )
+    return Recording(*(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty)
 
 
 class BatchSimulator:
@@ -127,13 +123,9 @@ class BatchSimulator:
         """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
         keys = episode_keys(self.split, seeds, episodes)
-        _reset_batch(
-            which, keys, self.orders, self.venues, self.venue_parameters, self.market_record, self.recording
-        )
+        _reset_batch(which, keys, self.orders, self.venues, self.venue_parameters, self.market_record, self.recording)
 
-    def step(
-        self, weights: np.ndarray, pace: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Execute one decision in every member.
 
         Args:

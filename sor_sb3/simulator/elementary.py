@@ -21,7 +21,7 @@ _SQRT_HALF_BITS = np.int64(np.float64(math.sqrt(0.5)).view(np.int64))
 _EXPONENT_BITS = np.int64(52)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def exp(x: Any) -> float:
     """e**x to a relative error below 1e-13; 0 for x < -700, and not for x > 700.
 
@@ -41,7 +41,7 @@ def exp(x: Any) -> float:
     return value if x >= -700.0 else 0.0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def log(x: Any) -> float:
     """Natural logarithm of x > 0 to 1e-10: ``n ln 2 + 2 atanh((m - 1) / (m + 1))`` with m near 1."""
     bits = np.float64(x).view(np.int64) - _SQRT_HALF_BITS

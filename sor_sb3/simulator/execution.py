@@ -18,20 +18,20 @@ from sor_sb3.simulator.records import NOTEBOOK
 FILL_MEMORY = 0.7  # weight of the past in a venue's recent fill ratio
 
 
-@njit(cache=True)
+@njit
 def scheduled_slice(order: Any, market: Any) -> float:
     """Shares that a TWAP schedule wants done in this step, with what was missed carried forward."""
     still_allowed = market.quantity_shares * (1.0 - (order.step + 1.0) / market.horizon_steps)
     return max(order.remaining_shares - still_allowed, 0.0)
 
 
-@njit(cache=True)
+@njit
 def displayed_shares(venue: Any) -> float:
     """What a venue shows: its quoted size, less what we took and it has not refilled."""
     return max(venue.quote_shares - venue.depleted_shares, 0.0) if venue.open == 1 else 0.0
 
 
-@njit(cache=True)
+@njit
 def first_arrival_ms(venues: Any) -> float:
     """When the first child reaches an open venue; infinite if none does."""
     first = math.inf
@@ -41,7 +41,7 @@ def first_arrival_ms(venues: Any) -> float:
     return first
 
 
-@njit(cache=True)
+@njit
 def shares_at_arrival(venue: Any, parameters: Any, market: Any, first_ms: float) -> float:
     """What a child finds: displayed size, less what we took and what faded since our first child arrived."""
     left = max(venue.arrival_size_shares - venue.depleted_shares, 0.0)
@@ -51,7 +51,7 @@ def shares_at_arrival(venue: Any, parameters: Any, market: Any, first_ms: float)
     return left
 
 
-@njit(cache=True)
+@njit
 def fill_children(order: Any, venues: Any, parameters: Any, market: Any) -> float:
     """Fill the children that `sent_shares` of the venues name; book their costs. Returns shares filled."""
     share_cost = market.cost_scale / market.quantity_shares
@@ -94,7 +94,7 @@ def fill_children(order: Any, venues: Any, parameters: Any, market: Any) -> floa
     return total
 
 
-@njit(cache=True)
+@njit
 def note_dearest(order: Any, venues: Any, parameters: Any, market: Any) -> None:
     """Remember the dearest all-in price above the mid that a child of this step could have paid."""
     for k in range(venues.size):
@@ -107,9 +107,14 @@ def note_dearest(order: Any, venues: Any, parameters: Any, market: Any) -> None:
         order.dearest_bps = max(order.dearest_bps, dearest)
 
 
-@njit(cache=True)
+@njit
 def mark_to_next_mid(order: Any, market: Any, filled_shares: float) -> None:
-    """Charge the mid's move, and our own lasting push of it, on what is still to be done."""
+    """Charge the mid's move, and our own lasting push of it, on what is still to be done.
+
+    What variance reduction may leave out is each noise times the inventory fixed before that noise is drawn: fills do
+    not read the mid's noise, so what they leave is fixed before it; they do read the news, so only what was to be done
+    before them is.
+    """
     share_cost = market.cost_scale / market.quantity_shares
     push_bps = market.permanent_bps_per_share * filled_shares
     move_bps = order.next_mid_bps - order.mid_bps
@@ -118,13 +123,15 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float) -> None:
     order.delay_cost += delay
     order.impact_cost += push
     order.step_cost += delay + push
-    order.step_noise_cost = order.remaining_shares * order.mid_noise_bps * share_cost
+    noise = order.remaining_shares * order.mid_noise_bps
+    noise += (order.remaining_shares + filled_shares) * order.news_bps
+    order.step_noise_cost = noise * share_cost
     order.displacement_bps += push_bps
     order.mid_bps = order.next_mid_bps
     order.last_move_bps = move_bps + push_bps
 
 
-@njit(cache=True)
+@njit
 def clean_up(order: Any, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
     if order.remaining_shares <= 0.0:
@@ -134,13 +141,11 @@ def clean_up(order: Any, market: Any) -> None:
     order.cleanup_shares = order.remaining_shares
     order.cleanup_cost += cost
     order.step_cost += cost
-    order.cleanup_value_bps_shares = order.remaining_shares * (
-        price_bps + order.mid_bps + order.displacement_bps
-    )
+    order.cleanup_value_bps_shares = order.remaining_shares * (price_bps + order.mid_bps + order.displacement_bps)
     order.remaining_shares = 0.0
 
 
-@njit(cache=True)
+@njit
 def execute(order: Any, venues: Any, parameters: Any, market: Any, weights: Any, pace: float) -> None:
     """One decision: send `weights` of this step's shares, fill them, mark to the next mid, clean up at the
     end.

@@ -86,25 +86,25 @@ N_QUANTITIES = 23
 LANE_FLOATS = N_QUANTITIES * LANES_APART
 
 
-@njit(cache=True)
+@njit
 def block_size(n_venues: int) -> int:
     """How many orders of so many venues the lanes hold."""
     return LANES // n_venues
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _markov(state: int, enter: float, leave: float, u: float) -> int:
     if state == 1:
         return 0 if u < leave else 1
     return 1 if u < enter else 0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _in_regime(enter: float, leave: float, u: float) -> int:
     return 1 if u * (enter + leave) < enter else 0
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _far_touch_bps(log_offset: float, tick_bps: float) -> float:
     """Offset of the far touch; on a grid 1/2, 3/2, ... ticks from a mid half-way between two ticks."""
     offset_bps = exp(log_offset)
@@ -112,19 +112,19 @@ def _far_touch_bps(log_offset: float, tick_bps: float) -> float:
     return on_grid_bps if tick_bps > 0.0 else offset_bps
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _latency_ms(median_ms: float, sigma: float, z: float, regime_factor: float, tail_factor: float) -> float:
     return median_ms * exp(sigma * z) * regime_factor * tail_factor
 
 
-@njit(cache=True)
+@njit
 def _draw_latency(venue: Any, parameters: Any, market: Any, z: float, u_tail: float) -> None:
     regime = market.congest_factor if venue.congested == 1 else 1.0
     tail = market.tail_factor if u_tail < market.tail_probability else 1.0
     venue.latency_ms = _latency_ms(parameters.latency_ms, parameters.latency_sigma, z, regime, tail)
 
 
-@njit(cache=True)
+@njit
 def _market_volume_shares(order: Any, market: Any) -> float:
     """What all venues trade in a step at this time of the day, on average."""
     x = order.day_position + order.step / market.volume_day_steps
@@ -132,12 +132,12 @@ def _market_volume_shares(order: Any, market: Any) -> float:
     return market.volume_per_step * (1.0 + market.volume_curve * (x * x - 1.0 / 3.0))
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _volume_noise(sd: float, z: float) -> float:
     return exp(sd * (z - 0.5 * sd))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _begin_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> None:
     bits = draw_bits(order.key, RESET_PLACE)
     order.drift_bps_per_s = market.drift_sd_bps_per_s * normal(high_word(bits))
@@ -156,9 +156,7 @@ def _begin_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> N
         venue.size_slow = market.size_slow_sd * normal(low_word(bits))
         bits = draw_bits(venue.key, RESET_PLACE + 2)
         venue.congested = _in_regime(market.congest_enter, market.congest_leave, uniform(high_word(bits)))
-        venue.open = 1 - _in_regime(
-            parameters[k].halt_enter, parameters[k].halt_leave, uniform(low_word(bits))
-        )
+        venue.open = 1 - _in_regime(parameters[k].halt_enter, parameters[k].halt_leave, uniform(low_word(bits)))
         bits = draw_bits(venue.key, RESET_PLACE + 3)
         _draw_latency(venue, parameters[k], market, normal(high_word(bits)), 1.0)
         noise = _volume_noise(market.volume_noise_sd, 0.5 * normal(low_word(bits)))
@@ -168,7 +166,7 @@ def _begin_synthetic(order: Any, venues: Any, parameters: Any, market: Any) -> N
         venue.next_shares = exp(parameters[k].log_size + venue.size_fast + venue.size_slow + stress_size)
 
 
-@njit(cache=True)
+@njit
 def _move_mid(order: Any, market: Any) -> tuple[float, float]:
     """Draw the mid's coming move; when news against us breaks (ms; infinite: none), and its jump (bps)."""
     place = order.step * PLACES_PER_STEP
@@ -190,17 +188,19 @@ def _move_mid(order: Any, market: Any) -> tuple[float, float]:
     order.mid_noise_bps = noise_bps
     order.next_mid_bps = order.mid_bps + order.drift_bps_per_s * market.step_s + noise_bps
     news_ms, jump_bps = math.inf, 0.0
+    order.news_bps = 0.0
     informed = draw_bits(order.key, place + 2)
     if uniform(high_word(informed)) < market.informed_probability:
         against = low_word(bits) < np.uint64(1 << 31)
         if against:
             news_ms = uniform(low_word(informed)) * market.informed_window_ms
             jump_bps = market.informed_jump_bps
-        order.next_mid_bps += market.informed_jump_bps if against else -market.informed_jump_bps
+        order.news_bps = market.informed_jump_bps if against else -market.informed_jump_bps
+        order.next_mid_bps += order.news_bps
     return news_ms, jump_bps
 
 
-@njit(cache=True)
+@njit
 def tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
     """Write what never changes into the lanes: venue parameters, over and over."""
     for j in range(np.uint64(n_lanes)):
@@ -211,7 +211,7 @@ def tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
         lanes[VOLUME_SHARE + j] = fixed.volume_share
 
 
-@njit(cache=True)
+@njit
 def _load_lanes(order: Any, venues: Any, market: Any, first: int, streams: Any, lanes: Any) -> None:
     """Lay an order and its venues into the lanes from `first`; what the router hears now is what was next."""
     news_ms, jump_bps = _move_mid(order, market)
@@ -232,7 +232,7 @@ def _load_lanes(order: Any, venues: Any, market: Any, first: int, streams: Any, 
         lanes[MOVE + j], lanes[NEWS + j], lanes[JUMP + j] = smooth_move_bps, news_ms, jump_bps
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _move_lanes(market: Any, n_lanes: int, streams: Any, lanes: Any) -> None:
     """One step of every lane. Straight-line arithmetic without branches: the compiler makes vectors of it."""
     fast, slow = market.fast_decay, market.slow_decay
@@ -253,9 +253,7 @@ def _move_lanes(market: Any, n_lanes: int, streams: Any, lanes: Any) -> None:
         offset_slow = slow * lanes[OFFSET_SLOW + j] + offset_slow_shock * normal(high_word(slow_bits))
         size_fast = fast * lanes[SIZE_FAST + j] + size_fast_shock * normal(low_word(fast_bits))
         size_slow = slow * lanes[SIZE_SLOW + j] + size_slow_shock * normal(low_word(slow_bits))
-        log_offset = (
-            lanes[LOG_OFFSET + j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
-        )
+        log_offset = lanes[LOG_OFFSET + j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
         log_size = lanes[LOG_SIZE + j] + size_fast + size_slow + (stress_log_size if stressed else 0.0)
         next_offset_bps, next_shares = _far_touch_bps(log_offset, tick_bps), exp(log_size)
         # latency and status
@@ -269,20 +267,14 @@ def _move_lanes(market: Any, n_lanes: int, streams: Any, lanes: Any) -> None:
         tail = tail_factor if uniform(low_word(change_bits)) < tail_probability else 1.0
         z = normal(high_word(latency_bits))
         latency_ms = _latency_ms(lanes[LATENCY_MEDIAN + j], lanes[LATENCY_SIGMA + j], z, regime, tail)
-        volume = (
-            lanes[VOLUME + j]
-            * lanes[VOLUME_SHARE + j]
-            * _volume_noise(noise_sd, normal(low_word(latency_bits)))
-        )
+        volume = lanes[VOLUME + j] * lanes[VOLUME_SHARE + j] * _volume_noise(noise_sd, normal(low_word(latency_bits)))
         # what a child sent now will meet
         elapsed = min(latency_ms * per_step_ms, 1.0)
         changed = elapsed > uniform(high_word(change_bits))  # the venue's quote, before we arrive
         late = latency_ms > lanes[NEWS + j]
         jump_bps, shares = lanes[JUMP + j], lanes[SHARES + j]
         quote_move_bps = next_offset_bps - lanes[OFFSET + j]
-        move_bps = (
-            lanes[MOVE + j] * elapsed + (jump_bps if late else 0.0) + (quote_move_bps if changed else 0.0)
-        )
+        move_bps = lanes[MOVE + j] * elapsed + (jump_bps if late else 0.0) + (quote_move_bps if changed else 0.0)
         shares = (next_shares if changed else shares) * (kept if late else 1.0)
         lanes[OFFSET_FAST + j], lanes[OFFSET_SLOW + j] = offset_fast, offset_slow
         lanes[SIZE_FAST + j], lanes[SIZE_SLOW + j] = size_fast, size_slow
@@ -292,7 +284,7 @@ def _move_lanes(market: Any, n_lanes: int, streams: Any, lanes: Any) -> None:
         lanes[MOVE + j], lanes[ARRIVAL_SHARES + j] = move_bps, shares
 
 
-@njit(cache=True)
+@njit
 def _store_lanes(venues: Any, first: int, lanes: Any) -> None:
     for k in range(venues.size):
         venue, j = venues[k], np.uint64(first + k)
@@ -304,7 +296,7 @@ def _store_lanes(venues: Any, first: int, lanes: Any) -> None:
         venue.touch_move_bps, venue.arrival_size_shares = lanes[MOVE + j], lanes[ARRIVAL_SHARES + j]
 
 
-@njit(cache=True)
+@njit
 def _advance_synthetic(which: Any, orders: Any, venues: Any, market: Any, streams: Any, lanes: Any) -> None:
     n_venues = venues.shape[1]
     for j in range(which.size):
@@ -317,12 +309,12 @@ def _advance_synthetic(which: Any, orders: Any, venues: Any, market: Any, stream
 # --------------------------------------------------------------------------------------------------- notebook
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _between(low: float, high: float, u: float) -> float:
     return low + (high - low) * u
 
 
-@njit(cache=True)
+@njit
 def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
     order.next_mid_bps = order.mid_bps
     place = order.step * PLACES_PER_STEP
@@ -342,9 +334,7 @@ def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
             first, second = draw_bits(venue.key, place + 2), draw_bits(venue.key, place + 3)
             spread = _between(market.spread_low, market.spread_high, uniform(high_word(first)))
             venue.touch_move_bps = spread - venue.offset_bps
-            venue.arrival_size_shares = _between(
-                market.liquidity_low, market.liquidity_high, uniform(low_word(first))
-            )
+            venue.arrival_size_shares = _between(market.liquidity_low, market.liquidity_high, uniform(low_word(first)))
             venue.latency_ms = _between(
                 market.notebook_latency_low, market.notebook_latency_high, uniform(high_word(second))
             )
@@ -353,7 +343,7 @@ def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
 # ----------------------------------------------------------------------------------------------------- replay
 
 
-@njit(cache=True)
+@njit
 def _row_at(times: Any, low: int, high: int, time_s: float) -> int:
     """Last row in [low, high) whose time is <= `time_s`; low - 1 if there is none."""
     while low < high:
@@ -365,7 +355,7 @@ def _row_at(times: Any, low: int, high: int, time_s: float) -> int:
     return low - 1
 
 
-@njit(cache=True)
+@njit
 def _row_from(times: Any, row: int, high: int, time_s: float) -> int:
     """The same, from a `row` that is no later than the answer: in strides that double, then halve."""
     stride = 1
@@ -379,13 +369,13 @@ def _row_from(times: Any, row: int, high: int, time_s: float) -> int:
     return row
 
 
-@njit(cache=True)
+@njit
 def _mid_at(recording: Any, time_s: float) -> float:
     row = _row_at(recording.mid_time_s, 0, recording.mid_time_s.size, time_s)
     return recording.mid_px[max(row, 0)]
 
 
-@njit(cache=True)
+@njit
 def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> float:
     """Shares that a venue traded in the `span_s` up to and with `time_s`."""
     times, low = recording.trade_time_s, rows.first_trade
@@ -400,7 +390,7 @@ def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> f
     return volume - (recording.trade_cumulative_shares[before] if before >= low else 0.0)
 
 
-@njit(cache=True)
+@njit
 def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     """Draw where the window starts, uniformly over all that is allowed."""
     total = recording.window_cumulative_s[-1]
@@ -420,7 +410,7 @@ def _begin_replay(order: Any, venues: Any, parameters: Any, market: Any, recordi
             venue.recent_volume_shares = volume / VOLUME_LOOKBACK_STEPS
 
 
-@njit(cache=True)
+@njit
 def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     """Quotes in force at the decision, and what is in force when a child sent now arrives.
 
@@ -472,7 +462,7 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
 # --------------------------------------------------------------------------------------------------- dispatch
 
 
-@njit(cache=True)
+@njit
 def begin_path(order: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
     """Draw the state in which a new episode finds the market. The records arrive zeroed but for the key."""
     for k in range(venues.size):
@@ -483,7 +473,7 @@ def begin_path(order: Any, venues: Any, parameters: Any, market: Any, recording:
         _begin_replay(order, venues, parameters, market, recording)
 
 
-@njit(cache=True)
+@njit
 def advance_paths(
     which: Any,
     orders: Any,

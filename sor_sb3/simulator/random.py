@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from scipy.special import ndtri
 
+from sor_sb3.simulator.compiled import entry_point
+
 SPLITS = ("train", "validation", "test")
 
 _MASK = (1 << 64) - 1
@@ -44,7 +46,7 @@ def _quantile_cells() -> np.ndarray:
 _CELLS = _quantile_cells()
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def mix64(x: Any) -> Any:
     """SplitMix64's finaliser: a bijection of 64-bit words in which every input bit moves every output bit."""
     x = (x ^ (x >> _S30)) * _MIX_1
@@ -52,43 +54,43 @@ def mix64(x: Any) -> Any:
     return x ^ (x >> _S31)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def stream_at(key: Any, place: Any) -> Any:
     """The stream of `key` from `place` on, for `draw_at`."""
     return key + (np.uint64(place) + np.uint64(1)) * _WEYL
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def draw_at(stream: Any, further: Any) -> Any:
     """64 random bits, `further` places on."""
     return mix64(stream + np.uint64(further) * _WEYL)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def draw_bits(key: Any, place: Any) -> Any:
     """64 random bits at `place` of the stream of `key`."""
     return mix64(stream_at(key, place))
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def high_word(bits: Any) -> Any:
     """The upper 32 of 64 bits."""
     return bits >> _S32
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def low_word(bits: Any) -> Any:
     """The lower 32 of 64 bits."""
     return bits & _LOW
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def uniform(word: Any) -> float:
     """Uniform on the open interval (0, 1) from 32 bits."""
     return (np.float64(np.int64(word)) + 0.5) * _TWO_M32
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def normal(word: Any) -> float:
     """Standard normal from 32 bits, increasing in them."""
     word = np.int64(word)
@@ -104,7 +106,7 @@ def name_key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
-@njit(cache=True)
+@entry_point()
 def _episode_keys(split: Any, seeds: Any, episodes: Any, out: Any) -> None:
     for i in range(seeds.size):
         key = mix64(split + _WEYL)
@@ -118,9 +120,7 @@ def episode_keys(split: str, seeds: np.ndarray, episodes: np.ndarray) -> np.ndar
     The splits' streams never meet, whatever seeds a user picks: the split is part of the key.
     """
     out = np.empty(len(seeds), dtype=np.uint64)
-    _episode_keys(
-        np.uint64(name_key(split)), np.asarray(seeds, np.uint64), np.asarray(episodes, np.uint64), out
-    )
+    _episode_keys(np.uint64(name_key(split)), np.asarray(seeds, np.uint64), np.asarray(episodes, np.uint64), out)
     return out
 
 

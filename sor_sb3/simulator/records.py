@@ -104,7 +104,8 @@ ORDER = _record(
     # the exogenous market
     mid_bps="f8",  # since arrival, without our own impact
     next_mid_bps="f8",
-    mid_noise_bps="f8",  # the part of the coming move that is pure noise: what variance reduction leaves out
+    mid_noise_bps="f8",  # the part of the coming move that fills do not read, mean 0
+    news_bps="f8",  # the part that they do read, up or down alike, mean 0
     last_move_bps="f8",  # of the observed mid over the last step
     drift_bps_per_s="f8",
     signal="f8",

@@ -81,9 +81,7 @@ def test_set_reads(text, value):
 
 
 def test_set_reads_numbers_inside_lists_and_mappings():
-    parsed = hp.parse_settings(
-        ["policy_kwargs={log_std_init: -1e-1, optimizer_kwargs: {eps: 1e-5, betas: [9e-1, 1]}}"]
-    )
+    parsed = hp.parse_settings(["policy_kwargs={log_std_init: -1e-1, optimizer_kwargs: {eps: 1e-5, betas: [9e-1, 1]}}"])
     assert parsed["policy_kwargs"] == {
         "log_std_init": -0.1,
         "optimizer_kwargs": {"eps": 1e-5, "betas": [0.9, 1]},

@@ -89,9 +89,7 @@ def test_foreign_spaces_are_refused(space, features):
 def test_trains_saves_and_loads(algorithm, env_id, tmp_path):
     venv = make_vec_env(env_id, market="notebook", n_envs=4, seed=0)
     options = {"batch_size": 100} if algorithm is PPO else {}
-    model = algorithm(
-        VenuePolicy, venv, n_steps=50, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **options
-    )
+    model = algorithm(VenuePolicy, venv, n_steps=50, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **options)
     before = [p.detach().clone() for p in model.policy.mlp_extractor.parameters()]
     model.learn(400)
     after = list(model.policy.mlp_extractor.parameters())

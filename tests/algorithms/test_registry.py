@@ -45,9 +45,7 @@ def test_names_by_action_space():
     assert {"ppo", "a2c", "reinforce"} <= set(algorithm_names(BOX)) & set(algorithm_names(DISCRETE))
 
 
-@pytest.mark.parametrize(
-    ("name", "space"), [("dqn", BOX), ("qrdqn", BOX), ("maskableppo", BOX), ("sac", DISCRETE)]
-)
+@pytest.mark.parametrize(("name", "space"), [("dqn", BOX), ("qrdqn", BOX), ("maskableppo", BOX), ("sac", DISCRETE)])
 def test_what_does_not_fit_is_refused_with_those_that_do(name, space):
     with pytest.raises(UserError, match=f"'{name}' does not fit") as caught:
         find_algorithm(name, space)

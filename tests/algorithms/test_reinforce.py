@@ -82,9 +82,7 @@ class Updates(REINFORCE):
 
 def scripted(lengths: list[list[int]], **kwargs: Any) -> DummyVecEnv:
     """One ScriptedEnv per list of lengths; environment i numbers its steps from 1000 i."""
-    return DummyVecEnv(
-        [lambda i=i, ls=ls: ScriptedEnv(ls, 1000 * i, **kwargs) for i, ls in enumerate(lengths)]
-    )
+    return DummyVecEnv([lambda i=i, ls=ls: ScriptedEnv(ls, 1000 * i, **kwargs) for i, ls in enumerate(lengths)])
 
 
 def policy_for(env: Any) -> str:
@@ -254,9 +252,7 @@ def test_baselines() -> None:
     mean = updates(scripted(lengths), 4, 1, baseline="mean").seen[0]
     first = mean["returns"][[0, 2, 4, 6, 8]]  # the returns at step 0 of the five episodes
     np.testing.assert_allclose(mean["advantages"][[0, 2, 4, 6, 8]], first - (first.sum() - first) / 4)
-    np.testing.assert_array_equal(
-        mean["advantages"][-2:], mean["returns"][-2:]
-    )  # nobody else has a step 2, 3
+    np.testing.assert_array_equal(mean["advantages"][-2:], mean["returns"][-2:])  # nobody else has a step 2, 3
 
     value = Updates("MlpPolicy", scripted(lengths), n_steps=4, baseline="value", device="cpu", seed=0)
     critic = value.policy.predict_values
@@ -399,9 +395,7 @@ def test_save_and_load(tmp_path: Any, name: str) -> None:
 
     obs = env.reset()
     loaded = REINFORCE.load(tmp_path / "model.zip", env=env, device="cpu")
-    np.testing.assert_array_equal(
-        model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
-    )
+    np.testing.assert_array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
     assert loaded.rollout_buffer.baseline == loaded.baseline == "mean"
     assert len(loaded.rollout_buffer._carried_env) == 0
     n_updates = loaded._n_updates
@@ -410,9 +404,7 @@ def test_save_and_load(tmp_path: Any, name: str) -> None:
 
     other = REINFORCE(policy_for(env), env, n_steps=7, device="cpu")
     other.set_parameters(tmp_path / "model.zip", device="cpu")
-    np.testing.assert_array_equal(
-        model.predict(obs, deterministic=True)[0], other.predict(obs, deterministic=True)[0]
-    )
+    np.testing.assert_array_equal(model.predict(obs, deterministic=True)[0], other.predict(obs, deterministic=True)[0])
 
 
 @pytest.mark.parametrize("use_rms_prop", [False, True])
@@ -502,9 +494,7 @@ def test_learns_identity(baseline: Any) -> None:
 
 def test_improves_on_cartpole() -> None:
     env = make_vec_env("CartPole-v1", n_envs=8, seed=0)
-    model = REINFORCE(
-        "MlpPolicy", env, learning_rate=1e-2, n_steps=128, normalize_advantage=True, seed=0, device="cpu"
-    )
+    model = REINFORCE("MlpPolicy", env, learning_rate=1e-2, n_steps=128, normalize_advantage=True, seed=0, device="cpu")
     before = evaluate_policy(model, env, n_eval_episodes=16, deterministic=False)[0]
     model.learn(40_000)
     after = evaluate_policy(model, env, n_eval_episodes=16, deterministic=False)[0]

@@ -25,9 +25,7 @@ def restless_market() -> SyntheticMarket:
     return SyntheticMarket.model_validate(spec)
 
 
-@pytest.mark.parametrize(
-    "market", [load_market("us_equity"), restless_market()], ids=["us_equity", "restless"]
-)
+@pytest.mark.parametrize("market", [load_market("us_equity"), restless_market()], ids=["us_equity", "restless"])
 def test_same_random_numbers_same_trajectories(market):
     ours = RoutingEnv("OrderSplit-v0", market)
     plain = PlainEnv(market, AddressedDraws(market.venue_names))

@@ -87,9 +87,7 @@ def test_a_worse_model_does_not_replace_a_better_one(tmp_path, monkeypatch):
 def test_training_does_not_notice_it(algorithm, normalize, tmp_path):
     steps = 240 if algorithm is SAC else 800
     alone = make_model(algorithm, normalize).learn(steps)
-    callback = RoutingEvalCallback(
-        evaluator(), 200, tmp_path, ["random", "snapshot_oracle"], tmp_path / "baselines"
-    )
+    callback = RoutingEvalCallback(evaluator(), 200, tmp_path, ["random", "snapshot_oracle"], tmp_path / "baselines")
     watched = make_model(algorithm, normalize).learn(steps, callback=callback)
     one, other = alone.policy.state_dict(), watched.policy.state_dict()
     assert one.keys() == other.keys()

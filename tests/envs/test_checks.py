@@ -47,9 +47,7 @@ def test_sb3s_dummy_vec_env_over_our_env_keeps_the_contract(env_id):
 
 
 def test_sb3s_dummy_vec_env_over_other_envs_keeps_the_contract():
-    check_vec_env(
-        DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2), make_single=lambda i: gym.make("CartPole-v1")
-    )
+    check_vec_env(DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2), make_single=lambda i: gym.make("CartPole-v1"))
     check_vec_env(DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 2), steps=210)
 
 
@@ -442,9 +440,7 @@ class OneMask(_BrokenMasks):
         return masks[:1]
 
 
-@pytest.mark.parametrize(
-    "kind", [ShortMasks, IntegerMasks, EmptyMasks, OneMask], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", [ShortMasks, IntegerMasks, EmptyMasks, OneMask], ids=lambda kind: kind.__name__)
 def test_broken_masks_are_caught(kind):
     with pytest.raises(AssertionError, match=kind.says):
         check_vec_env(kind("VenueSelect-v0", "us_equity", n_envs=2), steps=45)

@@ -193,9 +193,7 @@ def test_vec_monitor_takes_our_measures_as_keywords():
 
 
 def test_splits_meet_different_market_days():
-    rows = [
-        RoutingVecEnv("OrderSplit-v0", "us_equity", 2, seed=0, split=s).reset() for s in ("train", "test")
-    ]
+    rows = [RoutingVecEnv("OrderSplit-v0", "us_equity", 2, seed=0, split=s).reset() for s in ("train", "test")]
     assert not np.array_equal(*rows)
 
 
@@ -228,9 +226,7 @@ def test_what_is_unknown_is_refused_in_one_sentence(options, said):
 
 
 def test_an_unknown_env_is_refused_with_a_suggestion():
-    with pytest.raises(
-        UserError, match=r"env 'OrderSplits-v0' is unknown \(did you mean 'OrderSplit-v0'\?\)"
-    ):
+    with pytest.raises(UserError, match=r"env 'OrderSplits-v0' is unknown \(did you mean 'OrderSplit-v0'\?\)"):
         sor_sb3.make_vec_env("OrderSplits-v0")
 
 
@@ -239,8 +235,6 @@ def test_the_package_prefix_is_allowed_everywhere():
 
 
 def test_importing_the_package_loads_neither_torch_nor_numba():
-    code = (
-        "import sys, sor_sb3; print([m for m in ('torch', 'numba', 'stable_baselines3') if m in sys.modules])"
-    )
+    code = "import sys, sor_sb3; print([m for m in ('torch', 'numba', 'stable_baselines3') if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"

@@ -26,9 +26,7 @@ MARKETS = ("notebook", "notebook_blind", "us_equity")
 
 def begin(market, seed: int, n: int = 4) -> tuple[BatchSimulator, Observer]:
     simulator = BatchSimulator(market, n)
-    simulator.reset(
-        np.array([(seed + i) % 2**64 for i in range(n)], dtype=np.uint64), np.zeros(n, dtype=np.int64)
-    )
+    simulator.reset(np.array([(seed + i) % 2**64 for i in range(n)], dtype=np.uint64), np.zeros(n, dtype=np.int64))
     return simulator, Observer(simulator)
 
 
@@ -47,19 +45,13 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         even = market.order.quantity_shares / market.order.horizon_steps
         assert np.array_equal(view.open, is_open)
         np.testing.assert_allclose(view.time_left, 1.0 - step / market.order.horizon_steps, rtol=1e-6)
-        np.testing.assert_allclose(
-            view.remaining, orders["remaining_shares"] / market.order.quantity_shares, rtol=1e-6
-        )
+        np.testing.assert_allclose(view.remaining, orders["remaining_shares"] / market.order.quantity_shares, rtol=1e-6)
         np.testing.assert_allclose(view.slice_shares, orders["slice_shares"], rtol=3e-6, atol=1e-6 * even)
         np.testing.assert_allclose(view.offset_bps, venues["offset_bps"], rtol=1e-6)
-        np.testing.assert_allclose(
-            view.fee_bps, np.broadcast_to(fees, view.fee_bps.shape), rtol=1e-6, atol=1e-7
-        )
+        np.testing.assert_allclose(view.fee_bps, np.broadcast_to(fees, view.fee_bps.shape), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(view.size_shares, shown, rtol=1e-5, atol=1e-6 * even)
         latency = observation_scales(market)[2]
-        np.testing.assert_allclose(
-            view.latency_ms, venues["heard_latency_ms"], rtol=1e-5, atol=1e-6 * latency
-        )
+        np.testing.assert_allclose(view.latency_ms, venues["heard_latency_ms"], rtol=1e-5, atol=1e-6 * latency)
         np.testing.assert_allclose(view.fill_ratio, venues["fill_ratio"], rtol=1e-6)
         total = view.volume_share.sum(axis=1)
         assert np.all((np.abs(total - 1.0) < 1e-5) | (total == 0.0))
@@ -111,12 +103,8 @@ def test_typical_values_are_of_order_one(market):
     for _ in range(core.market.order.horizon_steps - 1):
         rows.append(core.step(np.zeros((512, k)))[0])
     values = np.concatenate(rows)
-    assert (
-        values.shape[1] == len(MARKET_FEATURES) + k * len(VENUE_FEATURES) == core.observation_space.shape[0]
-    )
-    assert (
-        np.isfinite(values).all() and np.abs(values.mean(axis=0)).max() < 5 and values.std(axis=0).max() < 5
-    )
+    assert values.shape[1] == len(MARKET_FEATURES) + k * len(VENUE_FEATURES) == core.observation_space.shape[0]
+    assert np.isfinite(values).all() and np.abs(values.mean(axis=0)).max() < 5 and values.std(axis=0).max() < 5
 
 
 def test_price_of_the_whole_slice_by_hand():

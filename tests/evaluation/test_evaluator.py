@@ -28,9 +28,7 @@ th.set_num_threads(1)
 ENVS = ("VenueSelect-v0", "OrderSplit-v0")
 
 
-def untrained(
-    algorithm: Any, env_id: str, market: str = "us_equity", policy: Any = VenuePolicy, seed: int = 0
-) -> Any:
+def untrained(algorithm: Any, env_id: str, market: str = "us_equity", policy: Any = VenuePolicy, seed: int = 0) -> Any:
     """A model whose random weights are large enough for its actions to differ from scenario to scenario."""
     model = algorithm(policy, make_vec_env(env_id, market=market, n_envs=2, seed=0), seed=seed, device="cpu")
     th.manual_seed(seed)
@@ -153,9 +151,7 @@ def test_scoring_order_does_not_matter():
 
 
 def test_splits_share_no_days():
-    starts = {
-        s: Evaluator("OrderSplit-v0", "us_equity", 50, 0, s).start() for s in ("train", "validation", "test")
-    }
+    starts = {s: Evaluator("OrderSplit-v0", "us_equity", 50, 0, s).start() for s in ("train", "validation", "test")}
     rows = np.concatenate(list(starts.values()))
     assert len(np.unique(rows, axis=0)) == 150
     costs = [evaluate({"p": "all_in"}, scenarios=50, seed=0, split=s).scores["p"].cost for s in starts]
@@ -316,9 +312,7 @@ def halted_actions(policy: Any, market: SyntheticMarket, monkeypatch: pytest.Mon
 def test_maskable_ppo_never_takes_a_halted_venue(monkeypatch):
     market = halting_market()
     assert halted_actions(untrained(PPO, "VenueSelect-v0", policy="MlpPolicy"), market, monkeypatch) > 0
-    assert (
-        halted_actions(untrained(MaskablePPO, "VenueSelect-v0", policy="MlpPolicy"), market, monkeypatch) == 0
-    )
+    assert halted_actions(untrained(MaskablePPO, "VenueSelect-v0", policy="MlpPolicy"), market, monkeypatch) == 0
 
 
 def test_a_normalised_maskable_ppo_never_takes_a_halted_venue(monkeypatch):
@@ -364,9 +358,7 @@ def test_deterministic_repeats_and_stochastic_draws():
 
     def costs(deterministic: bool, seed: int = 0) -> np.ndarray:
         th.manual_seed(seed)
-        result = evaluate(
-            {"p": model}, "VenueSelect-v0", "notebook", scenarios=10, deterministic=deterministic
-        )
+        result = evaluate({"p": model}, "VenueSelect-v0", "notebook", scenarios=10, deterministic=deterministic)
         return result.scores["p"].cost
 
     np.testing.assert_array_equal(costs(True), costs(True, seed=1))

@@ -133,9 +133,7 @@ def test_a_rule_repeated_as_seeds_is_the_rule() -> None:
 
 def test_blocks_of_one_scenario_change_nothing() -> None:
     costs = np.random.default_rng(5).normal(size=(4, 25))
-    assert mean_with_interval(costs, blocks=np.arange(25)[::-1]).ci95 == pytest.approx(
-        mean_with_interval(costs).ci95
-    )
+    assert mean_with_interval(costs, blocks=np.arange(25)[::-1]).ci95 == pytest.approx(mean_with_interval(costs).ci95)
 
 
 @pytest.mark.parametrize("edge", [0.3, 3.0, 30.0])
@@ -242,9 +240,7 @@ def test_holm_raises_p_values_keeps_their_order_and_ignores_position(p_values: l
 @pytest.mark.parametrize("n_seeds", [3, 5, 10])
 @pytest.mark.parametrize("interaction", [0.1, 0.9])
 @pytest.mark.parametrize("seed_variance_ratio", [0.0, 0.3, 3.0, 30.0])
-def test_null_rejections_of_learned_against_rule(
-    n_seeds: int, interaction: float, seed_variance_ratio: float
-) -> None:
+def test_null_rejections_of_learned_against_rule(n_seeds: int, interaction: float, seed_variance_ratio: float) -> None:
     def one_repeat(rng: np.random.Generator) -> Estimate:
         base = 3 * rng.standard_normal((1, 200))
         return paired_difference(learned_costs(rng, base, n_seeds, seed_variance_ratio, interaction), base)
@@ -254,9 +250,7 @@ def test_null_rejections_of_learned_against_rule(
 
 @pytest.mark.parametrize("n_seeds", [(3, 3), (3, 5), (10, 10)])
 @pytest.mark.parametrize(("seed_variance_ratio", "edge"), [(0.0, 0.0), (1.0, -0.4), (30.0, 0.0)])
-def test_coverage_of_learned_against_learned(
-    n_seeds: tuple[int, int], seed_variance_ratio: float, edge: float
-) -> None:
+def test_coverage_of_learned_against_learned(n_seeds: tuple[int, int], seed_variance_ratio: float, edge: float) -> None:
     def one_repeat(rng: np.random.Generator) -> Estimate:
         base = 3 * rng.standard_normal((1, 200))
         policies = [learned_costs(rng, base, n, seed_variance_ratio, 0.5) for n in n_seeds]
@@ -268,17 +262,13 @@ def test_coverage_of_learned_against_learned(
 @pytest.mark.parametrize("n_blocks", [20, 50])
 @pytest.mark.parametrize("n_seeds", [1, 3, 10])
 @pytest.mark.parametrize("seed_variance_ratio", [0.0, 1.0, 30.0])
-def test_coverage_with_blocks_of_dependent_scenarios(
-    n_blocks: int, n_seeds: int, seed_variance_ratio: float
-) -> None:
+def test_coverage_with_blocks_of_dependent_scenarios(n_blocks: int, n_seeds: int, seed_variance_ratio: float) -> None:
     # Every scenario of a block is nearly the same day; block sizes differ fourfold.
     labels = np.repeat(np.arange(n_blocks), np.where(np.arange(n_blocks) % 2, 3, 12))
 
     def one_repeat(rng: np.random.Generator) -> Estimate:
         base = 3 * rng.standard_normal((1, labels.size))
-        days = learned_costs(
-            rng, np.zeros((1, n_blocks)), n_seeds, seed_variance_ratio if n_seeds > 1 else 0, 0.3
-        )
+        days = learned_costs(rng, np.zeros((1, n_blocks)), n_seeds, seed_variance_ratio if n_seeds > 1 else 0, 0.3)
         costs = base + 1.0 + days[:, labels] + 0.3 * rng.standard_normal((n_seeds, labels.size))
         return paired_difference(costs, base, labels)
 

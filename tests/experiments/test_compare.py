@@ -60,9 +60,7 @@ def test_files(comparison: Finished):
 def test_config_is_readable_and_complete(comparison: Finished, results: dict[str, Any]):
     held = yaml.safe_load((comparison.folder / "config.yaml").read_text(encoding="utf-8"))
     assert results["config"] == {"digest": held["digest"], **held["config"]}
-    assert [(r["algo"], r["seed"]) for r in held["config"]["runs"]] == [
-        (a, s) for a in LEARNERS for s in (0, 1)
-    ]
+    assert [(r["algo"], r["seed"]) for r in held["config"]["runs"]] == [(a, s) for a in LEARNERS for s in (0, 1)]
     assert {r["timesteps"] for r in held["config"]["runs"]} == {2000}
     assert {r["hyperparameters"]["n_steps"] for r in held["config"]["runs"]} == {50}
 
@@ -75,9 +73,7 @@ def test_command_prints_results_on_stdout_and_progress_on_stderr(comparison: Fin
 
 
 def is_interval(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and all(b is None or isinstance(b, float) for b in value)
-    )
+    return isinstance(value, list) and len(value) == 2 and all(b is None or isinstance(b, float) for b in value)
 
 
 def test_results_follow_the_schema(results: dict[str, Any]):
@@ -108,9 +104,7 @@ def test_results_agree_with_each_other(results: dict[str, Any]):
     assert policies[results["reference_rule"]]["gap_closed"] == 0.0
     assert policies[results["oracle"]]["gap_closed"] == pytest.approx(1.0)
     for c in results["comparisons"]:
-        assert c["difference"] == pytest.approx(
-            policies[c["policy"]]["cost"] - policies[c["against"]]["cost"]
-        )
+        assert c["difference"] == pytest.approx(policies[c["policy"]]["cost"] - policies[c["against"]]["cost"])
         low, high = c["ci95"]
         assert low <= c["difference"] <= high
         assert c["verdict"] == ("better" if high < 0 else "worse" if low > 0 else "no significant difference")

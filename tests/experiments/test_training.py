@@ -41,9 +41,7 @@ FITTING = [
 ]
 
 
-def tiny_config(
-    algo: str, env_id: str, market: str = "notebook", timesteps: int = 400, **settings: Any
-) -> TrainConfig:
+def tiny_config(algo: str, env_id: str, market: str = "notebook", timesteps: int = 400, **settings: Any) -> TrainConfig:
     options = {**TINY[algo], **settings}
     config = train_config(algo, env_id, load_market(market), 0, timesteps, 4, options)
     return config.model_copy(update={"validation_scenarios": 4, "evaluations": 3})
@@ -113,9 +111,7 @@ def test_folder_has_the_layout_of_the_zoo(tmp_path):
 
 
 def test_normalised_runs_keep_their_statistics(tmp_path):
-    config = tiny_config(
-        "a2c", "OrderSplit-v0", normalize={"norm_reward": False}, policy="MlpPolicy", policy_kwargs={}
-    )
+    config = tiny_config("a2c", "OrderSplit-v0", normalize={"norm_reward": False}, policy="MlpPolicy", policy_kwargs={})
     model = train(config, tmp_path)
     last = load_policy(config, tmp_path, best=False)
     assert isinstance(last, NormalizedPolicy)
@@ -192,9 +188,7 @@ def test_a_config_survives_its_file():
         assert again.digest() == config.digest()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"no_such_thing": 1}, {"learning_rate": "lin_fast"}, {"policy": "NoPolicy"}]
-)
+@pytest.mark.parametrize("settings", [{"no_such_thing": 1}, {"learning_rate": "lin_fast"}, {"policy": "NoPolicy"}])
 def test_settings_that_the_algorithm_refuses(settings, tmp_path):
     with pytest.raises(UserError):
         train(tiny_config("ppo", "OrderSplit-v0", **settings), tmp_path / "run")

@@ -32,9 +32,7 @@ def refusal(market, **options) -> str:
         load_market(market, **options)
     message = str(caught.value)
     assert "\n" not in message, "one sentence"
-    assert (
-        caught.value.__cause__ is None and caught.value.__suppress_context__
-    ) or not caught.value.__context__
+    assert (caught.value.__cause__ is None and caught.value.__suppress_context__) or not caught.value.__context__
     return message
 
 

@@ -112,9 +112,7 @@ def _timestamp_forms() -> list[Any]:
         "integer text": [str(value) for value in ns],
         "ms": pa.array(times, pa.timestamp("ms")),
         "us with zone": pa.array(times, pa.timestamp("us", "UTC")),
-        "ns in New York": pa.array(times, pa.timestamp("ns", "UTC")).cast(
-            pa.timestamp("ns", "America/New_York")
-        ),
+        "ns in New York": pa.array(times, pa.timestamp("ns", "UTC")).cast(pa.timestamp("ns", "America/New_York")),
         "ISO": [value.isoformat() for value in times],
         "ISO with a space": [value.isoformat(" ") for value in times],
         "ISO Z": [value.isoformat() + "Z" for value in times],
@@ -413,9 +411,7 @@ def test_the_mid_is_carried_where_no_venue_is_live(tmp_path: Path) -> None:
     assert recording.report.no_live_share == pytest.approx(0.5)
 
 
-def naive(
-    rows: list[tuple[float, str, float, float, float, float]], names: list[str]
-) -> Callable[[float], Any]:
+def naive(rows: list[tuple[float, str, float, float, float, float]], names: list[str]) -> Callable[[float], Any]:
     """Plain-Python best bid, best ask at a time; the quote of a venue is its last row."""
 
     def at(time_s: float) -> tuple[float, float]:
@@ -653,9 +649,7 @@ def test_a_requested_venue_that_never_quotes_is_refused(tmp_path: Path) -> None:
     columns = good_columns() | {"bid_sz": [100.0, NAN, 100.0, NAN]}
     path = write_table(tmp_path / "q.parquet", columns)
     assert load_quotes(path).venues == ("A",)
-    with pytest.raises(
-        QuoteFileError, match=r"some of the venues.*B: of 2 rows 2 without a size.*--assumed-depth"
-    ):
+    with pytest.raises(QuoteFileError, match=r"some of the venues.*B: of 2 rows 2 without a size.*--assumed-depth"):
         load_quotes(path, venues=["A", "B"])
 
 

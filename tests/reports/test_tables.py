@@ -76,7 +76,7 @@ def test_two_scenarios_print_without_an_interval(capsys):
         comparison["ci95"] = [None, None]
     results["policies"][0]["gap_closed"] = results["policies"][0]["gap_closed_ci95"] = None
     print_results(results)
-    assert "[–, –]" in capsys.readouterr().out  # noqa: RUF001
+    assert "[–, –]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", preset_names())

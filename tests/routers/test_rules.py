@@ -100,9 +100,7 @@ def test_all_in_sweep_takes_displays_in_order_of_price():
 
 
 def test_all_in_sweep_breaks_ties_by_name():
-    scene = Scene().set(
-        offset_bps=[0.7, 1.2, 0.9, 5.0], quote_shares=[100, 100, 100, 100]
-    )  # A, B, C all at 1.0
+    scene = Scene().set(offset_bps=[0.7, 1.2, 0.9, 5.0], quote_shares=[100, 100, 100, 100])  # A, B, C all at 1.0
     np.testing.assert_allclose(scene.route("all_in_sweep"), one_hot(1), atol=1e-6)  # A, whose number is 1
 
 
@@ -145,9 +143,7 @@ def test_best_fixed_venue_stays_where_it_is():
     assert scene.route("best_fixed_venue", venue="C").tolist() == one_hot(2)
     chosen = routers.make("best_fixed_venue", hand_made())
     assert chosen.venue == routers.make("best_fixed_venue", hand_made(), seed=5).venue
-    with pytest.raises(
-        UserError, match=r"venue 'NYS' is unknown \(did you mean 'NYSE'\?\); expected one of NASDAQ"
-    ):
+    with pytest.raises(UserError, match=r"venue 'NYS' is unknown \(did you mean 'NYSE'\?\); expected one of NASDAQ"):
         routers.make("best_fixed_venue", "us_equity", venue="NYS")
 
 
@@ -216,9 +212,7 @@ def test_actions_lie_inside_the_space_and_one_row_is_as_good_as_many(env_id, mar
 
 
 @given(markets(), SEEDS)
-@settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_rules_run_on_any_market(market, seed):
     for env_id in ENV_IDS:
         core = RoutingCore(env_id, market, 3)
@@ -269,9 +263,7 @@ def test_rules_leave_the_observation_alone():
 
 
 def test_vwap_needs_volume():
-    with pytest.raises(
-        UserError, match="router 'vwap' needs traded volume and market 'notebook' has none"
-    ) as caught:
+    with pytest.raises(UserError, match="router 'vwap' needs traded volume and market 'notebook' has none") as caught:
         routers.make("vwap", "notebook")
     assert "\n" not in str(caught.value)
     assert "vwap" not in routers.rule_names(load_market("notebook"))

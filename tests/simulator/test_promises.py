@@ -88,9 +88,7 @@ def test_what_we_took_stays_taken_and_refills_with_the_half_life(market, seed, p
     decay = 0.5 ** (market.order.step_s / half_lives)
     expected = np.zeros((N, market.n_venues))
     for s in steps:
-        np.testing.assert_allclose(
-            s.venues_before["depleted_shares"][s.live], expected[s.live], rtol=1e-9, atol=1e-9
-        )
+        np.testing.assert_allclose(s.venues_before["depleted_shares"][s.live], expected[s.live], rtol=1e-9, atol=1e-9)
         expected = (expected + s.venues["filled_shares"]) * decay
 
 
@@ -134,9 +132,7 @@ def test_resetting_some_members_leaves_the_others_alone(market, seed):
     assert simulator.venues[kept].tobytes() == before[1][kept].tobytes()
     fresh = BatchSimulator(market, 2)
     fresh.reset(batch(seed, 4)[which], np.ones(2, dtype=np.int64))
-    assert simulator.venues[which].tobytes() == fresh.venues.tobytes(), (
-        "a used member differs from a fresh one"
-    )
+    assert simulator.venues[which].tobytes() == fresh.venues.tobytes(), "a used member differs from a fresh one"
     assert simulator.orders[which].tobytes() == fresh.orders.tobytes()
 
 
@@ -213,12 +209,7 @@ def test_the_ledger_adds_up_to_the_shortfall(market, seed, policy):
     assert np.all(np.abs(shortfall - total) < 1e-9 * scale), "steps' costs do not add up to the ledger"
     assert np.all(np.abs(shortfall - paid / quantity) < 1e-9 * scale), "the ledger is not what was paid"
     assert np.all(
-        np.abs(
-            final["fill_value_bps_shares"]
-            + final["cleanup_value_bps_shares"]
-            + final["fee_cost"] * quantity
-            - paid
-        )
+        np.abs(final["fill_value_bps_shares"] + final["cleanup_value_bps_shares"] + final["fee_cost"] * quantity - paid)
         < 1e-9 * scale * quantity
     )
 
@@ -336,9 +327,7 @@ def test_latency_costs_where_flow_is_informed_or_faded(kind):
     base, three, ten = (shortfalls(slower(market, factor), 3000) for factor in (1, 3, 10))
     for quick, slow in ((base, three), (three, ten)):
         mean, error = paired(quick, slow)
-        if (
-            kind == "news only" and slow is ten
-        ):  # all children already come after the news: nothing more to lose
+        if kind == "news only" and slow is ten:  # all children already come after the news: nothing more to lose
             assert mean > -4 * error
         else:
             assert mean > 4 * error, f"{mean:.4f} +- {error:.4f}"
@@ -385,9 +374,7 @@ def test_more_news_costs_more():
 # ------------------------------------------------------------------------------------ variance reduction
 
 
-@pytest.mark.parametrize(
-    ("one_venue", "news", "ratio"), [(False, True, 0.8), (True, True, 0.8), (False, False, 0.2)]
-)
+@pytest.mark.parametrize(("one_venue", "news", "ratio"), [(False, True, 0.8), (True, True, 0.8), (False, False, 0.2)])
 def test_variance_reduction_keeps_the_mean_and_shrinks_the_variance(one_venue, news, ratio):
     """What is left is mostly news and drift: a router may run from the one and see the other coming."""
     market = changed(load_market("us_equity"), **({} if news else NO_NEWS))

@@ -93,9 +93,7 @@ def test_normals_have_the_moments_of_a_normal_and_its_tails(stream):
 
 
 def test_normal_is_the_quantile_function():
-    p = np.concatenate(
-        [np.logspace(-9.5, -1, 4000), np.linspace(0.1, 0.9, 4001), 1 - np.logspace(-9, -1, 4000)]
-    )
+    p = np.concatenate([np.logspace(-9.5, -1, 4000), np.linspace(0.1, 0.9, 4001), 1 - np.logspace(-9, -1, 4000)])
     words = words_of(p)
     exact = ndtri((words.astype(float) + 0.5) / 2**32)
     assert np.max(np.abs(normals(words) - exact)) < 2e-4

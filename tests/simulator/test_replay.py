@@ -280,9 +280,7 @@ def test_gymnasium_accepts_a_replay(folder: Path, env_id: str) -> None:
 
 
 def test_rules_and_oracle_run_on_every_split(folder: Path) -> None:
-    market = replay(
-        folder / "quotes.parquet", trades_file=folder / "trades.parquet", take_fee_bps={"NYSE": 0.3}
-    )
+    market = replay(folder / "quotes.parquet", trades_file=folder / "trades.parquet", take_fee_bps={"NYSE": 0.3})
     assert "vwap" in standard_rules(market)
     for split in ("train", "validation", "test"):
         evaluator = Evaluator("OrderSplit-v0", market, 200, split=split)

@@ -94,9 +94,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         baseline: Baseline = "none",
     ):
         if baseline not in get_args(Baseline):
-            raise ValueError(
-                f"baseline={baseline!r}: expected one of {', '.join(map(repr, get_args(Baseline)))}"
-            )
+            raise ValueError(f"baseline={baseline!r}: expected one of {', '.join(map(repr, get_args(Baseline)))}")
         self.baseline = baseline
         self.n_episodes = 0  # episodes ended in the rollout
         self.carried_fraction = 0.0  # share of their steps that was taken in earlier rollouts
@@ -177,9 +175,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         for start in range(0, n_finished, batch_size):
             yield self._get_samples(order[start : start + batch_size])
 
-    def _join_waiting_steps(
-        self, dones: np.ndarray
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
+    def _join_waiting_steps(self, dones: np.ndarray) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
         """Put this rollout behind the waiting steps; one row per step, by environment, then by time.
 
         :return: the steps, and for each its environment, whether it ended an episode, and whether it had

@@ -1,0 +1,61 @@
+"""How the kernels are compiled and kept: once for each state of this package's sources. No market logic.
+
+Numba stamps a cached kernel by its own file and does not notice an edit in a kernel that it calls, so that an upgraded
+package could go on running old code. Here only entry points are cached, in a folder named after the sources of all
+kernels; what they call is compiled into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import njit
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_KERNEL_SOURCES = ("simulator/*.py", "envs/observation.py", "routers/oracle.py")
+
+
+def _sources_digest() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for pattern in _KERNEL_SOURCES:
+        for file in sorted(_PACKAGE.glob(pattern)):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> str:
+    """A folder for compiled kernels: the user's NUMBA_CACHE_DIR, else beside the sources, else the user's cache."""
+    chosen = numba.config.CACHE_DIR
+    beside = _PACKAGE / "__pycache__"
+    if chosen:
+        base = Path(chosen)
+    elif os.access(beside if beside.exists() else _PACKAGE, os.W_OK):
+        base = beside
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        if not os.access(base if base.exists() else base.parent, os.W_OK):
+            base = Path(tempfile.gettempdir())
+    return str(base / "sor_sb3_kernels" / _sources_digest())
+
+
+_FOLDER = _cache_folder()
+
+
+def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a kernel that Python calls, and keep it on disk until any kernel's source changes."""
+
+    def compile_it(function: Callable[..., Any]) -> Callable[..., Any]:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _FOLDER
+        try:
+            return njit(cache=True, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return compile_it
