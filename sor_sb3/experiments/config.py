@@ -45,7 +45,7 @@ class TrainConfig(_Config):
     hyperparameters: dict[str, Any]
     variance_reduction: bool = True
     validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
-    evaluations: Annotated[int, Field(ge=2)] = 11
+    evaluations: Annotated[int, Field(ge=2)] = 21
 
 
 class CompareConfig(_Config):

@@ -26,8 +26,8 @@ def run_config(folder: Path) -> TrainConfig:
     """
     data = read_config(folder)
     if "runs" in data:
-        first = data["runs"][0]
-        raise UserError(f"{folder} is a comparison; give its runs: {folder / first['algo'] / first['env']}_1 ...")
+        first = folder / data["runs"][0]["algo"] / f"{data['runs'][0]['env']}_1"
+        raise UserError(f"{folder} is a comparison; give its run folders, such as {first}")
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:

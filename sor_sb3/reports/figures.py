@@ -56,7 +56,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     for kind, colour in _KIND_COLOURS.items():
         if any(p["kind"] == kind for p in policies):
             axes.barh(0, 0, color=colour, label=kind)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return _save(figure, path)
 
