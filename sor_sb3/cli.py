@@ -172,6 +172,9 @@ def compare(
     scenarios: Scenarios = 1000,
     log_dir: LogDir = Path("logs"),
     name: Name = None,
+    repeat: Annotated[
+        Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly; use with --name.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     progress: ShowProgress = True,
@@ -185,14 +188,19 @@ def compare(
     """Train several algorithms, score them with every rule on the same test days, print who is better."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
     from sor_sb3.experiments.compare import compare as run_comparison
-    from sor_sb3.experiments.compare import compare_config
+    from sor_sb3.experiments.compare import compare_config, read_comparison
     from sor_sb3.reports.tables import print_results
 
-    spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
-    chosen = [a.strip() for a in algos.split(",") if a.strip()]
-    config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, parse_settings(settings or []))
-    folder = log_dir / (name or f"{spec.name}_{config.env}")
-    what = f"{', '.join(chosen)} ({seeds} seeds each) on {spec.name}, {config.env}"
+    if repeat is not None:
+        config = read_comparison(repeat)
+    else:
+        spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+        chosen = [a.strip() for a in algos.split(",") if a.strip()]
+        hyperparameters = parse_settings(settings or [])
+        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
+    folder = log_dir / (name or f"{config.market.name}_{config.env}")
+    learners = ", ".join(learner.algo for learner in config.learners)
+    what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
     bar = _Bar(progress)
     try:

@@ -24,11 +24,12 @@ import numpy as np
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
-from sor_sb3.experiments.config import TEST_SEED, VALIDATION_SCENARIOS, CompareConfig, TrainConfig
+from sor_sb3.experiments.config import VALIDATION_SCENARIOS, CompareConfig, Learner, TrainConfig
 from sor_sb3.experiments.folders import (
     CONFIG_FILE,
     DONE_FILE,
     claim_folder,
+    read_config,
     system_versions,
     write_json,
     write_yaml,
@@ -36,6 +37,7 @@ from sor_sb3.experiments.folders import (
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import VALIDATION_SEED, check_settings, load_policy, train, train_config
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.market.validation import validate
 from sor_sb3.routers import ORACLE_NAMES, rule_names
 
 RESULTS_FILE = "results.json"
@@ -66,12 +68,31 @@ def compare_config(
         raise UserError(f"--seeds is {seeds}; expected at least 1")
     if scenarios < 2:
         raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
-    runs = tuple(
-        train_config(algo, env, market, first_seed + s, timesteps, n_envs, settings)
+    runs = [
+        train_config(algo, env, market, first_seed, timesteps, n_envs, settings)
         for algo in dict.fromkeys(find_algorithm(a).name for a in algos)
-        for s in range(seeds)
+    ]
+    return CompareConfig(
+        market=market,
+        env=runs[0].env,
+        learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
+        seeds=tuple(range(first_seed, first_seed + seeds)),
+        scenarios=scenarios,
+        routers=(*rule_names(market), market.oracle),
     )
-    return CompareConfig(runs=runs, scenarios=scenarios, routers=tuple([*rule_names(market), market.oracle]))
+
+
+def read_comparison(folder: Path) -> CompareConfig:
+    """The config of a comparison's folder, to repeat it.
+
+    Raises:
+        UserError: it is none, or its config is damaged.
+    """
+    data = read_config(folder)
+    if "learners" not in data:
+        raise UserError(f"{folder} is a single training run; give a folder that compare made")
+    config: CompareConfig = validate(CompareConfig, data, str(folder / CONFIG_FILE))
+    return config
 
 
 def _worker_starts(counters: Any) -> None:
@@ -113,8 +134,7 @@ class Comparison:
 
     def run_folder(self, run: TrainConfig) -> Path:
         """Where a training run lives: ``ALGO/ENV_k``, k counting the algorithm's seeds from 1."""
-        same = [r for r in self.config.runs if r.algo == run.algo]
-        return self.folder / run.algo.replace(":", "_") / f"{run.env}_{same.index(run) + 1}"
+        return self.folder / run.algo.replace(":", "_") / f"{run.env}_{self.config.seeds.index(run.seed) + 1}"
 
     def is_done(self, run: TrainConfig) -> bool:
         """Whether a run is finished, with this very config."""
@@ -266,6 +286,3 @@ def compare(
     results = comparison.finish(validation)
     write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results
-
-
-__all__ = ["TEST_SEED", "Comparison", "compare", "compare_config", "usable_cores"]

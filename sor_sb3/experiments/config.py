@@ -28,22 +28,30 @@ class _Config(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class TrainConfig(_Config):
-    """One training run.
+class Learner(_Config):
+    """An algorithm and how it is trained, seeds apart.
 
     Attributes:
         hyperparameters: zoo keys, complete: what the YAML gave and what the user set.
+    """
+
+    algo: str
+    timesteps: Annotated[int, Field(ge=1)]
+    hyperparameters: dict[str, Any]
+    variance_reduction: bool = True
+
+
+class TrainConfig(Learner):
+    """One training run.
+
+    Attributes:
         validation_scenarios: held-out days of the split "validation" that choose the best checkpoint.
         evaluations: how often during training they are run, first and last included.
     """
 
-    algo: str
     env: EnvId
     market: Annotated[MarketSpec, Field(discriminator="model")]
     seed: Annotated[int, Field(ge=0)]
-    timesteps: Annotated[int, Field(ge=1)]
-    hyperparameters: dict[str, Any]
-    variance_reduction: bool = True
     validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
     evaluations: Annotated[int, Field(ge=2)] = 21
 
@@ -51,17 +59,19 @@ class TrainConfig(_Config):
 class CompareConfig(_Config):
     """Several algorithms, several training seeds each, against every rule on the same test scenarios."""
 
-    runs: tuple[TrainConfig, ...]
+    market: Annotated[MarketSpec, Field(discriminator="model")]
+    env: EnvId
+    learners: Annotated[tuple[Learner, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     scenarios: Annotated[int, Field(ge=2)]
     test_seed: int = TEST_SEED
     routers: tuple[str, ...]
 
     @property
-    def market(self) -> Any:
-        """The market that all runs share."""
-        return self.runs[0].market
-
-    @property
-    def env(self) -> EnvId:
-        """The env that all runs share."""
-        return self.runs[0].env
+    def runs(self) -> tuple[TrainConfig, ...]:
+        """Every training run: each learner with each seed."""
+        return tuple(
+            TrainConfig(**learner.model_dump(), env=self.env, market=self.market, seed=seed)
+            for learner in self.learners
+            for seed in self.seeds
+        )

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, read_config
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import VALIDATION_SEED, load_policy
-from sor_sb3.market.validation import explain
+from sor_sb3.market.validation import validate
 from sor_sb3.routers import rule_names
 
 
@@ -25,13 +23,10 @@ def run_config(folder: Path) -> TrainConfig:
         UserError: it is none, or its config is damaged.
     """
     data = read_config(folder)
-    if "runs" in data:
-        first = folder / data["runs"][0]["algo"] / f"{data['runs'][0]['env']}_1"
-        raise UserError(f"{folder} is a comparison; give its run folders, such as {first}")
-    try:
-        return TrainConfig.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{folder / CONFIG_FILE}: {explain(error, TrainConfig)}") from None
+    if "learners" in data:
+        raise UserError(f"{folder} is a comparison; give its run folders, such as {folder}/ppo/{data.get('env')}_1")
+    config: TrainConfig = validate(TrainConfig, data, str(folder / CONFIG_FILE))
+    return config
 
 
 def evaluate_runs(

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 from numba import njit
 
+_numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = ("simulator/*.py", "envs/observation.py", "routers/oracle.py")
 
@@ -31,7 +32,7 @@ def _sources_digest() -> str:
 
 def _cache_folder() -> str:
     """A folder for compiled kernels: the user's NUMBA_CACHE_DIR, else beside the sources, else the user's cache."""
-    chosen = numba.config.CACHE_DIR
+    chosen = _numba_config.CACHE_DIR
     beside = _PACKAGE / "__pycache__"
     if chosen:
         base = Path(chosen)
@@ -51,11 +52,11 @@ def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., 
     """Compile a kernel that Python calls, and keep it on disk until any kernel's source changes."""
 
     def compile_it(function: Callable[..., Any]) -> Callable[..., Any]:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = _FOLDER
+        before = _numba_config.CACHE_DIR
+        _numba_config.CACHE_DIR = _FOLDER
         try:
             return njit(cache=True, **options)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            _numba_config.CACHE_DIR = before
 
     return compile_it
