@@ -11,6 +11,8 @@ from typing import Any
 from sor_sb3.evaluation.evaluator import Evaluation
 from sor_sb3.evaluation.statistics import Estimate, holm, verdict
 
+SIGNIFICANCE = 0.05
+
 
 def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
@@ -37,7 +39,11 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
 
 
 def comparison_entry(policy: str, against: str, difference: Estimate, p_holm: float) -> dict[str, Any]:
-    """One paired comparison; the verdict is the 95 % interval's, `p_value_holm` corrects for their number."""
+    """One paired comparison. Its interval stands alone; its verdict holds for all comparisons made here together:
+
+    "better" and "worse" are said only where Holm's corrected p-value is below 5 %, so that among many comparisons
+    without a difference the chance that any is called one stays at 5 %.
+    """
     return {
         "policy": policy,
         "against": against,
@@ -45,7 +51,7 @@ def comparison_entry(policy: str, against: str, difference: Estimate, p_holm: fl
         "ci95": _finite(difference.ci95),
         "p_value": difference.p_value,
         "p_value_holm": p_holm,
-        "verdict": verdict(difference),
+        "verdict": verdict(difference) if p_holm < SIGNIFICANCE else "no significant difference",
     }
 
 

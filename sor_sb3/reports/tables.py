@@ -37,7 +37,8 @@ def policies_table(results: dict[str, Any]) -> Table:
         title=f"{results['market']}, {results['env']}, {results['scenarios']} test scenarios; cost in "
         f"{results['cost_unit']}, 95 % intervals",
         caption=f"best rule, named on validation days: {results['best_rule']}; gap closed from "
-        f"{results['reference_rule']} to {results['oracle']}",
+        f"{results['reference_rule']} to {results['oracle']}; verdicts at 5 %, corrected for the number of comparisons "
+        "(Holm)",
         title_justify="left",
         caption_justify="left",
     )
