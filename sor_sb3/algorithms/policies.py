@@ -37,14 +37,20 @@ class _VenueTrunk(nn.Module):
 
 
 class _CentredMeans(nn.Module):
-    """Scores (n, K) to means of weights: centred over venues, within (-1, 1).
+    """Scores (n, K) to means of weights: centred over venues, raised by a learned positive offset, within (-1, 1).
 
     Only differences between venues matter to a split. Left free, all means can drift below 0 together, where the split
-    is even whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
+    is even whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back. With the
+    offset some venue's mean is above 0 in every state, and as many as it takes can be.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(th.tensor(-2.0))  # before the softplus
+
     def forward(self, scores: th.Tensor) -> th.Tensor:
-        return th.tanh(scores - scores.mean(dim=1, keepdim=True))
+        centred = scores - scores.mean(dim=1, keepdim=True)
+        return th.tanh(centred + nn.functional.softplus(self.offset))
 
 
 class VenueExtractor(nn.Module):
