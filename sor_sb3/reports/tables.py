@@ -69,20 +69,30 @@ def policies_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def _verdict_words(comparison: dict[str, Any]) -> str:
+    """The verdict, and why it is none where the comparison's own interval would have been one."""
+    low, high = comparison["ci95"]
+    alone = low is not None and high is not None and (high < 0 or low > 0)
+    corrected = alone and comparison["verdict"] == "no significant difference"
+    return comparison["verdict"] + (" after correction for many comparisons" if corrected else "")
+
+
 def _verdict_cell(policy: dict[str, Any], comparison: dict[str, Any] | None, best_rule: str) -> str:
     if policy["name"] == best_rule:
         return "(the best rule)"
     if comparison is None:
         return "(sees hidden state)" if policy["kind"] == "oracle" else ""
     colour = _STYLES[comparison["verdict"]]
-    return f"[{colour}]{comparison['difference']:+.3f} {_interval(comparison['ci95'], 3)}: {comparison['verdict']}[/]"
+    return (
+        f"[{colour}]{comparison['difference']:+.3f} {_interval(comparison['ci95'], 3)}: {_verdict_words(comparison)}[/]"
+    )
 
 
 def verdict_lines(results: dict[str, Any]) -> list[str]:
     """One sentence a comparison against the best rule and the reference rule."""
     unit = results["cost_unit"]
     return [
-        f"{c['policy']} against {c['against']}: {c['verdict']} ({c['difference']:+.4f} {unit}, 95 % interval "
+        f"{c['policy']} against {c['against']}: {_verdict_words(c)} ({c['difference']:+.4f} {unit}, 95 % interval "
         f"{_interval(c['ci95'], 4)})"
         for c in results["comparisons"]
     ]
