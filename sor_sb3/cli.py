@@ -86,6 +86,13 @@ def _fee(text: str) -> tuple[str, float]:
         raise UserError(f"--take-fee-bps {text}: expected VENUE=BPS, such as NYSE=0.3") from None
 
 
+def _say_what_takes_long() -> None:
+    from sor_sb3.simulator.compiled import kernels_are_kept
+
+    if not kernels_are_kept():
+        typer.echo("compiling the simulator first, which takes about 15 s, once", err=True)
+
+
 class _Bar:
     """A progress bar on a terminal; a line a minute elsewhere; nothing if switched off."""
 
@@ -145,6 +152,7 @@ def train(
     folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
     write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
     typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
+    _say_what_takes_long()
     board = folder / "tensorboard"
     bar = _Bar(progress)
     try:
@@ -202,6 +210,7 @@ def compare(
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
+    _say_what_takes_long()
     bar = _Bar(progress)
     try:
         results = run_comparison(config, folder, workers, bar)

@@ -11,8 +11,6 @@ from typing import Any
 from sor_sb3.evaluation.evaluator import Evaluation
 from sor_sb3.evaluation.statistics import Estimate, holm, verdict
 
-SIGNIFICANCE = 0.05
-
 
 def _finite(values: list[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
@@ -39,10 +37,10 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
 
 
 def comparison_entry(policy: str, against: str, difference: Estimate, p_holm: float) -> dict[str, Any]:
-    """One paired comparison. Its interval stands alone; its verdict holds for all comparisons made here together:
+    """One paired comparison; the verdict is what its own 95 % interval says.
 
-    "better" and "worse" are said only where Holm's corrected p-value is below 5 %, so that among many comparisons
-    without a difference the chance that any is called one stays at 5 %.
+    `p_value_holm` corrects for the number of comparisons made here together; a verdict that it does not bear out is
+    printed with a remark.
     """
     return {
         "policy": policy,
@@ -51,7 +49,7 @@ def comparison_entry(policy: str, against: str, difference: Estimate, p_holm: fl
         "ci95": _finite(difference.ci95),
         "p_value": difference.p_value,
         "p_value_holm": p_holm,
-        "verdict": verdict(difference) if p_holm < SIGNIFICANCE else "no significant difference",
+        "verdict": verdict(difference),
     }
 
 

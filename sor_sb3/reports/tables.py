@@ -37,8 +37,7 @@ def policies_table(results: dict[str, Any]) -> Table:
         title=f"{results['market']}, {results['env']}, {results['scenarios']} test scenarios; cost in "
         f"{results['cost_unit']}, 95 % intervals",
         caption=f"best rule, named on validation days: {results['best_rule']}; gap closed from "
-        f"{results['reference_rule']} to {results['oracle']}; verdicts at 5 %, corrected for the number of comparisons "
-        "(Holm)",
+        f"{results['reference_rule']} to {results['oracle']}",
         title_justify="left",
         caption_justify="left",
     )
@@ -70,11 +69,10 @@ def policies_table(results: dict[str, Any]) -> Table:
 
 
 def _verdict_words(comparison: dict[str, Any]) -> str:
-    """The verdict, and why it is none where the comparison's own interval would have been one."""
-    low, high = comparison["ci95"]
-    alone = low is not None and high is not None and (high < 0 or low > 0)
-    corrected = alone and comparison["verdict"] == "no significant difference"
-    return comparison["verdict"] + (" after correction for many comparisons" if corrected else "")
+    """The verdict, with a remark where it does not survive Holm's correction for the number of comparisons."""
+    verdict: str = comparison["verdict"]
+    doubtful = verdict != "no significant difference" and comparison["p_value_holm"] >= 0.05
+    return verdict + (" (not after correction for many comparisons)" if doubtful else "")
 
 
 def _verdict_cell(policy: dict[str, Any], comparison: dict[str, Any] | None, best_rule: str) -> str:

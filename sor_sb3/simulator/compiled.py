@@ -48,6 +48,11 @@ def _cache_folder() -> str:
 _FOLDER = _cache_folder()
 
 
+def kernels_are_kept() -> bool:
+    """Whether kernels of these very sources have been compiled before; otherwise the first call takes a while."""
+    return Path(_FOLDER).is_dir()
+
+
 def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a kernel that Python calls, and keep it on disk until any kernel's source changes."""
 

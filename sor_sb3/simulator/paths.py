@@ -1,4 +1,4 @@
-"""How the market moves when we do nothing: synthetic, notebook and recorded paths, one scalar kernel each.
+"""How the market moves when we do nothing: synthetic, notebook and recorded paths, one kernel each.
 
 A path writes, at every decision, what the router hears (quotes, sizes, status, volume) and what a child sent
 now will meet (latency, move of the far touch, size at arrival) into the venue records. It never reads our
