@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import sor_sb3
-from sor_sb3.experiments.folders import CONFIG_FILE, new_run_folder, write_yaml
+from sor_sb3.experiments.folders import new_run_folder
 from sor_sb3.experiments.training import load_policy, train, train_config
 
 
@@ -29,7 +29,6 @@ def main() -> None:
     market = sor_sb3.load_market(args.market)
     config = train_config(args.algo, args.env, market, args.seed, args.timesteps)
     folder = new_run_folder(args.log_dir / config.algo, config.env)
-    write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
 
     baselines = [market.reference_router, "all_in_sweep", market.oracle]
     train(config, folder, folder / "tensorboard" / "learner", baselines, folder / "tensorboard", verbose=1)

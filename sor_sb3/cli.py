@@ -94,7 +94,7 @@ def _say_what_takes_long() -> None:
 
 
 class _Bar:
-    """A progress bar on a terminal; a line a minute elsewhere; nothing if switched off."""
+    """A progress bar on a terminal; a line for each tenth elsewhere; nothing if switched off."""
 
     def __init__(self, wanted: bool) -> None:
         from rich.console import Console
@@ -141,16 +141,15 @@ def train(
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
-    from sor_sb3.experiments.folders import CONFIG_FILE, new_run_folder, write_yaml
+    from sor_sb3.evaluation.evaluator import standard_rules
+    from sor_sb3.experiments.folders import new_run_folder
     from sor_sb3.experiments.training import check_settings, train_config
     from sor_sb3.experiments.training import train as train_run
-    from sor_sb3.routers import rule_names
 
     spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
     config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
     check_settings(config)
     folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
-    write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
     typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
     _say_what_takes_long()
     board = folder / "tensorboard"
@@ -160,7 +159,7 @@ def train(
             config,
             folder,
             board / "learner",
-            [*rule_names(spec), spec.oracle],
+            standard_rules(spec),
             board,
             report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
         )

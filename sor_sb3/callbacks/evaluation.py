@@ -6,6 +6,7 @@ Evaluation draws nothing from the generators that training uses: scenarios are a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,7 @@ class RoutingEvalCallback(BaseCallback):
     def _gap_closed(self, scores: Scores) -> float | None:
         if self.baselines is None:
             return None
-        with_learner = Evaluation(
-            self.baselines.market,
-            self.baselines.env_id,
-            self.baselines.split,
-            self.baselines.seed,
-            {**self.baselines.scores, scores.name: scores},
-            self.baselines.blocks,
-        )
+        with_learner = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
         estimate = with_learner.gap_closed(scores.name)
         return estimate.mean if estimate else None
 

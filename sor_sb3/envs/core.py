@@ -28,8 +28,7 @@ class RoutingCore:
         market: preset name, path of a market file or of recorded quotes, or a specification.
         n: how many episodes side by side.
         split: "train", "validation" or "test".
-        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean
-        is zero
+        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
             whatever the actions, so expected returns do not change.
     """
 

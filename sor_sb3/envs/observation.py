@@ -26,8 +26,7 @@ size              log(1 + displayed shares / an even slice)
 latency           log(1 + last heard latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
-sweep_share       share of this step's slice that a sweep of displayed sizes in order of all-in price puts
-here
+sweep_share       share of this step's slice that a sweep of displays, cheapest all-in first, puts here
 ================  ====================================================================================
 """
 

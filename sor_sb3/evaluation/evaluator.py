@@ -16,7 +16,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
-from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make
+from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
 
 Kind = Literal["learned", "rule", "oracle"]
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -132,11 +132,7 @@ class Evaluator:
         return {name: self._router(name) for name in names}
 
     def _router(self, name: str) -> Any:
-        if name in ORACLE_NAMES:
-            from sor_sb3.routers.oracle import SnapshotOracle
-
-            return SnapshotOracle(self.core, self.env_id)
-        return make(name, self.market, self.env_id)
+        return make(name, self.market, self if name in ORACLE_NAMES else self.env_id)
 
     def start(self) -> np.ndarray:
         """Put every scenario at its first decision; observations (n_scenarios, D)."""
@@ -228,6 +224,4 @@ def evaluate(
 
 def standard_rules(market: MarketSpec) -> list[str]:
     """The rules that a comparison runs in this market, the oracle last."""
-    from sor_sb3.routers import rule_names
-
     return [*rule_names(market), market.oracle]

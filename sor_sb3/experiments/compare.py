@@ -23,8 +23,8 @@ import numpy as np
 
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
-from sor_sb3.experiments.config import VALIDATION_SCENARIOS, CompareConfig, Learner, TrainConfig
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, standard_rules
+from sor_sb3.experiments.config import CompareConfig, Learner, TrainConfig
 from sor_sb3.experiments.folders import (
     CONFIG_FILE,
     DONE_FILE,
@@ -32,13 +32,11 @@ from sor_sb3.experiments.folders import (
     read_config,
     system_versions,
     write_json,
-    write_yaml,
 )
 from sor_sb3.experiments.results import make_results
-from sor_sb3.experiments.training import VALIDATION_SEED, check_settings, load_policy, train, train_config
+from sor_sb3.experiments.training import check_settings, load_policy, train, train_config, validation_evaluator
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.market.validation import validate
-from sor_sb3.routers import ORACLE_NAMES, rule_names
 
 RESULTS_FILE = "results.json"
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how much
@@ -78,7 +76,7 @@ def compare_config(
         learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
         seeds=tuple(range(first_seed, first_seed + seeds)),
         scenarios=scenarios,
-        routers=(*rule_names(market), market.oracle),
+        routers=tuple(standard_rules(market)),
     )
 
 
@@ -129,8 +127,7 @@ class Comparison:
 
     def __init__(self, config: CompareConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
-        self.resumed = claim_folder(folder, config.canonical(), config.digest())
-        self._rules = [name for name in config.routers if name not in ORACLE_NAMES]
+        claim_folder(folder, config.canonical(), config.digest())
 
     def run_folder(self, run: TrainConfig) -> Path:
         """Where a training run lives: ``ALGO/ENV_k``, k counting the algorithm's seeds from 1."""
@@ -177,15 +174,12 @@ class Comparison:
         board = self.folder / "tensorboard" / f"{run.algo.replace(':', '_')}_seed_{run.seed}"
         for leftover in (folder, board):  # of a run that was cut off
             shutil.rmtree(leftover, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_yaml(folder / CONFIG_FILE, {"digest": run.digest(), "config": run.canonical()})
-        market = run.market
-        baselines = [market.reference_router, market.oracle]
+        baselines = [run.market.reference_router, run.market.oracle]
         return pool.submit(_train_in_worker, index, run, folder, board, baselines)
 
     def score_rules_on_validation(self) -> Evaluation:
         """Rules and oracle on the days that may choose; also what names the best rule."""
-        evaluator = Evaluator(self.config.env, self.config.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation")
+        evaluator = validation_evaluator(self.config.env, self.config.market)
         return evaluator.evaluate(evaluator.policies(self.config.routers))
 
     def finish(self, validation: Evaluation) -> dict[str, Any]:

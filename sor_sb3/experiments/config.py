@@ -23,8 +23,11 @@ class _Config(BaseModel):
         return json.loads(self.model_dump_json())
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, 16 hexadecimal digits."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON, 16 hexadecimal digits; of a recording its content counts, not its path."""
+        data = self.canonical()
+        for path in ("quotes_file", "trades_file"):
+            data.get("market", {}).pop(path, None)
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
+from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
+from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, read_config
 from sor_sb3.experiments.results import make_results
-from sor_sb3.experiments.training import VALIDATION_SEED, load_policy
+from sor_sb3.experiments.training import load_policy, validation_evaluator
 from sor_sb3.market.validation import validate
-from sor_sb3.routers import rule_names
 
 
 def run_config(folder: Path) -> TrainConfig:
@@ -51,10 +50,10 @@ def evaluate_runs(
     policies: dict[str, list[Any]] = {}
     for folder, config in zip(folders, configs, strict=True):
         policies.setdefault(config.algo, []).append(load_policy(config, folder))
-    rules = rule_names(first.market)
-    chooser = Evaluator(first.env, first.market, VALIDATION_SCENARIOS, VALIDATION_SEED, "validation")
+    rules = standard_rules(first.market)
+    chooser = validation_evaluator(first.env, first.market)
     best_rule = chooser.evaluate(chooser.policies(rules)).names("rule")[0]
     judge = Evaluator(first.env, first.market, scenarios, seed, split)
-    evaluation = judge.evaluate({**policies, **judge.policies([*rules, first.market.oracle])}, deterministic)
+    evaluation = judge.evaluate({**policies, **judge.policies(rules)}, deterministic)
     config_of_results = {"runs": [c.canonical() for c in configs], "split": split, "seed": seed}
     return make_results(evaluation, best_rule, config_of_results)

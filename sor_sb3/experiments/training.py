@@ -25,8 +25,8 @@ from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.policies import NormalizedPolicy
-from sor_sb3.experiments.config import TrainConfig
-from sor_sb3.experiments.folders import DONE_FILE, system_versions, write_json, write_text, write_yaml
+from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
+from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, system_versions, write_json, write_text, write_yaml
 from sor_sb3.market.spec import MarketSpec
 
 VALIDATION_SEED = 1
@@ -117,8 +117,13 @@ def check_settings(config: TrainConfig) -> None:
     make_model(config, make_training_env(config))
 
 
+def validation_evaluator(env: str, market: MarketSpec, scenarios: int = VALIDATION_SCENARIOS) -> Evaluator:
+    """The held-out days that choose: the best checkpoint of a run, the best rule of a comparison."""
+    return Evaluator(env, market, scenarios, VALIDATION_SEED, "validation")
+
+
 class _Progress(BaseCallback):
-    """Tells somebody how far training is, and stops it when nobody listens any more."""
+    """Tells somebody how far training is."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
@@ -155,12 +160,12 @@ def train(
 
     torch.set_num_threads(1)
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
+    write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
     venv = make_training_env(config)
     model = make_model(config, venv, verbose)
     formats = (["stdout"] if verbose else []) + (["tensorboard"] if tensorboard_folder else [])
     model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
-    evaluator = Evaluator(config.env, config.market, config.validation_scenarios, VALIDATION_SEED, "validation")
+    evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
     evaluation = RoutingEvalCallback(
         evaluator, config.timesteps // (config.evaluations - 1), folder, baselines, baseline_folder
     )

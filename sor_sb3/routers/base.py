@@ -34,6 +34,9 @@ class Router(ABC):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Non-negative weights (n, K) over venues; rows need not be normalised, a row of zeros means no preference."""
 
+    def restart(self) -> None:  # noqa: B027 (most rules have nothing to forget)
+        """Called where all episodes begin."""
+
     def predict(
         self,
         observation: np.ndarray,
@@ -43,6 +46,8 @@ class Router(ABC):
         **kwargs: Any,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Actions for a batch of observations (n, D), or for one (D,), as SB3's ``model.predict`` gives them."""
+        if episode_start is not None and np.all(episode_start):
+            self.restart()
         rows = np.asarray(observation)
         view = ObservationView.of(np.atleast_2d(rows), self.market)
         weights = np.maximum(self.weights(view), 0.0)

@@ -25,18 +25,9 @@ class RandomRouter(Router):
         super().__init__(market, env_id, seed)
         self._generator = np.random.default_rng(seed)
 
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        **kwargs: Any,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Actions; where every episode starts, the draws start anew too, so that a rerun repeats them."""
-        if episode_start is not None and np.all(episode_start):
-            self._generator = np.random.default_rng(self.seed)
-        return super().predict(observation, state, episode_start, deterministic, **kwargs)
+    def restart(self) -> None:
+        """The draws start anew too, so that a rerun repeats them."""
+        self._generator = np.random.default_rng(self.seed)
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Exponential draws, normalised later: Dirichlet(1), whose largest weight is a uniform venue."""

@@ -1,4 +1,4 @@
-"""N parent orders at once: the loop around the scalar kernels, and the arrays that hold their state.
+"""N parent orders at once: the loop around the kernels, and the arrays that hold their state.
 
 It knows nothing of Gymnasium, SB3, observations or rewards: orders in, costs and fills out.
 """
@@ -130,8 +130,7 @@ class BatchSimulator:
 
         Args:
             weights: float64 (N, K), non-negative, rows summing to 1.
-            pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the
-            schedule.
+            pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
 
         Returns:
             cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid

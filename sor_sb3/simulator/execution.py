@@ -147,8 +147,7 @@ def clean_up(order: Any, market: Any) -> None:
 
 @njit
 def execute(order: Any, venues: Any, parameters: Any, market: Any, weights: Any, pace: float) -> None:
-    """One decision: send `weights` of this step's shares, fill them, mark to the next mid, clean up at the
-    end.
+    """One decision: send `weights` of this step's shares, fill them, mark to the next mid, clean up at the end.
 
     `pace` in [0, 1] is a share of what remains; negative means this step's slice of the schedule.
     """

@@ -19,6 +19,7 @@ from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.training import SEED_STRIDE_BITS, load_policy, make_training_env, train, train_config
 from sor_sb3.market.loading import load_market
+from tests.market.quote_fixtures import write_recording
 
 th.set_num_threads(1)
 
@@ -97,7 +98,7 @@ def test_folder_has_the_layout_of_the_zoo(tmp_path):
     train(config, tmp_path)
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     zoo = {f"OrderSplit-v0/{name}" for name in ("args.yml", "config.yml", "command.txt")}
-    assert files == {"OrderSplit-v0.zip", "best_model.zip", "evaluations.npz", "done.json", *zoo}
+    assert files == {"OrderSplit-v0.zip", "best_model.zip", "evaluations.npz", "config.yaml", "done.json", *zoo}
     arguments = yaml.safe_load((tmp_path / "OrderSplit-v0" / "args.yml").read_text(encoding="utf-8"))
     assert (arguments["algo"], arguments["env"], arguments["seed"]) == ("ppo", "OrderSplit-v0", 0)
     assert arguments["market"] == "notebook"
@@ -199,3 +200,14 @@ def test_a_damaged_model_is_a_user_error(tmp_path):
     (tmp_path / "best_model.zip").write_bytes(b"not a zip")
     with pytest.raises(UserError, match=r"best_model\.zip"):
         load_policy(config, tmp_path)
+
+
+def test_digest_follows_a_recordings_content_not_its_path(tmp_path):
+    for name in ("first", "moved", "other"):
+        (tmp_path / name).mkdir()
+    first = write_recording(tmp_path / "first" / "a.parquet", seed=1)
+    moved = tmp_path / "moved" / "a.parquet"
+    moved.write_bytes(first.read_bytes())
+    other = write_recording(tmp_path / "other" / "a.parquet", seed=2)
+    digests = [train_config("ppo", "OrderSplit-v0", load_market(p), 0).digest() for p in (first, moved, other)]
+    assert digests[0] == digests[1] != digests[2]
