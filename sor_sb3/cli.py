@@ -24,7 +24,7 @@ markets_app = typer.Typer(help="List, show and check markets.", no_args_is_help=
 app.add_typer(markets_app, name="markets")
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
-Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0 or OrderSplit-v0.")]
+Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0, OrderSplit-v0 or OrderExecute-v0.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,8 +16,8 @@ class BestPrice(Router):
     name = "best_price"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """One-hot of the best touch among open venues."""
-        return cheapest(view.offset_bps, view.open, view.size_shares)
+        """One-hot of the best touch among venues that quote."""
+        return cheapest(view.offset_bps, view.quoted, view.size_shares)
 
 
 class AllIn(Router):
@@ -26,8 +26,8 @@ class AllIn(Router):
     name = "all_in"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """One-hot of the best touch plus fee among open venues."""
-        return cheapest(view.offset_bps + view.fee_bps, view.open, view.size_shares)
+        """One-hot of the best touch plus fee among venues that quote."""
+        return cheapest(view.offset_bps + view.fee_bps, view.quoted, view.size_shares)
 
 
 class AllInSized(Router):
@@ -41,7 +41,7 @@ class AllInSized(Router):
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """One-hot of the lowest all-in price of the whole slice."""
-        return cheapest(view.slice_excess_bps, view.open, view.size_shares)
+        return cheapest(view.slice_excess_bps, view.quoted, view.size_shares)
 
 
 class AllInSweep(Router):
@@ -55,7 +55,34 @@ class AllInSweep(Router):
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice as the sweep places them."""
-        return view.sweep_share
+        return view.sweep_share * view.usable
 
 
-PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep)
+class MarginalPrice(Router):
+    """The split of displayed sizes whose last shares cost the same all-in everywhere, books walked.
+
+    Minimises ``sum_k (offset_k + fee_k) f_k + walk_k f_k^2 / d_k`` with ``sum f = slice``, ``0 <= f <= d``: f_k is what
+    venue k offers below a common marginal price, found by bisection. Optimal where display is firm and nobody answers;
+    it ignores fade and latency. Where all displays together fall short of the slice, the rest is spread in proportion.
+    It knows each venue's typical walk, as a router that has traded there would.
+    """
+
+    name = "marginal_price"
+    bisections: ClassVar[int] = 40
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """Shares to place at each venue."""
+        walk_bps = np.array([getattr(venue, "walk_bps", 0.0) for venue in self.market.venues])
+        all_in, shown = view.offset_bps + view.fee_bps, view.size_shares * view.quoted
+        steepness = np.maximum(2.0 * walk_bps, 1e-6)  # a flat book, made steep enough to divide by
+        low = all_in.min(axis=1) - 1.0
+        high = (all_in + steepness).max(axis=1)
+        for _ in range(self.bisections):
+            price = 0.5 * (low + high)
+            offered = shown * np.clip((price[:, None] - all_in) / steepness, 0.0, 1.0)
+            enough = offered.sum(axis=1) > view.slice_shares
+            high, low = np.where(enough, price, high), np.where(enough, low, price)
+        return shown * np.clip((high[:, None] - all_in) / steepness, 0.0, 1.0)
+
+
+PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep, MarginalPrice)
