@@ -208,9 +208,9 @@ class SyntheticMarket(_Market):
     """Venues that move by the model of this project.
 
     `randomise` makes a family of markets of it: by the dotted path of a number, such as ``informed.probability``,
-    ``venues.IEX.take_fee_bps`` or ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which every
-    episode draws that number uniformly, by its seed. The number itself stays the typical value, which sets the units of
-    observations.
+    ``venues.IEX.take_fee_bps`` or ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which
+    every episode draws that number uniformly, by its seed. The number itself stays the typical value, which sets the
+    units of observations.
     """
 
     model: Literal["synthetic"] = "synthetic"
@@ -284,7 +284,7 @@ def check_ranges(market: SyntheticMarket) -> None:
             if i == len(path) - 2:
                 for end in (low, high):
                     try:
-                        type(target).model_validate({**target.model_dump(), path[-1]: end})  # type: ignore[attr-defined]
+                        type(target).model_validate({**target.model_dump(), path[-1]: end})
                     except ValidationError as error:
                         message = error.errors(include_url=False)[0]["msg"]
                         raise ValueError(f"{where}: {end} is not allowed ({message}); change the range") from None

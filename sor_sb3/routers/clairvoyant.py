@@ -42,8 +42,8 @@ class Clairvoyant:
     """Knows the path of the whole episode, and takes the cheapest course of actions through it, by dynamic programming.
 
     A state is all that the simulator will read of our own doing (shares left and in flight, what we took from each
-    venue, what leaked); states that agree to the last bit are one. Every action of every state is tried by the simulator
-    itself, so the course is optimal for any market small enough, and no policy is ever cheaper on any scenario.
+    venue, what leaked); states that agree to the last bit are one. Every action of every state is tried by the
+    simulator itself, so the course is optimal for any market small enough; no policy is ever cheaper on any scenario.
 
     Raises:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
@@ -94,8 +94,8 @@ class Clairvoyant:
             counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
         if sum(counts) > MOST_STATES:
             raise UserError(
-                f"router 'clairvoyant' would have to try {sum(counts)} states of {self.core.market.name} at one decision; "
-                "give it fewer venues, steps or lots"
+                f"router 'clairvoyant' would have to try {sum(counts)} states of {self.core.market.name} at one "
+                "decision; give it fewer venues, steps or lots"
             )
         if self.core.codec.masked:
             return [(np.eye(n_venues), np.full(n_venues, -1.0))] * simulator.n

@@ -18,6 +18,7 @@ from sor_sb3.simulator.execution import (
     held_back_ms,
     held_shares,
     limit_of,
+    untaken_quotes,
 )
 from sor_sb3.simulator.paths import arrival_state
 from sor_sb3.simulator.records import NOTEBOOK
@@ -126,7 +127,7 @@ def _route(
     lot, ceiling = wanted / lots, _ceiling(order, venues, parameters, market, continuation)
     costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
     choice = np.empty((n_venues, lots + 1), np.int64)
-    heard_bps = best_heard_bps(venues, parameters)
+    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
     lowest, sent = np.inf, 0
     for latest in range(-1, n_venues if market.synchronise == 1 else 0):
         if latest >= 0 and children[latest].shares > 0.0:  # a child that will not be sent
@@ -137,7 +138,7 @@ def _route(
                 if not _reached(venues, children, parameters, market, first, arrives_ms):
                     continue
             for k in range(n_venues):
-                limit_bps = limit_of(venues, parameters, market, k, heard_bps)
+                limit_bps = limit_of(market, k, heard_bps, untaken)
                 # fmt: off
                 _lot_costs(order, venues, children, parameters, market, recording, k, first, latest, lot, ceiling,
                            limit_bps, costs[k])
@@ -172,13 +173,13 @@ def _select(
     """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
     lowest, choice = np.inf, 0
     ceiling = _ceiling(order, venues, parameters, market, continuation)
-    limit_bps = best_heard_bps(venues, parameters) + market.limit_offset_bps
+    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
     costs = np.empty(2)
     for k in range(venues.size):
         wanted = order.slice_shares
         # fmt: off
         _lot_costs(order, venues, children, parameters, market, recording, k, k, k, wanted, ceiling,
-                   min(limit_bps, limit_of(venues, parameters, market, k, limit_bps)), costs)
+                   limit_of(market, k, heard_bps, untaken), costs)
         # fmt: on
         out[k] = 0.0
         if costs[1] < lowest:
@@ -260,11 +261,11 @@ class SnapshotOracle:
 
     It places whole lots: the market's, or 32 equal ones of the step's shares where it has none. For every venue as the
     first to be reached (fade depends on nothing else) the cheapest placing is found by dynamic programming, so it is
-    exact whatever a venue's fills cost: minimum executions, limits and hidden size included. A share that comes back, or
-    that ``OrderExecute-v0`` lets it keep, is charged the market's `continuation_bps` (the clean-up price at the last
-    step; where the market names no such price, far more than any fill). In ``VenueSelect-v0`` it takes the one venue that
-    is cheapest by the same reckoning. Under `order_protection` it takes no other quote to be swept, so it may be beaten.
-    It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
+    exact whatever a venue's fills cost: minimum executions, limits and hidden size included. A share that comes back,
+    or that ``OrderExecute-v0`` lets it keep, is charged the market's `continuation_bps` (the clean-up price at the last
+    step; where the market names no such price, far more than any fill). In ``VenueSelect-v0`` it takes the one venue
+    that is cheapest by the same reckoning. Under `order_protection` it takes no other quote to be swept, so it may be
+    beaten. It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
     """
 
     name = "snapshot_oracle"

@@ -25,10 +25,10 @@ class ProRata(Router):
 class DarkFirst(Router):
     """Half of the slice to the dark pools, in proportion to how well they filled us of late; the rest is swept.
 
-    What the dark returns is carried forward, so it costs time rather than money until the deadline is near: of the last
-    quarter of the horizon nothing goes there. A pool keeps at least a tenth of the attention of a full one, since what is
-    never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration). Without dark pools, or
-    once they are in flight, it is the sweep of displayed sizes.
+    What the dark returns is carried forward, so it costs time rather than money until the deadline is near: in the last
+    quarter of the horizon nothing goes there. A pool keeps at least a tenth of the attention of a full one, since what
+    is never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration). Where all pools have a
+    child in flight it is the sweep of displayed sizes.
     """
 
     name = "dark_first"

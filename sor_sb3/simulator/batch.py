@@ -164,7 +164,7 @@ class BatchSimulator:
         return self._cost, self._noise, self._done
 
     def branch(self, members: np.ndarray) -> BatchSimulator:
-        """A simulator of ``len(members)`` parent orders in the state of these members (int, repeats allowed) of this one.
+        """A simulator of parent orders in the state of these `members` (int, repeats allowed) of this one.
 
         What is done there leaves this one as it is: for oracles, and to ask what another action would have cost.
         """

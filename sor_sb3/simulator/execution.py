@@ -34,8 +34,9 @@ def scheduled_slice(order: Any, market: Any) -> float:
 
 @njit(inline="always")
 def displayed_shares(venue: Any) -> float:
-    """What a venue shows, as heard: its quoted size, less what we took and it has not refilled."""
-    return max(venue.heard_shares - venue.depleted_shares, 0.0) if venue.open == 1 else 0.0
+    """What a venue shows, as heard: its quoted size, less what we took and it has not refilled; no rounding rests."""
+    left = venue.heard_shares - venue.depleted_shares
+    return left if venue.open == 1 and left > 1e-9 * venue.heard_shares else 0.0
 
 
 @njit(inline="always")
@@ -181,24 +182,33 @@ def best_heard_bps(venues: Any, parameters: Any) -> float:
 
 
 @njit
-def protected_bps(venues: Any, parameters: Any, k: int) -> float:
-    """The best quote heard at another venue that this decision's children do not take whole; infinite if none."""
-    best = math.inf
-    for j in range(venues.size):
-        shown = displayed_shares(venues[j])
-        if j != k and parameters[j].dark == 0 and shown > 0.0 and venues[j].sent_shares < shown * (1.0 - 1e-9):
-            best = min(best, venues[j].heard_offset_bps)
-    return best
+def untaken_quotes(venues: Any, parameters: Any, sent: bool) -> tuple[int, float, float]:
+    """Of the quotes heard that this decision's children do not take whole: whose is best, at what, and the second.
+
+    Infinite where there is none. To be asked before any child fills, which changes what venues show; before any is
+    `sent`, no quote is taken.
+    """
+    at, best, second = -1, math.inf, math.inf
+    for k in range(venues.size):
+        shown, offset_bps = displayed_shares(venues[k]), venues[k].heard_offset_bps
+        taken = sent and venues[k].sent_shares >= shown * (1.0 - 1e-9)
+        if parameters[k].dark == 0 and shown > 0.0 and not taken:
+            if offset_bps < best:
+                at, best, second = k, offset_bps, best
+            else:
+                second = min(second, offset_bps)
+    return at, best, second
 
 
 @njit
-def limit_of(venues: Any, parameters: Any, market: Any, k: int, best_bps: float) -> float:
-    """The dearest price, above the mid at the decision, that a child at venue `k` may pay."""
-    limit_bps = math.inf
-    if market.limit_offset_bps < math.inf and best_bps < math.inf:
-        limit_bps = best_bps + market.limit_offset_bps
+def limit_of(market: Any, k: int, heard_bps: float, untaken: tuple[int, float, float]) -> float:
+    """The dearest price, above the mid at the decision, that a child at venue `k` may pay.
+
+    The best price heard plus the market's offset and, with order protection, no quote that is left elsewhere.
+    """
+    limit_bps = heard_bps + market.limit_offset_bps
     if market.order_protection == 1:
-        limit_bps = min(limit_bps, protected_bps(venues, parameters, k))
+        limit_bps = min(limit_bps, untaken[2] if untaken[0] == k else untaken[1])
     return limit_bps
 
 
@@ -255,7 +265,9 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
     latest_ms = latest_expected_ms(venues, parameters) if market.synchronise == 1 else 0.0
     first_ms = first_arrival_ms(venues, parameters, market, latest_ms)
     limited = market.limit_offset_bps < math.inf or market.order_protection == 1
-    best_bps = best_heard_bps(venues, parameters) if limited else math.inf
+    heard_bps, untaken = math.inf, (-1, math.inf, math.inf)
+    if limited:
+        heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, True)
     total = 0.0
     for k in range(venues.size):
         venue, fixed = venues[k], parameters[k]
@@ -271,7 +283,7 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
         rejected = venue.open == 1 and venue.outage == 1
         answers_ms = arrives_ms + venue.latency_ms - fixed.speed_bump_ms
         venue.ack_ms = max(answers_ms, market.outage_reject_ms) if rejected else answers_ms
-        limit_bps = limit_of(venues, parameters, market, k, best_bps) if limited else math.inf
+        limit_bps = limit_of(market, k, heard_bps, untaken) if limited else math.inf
         filled, reached = 0.0, venue.open == 1 and venue.outage == 0
         if reached and arrives_ms < step_ms:
             move_bps, shown, hidden = venue.touch_move_bps, venue.arrival_size_shares, venue.hidden_shares

@@ -341,7 +341,7 @@ def test_buys_and_sells_are_mirror_images(market, seed, policy):
 @given(markets(), SEEDS, policies())
 @free
 def test_the_unit_of_shares_does_not_matter(market, seed, policy):
-    """Quantity, lots and sizes times ten: the same costs, where impact is per share a tenth. (A dark pool's least is 1.)"""
+    """Quantity, lots and sizes times ten: the same costs, where impact is per share a tenth. (A pool's least is 1.)"""
     if market.has_dark or any("size_shares" in path for path in market.randomise):
         return
     impact = market.response.permanent_impact_bps_per_1000_shares
