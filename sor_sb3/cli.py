@@ -251,19 +251,26 @@ def markets_list() -> None:
     from sor_sb3.market.loading import load_market, preset_names
 
     for name in preset_names():
-        typer.echo(f"{name:18s} {load_market(name).description}")
+        typer.echo(f"{name:26s} {load_market(name).description}")
 
 
 @markets_app.command("show")
-def markets_show(name: Annotated[str, typer.Argument(help="Preset or .yaml file.")]) -> None:
-    """The venues of a market as a table."""
+def markets_show(
+    name: Annotated[str, typer.Argument(help="Preset, .yaml file or recorded quotes.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample day.")] = 0,
+    log_dir: LogDir = Path("logs"),
+) -> None:
+    """The venues of a market as a table, and a sample day as a picture, LOG_DIR/markets/NAME.png."""
     from rich.console import Console
 
-    from sor_sb3.market.loading import load_market
-    from sor_sb3.reports.markets import venues_table
+    from sor_sb3.reports.markets import sample_day_figure, venues_table
 
+    market = _market(name, None, None, None, None, None, None)
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(venues_table(load_market(name)))
+    (console if console.is_terminal else Console(width=200)).print(venues_table(market))
+    figure = log_dir / "markets" / f"{market.name.replace('/', '_')}.png"
+    sample_day_figure(market, figure, seed)
+    typer.echo(f"a sample day: {figure}")
 
 
 @markets_app.command("check")

@@ -10,6 +10,7 @@ from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.routers.base import Router
+from sor_sb3.routers.price import MarginalPrice
 
 
 class ProRata(Router):
@@ -22,26 +23,26 @@ class ProRata(Router):
         return view.size_shares * view.quoted
 
 
-class DarkFirst(Router):
-    """Half of the slice to the dark pools, in proportion to how well they filled us of late; the rest is swept.
+class DarkFirst(MarginalPrice):
+    """A fifth of the slice to the dark pools, by how well they filled us of late; the rest at the marginal price.
 
-    What the dark returns is carried forward, so it costs time rather than money until the deadline is near: in the last
-    quarter of the horizon nothing goes there. A pool keeps at least a tenth of the attention of a full one, since what
-    is never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration). Where all pools have a
-    child in flight it is the sweep of displayed sizes.
+    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. What the dark returns is carried forward, so it costs time rather
+    than money until the deadline is near: in the last quarter of the horizon nothing goes there. No pool is ever
+    forgotten, since what is never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration).
+    Where all pools have a child in flight it is `marginal_price`.
     """
 
     name = "dark_first"
-    dark_share: ClassVar[float] = 0.5
-    least_attention: ClassVar[float] = 0.1
+    dark_share: ClassVar[float] = 0.2
+    least_attention: ClassVar[float] = 0.05
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
         dark = view.dark & view.usable
-        attention = np.where(dark, np.maximum(view.fill_ratio, self.least_attention), 0.0)
+        attention = np.where(dark, np.maximum(view.fill_ratio, self.least_attention) ** 2, 0.0)
         total = attention.sum(axis=1, keepdims=True)
         asked = np.where((total > 0.0) & (view.time_left > 0.25)[:, None], self.dark_share, 0.0)
-        lit = view.sweep_share * view.usable
+        lit = super().weights(view)
         lit_total = lit.sum(axis=1, keepdims=True)
         lit = np.where(lit_total > 0.0, lit / np.maximum(lit_total, 1e-12), 0.0)
         return asked * attention / np.maximum(total, 1e-12) + (1.0 - asked) * lit

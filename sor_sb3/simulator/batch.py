@@ -177,6 +177,11 @@ class BatchSimulator:
         copy._schedule = np.full(copy.n, -1.0)
         return copy
 
+    def reduced_cost(self, which: Any = slice(None)) -> np.ndarray:
+        """The shortfall so far without what variance reduction leaves out, float64 (n,): the same in expectation."""
+        reduced: np.ndarray = self.ledger(which)["shortfall"] - self.orders["noise_cost"][which]
+        return reduced
+
     def ledger(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
         parts = {part: self.orders[f"{part}_cost"][which].copy() for part in LEDGER_PARTS}

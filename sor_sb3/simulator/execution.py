@@ -393,6 +393,7 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
     noise = (idle_shares if limited else order.remaining_shares) * order.mid_noise_bps
     noise += (order.remaining_shares + filled_shares) * order.news_bps
     order.step_noise_cost = noise * share_cost
+    order.noise_cost += order.step_noise_cost
     order.displacement_bps += push_bps
     order.mid_bps = order.next_mid_bps
     order.last_move_bps = move_bps + push_bps

@@ -158,6 +158,7 @@ ORDER = _record(
     cleanup_shares="f8",
     step_cost="f8",  # of the last step
     step_noise_cost="f8",  # the part of it that variance reduction leaves out
+    noise_cost="f8",  # the sum of those parts so far
 )
 
 VENUE = _record(
