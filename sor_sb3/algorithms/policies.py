@@ -62,14 +62,22 @@ class VenueExtractor(nn.Module):
         self.actor = _VenueTrunk(n_venues, hidden, activation)
         self.critic = _VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
+        self.trust = nn.Parameter(th.tensor(2.0))  # in the split of displays that the observation holds
+        self.curiosity = nn.Parameter(th.tensor(1.0))  # about dark pools, which no display speaks for
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """A score for each venue, (n, K)."""
-        return self.score(self.actor(rows)).squeeze(-1)
+        """A score for each venue, (n, K): what the network says, added to what the split of displays suggests."""
+        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.latent_dim_pi, len(VENUE_FEATURES))
+        split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
+        time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
+        dark = venues[:, :, VENUE_FEATURES.index("dark")] * (2.0 * time_left - 0.5)  # while there is time
+        largest = split.amax(dim=1, keepdim=True).clamp(min=1e-6)
+        scores = self.score(self.actor(rows)).squeeze(-1)
+        return scores + self.trust * split / largest + self.curiosity * dark
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""

@@ -30,7 +30,7 @@ latency           log(1 + last heard latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
 reject            1 when a child came back from an outage at this decision, fading; 0 after any other answer
-sweep_share       share of this step's slice that a sweep of displays, cheapest all-in first, puts here
+marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here
 ================  ====================================================================================
 """
 
@@ -65,10 +65,11 @@ VENUE_FEATURES = (
     "volume_share",
     "fill_ratio",
     "reject",
-    "sweep_share",
+    "marginal_share",
 )
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
-_SWEEP = _F - 1
+_SHARE = _F - 1
+FLAT_BPS = 1e-6  # a book that does not walk counts as this steep, so that its offer is a number
 
 
 # As in `sor_sb3.simulator.paths`, the venues of a block of orders lie side by side in lanes of one flat
@@ -126,26 +127,38 @@ def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
 
 
 @njit(inline="always")
-def _sweep(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
-    """Shares of `wanted` that a sweep of displayed sizes, cheapest all-in first, ties by name, puts where."""
-    left = wanted
-    for k in range(parameters.size):
-        row[_G + k * _F + _SWEEP] = 0.0
-    while left > 0.0:
-        best, lowest = -1, math.inf
+def _split(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
+    """Shares of `wanted` that displayed sizes get where the last share costs the same all-in everywhere.
+
+    At the marginal price p venue k offers ``d_k min((p - all_in_k) / (2 walk_k), 1)``; p is found by walking up the
+    offers' corners. Where all displays fall short, each gets the whole of its own.
+    """
+    offered, slope, price = 0.0, 0.0, -math.inf
+    while True:
+        corner = math.inf
         for k in range(parameters.size):
             j = np.uint64(first + k)
-            all_in = lanes[_ALL_IN + j]
-            if all_in <= lowest and lanes[_SHOWN + j] > 0.0:
-                if all_in < lowest or parameters[k].name_rank < parameters[best].name_rank:
-                    best, lowest = k, all_in
-        if best < 0:
+            if lanes[_SHOWN + j] > 0.0:
+                starts = lanes[_ALL_IN + j]
+                ends = starts + max(2.0 * lanes[_WALK + j], FLAT_BPS)
+                corner = min(corner, starts if starts > price else corner)
+                corner = min(corner, ends if ends > price else corner)
+        if corner == math.inf:
             break
-        j = np.uint64(first + best)
-        take = min(left, lanes[_SHOWN + j])
-        row[_G + best * _F + _SWEEP] = take / wanted
-        left -= take
-        lanes[_SHOWN + j] = 0.0
+        if slope > 0.0 and offered + slope * (corner - price) >= wanted:
+            price += (wanted - offered) / slope
+            break
+        offered, price, slope = offered + (slope * (corner - price) if slope > 0.0 else 0.0), corner, 0.0
+        for k in range(parameters.size):
+            j = np.uint64(first + k)
+            starts, steepness = lanes[_ALL_IN + j], max(2.0 * lanes[_WALK + j], FLAT_BPS)
+            if lanes[_SHOWN + j] > 0.0 and starts <= price < starts + steepness:
+                slope += lanes[_SHOWN + j] / steepness
+    per_share = 1.0 / wanted if wanted > 0.0 else 0.0
+    for k in range(parameters.size):
+        j = np.uint64(first + k)
+        part = (price - lanes[_ALL_IN + j]) / max(2.0 * lanes[_WALK + j], FLAT_BPS)
+        row[_G + k * _F + _SHARE] = lanes[_SHOWN + j] * min(max(part, 0.0), 1.0) * per_share
 
 
 @njit(inline="always")
@@ -180,7 +193,7 @@ def _write_row(
         row[at + 8] = venue.recent_volume_shares * per_volume
         row[at + 9] = venue.fill_ratio
         row[at + 10] = venue.reject
-    _sweep(order.slice_shares, first, parameters, lanes, row)
+    _split(order.slice_shares, first, parameters, lanes, row)
 
 
 @entry_point(nogil=True)
@@ -268,7 +281,7 @@ class ObservationView:
     volume_share: np.ndarray
     fill_ratio: np.ndarray
     reject: np.ndarray
-    sweep_share: np.ndarray
+    marginal_share: np.ndarray
 
     @property
     def usable(self) -> np.ndarray:
@@ -312,5 +325,5 @@ class ObservationView:
             volume_share=f["volume_share"],
             fill_ratio=f["fill_ratio"],
             reject=f["reject"],
-            sweep_share=f["sweep_share"],
+            marginal_share=f["marginal_share"],
         )

@@ -26,11 +26,12 @@ TOLERANCE_BPS = 1e-6  # of the linear program's solution
 class _Path:
     """One day when nobody trades; (T, K) where a venue counts, (T,) otherwise. Lower bounds of prices, upper of sizes."""
 
-    price_bps: np.ndarray  # all-in, of the first share, less the news
+    price_bps: np.ndarray  # all-in, of the first share
     held_shares: np.ndarray
     walk_bps: np.ndarray
     refill_decay: np.ndarray  # (K,)
-    drift_bps: np.ndarray
+    hold_bps: np.ndarray  # the mid's move against what is left after a step, its noise apart
+    spared_bps: float  # news times what the schedule leaves, which variance reduction leaves out
     cleanup_bps: float
 
 
@@ -64,8 +65,8 @@ def relaxed_bound(
     simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
     if isinstance(market, NotebookMarket):
         return _notebook_bounds(simulator)
-    paths = _record(simulator)
     scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
+    paths = _record(simulator, scheduled)
     quantity = market.order.quantity_shares
     return np.array([_solve(path, quantity, scheduled) for path in paths])
 
@@ -81,8 +82,12 @@ def _notebook_bounds(simulator: BatchSimulator) -> np.ndarray:
     return total - TOLERANCE_BPS
 
 
-def _record(simulator: BatchSimulator) -> list[_Path]:
-    """The paths of all members, played without trading."""
+def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
+    """The paths of all members, played without trading.
+
+    News are spared times what the schedule leaves or, without one, what was to be done before the fills: what is left
+    after them then costs no news, and what is filled earns them.
+    """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
     fixed, rules = simulator.parameters.venues, simulator.parameters.market
@@ -102,11 +107,16 @@ def _record(simulator: BatchSimulator) -> list[_Path]:
         shown = np.where(late, np.maximum(venues["quote_shares"], venues["next_shares"]), shown)
         held = np.where(open_at & (on_time | late), shown + venues["hidden_shares"], 0.0)
         price = venues["offset_bps"] + np.where(held > 0.0, move, 0.0) + fixed["take_fee_bps"]
-        drift = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"] - orders["news_bps"]
+        hold = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"]
+        spared = np.zeros(n)
+        if scheduled:
+            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * orders["news_bps"]
+        else:
+            price, hold = price - orders["news_bps"][:, None], hold - orders["news_bps"]
         limited = (rules["limit_offset_bps"] < np.inf) | (rules["order_protection"] == 1)
         if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
             raise UserError("the relaxed bound is for markets without limits and order protection")
-        found = {"price_bps": price - orders["news_bps"][:, None], "held_shares": held, "drift_bps": drift}
+        found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
         for name, values in found.items():
             columns.setdefault(name, []).append(values.copy())
         latest_ms = np.maximum(np.maximum(latest_ms, venues["latency_ms"]) - step_ms, 0.0)
@@ -117,10 +127,17 @@ def _record(simulator: BatchSimulator) -> list[_Path]:
     walk, decay = (np.broadcast_to(fixed[name], venues["open"].shape) for name in ("walk_bps", "refill_decay"))
     cleanup = dearest + rules["cleanup_penalty_bps"]
     return [
-        _Path(*(stacked[name][i] for name in ("price_bps", "held_shares")), walk[i], decay[i], stacked["drift_bps"][i],
-              float(cleanup[i]))
+        _Path(
+            price_bps=stacked["price_bps"][i],
+            held_shares=stacked["held_shares"][i],
+            walk_bps=walk[i],
+            refill_decay=decay[i],
+            hold_bps=stacked["hold_bps"][i],
+            spared_bps=float(stacked["spared_bps"][i].sum()),
+            cleanup_bps=float(cleanup[i]),
+        )
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
@@ -132,12 +149,12 @@ def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
     steps, n_venues = path.price_bps.shape
     t, k = np.nonzero(path.held_shares > 1e-9)
     if not t.size:
-        return float((path.drift_bps.sum() + path.cleanup_bps))
+        return float(path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
     held, segment = path.held_shares[t, k], np.arange(SEGMENTS + 1)
     widths = np.full(SEGMENTS + 1, 1.0 / SEGMENTS)
     widths[[0, -1]] = 0.5 / SEGMENTS
     # A share filled at t is not held from t on, nor cleaned up.
-    saved = np.cumsum(path.drift_bps[::-1])[::-1] + path.cleanup_bps
+    saved = np.cumsum(path.hold_bps[::-1])[::-1] + path.cleanup_bps
     slope = (path.price_bps[t, k] - saved[t])[:, None] + 2.0 * path.walk_bps[k][:, None] * segment / SEGMENTS
     upper = held[:, None] * widths
     fills = sparse.kron(sparse.eye(t.size), np.ones((1, SEGMENTS + 1)), format="csr")  # segments to fills
@@ -153,7 +170,7 @@ def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
     )
     if solution.status != 0:
         raise RuntimeError(f"the linear program of a bound was not solved: {solution.message}")
-    return float(solution.fun + path.drift_bps.sum() + path.cleanup_bps - TOLERANCE_BPS)
+    return float(solution.fun + path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
 
 
 def _depletion(path: _Path, t: np.ndarray, k: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -54,35 +54,32 @@ class AllInSweep(Router):
     name = "all_in_sweep"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """Shares of the slice as the sweep places them."""
-        return view.sweep_share * view.usable
+        """Shares that the sweep places."""
+        names = np.argsort(np.argsort(self.market.venue_names))  # alphabetical rank
+        shown = view.size_shares * view.quoted
+        all_in = np.round(view.offset_bps + view.fee_bps, 5)  # float32 rounding of observations
+        order = np.lexsort((np.broadcast_to(names, all_in.shape), all_in), axis=1)
+        sorted_shown = np.take_along_axis(shown, order, axis=1)
+        before = np.cumsum(sorted_shown, axis=1) - sorted_shown
+        taken = np.clip(view.slice_shares[:, None] - before, 0.0, sorted_shown)
+        weights = np.empty_like(taken)
+        np.put_along_axis(weights, order, taken, axis=1)
+        return weights
 
 
 class MarginalPrice(Router):
     """The split of displayed sizes whose last shares cost the same all-in everywhere, books walked.
 
-    Minimises ``sum_k (offset_k + fee_k) f_k + walk_k f_k^2 / d_k`` with ``sum f = slice``, ``0 <= f <= d``: f_k is what
-    venue k offers below a common marginal price, found by bisection. Optimal where display is firm and nobody answers;
-    it ignores fade and latency. Where all displays together fall short of the slice, the rest is spread in proportion.
-    It knows each venue's typical walk, as a router that has traded there would.
+    Minimises ``sum_k (offset_k + fee_k) f_k + walk_k f_k^2 / d_k`` with ``sum f = slice``, ``0 <= f <= d``; the
+    observation holds the solution. Optimal where display is firm and nobody answers; it ignores fade and latency.
+    Where all displays together fall short of the slice, the rest is spread in proportion.
     """
 
     name = "marginal_price"
-    bisections: ClassVar[int] = 40
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """Shares to place at each venue."""
-        walk_bps = np.array([getattr(venue, "walk_bps", 0.0) for venue in self.market.venues])
-        all_in, shown = view.offset_bps + view.fee_bps, view.size_shares * view.quoted
-        steepness = np.maximum(2.0 * walk_bps, 1e-6)  # a flat book, made steep enough to divide by
-        low = all_in.min(axis=1) - 1.0
-        high = (all_in + steepness).max(axis=1)
-        for _ in range(self.bisections):
-            price = 0.5 * (low + high)
-            offered = shown * np.clip((price[:, None] - all_in) / steepness, 0.0, 1.0)
-            enough = offered.sum(axis=1) > view.slice_shares
-            high, low = np.where(enough, price, high), np.where(enough, low, price)
-        return shown * np.clip((high[:, None] - all_in) / steepness, 0.0, 1.0)
+        """Shares of the slice."""
+        return view.marginal_share * view.quoted
 
 
 PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep, MarginalPrice)

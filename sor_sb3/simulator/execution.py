@@ -377,7 +377,8 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
 
     What variance reduction may leave out is each noise times an inventory fixed before that noise is drawn. Fills do
     not read the mid's noise, so what they leave is fixed before it; under a limit they do, and then only the
-    `idle_shares` are, which no child carries. They read the news, so of it only what was to be done before them is.
+    `idle_shares` are, which no child carries. They do read the news, so of it what the schedule leaves is taken, which
+    is fixed from the start and near to what is really left; without a schedule, what was to be done before them.
     """
     share_cost = market.cost_scale / market.quantity_shares
     leaked_bps = order.leak_bps * (1.0 - market.leak_decay)
@@ -391,7 +392,8 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
     order.step_cost += delay + push
     limited = market.limit_offset_bps < math.inf or market.order_protection == 1
     noise = (idle_shares if limited else order.remaining_shares) * order.mid_noise_bps
-    noise += (order.remaining_shares + filled_shares) * order.news_bps
+    scheduled = market.quantity_shares * (1.0 - (order.step + 1.0) / market.horizon_steps)
+    noise += (order.remaining_shares + filled_shares if order.paced == 1 else scheduled) * order.news_bps
     order.step_noise_cost = noise * share_cost
     order.noise_cost += order.step_noise_cost
     order.displacement_bps += push_bps
@@ -421,7 +423,7 @@ def send_children(
 
     `pace` in [0, 1] is a share of what is available; negative means this step's slice of the schedule.
     """
-    order.step_cost, order.step_noise_cost = 0.0, 0.0
+    order.step_cost, order.step_noise_cost, order.paced = 0.0, 0.0, 1 if pace >= 0.0 else 0
     order.sent_shares = shares_to_send(order, market, pace)
     assign_shares(venues, parameters, market, weights, order.sent_shares)
     order.dearest_bps = max(order.dearest_bps, dearest_offer_bps(order, venues, parameters, market))

@@ -147,6 +147,7 @@ ORDER = _record(
     available_shares="f8",  # to be sent: neither known to be filled nor in flight
     slice_shares="f8",  # what the schedule wants done in this step
     sent_shares="f8",  # at the last decision
+    paced="i8",  # whether that was a pace of the router's own, not the schedule's slice
     fill_value_bps_shares="f8",  # sum over child fills of filled x (price - arrival mid)
     cleanup_value_bps_shares="f8",  # the same for the clean-up
     # the ledger, in cost units of the whole order
