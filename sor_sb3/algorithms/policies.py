@@ -36,21 +36,15 @@ class _VenueTrunk(nn.Module):
         return self.activation(self.second(latent) + self.pooled(latent.mean(dim=1)).unsqueeze(1))
 
 
-class _CentredMeans(nn.Module):
-    """Scores (n, K) to means of weights: centred over venues, raised by a learned positive offset, within (-1, 1).
+class _Proportions(nn.Module):
+    """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``.
 
-    Only differences between venues matter to a split. Left free, all means can drift below 0 together, where the split
-    is even whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back. With the
-    offset some venue's mean is above 0 in every state, and as many as it takes can be.
+    Only proportions matter to a split. Left free, all means can drift below 0 together, where the split is even whatever
+    they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.offset = nn.Parameter(th.tensor(-2.0))  # before the softplus
-
-    def forward(self, scores: th.Tensor) -> th.Tensor:
-        centred = scores - scores.mean(dim=1, keepdim=True)
-        return th.tanh(centred + nn.functional.softplus(self.offset))
+    def forward(self, logits: th.Tensor) -> th.Tensor:
+        return th.exp(logits - logits.amax(dim=1, keepdim=True))
 
 
 class VenueExtractor(nn.Module):
@@ -62,22 +56,23 @@ class VenueExtractor(nn.Module):
         self.actor = _VenueTrunk(n_venues, hidden, activation)
         self.critic = _VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
-        self.trust = nn.Parameter(th.tensor(2.0))  # in the split of displays that the observation holds
-        self.curiosity = nn.Parameter(th.tensor(1.0))  # about dark pools, which no display speaks for
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """A score for each venue, (n, K): what the network says, added to what the split of displays suggests."""
+        """Logits of the venues' weights, (n, K): what an untrained router would send, times what was learned.
+
+        That is the split of displays that the observation holds and, while there is time, a tenth of its largest part to
+        each dark pool, for which no display speaks.
+        """
         venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.latent_dim_pi, len(VENUE_FEATURES))
         split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
+        dark = venues[:, :, VENUE_FEATURES.index("dark")]
         time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
-        dark = venues[:, :, VENUE_FEATURES.index("dark")] * (2.0 * time_left - 0.5)  # while there is time
-        largest = split.amax(dim=1, keepdim=True).clamp(min=1e-6)
-        scores = self.score(self.actor(rows)).squeeze(-1)
-        return scores + self.trust * split / largest + self.curiosity * dark
+        prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.1 * time_left * dark
+        return th.log(prior + 0.01) + self.score(self.actor(rows)).squeeze(-1)
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""
@@ -128,7 +123,7 @@ class VenuePolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
         # The extractor has scored each venue already.
-        self.action_net = _CentredMeans() if isinstance(self.action_space, spaces.Box) else nn.Identity()
+        self.action_net = _Proportions() if isinstance(self.action_space, spaces.Box) else nn.Identity()
         assert isinstance(self.mlp_extractor, VenueExtractor)
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)
         self.optimizer = self.optimizer_class(  # again, since `action_net` is no longer the one it was made with
