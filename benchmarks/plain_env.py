@@ -548,11 +548,12 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         if self.market.order.synchronise_arrivals:
             arrives_ms = arrives_ms + (self.expected_ms[new].max() - self.expected_ms)
         answers_ms = arrives_ms + self.latency_ms - self.bump_ms
-        rejected = self.open & self.outage
+        late = arrives_ms >= self.step_ms  # then what the venue is on arrival counts
+        rejected = self.open & self.outage & ~late
         answers_ms[rejected] = np.maximum(answers_ms[rejected], self.market.response.outage_reject_ms)
         first_ms = float(np.min(arrives_ms, where=new & trading, initial=math.inf))
         children.shares[new], children.filled[new] = sent[new], 0.0
-        children.arrives_ms[new] = np.where(trading, arrives_ms, math.inf)[new]
+        children.arrives_ms[new] = np.where(trading | late, arrives_ms, math.inf)[new]
         children.answers_ms[new] = answers_ms[new]
         children.late_ms[new] = np.maximum(arrives_ms - first_ms, 0.0)[new]
         children.rejected[new] = rejected[new]
@@ -584,8 +585,18 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         arrives_ms, trading = self.children.arrives_ms, self.open & ~self.outage
         return (self.children.shares > 0.0) & (arrives_ms >= 0.0) & (arrives_ms < self.step_ms) & trading
 
+    def _turn_away(self) -> None:
+        """Children that arrive in an outage are rejected, late."""
+        children = self.children
+        due = (children.shares > 0.0) & (children.arrives_ms >= 0.0) & (children.arrives_ms < self.step_ms)
+        gone = due & self.open & self.outage
+        given_up_ms = children.arrives_ms[gone] + self.market.response.outage_reject_ms
+        children.answers_ms[gone] = np.maximum(children.answers_ms[gone], given_up_ms)
+        children.rejected[gone] = True
+
     def _fill(self) -> np.ndarray:
         """Shares that the arriving children fill, between what they ask for, what they find, and their limits."""
+        self._turn_away()
         children, arriving = self.children, self._arriving()
         elapsed = np.minimum(children.arrives_ms / self.step_ms, 1.0)
         changed, late = elapsed > self.change_at, children.arrives_ms > self.news_ms
@@ -684,7 +695,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         venues[:, 8] = self.volume / volume if volume > 0.0 else 0.0
         venues[:, 9] = self.fill_ratio
         venues[:, 10] = self.reject
-        venues[:, 11] = self._sweep(wanted, shown, all_in)
+        venues[:, 11] = self._marginal_split(wanted, shown, all_in)
         return row
 
     def _slice_prices(self, wanted: float, shown: np.ndarray, all_in: np.ndarray) -> tuple[np.ndarray, float]:
@@ -698,16 +709,18 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         walked = self.walk_bps * np.minimum(slice_shares / np.maximum(shown, 1e-300), 1.0)
         return part * (all_in + walked) + (1.0 - part) * miss, best
 
-    def _sweep(self, wanted: float, shown: np.ndarray, all_in: np.ndarray) -> np.ndarray:
-        """Share of the slice that taking displayed sizes, cheapest first, puts at each venue."""
-        if wanted <= 0.0:
+    def _marginal_split(self, wanted: float, shown: np.ndarray, all_in: np.ndarray) -> np.ndarray:
+        """Shares of the slice at the one price below which displays, their books walked, offer just the slice."""
+        if wanted <= 0.0 or not shown.any():
             return np.zeros(self.n_venues)
-        order = np.lexsort((self.by_name, all_in))
-        in_order = shown[order]
-        before = np.cumsum(in_order) - in_order
-        shares = np.empty(self.n_venues)
-        shares[order] = np.clip(wanted - before, 0.0, in_order) / wanted
-        return shares
+        steepness = np.maximum(2.0 * self.walk_bps, 1e-6)
+        quoted = shown > 0.0
+        low, high = float(all_in[quoted].min()), float((all_in + steepness)[quoted].max())
+        for _ in range(60):
+            price = 0.5 * (low + high)
+            enough = float(shown @ np.clip((price - all_in) / steepness, 0.0, 1.0)) > wanted
+            low, high = (low, price) if enough else (price, high)
+        return shown * np.clip((high - all_in) / steepness, 0.0, 1.0) / wanted
 
     def _summary(self) -> dict[str, Any]:
         fills, parts = self.fills, dict(vars(self.fills.costs))

@@ -39,8 +39,8 @@ class _VenueTrunk(nn.Module):
 class _Proportions(nn.Module):
     """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``.
 
-    Only proportions matter to a split. Left free, all means can drift below 0 together, where the split is even whatever
-    they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
+    Only proportions matter to a split. Left free, all means can drift below 0 together, where the split is even
+    whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
     """
 
     def forward(self, logits: th.Tensor) -> th.Tensor:
@@ -64,15 +64,15 @@ class VenueExtractor(nn.Module):
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of the venues' weights, (n, K): what an untrained router would send, times what was learned.
 
-        That is the split of displays that the observation holds and, while there is time, a tenth of its largest part to
-        each dark pool, for which no display speaks.
+        That is the split of displays that the observation holds and, while there is time, a tenth of its largest part
+        to each dark pool, for which no display speaks.
         """
         venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.latent_dim_pi, len(VENUE_FEATURES))
         split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
         dark = venues[:, :, VENUE_FEATURES.index("dark")]
         time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
         prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.1 * time_left * dark
-        return th.log(prior + 0.01) + self.score(self.actor(rows)).squeeze(-1)
+        return th.log(prior.clamp(min=0.0) + 0.01) + self.score(self.actor(rows)).squeeze(-1)
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""

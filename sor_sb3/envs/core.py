@@ -30,6 +30,7 @@ class RoutingCore:
         split: "train", "validation" or "test".
         variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
             whatever the actions, so expected returns do not change.
+        threads: how many parts of the batch are stepped at once; the results do not depend on it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class RoutingCore:
         n: int,
         split: str = "train",
         variance_reduction: bool = False,
+        threads: int = 1,
     ) -> None:
         if split not in SPLITS:
             raise UserError(f"split '{split}' is unknown; expected one of {', '.join(SPLITS)}")
@@ -46,7 +48,7 @@ class RoutingCore:
         self.n, self.split, self.variance_reduction = n, split, variance_reduction
         self.env_id = env_id.removeprefix("sor_sb3:")
         self.codec = make_codec(env_id, self.market.n_venues)
-        self.simulator = BatchSimulator(self.market, n, split)
+        self.simulator = BatchSimulator(self.market, n, split, threads)
         self.observer = Observer(self.simulator)
         self.observation_space = observation_space(self.market)
         self.action_space = self.codec.space

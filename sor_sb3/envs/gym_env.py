@@ -16,11 +16,13 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     ``VenueSelect-v0``: ``Discrete(K)``, the venue that takes this step's child order.
     ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
+    ``OrderExecute-v0``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
 
-    **Observation**: float32 (6 + 9 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
+    **Observation**: float32 (7 + 12 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
-    as marketable immediate-or-cancel child orders; what is not filled comes back.
+    as marketable immediate-or-cancel child orders; what is not filled comes back once it is acknowledged. In
+    ``OrderExecute-v0`` the pace says how much goes out instead.
 
     **Reward**: minus the cost of the step in bps of the order: execution price against the mid at the decision, fees,
     and the mid's move times what is still to be done. Undiscounted, an episode sums to minus the implementation
@@ -35,7 +37,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((33,), (3,))
+        ((43,), (3,))
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (an instance variable in Gymnasium)

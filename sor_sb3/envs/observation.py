@@ -30,7 +30,8 @@ latency           log(1 + last heard latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
 reject            1 when a child came back from an outage at this decision, fading; 0 after any other answer
-marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here
+marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here;
+                  in the notebook, whose cost is linear, 1 at the cheapest venue
 ================  ====================================================================================
 """
 
@@ -193,7 +194,11 @@ def _write_row(
         row[at + 8] = venue.recent_volume_shares * per_volume
         row[at + 9] = venue.fill_ratio
         row[at + 10] = venue.reject
-    _split(order.slice_shares, first, parameters, lanes, row)
+    if market.model == NOTEBOOK:
+        for k in range(venues.size):
+            row[_G + k * _F + _SHARE] = 1.0 if lanes[_PRICE + np.uint64(first + k)] == lowest else 0.0
+    else:
+        _split(order.slice_shares, first, parameters, lanes, row)
 
 
 @entry_point(nogil=True)
@@ -244,19 +249,13 @@ class Observer:
 
     def observe(self, which: np.ndarray | None = None) -> np.ndarray:
         """A fresh float32 array (n, 7 + 12 K): rows of the members `which` (all, by default)."""
-        which = self._everyone if which is None else which
-        out = np.empty((len(which), self.size), dtype=np.float32)
         sim = self.simulator
-        _observe_batch(
-            which,
-            sim.orders,
-            sim.venues,
-            sim.children,
-            sim.parameters.venues,
-            sim.parameters.market,
-            self._scales,
-            out,
-        )
+        out = np.empty((sim.n if which is None else len(which), self.size), dtype=np.float32)
+        fixed = sim.orders, sim.venues, sim.children, sim.parameters.venues, sim.parameters.market, self._scales
+        if which is None:
+            sim.in_parts(lambda part: _observe_batch(self._everyone[part], *fixed, out[part]))
+        else:
+            _observe_batch(which, *fixed, out)
         return out
 
 

@@ -27,6 +27,7 @@ class RoutingVecEnv(VecEnv):
         seed: of env 0; None draws seeds from the operating system.
         split: "train", "validation" or "test".
         variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
+        threads: likewise; more than one pays where the cores are idle and the batch is large.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class RoutingVecEnv(VecEnv):
         seed: int | None = None,
         split: str = "train",
         variance_reduction: bool = False,
+        threads: int = 1,
     ) -> None:
-        self.core = RoutingCore(env_id, market, n_envs, split, variance_reduction)
+        self.core = RoutingCore(env_id, market, n_envs, split, variance_reduction, threads)
         self.render_mode: str | None = None
         self._actions = np.zeros(0)
         super().__init__(n_envs, self.core.observation_space, self.core.action_space)
@@ -130,6 +132,7 @@ def make_vec_env(
     split: str = "train",
     variance_reduction: bool = False,
     monitor: bool = True,
+    threads: int = 1,
 ) -> VecEnv:
     """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
 
@@ -140,9 +143,9 @@ def make_vec_env(
         >>> import sor_sb3
         >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
         >>> venv.reset().shape
-        (4, 33)
+        (4, 43)
     """
-    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction)
+    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction, threads)
     if monitor:
         from stable_baselines3.common.vec_env import VecMonitor
 

@@ -24,7 +24,7 @@ TOLERANCE_BPS = 1e-6  # of the linear program's solution
 
 @dataclass(frozen=True)
 class _Path:
-    """One day when nobody trades; (T, K) where a venue counts, (T,) otherwise. Lower bounds of prices, upper of sizes."""
+    """One day when nobody trades, (T, K) where a venue counts, else (T,): prices from below, sizes from above."""
 
     price_bps: np.ndarray  # all-in, of the first share
     held_shares: np.ndarray
@@ -146,7 +146,7 @@ def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
     A fill f costs ``price f + walk f^2 / held``; the square is replaced by its tangents at f = 0, held / S, 2 held / S,
     ..., a convex function that is never above it: slopes ``2 walk i / S`` between the tangents' crossings.
     """
-    steps, n_venues = path.price_bps.shape
+    steps = len(path.price_bps)
     t, k = np.nonzero(path.held_shares > 1e-9)
     if not t.size:
         return float(path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)

@@ -61,10 +61,10 @@ class VenueSpec(_Spec):
     latency_ms: NonNegative  # median, decision to arrival; the acknowledgement takes as long again
     latency_sigma: NonNegative = 0.3  # sd of log latency
     speed_bump_ms: NonNegative = 0.0  # added on the way in, the same for everyone
-    feed_latency_ms: NonNegative | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
+    feed_latency_ms: NonNegative | None = None  # of its quotes to us; None: as `latency_ms`; a step late at the most
     hidden_fraction: NonNegative = 0.0  # mean size behind the displayed one that nobody sees, as a share of it
     toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
-    walk_bps: NonNegative = 1.0  # average price above the touch when all that is displayed is taken
+    walk_bps: NonNegative = 1.0  # average price above the touch when all that it holds on arrival is taken
     refill_half_life_s: Positive = 5.0  # of what we took
     volume_share: NonNegative = 1.0  # weight in the market's traded volume
     halts_per_hour: NonNegative = 0.0  # announced: heard at once, and can be masked
@@ -153,7 +153,7 @@ class Response(_Spec):
     reaction_time_ms: Positive = 0.2
     permanent_impact_bps_per_1000_shares: NonNegative = 0.0
     cleanup_penalty_bps: NonNegative = 2.0  # above the dearest fill that the episode offered
-    outage_reject_ms: Positive = 50.0  # after which a child sent into an outage is given up and comes back
+    outage_reject_ms: Positive = 50.0  # after which a child in an outage is given up; one sent a step ago, from arrival
     leakage_half_life_s: Positive = 10.0  # in which half of what a leaky pool gave away has moved the mid
 
 

@@ -13,7 +13,7 @@ from sor_sb3.market.spec import MarketSpec, NotebookMarket
 from sor_sb3.simulator.batch import BatchSimulator
 
 matplotlib.use("Agg")
-from matplotlib.figure import Figure  # noqa: E402 (after the backend is chosen)
+from matplotlib.figure import Figure
 
 
 def _cell(value: Any) -> str:

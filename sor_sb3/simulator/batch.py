@@ -5,6 +5,9 @@ It knows nothing of Gymnasium, SB3, observations or rewards: orders in, costs an
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,12 +113,15 @@ class BatchSimulator:
         market: the specification.
         n: how many parent orders.
         split: "train", "validation" or "test"; their market days never meet. A recording is cut in time.
+        threads: how many parts of the batch are stepped at once; the results do not depend on it.
     """
 
-    def __init__(self, market: MarketSpec, n: int, split: str = "train") -> None:
+    def __init__(self, market: MarketSpec, n: int, split: str = "train", threads: int = 1) -> None:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
         self.market, self.n, self.split = market, n, split
+        self.threads = max(1, min(threads, n))
+        self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         self.parameters = Parameters(market, n)
         self.recording = no_recording()
         if isinstance(market, ReplayMarket):
@@ -136,8 +142,22 @@ class BatchSimulator:
         self.parameters.draw(keys, which)
         _reset_batch(which, keys, self.orders, self.venues, self.children, *self._fixed())
 
-    def _fixed(self) -> tuple[np.ndarray, np.ndarray, Recording]:
-        return self.parameters.venues, self.parameters.market, self.recording
+    def _fixed(self, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray, Recording]:
+        fixed = self.parameters
+        part = part if fixed.is_drawn else slice(None)
+        return fixed.venues[part], fixed.market[part], self.recording
+
+    def in_parts(self, work: Callable[[slice], None]) -> None:
+        """Do `work` on the whole batch, or on as many parts of it as there are threads, at once."""
+        if self._pool is None:
+            work(slice(0, self.n))
+            return
+        edges = np.linspace(0, self.n, self.threads + 1).astype(int).tolist()
+        parts = [slice(low, high) for low, high in pairwise(edges)]
+        waiting = [self._pool.submit(work, part) for part in parts[1:]]
+        work(parts[0])
+        for future in waiting:
+            future.result()
 
     def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Execute one decision in every member.
@@ -150,17 +170,12 @@ class BatchSimulator:
             cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid
             (N,); and done (N,) bool. The arrays are reused by the next call.
         """
-        _step_batch(
-            weights,
-            self._schedule if pace is None else pace,
-            self.orders,
-            self.venues,
-            self.children,
-            *self._fixed(),
-            self._cost,
-            self._noise,
-            self._done,
-        )
+        pace = self._schedule if pace is None else pace
+        state = self.orders, self.venues, self.children
+        results = self._cost, self._noise, self._done
+        self.in_parts(lambda part: _step_batch(
+            weights[part], pace[part], *(a[part] for a in state), *self._fixed(part), *(a[part] for a in results)
+        ))  # fmt: skip
         return self._cost, self._noise, self._done
 
     def branch(self, members: np.ndarray) -> BatchSimulator:
@@ -170,7 +185,7 @@ class BatchSimulator:
         """
         copy = BatchSimulator.__new__(BatchSimulator)
         copy.__dict__.update(self.__dict__)
-        copy.n = len(members)
+        copy.n, copy.threads, copy._pool = len(members), 1, None
         copy.orders, copy.venues, copy.children = self.orders[members], self.venues[members], self.children[members]
         copy.parameters = self.parameters.of(members)
         copy._cost, copy._noise, copy._done = np.zeros(copy.n), np.zeros(copy.n), np.zeros(copy.n, dtype=np.bool_)

@@ -58,14 +58,15 @@ def held_shares(venue: Any, shown_shares: float, hidden_shares: float, left: flo
 def fill_of(parameters: Any, sent: float, held: float, touch_bps: float, limit_bps: float) -> tuple[float, float]:
     """(shares filled, walk in bps) of a child that finds `held` shares from `touch_bps` on.
 
-    The average price of f shares is the touch plus ``walk f / held``, so the f-th share costs the touch plus
+    The average price of f shares is the touch plus ``walk f / held`` (of all that is held: hidden size makes a book
+    deeper, fade makes it shallower), so the f-th share costs the touch plus
     ``2 walk f / held``: the child stops where that reaches its limit. A dark pool fills nothing below its minimum.
     """
-    if touch_bps > limit_bps or held <= 0.0:
+    if touch_bps > limit_bps + 1e-9 or held <= 0.0:
         return 0.0, 0.0
     filled = min(sent, held)
     if parameters.walk_bps > 0.0 and limit_bps < math.inf:
-        filled = min(filled, held * (limit_bps - touch_bps) / (2.0 * parameters.walk_bps))
+        filled = min(filled, held * max(limit_bps - touch_bps, 0.0) / (2.0 * parameters.walk_bps))
     if parameters.dark == 1 and filled < parameters.min_execution_shares * (1.0 - 1e-9):
         filled = 0.0
     return filled, parameters.walk_bps * filled / held
@@ -163,7 +164,7 @@ def held_back_ms(parameters: Any, market: Any, latest_ms: float) -> float:
 
 @njit(inline="always")
 def first_arrival_ms(venues: Any, parameters: Any, market: Any, latest_ms: float) -> float:
-    """When the first child reaches a venue that trades; infinite if none does."""
+    """When the first child reaches a venue that trades, as far as one knows now; infinite if none does."""
     first = math.inf
     for k in range(venues.size):
         if venues[k].sent_shares > 0.0 and venues[k].open == 1 and venues[k].outage == 0:
@@ -280,12 +281,13 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
         order.leak_bps += fixed.leak_bps_per_share * sent
         hold_ms = held_back_ms(fixed, market, latest_ms)
         arrives_ms = venue.latency_ms + hold_ms
-        rejected = venue.open == 1 and venue.outage == 1
+        late = arrives_ms >= step_ms  # then what the venue is on arrival counts, not what it is now
+        rejected = venue.open == 1 and venue.outage == 1 and not late
         answers_ms = arrives_ms + venue.latency_ms - fixed.speed_bump_ms
         venue.ack_ms = max(answers_ms, market.outage_reject_ms) if rejected else answers_ms
         limit_bps = limit_of(market, k, heard_bps, untaken) if limited else math.inf
-        filled, reached = 0.0, venue.open == 1 and venue.outage == 0
-        if reached and arrives_ms < step_ms:
+        filled = 0.0
+        if venue.open == 1 and venue.outage == 0 and not late:
             move_bps, shown, hidden = venue.touch_move_bps, venue.arrival_size_shares, venue.hidden_shares
             if hold_ms > 0.0:
                 move_bps, shown, hidden = children[k].move_bps, children[k].shown_shares, children[k].hidden_shares
@@ -300,7 +302,7 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
             child = children[k]
             child.shares, child.filled_shares, child.rejected = sent, filled, 1 if rejected else 0
             child.answers_ms = venue.ack_ms
-            child.arrives_ms = arrives_ms if reached and arrives_ms >= step_ms else -1.0
+            child.arrives_ms = arrives_ms if late else -1.0
             child.late_ms = arrives_ms - first_ms
             child.limit_bps = limit_bps + order.mid_bps + order.displacement_bps
             order.in_flight += 1
@@ -311,7 +313,7 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
 def fill_arrivals(order: Any, venues: Any, children: Any, parameters: Any, market: Any) -> float:
     """Fill the children of earlier decisions that arrive in this step; hear those that are acknowledged in it.
 
-    Returns shares filled. A venue that has closed or gone down by the arrival fills nothing.
+    Returns shares filled. A venue that is closed at the arrival fills nothing; one in an outage rejects late.
     """
     share_cost, step_ms = market.cost_scale / market.quantity_shares, 1e3 * market.step_s
     total = 0.0
@@ -319,7 +321,11 @@ def fill_arrivals(order: Any, venues: Any, children: Any, parameters: Any, marke
         child, venue, fixed = children[k], venues[k], parameters[k]
         if child.shares <= 0.0 or venue.sent_shares > 0.0:  # none, or one of this very decision
             continue
-        if 0.0 <= child.arrives_ms < step_ms and venue.open == 1 and venue.outage == 0:
+        arrives = 0.0 <= child.arrives_ms < step_ms and venue.open == 1
+        if arrives and venue.outage == 1:
+            child.rejected = 1
+            child.answers_ms = max(child.answers_ms, child.arrives_ms + market.outage_reject_ms)
+        elif arrives:
             move_bps = child.move_bps
             held = held_shares(venue, child.shown_shares, child.hidden_shares, faded(fixed, market, child.late_ms))
             limit_bps = child.limit_bps - order.mid_bps - order.displacement_bps

@@ -71,7 +71,6 @@ class WatchedEnv(PlainEnv):
             below_minimum=missed & (filled == 0.0) & (self.min_execution > 0.0),
             filled_later=earlier & (filled > 0.0),
             gone_in_flight=earlier & arrives & ~arriving,
-            back_in_flight=earlier & np.isinf(children.arrives_ms) & self._now(self.arrived_ms) & up,
             behind_news=arriving & (children.arrives_ms > self.news_ms),
             changed_quote=arriving & (children.arrives_ms / self.step_ms > self.change_at),
             fade=arriving & (children.late_ms * self.fade_per_ms > 0.1),
@@ -224,7 +223,7 @@ PRESETS = {
 }
 HARD_MARKETS = {
     "restless": "halt outage reject stress dark_fill behind_news hidden_fill fade protected_quote",
-    "distant": "in_flight_for_steps filled_later filled_unheard gone_in_flight back_in_flight halt stress "
+    "distant": "in_flight_for_steps filled_later filled_unheard gone_in_flight halt stress "
     "reject reject_under_way changed_quote late_feed late_and_congested_feed touch_beyond_limit stopped_at_limit "
     "hidden_fill behind_news",
     "strict": "several_lots one_lot held_back leak below_minimum dark_fill touch_beyond_limit quote_taken_whole reject "

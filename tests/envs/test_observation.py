@@ -35,7 +35,7 @@ def begin(market, seed: int, n: int = 4) -> tuple[BatchSimulator, Observer]:
 def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed, policy):
     simulator, observer = begin(market, seed)
     generator = np.random.default_rng(policy[0])
-    fees = simulator.parameters.venues["take_fee_bps"]
+    fees, walks = simulator.parameters.venues["take_fee_bps"], simulator.parameters.venues["walk_bps"][0]
     for step in range(market.order.horizon_steps):
         rows = observer.observe()
         assert rows.dtype == np.float32 and np.isfinite(rows).all()
@@ -62,20 +62,27 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         total = view.volume_share.sum(axis=1)
         assert np.all((np.abs(total - 1.0) < 1e-5) | (total == 0.0))
         assert np.all(view.slice_excess_bps >= 0.0) and np.all(view.slice_excess_bps.min(axis=1) == 0.0)
-        check_sweep(view, shown, venues["heard_offset_bps"] + fees, orders["slice_shares"], market)
+        check_split(view, shown, venues["heard_offset_bps"] + fees, walks, orders["slice_shares"])
         pace = None if not policy[1] else generator.random(4)
         if simulator.step(some_weights(generator, 4, market.n_venues), pace)[2].any():
             break
 
 
-def check_sweep(view, shown, all_in, slices, market):
-    """Displayed sizes in order of (all-in price, name), until the slice is placed."""
-    for i, left in enumerate(slices):
-        wanted = left
-        for k in sorted(range(market.n_venues), key=lambda k: (all_in[i, k], market.venue_names[k])):
-            take = min(left, shown[i, k])
-            left -= take
-            assert view.sweep_share[i, k] == pytest.approx(take / wanted if wanted > 0 else 0.0, abs=1e-6)
+def check_split(view, shown, all_in, walks, slices):
+    """One marginal price for all: who offers below it is full, who takes part pays it with his last share."""
+    steepness = np.maximum(2.0 * walks, 1e-6)
+    for i, wanted in enumerate(slices):
+        shares = view.marginal_share[i] * wanted
+        offered = shown[i].sum()
+        assert shares.sum() == pytest.approx(min(wanted, offered), rel=1e-4, abs=1e-6)
+        part = np.divide(shares, shown[i], out=np.zeros_like(shares), where=shown[i] > 0.0)
+        price = (all_in[i] + steepness * part)[part > 1e-6]  # of the last share
+        inside = (all_in[i] + steepness * part)[(part > 1e-6) & (part < 1.0 - 1e-6)]
+        if inside.size:
+            tolerance = 1e-4 * (1.0 + abs(inside.max()))
+            assert np.ptp(inside) <= tolerance and price.max() <= inside.min() + tolerance
+            outside = all_in[i][(part <= 1e-6) & (shown[i] > 0.0)]
+            assert np.all(outside >= inside.min() - tolerance), "a cheaper venue was left out"
 
 
 @given(markets(), SEEDS)

@@ -78,7 +78,7 @@ class MaskRecorder(Recorder):
     def predict(self, observation, state=None, episode_start=None, deterministic=False, action_masks=None):
         self.masks.append(action_masks)
         if action_masks is None:
-            return np.ones((len(observation), 8), np.float32), state
+            return np.ones((len(observation), 10), np.float32), state
         return np.argmax(action_masks, axis=1), state
 
 
@@ -282,7 +282,7 @@ def test_masks_go_to_those_that_want_them():
     market, recorder = halting_market(), MaskRecorder()
     scores = evaluate({"r": recorder}, "VenueSelect-v0", market, scenarios=10).scores["r"]
     masks = np.stack(recorder.masks)
-    assert masks.shape == (market.order.horizon_steps, 10, 8)
+    assert masks.shape == (market.order.horizon_steps, 10, 10)
     assert masks.dtype == bool
     assert masks.any(axis=2).all()
     assert not masks.all()
