@@ -116,13 +116,13 @@ def table(rows: list[Row], arguments: argparse.Namespace) -> str:
     lines = [
         "# Something to learn in every market",
         "",
-        f"Made by `python benchmarks/learnability.py`: {ENV}, {arguments.scenarios} test days that no policy has seen, PPO",
-        f"with {arguments.seeds} training seeds and its default settings"
+        f"Made by `python benchmarks/learnability.py`: {ENV}, {arguments.scenarios} test days that no policy has seen,",
+        f"PPO with {arguments.seeds} training seeds and its default settings"
         + (f", {arguments.timesteps} steps" if arguments.timesteps else "")
         + ". Costs in bps (the notebooks' in their own",
-        "unit); differences are paired by day, with 95 % intervals; gap closed goes from the naive rule to the oracle. The",
-        f"relaxed bound is a mean over {BOUND_SCENARIOS} days, in variance-reduced cost. `notebook_blind` is meant to leave",
-        "nothing: all is redrawn between observation and charge.",
+        "unit); differences are paired by day, with 95 % intervals; gap closed goes from naive rule to oracle.",
+        f"The relaxed bound is a mean over {BOUND_SCENARIOS} days, in variance-reduced cost. `notebook_blind` is meant to",
+        "leave nothing: all is redrawn between observation and charge.",
         "",
         "| " + " | ".join(columns.values()) + " |",
         "|" + "---|" * len(columns),

@@ -61,25 +61,30 @@ def relaxed_bound(
     market = load_market(market)
     if isinstance(market, ReplayMarket):
         raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
+    scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
     simulator = BatchSimulator(market, scenarios, split)
     simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
     if isinstance(market, NotebookMarket):
-        return _notebook_bounds(simulator)
-    scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
+        return _notebook_bounds(simulator, scheduled)
     paths = _record(simulator, scheduled)
     quantity = market.order.quantity_shares
     return np.array([_solve(path, quantity, scheduled) for path in paths])
 
 
-def _notebook_bounds(simulator: BatchSimulator) -> np.ndarray:
-    """Nothing is carried from step to step: the cheapest venue each time is the optimum itself."""
-    total = np.zeros(simulator.n)
+def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
+    """Nothing is carried from step to step: the cheapest venue each time is the optimum itself.
+
+    Without a schedule it is the cheapest venue of the cheapest time.
+    """
+    best = []
     weights = np.eye(simulator.market.n_venues)
     for _ in range(simulator.market.order.horizon_steps):
         costs = [simulator.branch(np.arange(simulator.n)).step(np.tile(w, (simulator.n, 1)))[0] for w in weights]
-        total += np.min(costs, axis=0)
+        best.append(np.min(costs, axis=0))
         simulator.step(np.tile(weights[0], (simulator.n, 1)))
-    return total - TOLERANCE_BPS
+    cost = np.sum(best, axis=0) if scheduled else len(best) * np.min(best, axis=0)
+    bound: np.ndarray = cost - TOLERANCE_BPS
+    return bound
 
 
 def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:

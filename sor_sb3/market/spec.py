@@ -281,7 +281,7 @@ def check_ranges(market: SyntheticMarket) -> None:
                 )
             if i == len(path) - 1 and (isinstance(target, (bool, str)) or not isinstance(target, (int, float))):
                 raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
-            if i == len(path) - 2:
+            if i == len(path) - 2 and isinstance(getattr(target, path[-1], None), (int, float)):
                 for end in (low, high):
                     try:
                         type(target).model_validate({**target.model_dump(), path[-1]: end})

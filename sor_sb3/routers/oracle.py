@@ -203,7 +203,7 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
     for k in range(venues.size):
         venue = venues[k]
         price = venue.offset_bps + venue.touch_move_bps + market.latency_cost * venue.latency_ms
-        price += market.liquidity_cost * order.slice_shares / venue.arrival_size_shares
+        price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / venue.arrival_size_shares
         if price < best:
             best, choice = price, k
         out[k] = 0.0

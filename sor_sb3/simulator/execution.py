@@ -218,8 +218,8 @@ def limit_of(market: Any, k: int, heard_bps: float, untaken: tuple[int, float, f
 
 @njit
 def fill_notebook(order: Any, venues: Any, parameters: Any, market: Any) -> float:
-    """The notebook's children: its cost is linear, so everything fills, at the price of the whole slice."""
-    share_cost = market.cost_scale / market.quantity_shares
+    """The notebook's children: its cost is linear, so everything fills, at the price of a whole even slice."""
+    share_cost, even_slice = market.cost_scale / market.quantity_shares, market.quantity_shares / market.horizon_steps
     total = 0.0
     for k in range(venues.size):
         venue, sent = venues[k], venues[k].sent_shares
@@ -227,7 +227,7 @@ def fill_notebook(order: Any, venues: Any, parameters: Any, market: Any) -> floa
         if sent > 0.0:
             venue.episode_sent_shares += sent
             venue.ack_ms = venue.latency_ms
-            walk_bps = market.liquidity_cost * order.slice_shares / venue.arrival_size_shares
+            walk_bps = market.liquidity_cost * even_slice / venue.arrival_size_shares
             move_bps = venue.touch_move_bps + market.latency_cost * venue.latency_ms
             _book_fill(order, venue, parameters[k], share_cost, sent, move_bps, walk_bps)
             _answer(venue, sent, sent, False)
@@ -369,7 +369,8 @@ def dearest_offer_bps(order: Any, venues: Any, parameters: Any, market: Any) -> 
         venue = venues[k]
         move_bps, walk_bps = venue.touch_move_bps, parameters[k].walk_bps
         if market.model == NOTEBOOK:
-            walk_bps = market.spread_high + market.liquidity_cost * order.slice_shares / market.liquidity_low
+            even_slice = market.quantity_shares / market.horizon_steps
+            walk_bps = market.spread_high + market.liquidity_cost * even_slice / market.liquidity_low
             walk_bps += market.latency_cost * market.notebook_latency_high
         elif market.model == SYNTHETIC:
             move_bps = smooth_bps + jump_bps + max(venue.next_offset_bps - venue.offset_bps, 0.0)

@@ -58,7 +58,6 @@ class WatchedEnv(PlainEnv):
     def _fill(self) -> np.ndarray:
         children, arriving, earlier = self.children, self._arriving(), self.steps_in_flight > 0
         arrives = (children.shares > 0.0) & self._now(children.arrives_ms)
-        up = self.open & ~self.outage
         filled = super()._fill()
         wanted = np.where(arriving, np.minimum(children.shares, self.held), 0.0)
         beyond = self.offset + self.touch_move > children.limit_bps

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sor_sb3.envs.observation import Observer
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
@@ -494,3 +495,18 @@ def test_what_variance_reduction_leaves_out_has_mean_zero_at_every_step():
         if done.all():
             break
         assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(n)
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_threads_change_no_byte(market, seed, policy):
+    one, two = (BatchSimulator(market, 7, "test", threads=threads) for threads in (1, 2))
+    rng = np.random.default_rng(policy[0])
+    for simulator in (one, two):
+        simulator.reset(batch(seed, 7), np.zeros(7, dtype=np.int64))
+    for _ in range(market.order.horizon_steps):
+        weights = rng.dirichlet(np.ones(market.n_venues), 7)
+        costs = [simulator.step(weights)[0].tobytes() for simulator in (one, two)]
+        assert costs[0] == costs[1]
+    assert one.orders.tobytes() == two.orders.tobytes() and one.venues.tobytes() == two.venues.tobytes()
+    assert Observer(one).observe().tobytes() == Observer(two).observe().tobytes()

@@ -1,0 +1,87 @@
+"""Domain randomisation: every episode draws its market by its seed, whatever batch it is in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sor_sb3.errors import UserError
+from sor_sb3.market.loading import load_market, parse_market
+from sor_sb3.market.spec import ranged_paths
+from sor_sb3.simulator.batch import BatchSimulator
+from tests.simulator.test_promises import changed
+
+NAME = "heldout/us_equity_varied"
+
+
+def begun(n: int, episode: int = 0) -> BatchSimulator:
+    simulator = BatchSimulator(load_market(NAME), n, "test")
+    simulator.reset(np.arange(n, dtype=np.uint64), np.full(n, episode))
+    return simulator
+
+
+def test_episodes_draw_within_the_ranges_and_differ():
+    simulator = begun(500)
+    fees = simulator.parameters.venues["take_fee_bps"]
+    assert fees.shape == (500, 7) and fees.min() >= -0.1 and fees.max() <= 0.3
+    assert abs(fees.mean() - 0.1) < 0.01 and abs(np.corrcoef(fees[:, 0], fees[:, 1])[0, 1]) < 0.15
+    assert len(np.unique(simulator.parameters.market["informed_probability"])) == 500
+    assert np.ptp(simulator.parameters.venues["walk_bps"][:, 0]) == 0.0, "what has no range is the same for all"
+    assert not np.array_equal(begun(500, episode=1).parameters.venues["take_fee_bps"], fees)
+
+
+def test_a_member_of_a_batch_is_a_lone_episode():
+    together, lone = begun(6), BatchSimulator(load_market(NAME), 1, "test")
+    lone.reset(np.array([4], dtype=np.uint64), np.zeros(1, np.int64))
+    weights = np.full((6, 7), 1 / 7)
+    for _ in range(5):
+        assert lone.venues[0].tobytes() == together.venues[4].tobytes()
+        a, b = together.step(weights)[0][4], lone.step(weights[:1])[0][0]
+        assert a == b
+    assert lone.orders[0].tobytes() == together.orders[4].tobytes()
+
+
+def test_a_range_of_one_point_is_that_market():
+    plain = load_market("us_equity")
+    fixed = changed(plain)
+    pinned = fixed.model_copy(
+        update={"randomise": {"venues.NYSE.take_fee_bps": (0.3, 0.3), "informed.jump_bps": (2.5, 2.5)}}
+    )
+    a, b = BatchSimulator(plain, 3), BatchSimulator(pinned, 3)
+    for simulator in (a, b):
+        simulator.reset(np.arange(3, dtype=np.uint64), np.zeros(3, np.int64))
+        for _ in range(4):
+            simulator.step(np.full((3, plain.n_venues), 1 / plain.n_venues))
+    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+
+
+def test_a_star_names_every_venue():
+    paths = ranged_paths(load_market(NAME))
+    assert ("venues", "V3", "take_fee_bps") in paths and ("venues", "*", "take_fee_bps") not in paths
+    assert ("venues", "POOL", "dark", "zero_probability") in paths
+
+
+TEXT = """
+order: {quantity_shares: 400, horizon_steps: 4, step_s: 1}
+venues:
+  - {name: A, take_fee_bps: 0.3, offset_bps: 1, size_shares: 100, latency_ms: 1}
+  - {name: B, take_fee_bps: 0.3, offset_bps: 1, size_shares: 100, latency_ms: 1}
+randomise: {%s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("venues.A.take_fee: [0, 1]", "no 'take_fee'"),
+        ("venues.C.take_fee_bps: [0, 1]", "no 'C'"),
+        ("order.quantity_shares: [1, 2]", "cannot be randomised"),
+        ("venues.*.latency_ms: [3, 1]", "lower end first"),
+        ("informed.probability: [0.5, 1.5]", "1.5 is not allowed"),
+        ("venues.A.name: [0, 1]", "only numbers"),
+    ],
+)
+def test_a_wrong_range_is_one_sentence(entry, said, tmp_path):
+    with pytest.raises(UserError) as error:
+        parse_market(TEXT % entry, "market.yaml", tmp_path)
+    assert said in str(error.value) and "\n" not in str(error.value)
