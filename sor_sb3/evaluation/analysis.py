@@ -208,9 +208,10 @@ def _parents(cells: _Cells) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     mids = 1.0 + log.mid_bps / tca.BPS
     volumes = np.where(log.active, log.volume_shares.sum(axis=2), 0.0)
     vwap = tca.average_price(0.5 * (mids[:, :-1] + mids[:, 1:]), volumes)
-    arrival_s = np.arange(filled.shape[1]) * log.step_s + np.where(
-        cells.filled > 0.0, cells.arrival_ms, 0.0
-    ).max(axis=2) / 1000.0
+    arrival_s = (
+        np.arange(filled.shape[1]) * log.step_s
+        + np.where(cells.filled > 0.0, cells.arrival_ms, 0.0).max(axis=2) / 1000.0
+    )
     fee_bps = tca.fees_bps(_flat(cells.fees, n), prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
     parts = {
@@ -281,7 +282,9 @@ def _totals(cells: _Cells, parents: dict[str, np.ndarray], one_step: np.ndarray)
         "fees_mils": float(tca.fees_mils((cells.fees * cells.log.arrival_mid_px[:, None, None]).ravel(), filled)),
         "quoted_spread_bps": average(cells.quoted),
         "effective_spread_bps": average(cells.effective),
-        "e_over_q_percent": float(tca.effective_over_quoted_percent(cells.effective.ravel(), cells.quoted.ravel(), filled)),
+        "e_over_q_percent": float(
+            tca.effective_over_quoted_percent(cells.effective.ravel(), cells.quoted.ravel(), filled)
+        ),
         "realised_spread_bps": average(tca.realised_spread_bps(cells.price, cells.mid, one_step[:, :, None])),
         "price_impact_bps": average(tca.price_impact_bps(cells.mid, one_step[:, :, None])),
         "price_improvement_bps": float(tca.weighted_average(improvement / cells.mid.ravel() * tca.BPS, filled)),
@@ -293,8 +296,7 @@ def _totals(cells: _Cells, parents: dict[str, np.ndarray], one_step: np.ndarray)
         "any_fill_percent": 100.0 * float(any_fill),
         "full_fill_percent": 100.0 * float(full_fill),
         "fade_percent": 100.0 * float(tca.total_fade(filled, sent, shown)),
-        "trade_through_percent": 100.0
-        * float(tca.trade_through_rate(price, cells.best_elsewhere.ravel(), filled)),
+        "trade_through_percent": 100.0 * float(tca.trade_through_rate(price, cells.best_elsewhere.ravel(), filled)),
         "latency_p50_ms": float(latency[0]),
         "latency_p95_ms": float(latency[1]),
         "latency_p99_ms": float(latency[2]),
@@ -323,7 +325,9 @@ def _venues(cells: _Cells, one_step: np.ndarray) -> dict[str, np.ndarray]:
         "fees_bps": tca.fees_bps(by_venue(cells.fees), price, filled),
         "fees_mils": tca.fees_mils(fees, filled),
         "effective_spread_bps": tca.weighted_average(by_venue(cells.effective), filled),
-        "e_over_q_percent": tca.effective_over_quoted_percent(by_venue(cells.effective), by_venue(cells.quoted), filled),
+        "e_over_q_percent": tca.effective_over_quoted_percent(
+            by_venue(cells.effective), by_venue(cells.quoted), filled
+        ),
         "realised_spread_bps": tca.weighted_average(
             by_venue(tca.realised_spread_bps(cells.price, cells.mid, later)), filled
         ),

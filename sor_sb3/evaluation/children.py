@@ -8,7 +8,8 @@ is larger whichever side the parent is on (a buyer's view; side +1 in every form
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -82,28 +83,19 @@ class ChildLog:
 
     def select(self, which: np.ndarray | slice) -> ChildLog:
         """The log of some of the parent orders."""
-        return ChildLog(
-            **{
-                f.name: value[which] if isinstance(value, np.ndarray) else value
-                for f in fields(self)
-                for value in [getattr(self, f.name)]
-            }
-        )
+        return replace(self, **{name: array[which] for name, array in self._arrays().items()})
 
     @staticmethod
     def concatenate(logs: Sequence[ChildLog]) -> ChildLog:
         """One log of the parent orders of several (a policy's training seeds, say), in the order given."""
         if len(logs) == 1:
             return logs[0]
-        first = logs[0]
-        return ChildLog(
-            **{
-                f.name: np.concatenate([getattr(log, f.name) for log in logs])
-                if isinstance(getattr(first, f.name), np.ndarray)
-                else getattr(first, f.name)
-                for f in fields(first)
-            }
-        )
+        every = [log._arrays() for log in logs]
+        joined: dict[str, Any] = {name: np.concatenate([arrays[name] for arrays in every]) for name in every[0]}
+        return replace(logs[0], **joined)
+
+    def _arrays(self) -> dict[str, Any]:
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
 
 
 class ChildRecorder:
@@ -141,7 +133,9 @@ class ChildRecorder:
         self._open[:, t] = is_open
         cells["touch"][:, t] = np.where(is_open, venues["offset_bps"] + self._mid[:, t, None], np.nan)
         cells["touch_move"][:, t] = venues["touch_move_bps"]
-        cells["shown"][:, t] = np.where(is_open, np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0), 0.0)
+        cells["shown"][:, t] = np.where(
+            is_open, np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0), 0.0
+        )
         cells["latency"][:, t] = venues["latency_ms"]
         cells["heard_latency"][:, t] = venues["heard_latency_ms"]
         cells["volume"][:, t] = venues["recent_volume_shares"]
@@ -153,7 +147,9 @@ class ChildRecorder:
         sent, filled = (np.where(active, venues[name], 0.0) for name in ("sent_shares", "filled_shares"))
         cells["sent"][:, t], cells["filled"][:, t] = sent, filled
         scale = self._quantity[:, None] / self.simulator.market_record["cost_scale"][0]
-        all_in_bps = np.divide(venues["fill_cost"] * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0)
+        all_in_bps = np.divide(
+            venues["fill_cost"] * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0
+        )
         cells["price"][:, t] = all_in_bps - self._fee + self._mid[:, t, None]
         self._mid[:, t + 1] = np.where(active[:, 0], self._observed_mid(), np.nan)
         self._step += 1

@@ -6,8 +6,8 @@ It never asks whether a policy was learned, and it draws nothing: figures are `r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -152,7 +152,7 @@ class Evaluator:
         return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
 
     def score(self, name: str, policies: Any, deterministic: bool = True, record: bool = False) -> Scores:
-        """Score one policy, or a list of the same policy trained with several seeds; `record` keeps the child orders."""
+        """Score one policy, or a list of it trained with several seeds; `record` keeps the child orders."""
         members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
         members = [self._router(p) if isinstance(p, str) else p for p in members]
         logs: list[ChildLog] = []
@@ -198,9 +198,23 @@ class Evaluator:
         shares = filled / max(filled.sum(), 1e-12)
         return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
 
-    def evaluate(self, policies: Mapping[str, Any], deterministic: bool = True) -> Evaluation:
-        """Score several policies; see :func:`evaluate`."""
-        scores = {name: self.score(name, policy, deterministic) for name, policy in policies.items()}
+    def evaluate(
+        self,
+        policies: Mapping[str, Any],
+        deterministic: bool = True,
+        each: Callable[[Scores], None] | None = None,
+    ) -> Evaluation:
+        """Score several policies; see :func:`evaluate`.
+
+        `each` is called with every policy's scores, child orders recorded; they are dropped afterwards, so that one
+        log is held at a time.
+        """
+        scores = {}
+        for name, policy in policies.items():
+            scores[name] = self.score(name, policy, deterministic, record=each is not None)
+            if each is not None:
+                each(scores[name])
+                scores[name] = replace(scores[name], children=None)
         return Evaluation(self.market, self.env_id, self.split, self.seed, scores, self.blocks())
 
 

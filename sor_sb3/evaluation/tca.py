@@ -439,9 +439,9 @@ def quantiles(values: npt.ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) ->
     >>> quantiles([1.0, 2.0, 3.0, 4.0, 5.0], (0.5, 0.95)).round(6).tolist()
     [3.0, 4.8]
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    return np.quantile(values, at) if values.size else np.full(len(at), np.nan)
+    (known,) = _floats(values)
+    known = known[np.isfinite(known)]
+    return np.quantile(known, at) if known.size else np.full(len(at), np.nan)
 
 
 def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -> Floats:
