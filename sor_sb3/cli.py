@@ -220,7 +220,8 @@ def compare(
     finally:
         bar.stop()
     print_results(results)
-    typer.echo(f"\nresults and figures: {folder}\nwatch it with: tensorboard --logdir {folder / 'tensorboard'}")
+    typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
+    typer.echo(f"watch it with: tensorboard --logdir {folder / 'tensorboard'}")
 
 
 @app.command()
@@ -243,6 +244,42 @@ def evaluate(
     if output is not None:
         write_json(output, results)
     print_results(results)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
+    scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Test days, for a training run.")] = 1000,
+) -> None:
+    """Write report.html, report.md, report.json and tca_parents.csv into a folder that compare or train made."""
+    from sor_sb3.experiments.report import report_folder
+
+    typer.echo(f"report: {report_folder(folder, scenarios)}")
+
+
+@app.command()
+def explain(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
+    scenario: Annotated[int, typer.Option("--scenario", help="Seed of the market day, such as 10000.")],
+    policy: Annotated[str | None, typer.Option("--policy", help="Algorithm, rule or oracle; default the best.")] = None,
+    training_run: Annotated[int, typer.Option("--training-run", min=1, help="Which run of an algorithm.")] = 1,
+    step: Annotated[int | None, typer.Option("--step", min=1, help="Print this step alone.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here too.", dir_okay=False)] = None,
+) -> None:
+    """Replay one parent order: what the router saw, sent and got, and what each venue would have cost."""
+    from sor_sb3.experiments.explain import explain_folder
+    from sor_sb3.experiments.folders import write_text
+    from sor_sb3.reports.explanations import print_explanation, render_explanation
+
+    if html is not None and html.exists():
+        raise UserError(f"--html {html} exists; give another name, or delete it")
+    found = explain_folder(folder, scenario, policy, training_run)
+    if step is not None and step > len(found.decisions):
+        raise UserError(f"--step is {step}; this order has steps 1 to {len(found.decisions)}")
+    print_explanation(found, step=step)
+    if html is not None:
+        write_text(html, render_explanation(found))
+        typer.echo(f"page: {html}")
 
 
 @markets_app.command("list")

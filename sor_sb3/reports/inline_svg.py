@@ -30,7 +30,7 @@ _VARIABLES = {
     KINDS["oracle"]: "--oracle",
 }
 WIDTH_IN = 5.4  # at 72 units an inch: what a phone shows nearly unscaled and a desktop one and a half times as large
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9.0,

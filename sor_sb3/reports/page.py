@@ -14,7 +14,8 @@ Data = dict[str, Any]
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The page templates, with this module's number formats as filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sor_sb3.reports"),
         autoescape=jinja2.select_autoescape(["html.j2"], default=False),
@@ -104,9 +105,9 @@ def render_html(data: Data) -> str:
         section: [figure for draw in draws if (figure := draw(data)) is not None]
         for section, draws in PAGE_FIGURES.items()
     }
-    return _templates().get_template("report.html.j2").render(figures=figures, **_shared(data))
+    return templates().get_template("report.html.j2").render(figures=figures, **_shared(data))
 
 
 def render_markdown(data: Data) -> str:
     """The same report without figures, for a terminal, a ticket or a repository."""
-    return _templates().get_template("report.md.j2").render(**_shared(data))
+    return templates().get_template("report.md.j2").render(**_shared(data))

@@ -172,8 +172,8 @@ def learning_curves(data: Data) -> Figure | None:
         "Learning",
         to_svg(figure, "curves", f"Validation cost against training steps; at the end, {_unit(data)}: {ends}."),
         "Cost on validation days while training: mean over training seeds, band from the best seed to the worst; "
-        "dashed: the cheapest rules and the oracle on the same days. The checkpoint of lowest validation cost is the one "
-        "tested.",
+        "dashed: the cheapest rules and the oracle on the same days. The checkpoint of lowest validation cost is the "
+        "one tested.",
     )
 
 
@@ -289,7 +289,10 @@ def _flow_by_state(data: Data, name: str, key: str, title: str) -> Figure | None
         return None
     rows = sum(len(cut["labels"]) + 1 for cut in cuts)
     figure, axes = new_axes(0.25 * rows + 1.0 + 0.16 * (len(data["venues"]) // 4 + 1))
-    row, ticks, labels, spoken = 0.0, [], [], []
+    row = 0.0
+    ticks: list[float] = []
+    labels: list[str] = []
+    spoken: list[str] = []
     for cut in cuts:
         axes.text(0.0, row, cut["title"], fontsize=8.5, va="center", color=MUTED)
         row += 0.9
