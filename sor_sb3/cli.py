@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,6 +132,7 @@ def train(
     n_envs: NEnvs = None,
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     progress: ShowProgress = True,
     depth: Depth = None,
     trades: Trades = None,
@@ -141,6 +143,7 @@ def train(
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.callbacks.board_server import running_board
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.folders import new_run_folder
     from sor_sb3.experiments.training import check_settings, train_config
@@ -153,8 +156,11 @@ def train(
     typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
     _say_what_takes_long()
     board = folder / "tensorboard"
-    bar = _Bar(progress)
-    try:
+    with ExitStack() as stack:
+        if tensorboard:
+            typer.echo(f"TensorBoard: {stack.enter_context(running_board(board))}", err=True)
+        bar = _Bar(progress)
+        stack.callback(bar.stop)
         train_run(
             config,
             folder,
@@ -163,8 +169,6 @@ def train(
             board,
             report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
         )
-    finally:
-        bar.stop()
     typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {board}")
 
 
@@ -276,10 +280,10 @@ def explain(
     found = explain_folder(folder, scenario, policy, training_run)
     if step is not None and step > len(found.decisions):
         raise UserError(f"--step is {step}; this order has steps 1 to {len(found.decisions)}")
-    print_explanation(found, step=step)
     if html is not None:
         write_text(html, render_explanation(found))
-        typer.echo(f"page: {html}")
+        typer.echo(f"page: {html}", err=True)
+    print_explanation(found, step=step)
 
 
 @markets_app.command("list")

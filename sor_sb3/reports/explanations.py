@@ -98,9 +98,10 @@ def columns_note(explanation: Explanation) -> str:
     unit = "bps" if explanation.cost_unit == "bps" else "notebook units"
     return (
         f"Saw: far touch above the mid and take fee ({unit}), displayed shares, latency heard (one way). Sent and got: "
-        "shares, price above the mid plus fee, decision to acknowledgement. All here: the whole slice to that venue from "
-        f"the same state, and what the whole order would then have cost ({explanation.cost_unit}), the policy going on "
-        "as it does, on the same market day; a negative change is a venue that would have been cheaper in the end."
+        "shares, price above the mid plus fee, decision to acknowledgement. All here: the whole slice to that venue "
+        "from the same state, and what the whole order would then have cost "
+        f"({explanation.cost_unit}), the policy going on as it does, on the same market day; a negative change is a "
+        "venue that would have been cheaper in the end."
     )
 
 
@@ -177,8 +178,8 @@ def _alternatives_figure(e: Explanation) -> Figure:
         "What if the whole slice had gone to one venue?",
         to_svg(figure, "alternatives", description),
         "Change of the whole order's cost, had that step's slice gone to that venue and the policy gone on as it "
-        "does: orange would have been dearer, green cheaper. A pointer marks venues that got over 30 % of the slice. Green is "
-        "hindsight: the router could not see what its child would meet.",
+        "does: orange would have been dearer, green cheaper. A pointer marks venues that got over 30 % of the slice. "
+        "Green is hindsight: the router could not see what its child would meet.",
     )
 
 
