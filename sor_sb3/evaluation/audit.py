@@ -210,7 +210,7 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
 def _constancy(base: np.ndarray, drawn: float) -> Finding:
     moved = _distance(base, base.mean(axis=0))
     if drawn >= IGNORED_BELOW_PERCENT:
-        answer = f"no: it draws anew each time it is asked, {drawn:.1f} % apart"
+        answer = "no, it draws anew"
     else:
         answer = "yes, constant" if moved < IGNORED_BELOW_PERCENT else "no"
     change = "none: each decision's split against the average split"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -30,6 +31,7 @@ _VARIABLES = {
     KINDS["oracle"]: "--oracle",
 }
 WIDTH_IN = 5.4  # at 72 units an inch: what a phone shows nearly unscaled and a desktop one and a half times as large
+LABEL_CHARACTERS = 58  # of a horizontal axis' label, a line
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -76,6 +78,9 @@ def to_svg(figure: Any, key: str, description: str) -> str:
         key: differs from the page's other figures; the SVG's inner names come from it.
         description: what the figure shows, for those who cannot see it.
     """
+    panels = max(len(figure.axes), 1)
+    for axes in figure.axes:
+        axes.set_xlabel(textwrap.fill(axes.get_xlabel(), LABEL_CHARACTERS // panels, break_long_words=False))
     out = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -89,7 +94,7 @@ def to_svg(figure: Any, key: str, description: str) -> str:
     label = html.escape(description, quote=True)
     head = f'<svg viewBox="{viewbox.group(1)}" role="img" aria-label="{label}" preserveAspectRatio="xMidYMid meet">'
     svg = head + svg[svg.index(">") + 1 :]
-    svg = re.sub(r'\bid="([A-Za-z]\w*)"', rf'id="{key}-\1"', svg)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', svg)
     svg = re.sub(r'(url\(#|href="#)(\w)', rf"\1{key}-\2", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")

@@ -50,7 +50,7 @@ def _listed(pairs: list[tuple[str, float | None]], digits: int = 2) -> str:
 
 def _rows(axes: Any, names: list[str]) -> None:
     """Names down the side, the first on top."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [n if len(n) <= 24 else f"{n[:10]}…{n[-12:]}" for n in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
