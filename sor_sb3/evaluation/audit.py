@@ -147,15 +147,27 @@ class _Asker:
         self.first = np.ones(self.core.n, dtype=bool)
 
     def ask(self) -> tuple[np.ndarray, Any, Any]:
-        """Weights (n, K), the action they came from, and the policy's next state."""
+        """Weights (n, K), the action they came from, and the policy's next state.
+
+        Where the policy also sets a pace, the weights are of what it sends now and a last column (n, K + 1) is what
+        it keeps for later.
+        """
         masks = {"action_masks": self.core.action_masks()} if self.masked else {}
         actions, state = self.policy.predict(self.core.observer.observe(), self.state, self.first, True, **masks)
-        return self.core.codec.decode(actions)[0], actions, state
+        weights, pace = self.core.codec.decode(actions)
+        if pace is not None:
+            weights = np.column_stack([weights * pace[:, None], 1.0 - pace])
+        return weights, actions, state
 
     def go_on(self, actions: Any, state: Any) -> None:
         """Take the step."""
         self.core.step(actions)
         self.state, self.first = state, np.zeros(self.core.n, dtype=bool)
+
+
+def _percent(flow: np.ndarray) -> np.ndarray:
+    """Shares of the whole, per cent; zeros where there is none."""
+    return 100.0 * flow / max(float(flow.sum()), 1e-300)
 
 
 def _distance(weights: np.ndarray, others: np.ndarray) -> float:
@@ -165,10 +177,11 @@ def _distance(weights: np.ndarray, others: np.ndarray) -> float:
 
 def _favourite(evaluator: Evaluator, policy: Any) -> int:
     evaluator.start()
-    asker, flow = _Asker(evaluator, policy), np.zeros(evaluator.market.n_venues)
+    k = evaluator.market.n_venues
+    asker, flow = _Asker(evaluator, policy), np.zeros(k)
     for _ in range(evaluator.market.order.horizon_steps):
         weights, actions, state = asker.ask()
-        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0].sum(axis=0)
+        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0, :k].sum(axis=0)
         asker.go_on(actions, state)
     return int(np.argmax(flow))
 
@@ -203,7 +216,7 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
     return Audit(
         findings=(_constancy(base, drawn), *(_finding(q, base, after[q.key], favourite, drawn) for q in questions)),
         favourite=evaluator.market.venue_names[favourite],
-        flow_percent={name: 100.0 * rows.mean(axis=0) for name, rows in flow.items()},
+        flow_percent={name: _percent(rows[:, : evaluator.market.n_venues].sum(axis=0)) for name, rows in flow.items()},
     )
 
 
