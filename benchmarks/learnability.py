@@ -121,8 +121,8 @@ def table(rows: list[Row], arguments: argparse.Namespace) -> str:
         + (f", {arguments.timesteps} steps" if arguments.timesteps else "")
         + ". Costs in bps (the notebooks' in their own",
         "unit); differences are paired by day, with 95 % intervals; gap closed goes from naive rule to oracle.",
-        f"The relaxed bound is a mean over {BOUND_SCENARIOS} days, in variance-reduced cost. `notebook_blind` is meant to",
-        "leave nothing: all is redrawn between observation and charge.",
+        f"The relaxed bound is a mean over {BOUND_SCENARIOS} days, in variance-reduced cost. `notebook_blind` is meant",
+        "to leave nothing: all is redrawn between observation and charge.",
         "",
         "| " + " | ".join(columns.values()) + " |",
         "|" + "---|" * len(columns),

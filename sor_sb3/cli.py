@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,6 +132,7 @@ def train(
     n_envs: NEnvs = None,
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     progress: ShowProgress = True,
     depth: Depth = None,
     trades: Trades = None,
@@ -141,6 +143,7 @@ def train(
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.callbacks.board_server import running_board
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.folders import new_run_folder
     from sor_sb3.experiments.training import check_settings, train_config
@@ -153,8 +156,11 @@ def train(
     typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
     _say_what_takes_long()
     board = folder / "tensorboard"
-    bar = _Bar(progress)
-    try:
+    with ExitStack() as stack:
+        if tensorboard:
+            typer.echo(f"TensorBoard: {stack.enter_context(running_board(board))}", err=True)
+        bar = _Bar(progress)
+        stack.callback(bar.stop)
         train_run(
             config,
             folder,
@@ -163,8 +169,6 @@ def train(
             board,
             report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
         )
-    finally:
-        bar.stop()
     typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {board}")
 
 
@@ -220,7 +224,8 @@ def compare(
     finally:
         bar.stop()
     print_results(results)
-    typer.echo(f"\nresults and figures: {folder}\nwatch it with: tensorboard --logdir {folder / 'tensorboard'}")
+    typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
+    typer.echo(f"watch it with: tensorboard --logdir {folder / 'tensorboard'}")
 
 
 @app.command()
@@ -243,6 +248,42 @@ def evaluate(
     if output is not None:
         write_json(output, results)
     print_results(results)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
+    scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Test days, for a training run.")] = 1000,
+) -> None:
+    """Write report.html, report.md, report.json and tca_parents.csv into a folder that compare or train made."""
+    from sor_sb3.experiments.report import report_folder
+
+    typer.echo(f"report: {report_folder(folder, scenarios)}")
+
+
+@app.command()
+def explain(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
+    scenario: Annotated[int, typer.Option("--scenario", help="Seed of the market day, such as 10000.")],
+    policy: Annotated[str | None, typer.Option("--policy", help="Algorithm, rule or oracle; default the best.")] = None,
+    training_run: Annotated[int, typer.Option("--training-run", min=1, help="Which run of an algorithm.")] = 1,
+    step: Annotated[int | None, typer.Option("--step", min=1, help="Print this step alone.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page here too.", dir_okay=False)] = None,
+) -> None:
+    """Replay one parent order: what the router saw, sent and got, and what each venue would have cost."""
+    from sor_sb3.experiments.explain import explain_folder
+    from sor_sb3.experiments.folders import write_text
+    from sor_sb3.reports.explanations import print_explanation, render_explanation
+
+    if html is not None and html.exists():
+        raise UserError(f"--html {html} exists; give another name, or delete it")
+    found = explain_folder(folder, scenario, policy, training_run)
+    if step is not None and step > len(found.decisions):
+        raise UserError(f"--step is {step}; this order has steps 1 to {len(found.decisions)}")
+    if html is not None:
+        write_text(html, render_explanation(found))
+        typer.echo(f"page: {html}", err=True)
+    print_explanation(found, step=step)
 
 
 @markets_app.command("list")

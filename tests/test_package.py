@@ -16,8 +16,10 @@ WITH_EXAMPLES = (
     "sor_sb3.envs.checks",
     "sor_sb3.envs.gym_env",
     "sor_sb3.envs.sb3_vec_env",
+    "sor_sb3.evaluation.aggregates",
     "sor_sb3.evaluation.evaluator",
     "sor_sb3.evaluation.statistics",
+    "sor_sb3.evaluation.tca",
 )
 
 
@@ -44,6 +46,7 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_presets_and_hyperparameters_are_in_the_package():
     assert (resources.files("sor_sb3.market") / "presets" / "us_equity.yaml").is_file()
+    assert (resources.files("sor_sb3.reports") / "templates" / "report.html.j2").is_file()
     assert (resources.files("sor_sb3.algorithms") / "hyperparams" / "ppo.yml").is_file()
 
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sor_sb3.callbacks.board import board_writer, layout, log_pictures
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.policies import NormalizedPolicy
 
@@ -78,6 +79,9 @@ class RoutingEvalCallback(BaseCallback):
         if self.baseline_folder is not None:
             for name in self.baseline_names:
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
+        writer = board_writer(self.logger)
+        if writer is not None:
+            writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
         self._evaluate()
 
     def _on_step(self) -> bool:
@@ -113,6 +117,7 @@ class RoutingEvalCallback(BaseCallback):
         self.logger.record("eval/mean_ep_length", self.evaluator.market.order.horizon_steps)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
+        log_pictures(self.logger, self.evaluator.market, scores, self.num_timesteps)
         self._log_baselines()
         self._keep(cost, scores.cost[0])
 

@@ -6,13 +6,14 @@ It never asks whether a policy was learned, and it draws nothing: figures are `r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
@@ -34,6 +35,7 @@ class Scores:
         latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue
             (the notebook's latency is taken as it is).
         venue_shares: float64 (n_seeds, K), share of filled shares by venue (of sent, where the market fills all).
+        children: what was sent and got, seed after seed, if it was asked for.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Scores:
     measures: dict[str, np.ndarray]
     latency_ms: np.ndarray
     venue_shares: np.ndarray
+    children: ChildLog | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -98,7 +101,8 @@ class Evaluation:
         return [s.name for s in sorted(chosen, key=lambda s: float(s.cost.mean()))]
 
 
-def _masks_wanted(policy: Any) -> bool:
+def masks_wanted(policy: Any) -> bool:
+    """Whether a policy takes action masks."""
     policy = getattr(policy, "model", policy)  # of a NormalizedPolicy
     return "action_masks" in inspect.signature(policy.predict).parameters
 
@@ -147,11 +151,12 @@ class Evaluator:
         window_s = self.market.order.horizon_steps * self.market.order.step_s
         return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
 
-    def score(self, name: str, policies: Any, deterministic: bool = True) -> Scores:
-        """Score one policy, or a list of the same policy trained with several seeds."""
+    def score(self, name: str, policies: Any, deterministic: bool = True, record: bool = False) -> Scores:
+        """Score one policy, or a list of it trained with several seeds; `record` keeps the child orders."""
         members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
         members = [self._router(p) if isinstance(p, str) else p for p in members]
-        runs = [self._run(policy, deterministic) for policy in members]
+        logs: list[ChildLog] = []
+        runs = [self._run(policy, deterministic, logs if record else None) for policy in members]
         cost, parts, measures, latency, shares = zip(*runs, strict=True)
         return Scores(
             name=name,
@@ -161,30 +166,54 @@ class Evaluator:
             measures={key: np.stack([m[key] for m in measures]) for key in measures[0]},
             latency_ms=np.concatenate(latency),
             venue_shares=np.stack(shares),
+            children=ChildLog.concatenate(logs) if record else None,
         )
 
-    def _run(self, policy: Any, deterministic: bool) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
+    def _run(
+        self, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
+    ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
         core, venues = self.core, self.core.simulator.venues
         observations = self.start()
+        recorder = ChildRecorder(core.simulator) if logs is not None else None
         state, first = None, np.ones(core.n, dtype=bool)
-        masked = _masks_wanted(policy) and core.codec.masked
+        masked = masks_wanted(policy) and core.codec.masked
         latencies = []
         for _ in range(self.market.order.horizon_steps):
             masks = {"action_masks": core.action_masks()} if masked else {}
             was_open = venues["open"] == 1
             actions, state = policy.predict(observations, state, first, deterministic, **masks)
+            if recorder is not None:
+                recorder.before()
             observations, _, _ = core.step(actions)
+            if recorder is not None:
+                recorder.after()
             first = np.zeros(core.n, dtype=bool)
             latencies.append(venues["ack_ms"][(venues["sent_shares"] > 0.0) & was_open])
+        if recorder is not None and logs is not None:
+            logs.append(recorder.log())
         everyone = np.arange(core.n)
         parts = core.simulator.ledger()
         filled = venues["episode_filled_shares"].sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
         return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
 
-    def evaluate(self, policies: Mapping[str, Any], deterministic: bool = True) -> Evaluation:
-        """Score several policies; see :func:`evaluate`."""
-        scores = {name: self.score(name, policy, deterministic) for name, policy in policies.items()}
+    def evaluate(
+        self,
+        policies: Mapping[str, Any],
+        deterministic: bool = True,
+        each: Callable[[Scores], None] | None = None,
+    ) -> Evaluation:
+        """Score several policies; see :func:`evaluate`.
+
+        `each` is called with every policy's scores, child orders recorded; they are dropped afterwards, so that one
+        log is held at a time.
+        """
+        scores = {}
+        for name, policy in policies.items():
+            scores[name] = self.score(name, policy, deterministic, record=each is not None)
+            if each is not None:
+                each(scores[name])
+                scores[name] = replace(scores[name], children=None)
         return Evaluation(self.market, self.env_id, self.split, self.seed, scores, self.blocks())
 
 

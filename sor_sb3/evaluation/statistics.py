@@ -104,9 +104,9 @@ def mean_with_interval(costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None
     >>> mean_with_interval([[1.0, 2.0, 3.0]]).mean
     2.0
     """
-    policy = _checked_costs(costs, "costs")
-    block_index = _checked_blocks(blocks, policy.shape[1])
-    return _estimate(float(policy.mean()), policy.mean(axis=0), [policy], block_index, confidence)
+    policy = checked_costs(costs, "costs")
+    block_index = checked_blocks(blocks, policy.shape[1])
+    return two_way_estimate(float(policy.mean()), policy.mean(axis=0), [policy], block_index, confidence)
 
 
 def paired_difference(
@@ -138,14 +138,14 @@ def paired_difference(
     >>> paired_difference([[1.0, 2.0, 3.0]], [[2.0, 3.0, 4.0]]).mean
     -1.0
     """
-    policy, other = _checked_pair(costs, other_costs)
-    block_index = _checked_blocks(blocks, policy.shape[1])
+    policy, other = checked_pair(costs, other_costs)
+    block_index = checked_blocks(blocks, policy.shape[1])
     if np.array_equal(policy, other):
-        return _estimate(0.0, None, [], block_index, confidence)
+        return two_way_estimate(0.0, None, [], block_index, confidence)
     # Differencing cell by cell before averaging makes ties exact zeros instead of rounding noise.
     sides = [policy - other[0], other - other[0]]
     columns = sides[0].mean(axis=0) - sides[1].mean(axis=0)
-    return _estimate(float(columns.mean()), columns, sides, block_index, confidence)
+    return two_way_estimate(float(columns.mean()), columns, sides, block_index, confidence)
 
 
 def verdict(estimate: Estimate) -> Verdict:
@@ -192,16 +192,16 @@ def gap_closed(
     Raises:
         ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
     """
-    policy = _checked_costs(costs, "costs")
-    reference = _checked_costs(reference_costs, "reference_costs")
-    oracle = _checked_costs(oracle_costs, "oracle_costs")
+    policy = checked_costs(costs, "costs")
+    reference = checked_costs(reference_costs, "reference_costs")
+    oracle = checked_costs(oracle_costs, "oracle_costs")
     _check_same_scenarios(policy, reference, "costs", "reference_costs")
     _check_same_scenarios(policy, oracle, "costs", "oracle_costs")
-    block_index = _checked_blocks(blocks, policy.shape[1])
+    block_index = checked_blocks(blocks, policy.shape[1])
     if not paired_difference(reference, oracle, block_index).ci95_low > 0:
         return None
     if np.array_equal(policy, reference):
-        return _estimate(0.0, None, [], block_index, 0.95)
+        return two_way_estimate(0.0, None, [], block_index, 0.95)
     baseline = reference[0]
     policy, reference, oracle = policy - baseline, reference - baseline, oracle - baseline
     policy_saving = reference.mean(axis=0) - policy.mean(axis=0)
@@ -210,7 +210,7 @@ def gap_closed(
     share = policy_saving.mean() / gap
     columns = (policy_saving - share * oracle_saving) / gap
     sides = [policy / gap, reference * ((1 - share) / gap), oracle * (share / gap)]
-    return _estimate(float(share), columns, sides, block_index, 0.95)
+    return two_way_estimate(float(share), columns, sides, block_index, 0.95)
 
 
 def holm(p_values: npt.ArrayLike) -> FloatArray:
@@ -258,7 +258,7 @@ def probability_better(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> floa
     >>> probability_better([[1.0, 2.0, 3.0, 4.0]], [[2.0, 2.0, 2.0, 2.0]])
     0.375
     """
-    policy, other = _checked_pair(costs, other_costs)
+    policy, other = checked_pair(costs, other_costs)
     wins = sum(int((policy < row).sum()) for row in other)
     ties = sum(int((policy == row).sum()) for row in other)
     return (wins + 0.5 * ties) / (policy.size * other.shape[0])
@@ -282,7 +282,7 @@ def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike)
     Raises:
         ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
     """
-    policy, other = _checked_pair(costs, other_costs)
+    policy, other = checked_pair(costs, other_costs)
     if policy.shape[1] == 1:
         return 1.0
     paired = ((policy - other[0]).mean(axis=0) - (other - other[0]).mean(axis=0)).var(ddof=1)
@@ -292,7 +292,7 @@ def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike)
     return float(unpaired / paired)
 
 
-def _estimate(
+def two_way_estimate(
     mean: float,
     columns: FloatArray | None,
     sides: Sequence[FloatArray],
@@ -430,7 +430,7 @@ def _effective_blocks(block_index: IntArray) -> float:
     return block_index.size**2 / int(sizes @ sizes)
 
 
-def _checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
+def checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
     """`costs` as float64 (n_seeds, n_scenarios), or a ValueError that says what is wrong with it."""
     checked = np.asarray(costs, dtype=np.float64)
     if checked.ndim != 2 or checked.size == 0:
@@ -448,9 +448,9 @@ def _checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
     return checked
 
 
-def _checked_pair(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def checked_pair(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Both policies' costs, checked one by one and against each other."""
-    policy, other = _checked_costs(costs, "costs"), _checked_costs(other_costs, "other_costs")
+    policy, other = checked_costs(costs, "costs"), checked_costs(other_costs, "other_costs")
     _check_same_scenarios(policy, other, "costs", "other_costs")
     return policy, other
 
@@ -464,7 +464,7 @@ def _check_same_scenarios(costs: FloatArray, others: FloatArray, name: str, othe
         )
 
 
-def _checked_blocks(blocks: npt.ArrayLike | None, n_scenarios: int) -> IntArray:
+def checked_blocks(blocks: npt.ArrayLike | None, n_scenarios: int) -> IntArray:
     """Blocks renumbered 0 to n_blocks - 1, int64 (n_scenarios,); None makes every scenario its own block."""
     if blocks is None:
         return np.arange(n_scenarios, dtype=np.int64)

@@ -33,6 +33,7 @@ from sor_sb3.experiments.folders import (
     system_versions,
     write_json,
 )
+from sor_sb3.experiments.report import ReportWriter
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import check_settings, load_policy, train, train_config, validation_evaluator
 from sor_sb3.market.spec import MarketSpec
@@ -183,18 +184,42 @@ class Comparison:
         return evaluator.evaluate(evaluator.policies(self.config.routers))
 
     def finish(self, validation: Evaluation) -> dict[str, Any]:
-        """Score everything on test days and leave results, figures and the baselines' TensorBoard runs."""
-        evaluator = Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
-        policies: dict[str, Any] = {}
-        for run in self.config.runs:
-            policies.setdefault(run.algo, []).append(load_policy(run, self.run_folder(run)))
-        evaluation = evaluator.evaluate({**policies, **evaluator.policies(self.config.routers)})
-        config = {"digest": self.config.digest(), **self.config.canonical()}
-        results = make_results(evaluation, validation.names("rule")[0], config)
+        """Score everything on test days and leave results, figures, the report and the baselines' TensorBoard runs."""
+        judge = self.judge()
+        evaluation, report = self._score(judge)
+        results = self._results(evaluation, validation)
         write_json(self.folder / RESULTS_FILE, results)
         self._draw(results, validation)
-        self._log_baselines(evaluator, validation)
+        self._log_baselines(judge, validation)
+        report.write(self.folder, results, evaluation, self.learning_curves(), _mean_costs(validation))
         return results
+
+    def write_report(self) -> Path:
+        """Score everything again, which gives the same numbers, and write the report alone; returns the page."""
+        evaluation, report = self._score(self.judge())
+        validation = self.score_rules_on_validation()
+        results = self._results(evaluation, validation)
+        return report.write(self.folder, results, evaluation, self.learning_curves(), _mean_costs(validation))
+
+    def judge(self) -> Evaluator:
+        """The test days."""
+        return Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
+
+    def policies(self, judge: Evaluator) -> dict[str, Any]:
+        """By name: every algorithm's trained policies, one a seed, then rules and oracle."""
+        learned: dict[str, Any] = {}
+        for run in self.config.runs:
+            learned.setdefault(run.algo, []).append(load_policy(run, self.run_folder(run)))
+        return {**learned, **judge.policies(self.config.routers)}
+
+    def _score(self, judge: Evaluator) -> tuple[Evaluation, ReportWriter]:
+        policies = self.policies(judge)
+        report = ReportWriter(self.config.market, policies)
+        return judge.evaluate(policies, each=report.take), report
+
+    def _results(self, evaluation: Evaluation, validation: Evaluation) -> dict[str, Any]:
+        config = {"digest": self.config.digest(), **self.config.canonical()}
+        return make_results(evaluation, validation.names("rule")[0], config)
 
     def learning_curves(self) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
         """By algorithm, one (timesteps, mean validation costs) a training seed."""
@@ -210,7 +235,7 @@ class Comparison:
         comparison_figure(results, self.folder / "comparison.png")
         learning_curves_figure(
             self.learning_curves(),
-            {name: float(scores.cost.mean()) for name, scores in validation.scores.items()},
+            _mean_costs(validation),
             f"{results['market']}, {results['env']}: cost on held-out validation days",
             results["cost_unit"],
             self.folder / "learning_curves.png",
@@ -233,6 +258,10 @@ class Comparison:
                     logger.record(tag, value)
                 logger.dump(step)
             logger.close()
+
+
+def _mean_costs(evaluation: Evaluation) -> dict[str, float]:
+    return {name: float(scores.cost.mean()) for name, scores in evaluation.scores.items()}
 
 
 @contextmanager

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, read_config
+from sor_sb3.experiments.report import ReportWriter
 from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import load_policy, validation_evaluator
 from sor_sb3.market.validation import validate
@@ -29,9 +32,16 @@ def run_config(folder: Path) -> TrainConfig:
 
 
 def evaluate_runs(
-    folders: Sequence[Path], scenarios: int, seed: int, split: str = "test", deterministic: bool = True
+    folders: Sequence[Path],
+    scenarios: int,
+    seed: int,
+    split: str = "test",
+    deterministic: bool = True,
+    report_into: Path | None = None,
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
+
+    With `report_into` the report of it is written into that folder.
 
     Raises:
         UserError: a folder is no finished run, or the runs differ in market or env.
@@ -47,13 +57,30 @@ def evaluate_runs(
     for folder in folders:
         if not (folder / DONE_FILE).is_file():
             raise UserError(f"{folder} has no {DONE_FILE}: the run is not finished; run its command again")
-    policies: dict[str, list[Any]] = {}
+    learned: dict[str, Any] = {}
     for folder, config in zip(folders, configs, strict=True):
-        policies.setdefault(config.algo, []).append(load_policy(config, folder))
+        learned.setdefault(config.algo, []).append(load_policy(config, folder))
     rules = standard_rules(first.market)
     chooser = validation_evaluator(first.env, first.market)
-    best_rule = chooser.evaluate(chooser.policies(rules)).names("rule")[0]
+    validation = chooser.evaluate(chooser.policies(rules))
     judge = Evaluator(first.env, first.market, scenarios, seed, split)
-    evaluation = judge.evaluate({**policies, **judge.policies(rules)}, deterministic)
+    policies = {**learned, **judge.policies(rules)}
+    report = ReportWriter(first.market, policies) if report_into is not None else None
+    evaluation = judge.evaluate(policies, deterministic, each=report.take if report is not None else None)
     config_of_results = {"runs": [c.canonical() for c in configs], "split": split, "seed": seed}
-    return make_results(evaluation, best_rule, config_of_results)
+    results = make_results(evaluation, validation.names("rule")[0], config_of_results)
+    if report is not None and report_into is not None:
+        baselines = {name: float(scores.cost.mean()) for name, scores in validation.scores.items()}
+        report.write(report_into, results, evaluation, _learning_curves(folders, configs), baselines)
+    return results
+
+
+def _learning_curves(
+    folders: Sequence[Path], configs: Sequence[TrainConfig]
+) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """By algorithm, one (timesteps, mean validation costs) a run."""
+    curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for folder, config in zip(folders, configs, strict=True):
+        with np.load(folder / "evaluations.npz") as log:
+            curves.setdefault(config.algo, []).append((log["timesteps"], -log["results"].mean(axis=1)))
+    return curves

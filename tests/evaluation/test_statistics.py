@@ -259,6 +259,21 @@ def test_coverage_of_learned_against_learned(n_seeds: tuple[int, int], seed_vari
     assert 2 <= miss_rate_percent(one_repeat, truth=edge) <= 8
 
 
+@pytest.mark.parametrize("against_learned", [False, True])
+@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+@pytest.mark.parametrize("seed_variance_ratio", [0.05, 20.0])
+@pytest.mark.parametrize("edge", [0.0, -0.5])
+def test_false_positives_and_coverage_with_seed_variance_small_and_dominant(
+    against_learned: bool, n_seeds: int, seed_variance_ratio: float, edge: float
+) -> None:
+    def one_repeat(rng: np.random.Generator) -> Estimate:
+        base = 3 * rng.standard_normal((1, 200))
+        policy, other = (learned_costs(rng, base, n_seeds, seed_variance_ratio, 0.5) for _ in range(2))
+        return paired_difference(policy + edge, other if against_learned else base)
+
+    assert 2 <= miss_rate_percent(one_repeat, truth=edge) <= 8
+
+
 @pytest.mark.parametrize("n_blocks", [20, 50])
 @pytest.mark.parametrize("n_seeds", [1, 3, 10])
 @pytest.mark.parametrize("seed_variance_ratio", [0.0, 1.0, 30.0])

@@ -1,0 +1,76 @@
+"""What TensorBoard shows beside scalars: charts grouped by subject, histograms and a figure at each evaluation.
+
+Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor the server, which is
+:mod:`sor_sb3.callbacks.board_server`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from matplotlib.figure import Figure
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from sor_sb3.evaluation.evaluator import Scores
+from sor_sb3.market.spec import MarketSpec
+
+_INK, _BAR = "#444c56", "#1f77b4"
+
+
+def board_writer(logger: Logger) -> Any | None:
+    """The TensorBoard writer of an SB3 logger, or None if it logs to none."""
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            return output.writer
+    return None
+
+
+def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]:
+    """Custom scalar charts by group: cost, slippage and fees, fills, latency, venue shares; in the plugin's form."""
+
+    def lines(*tags: str) -> list[Any]:
+        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
+
+    groups = {
+        "1 cost": {f"cost, {market.cost_unit}": lines(cost_tag), "gap closed": lines("eval/gap_closed")},
+        "2 slippage": {"slippage, bps": lines("eval/slippage_bps"), "fees, bps": lines("eval/fee_bps")},
+        "3 fills": {"fill rate": lines("eval/fill_rate"), "completion": lines("eval/completion")},
+        "4 latency": {"acknowledgement p50, p95, p99, ms": lines(*(f"eval/latency_p{q}_ms" for q in (50, 95, 99)))},
+        "5 venue shares": {"venue shares": lines(*(f"venue_share/{name}" for name in market.venue_names))},
+    }
+    if market.cost_unit != "bps":  # nothing in the notebook's unit has these
+        del groups["2 slippage"], groups["3 fills"]
+    return groups
+
+
+def log_pictures(logger: Logger, market: MarketSpec, scores: Scores, step: int) -> None:
+    """Histograms of cost and latency, and a figure of them with the venue shares; nothing without TensorBoard."""
+    writer = board_writer(logger)
+    if writer is None:
+        return
+    writer.add_histogram("eval_distribution/cost", scores.cost.ravel(), step)
+    if scores.latency_ms.size:
+        writer.add_histogram("eval_distribution/latency_ms", scores.latency_ms, step)
+    writer.add_figure("eval_figure/cost_and_flow", _figure(market, scores), step)
+
+
+def _figure(market: MarketSpec, scores: Scores) -> Figure:
+    """Costs of the evaluation's scenarios, and where the flow went."""
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    costs, flow = figure.subplots(1, 2)
+    costs.hist(scores.cost.ravel(), bins=40, color=_BAR, alpha=0.8)
+    costs.axvline(float(scores.cost.mean()), color=_INK, linestyle="--", label=f"mean {scores.cost.mean():.3f}")
+    costs.set_xlabel(f"cost of a parent order, {market.cost_unit}")
+    costs.set_ylabel("market days")
+    costs.legend(frameon=False)
+    shares = 100.0 * scores.venue_shares.mean(axis=0)
+    rows = range(len(shares))
+    flow.barh(rows, shares, color=_BAR, alpha=0.8)
+    if len(shares) <= 40:
+        flow.set_yticks(rows, market.venue_names)
+    flow.invert_yaxis()
+    flow.set_xlabel("share of filled shares, %")
+    for axes in (costs, flow):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

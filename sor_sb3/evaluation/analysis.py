@@ -1,0 +1,458 @@
+"""From a child-order log to numbers: measures per parent, per venue and in total, flow and cost by market state.
+
+The formulas are :mod:`sor_sb3.evaluation.tca`'s; here they only meet the log. It draws nothing.
+
+Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
+open venue at the decision, the quoted spread twice its distance from the mid. The mid is known at step boundaries and
+interpolated linearly between them, so horizons shorter than a step are approximate; it is not known after the order is
+done, so the last children have no long markouts, and reversion has no value here. VWAP weights the mid, half-way
+through each step, with the volume that printed in it, our own left out. A child's arrival is its latency after the
+decision, at most a step. Fees in mils and dollars take the recorded arrival mid for the price of a share, or $100.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from sor_sb3.evaluation import tca
+from sor_sb3.evaluation.children import ChildLog
+
+MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
+STATE_BINS = 3
+URGENCY_EDGES = (1.05, 2.0)  # this step's slice over an even one
+DISTRIBUTION = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number in a table is called, its unit, and whether low or high is good ("" where neither)."""
+
+    label: str
+    unit: str
+    good: Literal["low", "high", ""]
+
+
+MEASURES: dict[str, Measure] = {
+    "shortfall_bps": Measure("implementation shortfall", "bps of the order", "low"),
+    "delay_bps": Measure("· delay before the first child", "bps of the order", "low"),
+    "trading_bps": Measure("· trading, clean-up apart", "bps of the order", "low"),
+    "cleanup_bps": Measure("· clean-up at the deadline", "bps of the order", "low"),
+    "opportunity_bps": Measure("· never filled", "bps of the order", "low"),
+    "fees_of_order_bps": Measure("· fees", "bps of the order", "low"),
+    "shortfall_sd_bps": Measure("standard deviation of the shortfall", "bps of the order", "low"),
+    "shortfall_p95_bps": Measure("95th percentile of the shortfall", "bps of the order", "low"),
+    "shortfall_cvar95_bps": Measure("CVaR 95 % of the shortfall", "bps of the order", "low"),
+    "arrival_slippage_bps": Measure("arrival slippage of what filled", "bps", "low"),
+    "vwap_slippage_bps": Measure("slippage against VWAP", "bps", "low"),
+    "fees_bps": Measure("fees", "bps of what traded", "low"),
+    "fees_mils": Measure("fees", "mils a share", "low"),
+    "all_in_bps": Measure("arrival slippage and fees", "bps", "low"),
+    "quoted_spread_bps": Measure("quoted spread", "bps", ""),
+    "effective_spread_bps": Measure("effective spread", "bps", "low"),
+    "e_over_q_percent": Measure("effective over quoted (E/Q)", "%", "low"),
+    "realised_spread_bps": Measure("realised spread, one step later", "bps", "low"),
+    "price_impact_bps": Measure("price impact, one step later", "bps", ""),
+    "price_improvement_bps": Measure("price improvement", "bps", "high"),
+    "improved_percent": Measure("· volume better than the quote", "%", "high"),
+    "at_quote_percent": Measure("· volume at the quote", "%", ""),
+    "outside_percent": Measure("· volume outside the quote", "%", "low"),
+    "size_improvement_shares": Measure("size improvement, a filled child", "shares", "high"),
+    "fill_rate_percent": Measure("fill rate, shares", "%", "high"),
+    "any_fill_percent": Measure("children with any fill", "%", "high"),
+    "full_fill_percent": Measure("children filled in full", "%", "high"),
+    "fade_percent": Measure("fade of what was displayed", "%", "low"),
+    "trade_through_percent": Measure("volume traded through a better quote", "%", "low"),
+    "completion_percent": Measure("completed before the clean-up", "%", "high"),
+    "time_to_completion_s": Measure("time to completion, where complete", "s", ""),
+    "reroutes": Measure("reroutes of a parent", "count", "low"),
+    "children": Measure("children of a parent", "count", ""),
+    "latency_p50_ms": Measure("latency to acknowledgement, p50", "ms", "low"),
+    "latency_p95_ms": Measure("latency to acknowledgement, p95", "ms", "low"),
+    "latency_p99_ms": Measure("latency to acknowledgement, p99", "ms", "low"),
+    "staleness_p50_ms": Measure("age of the quote at arrival, p50", "ms", "low"),
+    "staleness_p99_ms": Measure("age of the quote at arrival, p99", "ms", "low"),
+    "herfindahl": Measure("concentration of the split (HHI)", "1 = one venue", ""),
+    "entropy_nats": Measure("entropy of the split", "nats", ""),
+}
+
+
+@dataclass(frozen=True)
+class StateCut:
+    """Decisions sorted into states by one quantity; a row a state.
+
+    Attributes:
+        name: "spread", "latency" or "urgency".
+        title: what the states are states of, with the unit.
+        labels: of the states.
+        decisions: int (S,), how many fell in each.
+        venue_shares: float64 (S, K), of the shares sent; NaN where nothing was.
+        cost: float64 (S,), all-in cost of a filled share above the mid at the decision, bps (the notebook's unit).
+        fill_rate: float64 (S,), filled over sent shares.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    decisions: np.ndarray
+    venue_shares: np.ndarray
+    cost: np.ndarray
+    fill_rate: np.ndarray
+
+
+@dataclass(frozen=True)
+class PolicyAnalysis:
+    """Transaction-cost analysis of one policy, its training seeds pooled.
+
+    Attributes:
+        totals: by key of `MEASURES`; NaN where one has no value; empty in a market without prices.
+        venues: by key, float64 (K,).
+        parents: by key, float64 (n_orders,), orders seed after seed.
+        horizons_s: (H,) markout horizons.
+        markout_bps: (H,), share-weighted, positive is good.
+        realised_spread_bps: (H,).
+        price_impact_bps: (H,).
+        known_percent: (H,), share of the volume whose mid that much later is known.
+        states: flow and cost by market state.
+        rule_605: rows by order size, and rule_606: rows by venue.
+    """
+
+    totals: dict[str, float] = field(default_factory=dict)
+    venues: dict[str, np.ndarray] = field(default_factory=dict)
+    parents: dict[str, np.ndarray] = field(default_factory=dict)
+    horizons_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    markout_bps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    realised_spread_bps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    price_impact_bps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    known_percent: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    states: tuple[StateCut, ...] = ()
+    rule_605: list[dict[str, float | str]] = field(default_factory=list)
+    rule_606: list[dict[str, float | str]] = field(default_factory=list)
+
+
+class _Cells:
+    """The log's cells as prices (arrival mid = 1), computed once; (N, T, K) unless said otherwise."""
+
+    def __init__(self, log: ChildLog) -> None:
+        self.log, self.n = log, log.n_orders
+        self.filled, self.sent = log.filled_shares, log.sent_shares
+        self.price = 1.0 + log.price_bps / tca.BPS
+        decision_mid = 1.0 + log.mid_bps[:, :-1] / tca.BPS
+        self.mid = np.broadcast_to(decision_mid[:, :, None], self.filled.shape)
+        touch = np.where(log.shown_shares > 0.0, log.touch_bps, np.nan)
+        self.best_touch = 1.0 + _nanmin(touch) / tca.BPS  # (N, T)
+        self.far = np.broadcast_to(self.best_touch[:, :, None], self.filled.shape)
+        self.quoted = 2.0 * (self.far - self.mid) / self.mid * tca.BPS
+        self.effective = tca.effective_spread_bps(self.price, self.mid)
+        left_standing = np.where(log.sent_shares < log.shown_shares, touch + log.touch_move_bps, np.nan)
+        self.best_elsewhere = 1.0 + _best_elsewhere(left_standing) / tca.BPS
+        self.fees = self.filled * np.where(self.filled > 0.0, 1.0, 0.0) * log.fee_bps[:, None, :] / tca.BPS
+        self.arrival_ms = np.minimum(log.latency_ms, 1000.0 * log.step_s)
+
+    def mid_later(self, seconds: float) -> np.ndarray:
+        """The mid so long after each decision, (N, T), linear between step boundaries; NaN beyond the known path."""
+        mids = 1.0 + self.log.mid_bps / tca.BPS
+        n_steps = mids.shape[1] - 1
+        at = np.arange(n_steps) + seconds / self.log.step_s
+        low = np.floor(at + 1e-9).astype(int)
+        part = np.maximum(at - low, 0.0)
+        part[part < 1e-9] = 0.0
+        first = np.where(low <= n_steps, mids[:, np.minimum(low, n_steps)], np.nan)
+        second = np.where(low + 1 <= n_steps, mids[:, np.minimum(low + 1, n_steps)], np.nan)
+        return np.where(part == 0.0, first, first + part * (second - first))
+
+
+def _nanmin(values: np.ndarray) -> np.ndarray:
+    """Minimum over the last axis without NaN; NaN where all are."""
+    lowest = np.where(np.isnan(values), np.inf, values).min(axis=-1)
+    return np.where(np.isinf(lowest), np.nan, lowest)
+
+
+def _best_elsewhere(touch: np.ndarray) -> np.ndarray:
+    """For each venue (last axis) the lowest touch of the others; NaN where none of them shows any."""
+    known = np.where(np.isnan(touch), np.inf, touch)
+    two = np.partition(known, 1, axis=-1)[..., :2] if known.shape[-1] > 1 else np.full((*known.shape[:-1], 2), np.inf)
+    lowest_is_own = (known == two[..., :1]) & (np.cumsum(known == two[..., :1], axis=-1) == 1)
+    best = np.where(lowest_is_own, two[..., 1:], two[..., :1])
+    return np.where(np.isinf(best), np.nan, best)
+
+
+def _flat(values: np.ndarray, n: int) -> np.ndarray:
+    return values.reshape(n, -1)
+
+
+def _parents(cells: _Cells) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Measures of every parent order; and the parts of the shortfall, which add up to it."""
+    log, n = cells.log, cells.n
+    prices, shares = _flat(cells.price, n), _flat(cells.filled, n)
+    one = np.ones(n)
+    fees = cells.fees.sum(axis=(1, 2))
+    end_mid = 1.0 + _last_known(log.mid_bps) / tca.BPS
+    # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
+    cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
+    whole = tca.implementation_shortfall(
+        np.concatenate([prices, cleanup_price], axis=1),
+        np.concatenate([shares, log.cleanup_shares[:, None]], axis=1),
+        log.quantity_shares,
+        one,
+        end_mid,
+        fees=fees,
+        start_mid=_mid_at_first_child(cells),
+    )
+    to_bps = tca.BPS / log.quantity_shares
+    start = _mid_at_first_child(cells)
+    swept = np.where(log.cleanup_shares > 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
+    filled, sent = cells.filled.sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
+    mids = 1.0 + log.mid_bps / tca.BPS
+    volumes = np.where(log.active, log.volume_shares.sum(axis=2), 0.0)
+    vwap = tca.average_price(0.5 * (mids[:, :-1] + mids[:, 1:]), volumes)
+    arrival_s = (
+        np.arange(filled.shape[1]) * log.step_s
+        + np.where(cells.filled > 0.0, cells.arrival_ms, 0.0).max(axis=2) / 1000.0
+    )
+    fee_bps = tca.fees_bps(_flat(cells.fees, n), prices, shares)
+    slippage = tca.arrival_slippage_bps(prices, shares, one)
+    parts = {
+        "delay_bps": whole.delay,
+        "trading_bps": whole.trading - swept,
+        "cleanup_bps": swept,
+        "opportunity_bps": whole.opportunity,
+        "fees_of_order_bps": whole.fees,
+    }
+    parents = {
+        "shortfall_bps": whole.total,
+        **parts,
+        "arrival_slippage_bps": slippage,
+        "vwap_slippage_bps": tca.vwap_slippage_bps(prices, shares, vwap),
+        "fees_bps": fee_bps,
+        "fees_mils": tca.fees_mils(_flat(cells.fees, n) * log.arrival_mid_px[:, None], shares),
+        "all_in_bps": tca.all_in_bps(slippage, fee_bps),
+        "effective_spread_bps": tca.weighted_average(_flat(cells.effective, n), shares),
+        "fill_rate_percent": 100.0 * tca.fill_rate(_flat(cells.filled, n), _flat(cells.sent, n)),
+        "completion_percent": 100.0 * tca.completion(filled, log.quantity_shares),
+        "time_to_completion_s": tca.time_to_completion_s(filled, arrival_s, log.quantity_shares),
+        "reroutes": tca.reroute_count(sent, filled).astype(np.float64),
+        "children": (cells.sent > 0.0).sum(axis=(1, 2)).astype(np.float64),
+        "herfindahl": tca.herfindahl(cells.sent.sum(axis=1)),
+        "entropy_nats": tca.entropy_nats(cells.sent.sum(axis=1)),
+    }
+    return parents, parts
+
+
+def _last_known(mid_bps: np.ndarray) -> np.ndarray:
+    known = np.isfinite(mid_bps)
+    last = mid_bps.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
+    return np.asarray(mid_bps[np.arange(len(mid_bps)), last])
+
+
+def _mid_at_first_child(cells: _Cells) -> np.ndarray:
+    """The mid at the first decision that sent anything, (N,); the arrival's where none did."""
+    sends = cells.sent.sum(axis=2) > 0.0
+    first = np.where(sends.any(axis=1), np.argmax(sends, axis=1), 0)
+    return np.asarray(cells.mid[np.arange(cells.n), first, 0])
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _totals(cells: _Cells, parents: dict[str, np.ndarray], one_step: np.ndarray) -> dict[str, float]:
+    """Over all parents: means of the parents' measures, share-weighted averages over all children."""
+    sent, filled = cells.sent.ravel(), cells.filled.ravel()
+    shown, price, far = (x.ravel() for x in (cells.log.shown_shares, cells.price, cells.far))
+    average = lambda values: float(tca.weighted_average(values.ravel(), filled))  # noqa: E731
+    classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
+    improvement = tca.price_improvement(price, far)
+    at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
+    extra = tca.size_improvement_shares(at_or_better, shown)[filled > 0.0]
+    any_fill, full_fill = tca.order_fill_rates(filled, sent)
+    reached = (sent > 0.0) & cells.log.open.ravel()
+    arrival_ms = cells.log.latency_ms.ravel()[reached]
+    latency = tca.quantiles(2.0 * arrival_ms)
+    staleness = tca.quantiles(tca.staleness_ms(0.0, arrival_ms), (0.5, 0.99))
+    shortfall = parents["shortfall_bps"]
+    return {
+        **{key: _mean(values) for key, values in parents.items()},
+        "shortfall_sd_bps": float(shortfall.std(ddof=1)) if shortfall.size > 1 else float("nan"),
+        "shortfall_p95_bps": float(np.quantile(shortfall, 0.95)),
+        "shortfall_cvar95_bps": tca.cvar(shortfall),
+        "fees_mils": float(tca.fees_mils((cells.fees * cells.log.arrival_mid_px[:, None, None]).ravel(), filled)),
+        "quoted_spread_bps": average(cells.quoted),
+        "effective_spread_bps": average(cells.effective),
+        "e_over_q_percent": float(
+            tca.effective_over_quoted_percent(cells.effective.ravel(), cells.quoted.ravel(), filled)
+        ),
+        "realised_spread_bps": average(tca.realised_spread_bps(cells.price, cells.mid, one_step[:, :, None])),
+        "price_impact_bps": average(tca.price_impact_bps(cells.mid, one_step[:, :, None])),
+        "price_improvement_bps": float(tca.weighted_average(improvement / cells.mid.ravel() * tca.BPS, filled)),
+        "improved_percent": 100.0 * float(classes.improved),
+        "at_quote_percent": 100.0 * float(classes.at_quote),
+        "outside_percent": 100.0 * float(classes.outside),
+        "size_improvement_shares": _mean(extra),
+        "fill_rate_percent": 100.0 * float(tca.fill_rate(filled, sent)),
+        "any_fill_percent": 100.0 * float(any_fill),
+        "full_fill_percent": 100.0 * float(full_fill),
+        "fade_percent": 100.0 * float(tca.total_fade(filled, sent, shown)),
+        "trade_through_percent": 100.0 * float(tca.trade_through_rate(price, cells.best_elsewhere.ravel(), filled)),
+        "latency_p50_ms": float(latency[0]),
+        "latency_p95_ms": float(latency[1]),
+        "latency_p99_ms": float(latency[2]),
+        "staleness_p50_ms": float(staleness[0]),
+        "staleness_p99_ms": float(staleness[1]),
+    }
+
+
+def _venues(cells: _Cells, one_step: np.ndarray) -> dict[str, np.ndarray]:
+    """Per venue, (K,): the same measures over the children that went there."""
+    log, k = cells.log, cells.filled.shape[2]
+    by_venue = lambda x: np.ascontiguousarray(np.moveaxis(x, 2, 0)).reshape(k, -1)  # noqa: E731
+    sent, filled, price, shown = (by_venue(x) for x in (cells.sent, cells.filled, cells.price, log.shown_shares))
+    later = np.broadcast_to(one_step[:, :, None], cells.filled.shape)
+    latency = np.where((cells.sent > 0.0) & log.open, log.ack_ms, np.nan)
+    quantiles = np.array([tca.quantiles(row) for row in by_venue(latency)])
+    any_fill, full_fill = tca.order_fill_rates(filled, sent)
+    fees = by_venue(cells.fees * log.arrival_mid_px[:, None, None])
+    return {
+        "routed_percent": 100.0 * sent.sum(axis=1) / max(sent.sum(), 1e-300),
+        "executed_percent": 100.0 * filled.sum(axis=1) / max(filled.sum(), 1e-300),
+        "fill_rate_percent": 100.0 * tca.fill_rate(filled, sent),
+        "any_fill_percent": 100.0 * any_fill,
+        "full_fill_percent": 100.0 * full_fill,
+        "average_fill_shares": tca.weighted_average(filled, (filled > 0.0).astype(float)),
+        "fees_bps": tca.fees_bps(by_venue(cells.fees), price, filled),
+        "fees_mils": tca.fees_mils(fees, filled),
+        "effective_spread_bps": tca.weighted_average(by_venue(cells.effective), filled),
+        "e_over_q_percent": tca.effective_over_quoted_percent(
+            by_venue(cells.effective), by_venue(cells.quoted), filled
+        ),
+        "realised_spread_bps": tca.weighted_average(
+            by_venue(tca.realised_spread_bps(cells.price, cells.mid, later)), filled
+        ),
+        "price_impact_bps": tca.weighted_average(by_venue(tca.price_impact_bps(cells.mid, later)), filled),
+        "markout_bps": tca.weighted_average(by_venue(tca.markout_bps(cells.price, later)), filled),
+        "fade_percent": 100.0 * tca.total_fade(filled, sent, shown),
+        "trade_through_percent": 100.0 * tca.trade_through_rate(price, by_venue(cells.best_elsewhere), filled),
+        "latency_p50_ms": quantiles[:, 0],
+        "latency_p95_ms": quantiles[:, 1],
+        "latency_p99_ms": quantiles[:, 2],
+    }
+
+
+def _rule_tables(cells: _Cells, horizons: dict[str, np.ndarray]) -> tuple[list[Any], list[Any]]:
+    log, k = cells.log, cells.filled.shape[2]
+    of = cells.sent.ravel() > 0.0
+    pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
+    table_605 = tca.rule_605_table(
+        pick(cells.sent),
+        pick(cells.filled),
+        pick(cells.price),
+        pick(cells.mid),
+        pick(2.0 * cells.mid - cells.far),
+        pick(cells.far),
+        {name: pick(mids[:, :, None]) for name, mids in horizons.items()},
+        pick(log.shown_shares),
+        pick(cells.arrival_ms),
+    )
+    fees = pick(cells.fees * log.arrival_mid_px[:, None, None])
+    venue = pick(np.arange(k)[None, None, :])
+    return table_605, tca.rule_606_table(venue, log.venue_names, pick(cells.sent), pick(cells.filled), fees)
+
+
+def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log: ChildLog) -> StateCut | None:
+    """Flow and cost by state, (N, T) int, -1 for decisions that count nowhere; None where there is one state only."""
+    present = [s for s in range(len(labels)) if (state == s).any()]
+    if len(present) < 2:
+        return None
+    mid = log.mid_bps[:, :-1, None]
+    all_in = log.price_bps - mid + log.fee_bps[:, None, :]
+    rows = []
+    for s in present:
+        of = state == s
+        sent, filled = log.sent_shares[of], log.filled_shares[of]
+        by_venue = sent.sum(axis=0)
+        cost = float(tca.weighted_average(all_in[of].ravel(), filled.ravel()))
+        rate = float(tca.fill_rate(filled.ravel(), sent.ravel()))
+        rows.append((int(of.sum()), by_venue / by_venue.sum() if by_venue.sum() else by_venue * np.nan, cost, rate))
+    decisions, shares, costs, rates = zip(*rows, strict=True)
+    kept = tuple(labels[s] for s in present)
+    return StateCut(name, title, kept, np.array(decisions), np.array(shares), np.array(costs), np.array(rates))
+
+
+def _thirds(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """State 0, 1, 2 of each decision by thirds of the values; -1 where none is known. And the two edges."""
+    known = active & np.isfinite(values)
+    edges = np.quantile(values[known], (1 / 3, 2 / 3)) if known.any() else np.zeros(2)
+    state = (values > edges[0]).astype(int) + (values > edges[1])
+    return np.where(known, state, -1), edges
+
+
+def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
+    """Flow and cost by spread, by latency and by urgency. The first two states do not depend on what a policy does."""
+    # Rounded, since our own displacement of the mid was added and is taken off again, and touches tie on ticks.
+    touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps[:, :-1], 9)
+    latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.heard_latency_ms, 1e-9)), np.nan), axis=2))
+    cuts = []
+    for name, what, unit, values in (
+        ("spread", "mean far touch above the mid", price_unit, touch),
+        ("latency", "typical heard latency, one way", "ms" if price_unit == "bps" else price_unit, latency),
+    ):
+        state, edges = _thirds(values, log.active)
+        low, high = (f"{e:.3g}" for e in edges)
+        labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
+        cuts.append(_cut(name, f"{what} ({unit})", labels, state, log))
+    even = log.quantity_shares[:, None] / log.active.shape[1]
+    behind = log.slice_shares / even
+    state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
+    labels = ("on schedule", "up to twice", "more than twice")
+    title = "this step's slice over an even slice (urgency)"
+    cuts.append(_cut("urgency", title, labels, np.where(log.active, state, -1), log))
+    return tuple(cut for cut in cuts if cut is not None)
+
+
+def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> PolicyAnalysis:
+    """Transaction-cost analysis of a policy's child orders.
+
+    Args:
+        log: what it sent and got.
+        priced: whether the market has prices, fees and partial fills; the notebook's has none, so only flow and cost by
+            state are worked out.
+        price_unit: of `StateCut.cost` and of the spread's states.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        states = _states(log, price_unit)
+        if not priced:
+            return PolicyAnalysis(states=states)
+        cells = _Cells(log)
+        horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.active.shape[1]]) * log.step_s
+        mids = {f"{seconds:g} s": cells.mid_later(seconds) for seconds in horizons_s}
+        one_step = cells.mid_later(log.step_s)
+        parents, _ = _parents(cells)
+        filled = cells.filled.ravel()
+        curves = np.array([_markout_row(cells, later[:, :, None], filled) for later in mids.values()])
+        table_605, table_606 = _rule_tables(cells, mids)
+        return PolicyAnalysis(
+            totals=_totals(cells, parents, one_step),
+            venues=_venues(cells, one_step),
+            parents=parents,
+            horizons_s=horizons_s,
+            markout_bps=curves[:, 0],
+            realised_spread_bps=curves[:, 1],
+            price_impact_bps=curves[:, 2],
+            known_percent=curves[:, 3],
+            states=states,
+            rule_605=table_605,
+            rule_606=table_606,
+        )
+
+
+def _markout_row(cells: _Cells, later: np.ndarray, filled: np.ndarray) -> tuple[float, float, float, float]:
+    """Markout, realised spread, price impact at one horizon, and the percentage of the volume that has one."""
+    markout = tca.markout_bps(cells.price, later)
+    realised = tca.realised_spread_bps(cells.price, cells.mid, later)
+    impact = np.where(np.isnan(realised), np.nan, tca.price_impact_bps(cells.mid, later))
+    known = 100.0 * filled[np.isfinite(markout.ravel())].sum() / max(filled.sum(), 1e-300)
+    averages = (float(tca.weighted_average(x.ravel(), filled)) for x in (markout, realised, impact))
+    return (*averages, float(known))  # type: ignore[return-value]

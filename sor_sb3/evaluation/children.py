@@ -1,0 +1,193 @@
+"""The child-order log: what a policy saw, sent and got in every decision, as arrays. It computes no measure.
+
+One log holds many parent orders of one policy. It is written from the simulator's public records, before and after
+each step, so whatever the market is, the log looks the same: prices in bps of the arrival mid, turned so that dearer
+is larger whichever side the parent is on (a buyer's view; side +1 in every formula).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.simulator.batch import BatchSimulator
+
+REFERENCE_PRICE = 100.0
+"""Dollars a share, for fees in mils and dollars where a market names no price; `us_equity` is a share at $100."""
+
+
+def take_fees_bps(simulator: BatchSimulator) -> np.ndarray:
+    """Take fee of every member and venue, float64 (N, K), bps; the one place that reads it."""
+    fees = simulator.parameters.venues["take_fee_bps"]  # (1, K), or (N, K) where episodes draw their own
+    return np.array(np.broadcast_to(fees, (simulator.n, simulator.market.n_venues)))
+
+
+@dataclass(frozen=True)
+class ChildLog:
+    """N parent orders, T decisions, K venues; a cell of (N, T, K) is what went to one venue in one decision.
+
+    Attributes:
+        sent_shares: float64 (N, T, K), sent at this decision.
+        filled_shares: float64 (N, T, K), filled in this step, whenever they were sent.
+        price_bps: float64 (N, T, K), average price of those fills above the arrival mid, fees apart; NaN if none.
+        fee_bps: float64 (N, K), take fee.
+        open: bool (N, T, K), whether the venue traded at the decision.
+        touch_bps: float64 (N, T, K), far touch above the arrival mid at the decision; NaN where closed, or dark.
+        touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
+        shown_shares: float64 (N, T, K), displayed at the decision.
+        latency_ms: float64 (N, T, K), one way, of a child sent now.
+        heard_latency_ms: float64 (N, T, K), as the router heard it.
+        ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
+        volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
+        mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
+            after the order was done, since the market is not simulated further.
+        slice_shares: float64 (N, T), what the schedule wanted.
+        active: bool (N, T), whether the order was still being worked.
+        quantity_shares: float64 (N,).
+        cleanup_shares: float64 (N,), swept at the deadline.
+        cleanup_price_bps: float64 (N,), at this price above the arrival mid, all-in; NaN if none.
+        shortfall: float64 (N,), by the simulator's ledger, in cost units.
+        arrival_mid_px: float64 (N,), recorded arrival mid, or `REFERENCE_PRICE` where the market names no price.
+        step_s: length of a step.
+        venue_names: (K,).
+    """
+
+    sent_shares: np.ndarray
+    filled_shares: np.ndarray
+    price_bps: np.ndarray
+    fee_bps: np.ndarray
+    open: np.ndarray
+    touch_bps: np.ndarray
+    touch_move_bps: np.ndarray
+    shown_shares: np.ndarray
+    latency_ms: np.ndarray
+    heard_latency_ms: np.ndarray
+    ack_ms: np.ndarray
+    volume_shares: np.ndarray
+    mid_bps: np.ndarray
+    slice_shares: np.ndarray
+    active: np.ndarray
+    quantity_shares: np.ndarray
+    cleanup_shares: np.ndarray
+    cleanup_price_bps: np.ndarray
+    shortfall: np.ndarray
+    arrival_mid_px: np.ndarray
+    step_s: float
+    venue_names: tuple[str, ...]
+
+    @property
+    def n_orders(self) -> int:
+        """How many parent orders."""
+        return len(self.quantity_shares)
+
+    def select(self, which: np.ndarray | slice) -> ChildLog:
+        """The log of some of the parent orders."""
+        return replace(self, **{name: array[which] for name, array in self._arrays().items()})
+
+    @staticmethod
+    def concatenate(logs: Sequence[ChildLog]) -> ChildLog:
+        """One log of the parent orders of several (a policy's training seeds, say), in the order given."""
+        if len(logs) == 1:
+            return logs[0]
+        every = [log._arrays() for log in logs]
+        joined: dict[str, Any] = {name: np.concatenate([arrays[name] for arrays in every]) for name in every[0]}
+        return replace(logs[0], **joined)
+
+    def _arrays(self) -> dict[str, Any]:
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
+
+
+class ChildRecorder:
+    """Writes a :class:`ChildLog` while somebody else steps the simulator: `before` and `after` each step, then `log`.
+
+    Begin it after the reset, when the orders stand at their first decision.
+    """
+
+    def __init__(self, simulator: BatchSimulator) -> None:
+        n, k, t = simulator.n, simulator.market.n_venues, simulator.market.order.horizon_steps
+        self.simulator = simulator
+        self._step = 0
+        per_venue = ("sent", "filled", "price", "touch", "touch_move", "shown", "latency", "heard_latency", "ack", "volume")
+        self._cells = {name: np.zeros((n, t, k)) for name in per_venue}
+        self._cells["price"][:] = np.nan
+        self._open = np.zeros((n, t, k), dtype=bool)
+        self._mid = np.full((n, t + 1), np.nan)
+        self._mid[:, 0] = self._observed_mid()
+        self._slice = np.zeros((n, t))
+        self._active = np.zeros((n, t), dtype=bool)
+        self._fee = take_fees_bps(simulator)
+        self._quantity = simulator.orders["remaining_shares"].copy()
+
+    def _observed_mid(self) -> np.ndarray:
+        orders = self.simulator.orders
+        return np.asarray(orders["mid_bps"] + orders["displacement_bps"])
+
+    def before(self) -> None:
+        """At a decision: what the router could know, and what a child sent now will meet."""
+        orders, venues, t = self.simulator.orders, self.simulator.venues, self._step
+        cells = self._cells
+        is_open = venues["open"] == 1
+        self._active[:, t] = orders["remaining_shares"] > 0.0
+        self._slice[:, t] = orders["slice_shares"]
+        self._open[:, t] = is_open
+        quoted = is_open & (self.simulator.parameters.venues["dark"] == 0)
+        cells["touch"][:, t] = np.where(quoted, venues["offset_bps"] + self._mid[:, t, None], np.nan)
+        cells["touch_move"][:, t] = venues["touch_move_bps"]
+        cells["shown"][:, t] = np.where(
+            is_open, np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0), 0.0
+        )
+        cells["latency"][:, t] = venues["latency_ms"]
+        cells["heard_latency"][:, t] = venues["heard_latency_ms"]
+        cells["volume"][:, t] = venues["recent_volume_shares"]
+
+    def after(self) -> None:
+        """After the step: what was sent, what it got, and where the mid went."""
+        venues, t, active = self.simulator.venues, self._step, self._active[:, self._step, None]
+        cells = self._cells
+        sent, filled = (np.where(active, venues[name], 0.0) for name in ("sent_shares", "filled_shares"))
+        cells["sent"][:, t], cells["filled"][:, t], cells["ack"][:, t] = sent, filled, venues["ack_ms"]
+        scale = self._quantity[:, None] / self.simulator.parameters.market["cost_scale"][0]
+        all_in_bps = np.divide(
+            venues["fill_cost"] * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0
+        )
+        cells["price"][:, t] = all_in_bps - self._fee + self._mid[:, t, None]
+        self._mid[:, t + 1] = np.where(active[:, 0], self._observed_mid(), np.nan)
+        self._step += 1
+
+    def log(self) -> ChildLog:
+        """The log, once every order is done."""
+        sim, cells = self.simulator, self._cells
+        cleanup = sim.orders["cleanup_shares"].copy()
+        arrival_px = sim.orders["arrival_mid_px"]
+        return ChildLog(
+            sent_shares=cells["sent"],
+            filled_shares=cells["filled"],
+            price_bps=cells["price"],
+            fee_bps=self._fee,
+            open=self._open,
+            touch_bps=cells["touch"],
+            touch_move_bps=cells["touch_move"],
+            shown_shares=cells["shown"],
+            latency_ms=cells["latency"],
+            heard_latency_ms=cells["heard_latency"],
+            ack_ms=cells["ack"],
+            volume_shares=cells["volume"],
+            mid_bps=self._mid,
+            slice_shares=self._slice,
+            active=self._active,
+            quantity_shares=self._quantity,
+            cleanup_shares=cleanup,
+            cleanup_price_bps=np.divide(
+                sim.orders["cleanup_value_bps_shares"],
+                cleanup,
+                out=np.full(sim.n, np.nan),
+                where=cleanup > 0.0,
+            ),
+            shortfall=sim.ledger()["shortfall"],
+            arrival_mid_px=np.where(arrival_px > 0.0, arrival_px, REFERENCE_PRICE),
+            step_s=float(sim.market.order.step_s),
+            venue_names=tuple(sim.market.venue_names),
+        )

@@ -1,0 +1,251 @@
+"""Replay one parent order, step by step: what the router saw, sent and got, and what each venue would have cost.
+
+The counterfactuals answer "why that venue?": from a copy of the very same state the whole slice goes to one venue, and
+the policy goes on as before to the end of the order. The market's randomness is addressed, so the rest of the day is
+the same day. Not for drawing, nor for scoring many orders, which is the evaluator's business.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.envs.observation import Observer
+from sor_sb3.evaluation.children import ChildLog, ChildRecorder
+from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
+from sor_sb3.routers.base import Router
+from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One decision's whole slice sent to each venue instead, all (K,).
+
+    Attributes:
+        filled_shares: of the slice, in this step.
+        price_bps: average price of that above the mid at the decision plus fee; NaN where nothing filled.
+        order_cost: what the whole order would have cost, had the policy gone on as it does, in cost units.
+    """
+
+    filled_shares: np.ndarray
+    price_bps: np.ndarray
+    order_cost: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of the order; arrays (K,).
+
+    Attributes:
+        step: counted from 0, at `time_s` after arrival.
+        remaining_shares: to be done, of which `slice_shares` in this step by the schedule.
+        mid_bps: observed mid above the arrival mid.
+        open: whether a venue traded.
+        touch_bps: its far touch above the mid.
+        fee_bps: its take fee.
+        shown_shares: what it displayed.
+        heard_latency_ms: one way, as heard.
+        sent_shares: what went there.
+        filled_shares: what came back filled.
+        price_bps: average price of that above the mid plus fee; NaN if nothing filled.
+        latency_ms: one way, as the child met it.
+        cost: of the step in cost units; a step's costs add up to the order's.
+        parts: the ledger's parts of it.
+        alternative: the whole slice to one venue.
+    """
+
+    step: int
+    time_s: float
+    remaining_shares: float
+    slice_shares: float
+    mid_bps: float
+    open: np.ndarray
+    touch_bps: np.ndarray
+    fee_bps: np.ndarray
+    shown_shares: np.ndarray
+    heard_latency_ms: np.ndarray
+    sent_shares: np.ndarray
+    filled_shares: np.ndarray
+    price_bps: np.ndarray
+    latency_ms: np.ndarray
+    cost: float
+    parts: dict[str, float]
+    alternative: Alternative
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A parent order of one policy on one market day.
+
+    Attributes:
+        policy: its name.
+        scenario: seed of the market day.
+        cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs.
+        parts: the ledger's parts of it.
+        quantity_shares: of the order.
+        cleanup_shares: swept at the deadline.
+    """
+
+    market: str
+    env_id: str
+    policy: str
+    scenario: int
+    cost_unit: str
+    venue_names: tuple[str, ...]
+    cost: float
+    parts: dict[str, float]
+    quantity_shares: float
+    cleanup_shares: float
+    decisions: tuple[Decision, ...]
+
+
+class _Alternatives:
+    """K copies of one order, one a venue: what if the whole slice had gone there?"""
+
+    def __init__(self, evaluator: Evaluator, policy: Any, member: int) -> None:
+        market = evaluator.market
+        self.source, self.member = evaluator.core.simulator, member
+        self.fork = Evaluator(evaluator.env_id, market, market.n_venues, 0, evaluator.split)
+        self.fork.start()
+        looks_into_core = getattr(policy, "core", None) is evaluator.core  # an oracle does
+        self.policy = self.fork.policies([policy.name])[policy.name] if looks_into_core else policy
+        self.masked = masks_wanted(policy) and evaluator.core.codec.masked
+        self.steps = market.order.horizon_steps
+
+    def ask(self, step: int, pace: np.ndarray | None, state: Any, quantity_shares: float) -> Alternative:
+        """The alternatives at the present state; `state` is the policy's after it decided, None if it keeps none."""
+        core = self.fork.core
+        k = core.n
+        sim = core.simulator = self.source.branch(np.full(k, self.member))
+        core.observer = Observer(sim)
+        policy = _fork_router(self.policy, self.source.n, self.member, k)
+        sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
+        filled = np.diag(sim.venues["filled_shares"]).copy()
+        per_share = quantity_shares / sim.parameters.market["cost_scale"][0]
+        paid = np.diag(sim.venues["fill_cost"]) * per_share
+        price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
+        state, first = _repeat(state, self.member, k), np.zeros(k, dtype=bool)
+        for _ in range(step + 1, self.steps):
+            masks = {"action_masks": core.action_masks()} if self.masked else {}
+            actions, state = policy.predict(core.observer.observe(), state, first, True, **masks)
+            core.step(actions)
+        return Alternative(filled, price, sim.ledger()["shortfall"])
+
+
+def _fork_router(policy: Any, n: int, member: int, times: int) -> Any:
+    """A rule's copy, with whatever it remembers of `member` given to every copy; other policies keep no memory."""
+    if not isinstance(policy, Router):
+        return policy
+    fork = copy.deepcopy(policy)
+    for name, value in vars(policy).items():
+        if isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == n:
+            setattr(fork, name, np.repeat(value[member : member + 1], times, axis=0))
+    return fork
+
+
+def _repeat(state: Any, member: int, times: int) -> Any:
+    """A recurrent policy's state for copies of one member: arrays (layers, n, hidden), or None."""
+    if state is None:
+        return None
+    return tuple(np.repeat(part[:, member : member + 1], times, axis=1) for part in state)
+
+
+def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Explanation:
+    """Replay one parent order of a policy.
+
+    The order is run among all of the evaluator's scenarios, so that it is the evaluator's own run, bit for bit (a
+    network rounds by batch size).
+
+    Args:
+        evaluator: whose scenarios hold `scenario`.
+        name: what to call the policy.
+        policy: anything with SB3's ``predict``.
+        scenario: seed of the market day.
+
+    Raises:
+        ValueError: the evaluator has no such scenario.
+    """
+    if scenario not in evaluator.scenario_seeds:
+        seeds = evaluator.scenario_seeds
+        raise ValueError(f"scenario {scenario} is not among {seeds[0]} to {seeds[-1]}")
+    member = evaluator.scenario_seeds.index(scenario)
+    core, simulator = evaluator.core, evaluator.core.simulator
+    observations = evaluator.start()
+    recorder = ChildRecorder(simulator)
+    alternatives = _Alternatives(evaluator, policy, member)
+    masked = masks_wanted(policy) and core.codec.masked
+    state: Any = None
+    first = np.ones(core.n, dtype=bool)
+    quantity = float(simulator.orders["remaining_shares"][member])
+    ledgers = [_parts(simulator, member)]
+    remaining: list[float] = []
+    options: list[Alternative] = []
+    for step in range(evaluator.market.order.horizon_steps):
+        left = float(simulator.orders["remaining_shares"][member])
+        if left <= 0.0:
+            break
+        masks = {"action_masks": core.action_masks()} if masked else {}
+        actions, state = policy.predict(observations, state, first, True, **masks)
+        options.append(alternatives.ask(step, core.codec.decode(actions)[1], state, quantity))
+        recorder.before()
+        observations, _, _ = core.step(actions)
+        recorder.after()
+        first = np.zeros(core.n, dtype=bool)
+        remaining.append(left)
+        ledgers.append(_parts(simulator, member))
+    parts = simulator.ledger()
+    cost = float(parts.pop("shortfall")[member])
+    log = recorder.log().select(np.array([member]))
+    return Explanation(
+        market=evaluator.market.name,
+        env_id=evaluator.env_id,
+        policy=name,
+        scenario=scenario,
+        cost_unit=evaluator.market.cost_unit,
+        venue_names=tuple(evaluator.market.venue_names),
+        cost=cost,
+        parts={part: float(values[member]) for part, values in parts.items()},
+        quantity_shares=quantity,
+        cleanup_shares=float(log.cleanup_shares[0]),
+        decisions=tuple(
+            _decision(log, t, remaining[t], ledgers[t], ledgers[t + 1], options[t]) for t in range(len(remaining))
+        ),
+    )
+
+
+def _parts(simulator: BatchSimulator, member: int) -> dict[str, float]:
+    return {part: float(simulator.orders[f"{part}_cost"][member]) for part in LEDGER_PARTS}
+
+
+def _decision(
+    log: ChildLog,
+    t: int,
+    remaining_shares: float,
+    before: dict[str, float],
+    after: dict[str, float],
+    alternative: Alternative,
+) -> Decision:
+    mid = float(log.mid_bps[0, t])
+    parts = {part: after[part] - before[part] for part in before}
+    return Decision(
+        step=t,
+        time_s=t * log.step_s,
+        remaining_shares=remaining_shares,
+        slice_shares=float(log.slice_shares[0, t]),
+        mid_bps=mid,
+        open=log.open[0, t],
+        touch_bps=log.touch_bps[0, t] - mid,
+        fee_bps=log.fee_bps[0],
+        shown_shares=log.shown_shares[0, t],
+        heard_latency_ms=log.heard_latency_ms[0, t],
+        sent_shares=log.sent_shares[0, t],
+        filled_shares=log.filled_shares[0, t],
+        price_bps=log.price_bps[0, t] - mid + log.fee_bps[0],
+        latency_ms=log.latency_ms[0, t],
+        cost=sum(parts.values()),
+        parts=parts,
+        alternative=alternative,
+    )

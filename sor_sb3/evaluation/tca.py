@@ -1,0 +1,698 @@
+"""Transaction-cost analysis: every measure as one function of prices, sizes and times, each with a worked example.
+
+Not tied to the simulator, and not for running policies: :mod:`sor_sb3.evaluation.children` records what a policy sent
+and got, :mod:`sor_sb3.evaluation.analysis` puts it through these functions.
+
+Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
+times in the unit that a name says. bps = 1e-4. **A cost is positive when it is bad**, except where a docstring says
+otherwise (markouts, improvement and reversion are positive when good, as practitioners state them). Arguments are
+arrays that broadcast against each other. Where a measure sums over fills it does so over the last axis, so that a
+single order is a vector ``(n_fills,)`` and many orders are rows ``(n_orders, n_fills)``; entries of 0 shares count for
+nothing, whatever price stands beside them. A measure without meaning (nothing filled, nothing sent) is NaN.
+
+Sources. Perold 1988, "The Implementation Shortfall: Paper versus Reality", Journal of Portfolio Management 14(3);
+17 CFR 242.600, 242.605 and 242.606 (Regulation NMS, as amended in 2024, Release 34-99679); Rockafellar and Uryasev
+2000, "Optimization of Conditional Value-at-Risk", Journal of Risk 2(3); Hirschman 1964, "The Paternity of an Index",
+American Economic Review 54(5); Shannon 1948, "A Mathematical Theory of Communication".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+BPS = 1e4
+MILS_PER_DOLLAR = 1e4
+TIE = 1e-9  # prices nearer than this, relative, are one price: float rounding
+
+
+def _floats(*values: npt.ArrayLike) -> tuple[Floats, ...]:
+    return tuple(np.asarray(value, dtype=np.float64) for value in values)
+
+
+def _sum_product(prices: Floats, shares: Floats) -> Floats:
+    """Sum over the last axis of price x shares, where entries of 0 shares may have any price."""
+    return np.asarray(np.where(shares == 0.0, 0.0, prices * shares).sum(axis=-1))
+
+
+def _ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
+    """`top / bottom`, NaN where `bottom` is 0."""
+    top, bottom = _floats(top, bottom)
+    return np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0)
+
+
+def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+    """Share-weighted average over the last axis, as Rule 605 averages its spreads; entries that are NaN are left out.
+
+    Unit of `values`. NaN where no share has a value.
+
+    >>> float(weighted_average([10.0, 20.0, float("nan")], [300, 100, 50]))
+    12.5
+    """
+    values, shares = _floats(values, shares)
+    known = np.where(np.isnan(values), 0.0, shares)
+    return _ratio(np.where(known == 0.0, 0.0, values * known).sum(axis=-1), known.sum(axis=-1))
+
+
+# ------------------------------------------------------------------------------------------------ parent orders
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Implementation shortfall of parent orders and its parts, bps of the order's value at arrival; positive is bad.
+
+    Attributes:
+        total: the whole, (n_orders,); `delay + trading + opportunity + fees`.
+        delay: the mid's move between arrival and the start of trading, on what was filled.
+        trading: fills against the mid at the start of trading.
+        opportunity: the mid's move from arrival to the end, on what was not filled.
+        fees: explicit fees.
+    """
+
+    total: Floats
+    delay: Floats
+    trading: Floats
+    opportunity: Floats
+    fees: Floats
+
+
+def implementation_shortfall(
+    prices: npt.ArrayLike,
+    shares: npt.ArrayLike,
+    quantity_shares: npt.ArrayLike,
+    arrival_mid: npt.ArrayLike,
+    end_mid: npt.ArrayLike,
+    side: npt.ArrayLike = 1,
+    fees: npt.ArrayLike = 0.0,
+    start_mid: npt.ArrayLike | None = None,
+) -> Shortfall:
+    """Implementation shortfall: what the order cost more than if all of it had been done at the arrival mid.
+
+    ``IS = [s (sum q_i p_i - Qf m_0) + s (Q - Qf)(m_T - m_0) + fees] / (Q m_0) x 1e4``, with fills (q_i, p_i), Qf their
+    sum, m_0 the mid at arrival and m_T at the end. Parts: delay ``s Qf (m_start - m_0)``, trading
+    ``s (sum q_i p_i - Qf m_start)``, opportunity ``s (Q - Qf)(m_T - m_0)`` and fees, each over ``Q m_0 x 1e-4``.
+    Unit: bps of Q m_0. Sign: positive is bad. Source: Perold 1988.
+
+    Args:
+        prices: (..., n_fills).
+        shares: (..., n_fills).
+        quantity_shares: Q, (...).
+        arrival_mid: m_0, (...).
+        end_mid: m_T, (...).
+        side: +1 buy, -1 sell, (...).
+        fees: in currency, paid positive, rebates negative, (...).
+        start_mid: mid when trading started, (...); the arrival's if None, so that delay is 0.
+
+    A buy of 1,000 arriving at 100.00; trading starts at 100.02; 600 fill at 100.05 and 200 at 100.10; the mid ends at
+    100.20; fees are $2.40:
+
+    >>> s = implementation_shortfall([100.05, 100.10], [600, 200], 1000, 100.0, 100.20, fees=2.40, start_mid=100.02)
+    >>> [round(float(x), 6) for x in (s.delay, s.trading, s.opportunity, s.fees, s.total)]
+    [1.6, 3.4, 4.0, 0.24, 9.24]
+    """
+    prices, shares, quantity, arrival, end, s, fees = _floats(
+        prices, shares, quantity_shares, arrival_mid, end_mid, side, fees
+    )
+    start = arrival if start_mid is None else np.asarray(start_mid, dtype=np.float64)
+    filled = shares.sum(axis=-1)
+    to_bps = BPS / (quantity * arrival)
+    delay = s * filled * (start - arrival) * to_bps
+    # Deviations first: prices lie near the mid, and subtracting large products would lose digits.
+    trading = s * _sum_product(prices - start[..., None], shares) * to_bps
+    opportunity = s * (quantity - filled) * (end - arrival) * to_bps
+    fee = fees * to_bps
+    return Shortfall(delay + trading + opportunity + fee, delay, trading, opportunity, fee)
+
+
+def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+    """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; in the prices' unit, NaN if nothing filled.
+
+    With a market's trades in place of fills this is its VWAP.
+
+    >>> float(average_price([10.0, 11.0], [300, 100]))
+    10.25
+    """
+    prices, shares = _floats(prices, shares)
+    return _ratio(_sum_product(prices, shares), shares.sum(axis=-1))
+
+
+def arrival_slippage_bps(
+    prices: npt.ArrayLike, shares: npt.ArrayLike, arrival_mid: npt.ArrayLike, side: npt.ArrayLike = 1
+) -> Floats:
+    """Average fill price against the arrival mid, executed shares only: ``s (p_bar - m_0) / m_0 x 1e4``.
+
+    Unit: bps. Sign: positive is bad. Source: Perold 1988 (the executed part, before fees).
+
+    >>> float(arrival_slippage_bps([100.05, 100.10], [600, 200], 100.0).round(6))
+    6.25
+    """
+    prices, shares, arrival, s = _floats(prices, shares, arrival_mid, side)
+    return s * _ratio(_sum_product(prices - arrival[..., None], shares), shares.sum(axis=-1)) / arrival * BPS
+
+
+def vwap_slippage_bps(
+    prices: npt.ArrayLike, shares: npt.ArrayLike, market_vwap: npt.ArrayLike, side: npt.ArrayLike = 1
+) -> Floats:
+    """Average fill price against the market's VWAP over the order's life: ``s (p_bar - VWAP) / VWAP x 1e4``.
+
+    Unit: bps. Sign: positive is bad. Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the
+    NYSE", Journal of Finance 43(1). Say whether `market_vwap` holds one's own fills; ours does not.
+
+    >>> float(vwap_slippage_bps([100.05, 100.10], [600, 200], 100.05).round(4))
+    1.2494
+    """
+    prices, shares, vwap, s = _floats(prices, shares, market_vwap, side)
+    return s * _ratio(_sum_product(prices - vwap[..., None], shares), shares.sum(axis=-1)) / vwap * BPS
+
+
+# -------------------------------------------------------------------------------------------------------- spreads
+
+
+def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
+    """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``; half of it is the quoted half-spread.
+
+    Unit: bps. Sign: positive is bad. Source: 17 CFR 242.600 (national best bid and offer).
+
+    >>> float(quoted_spread_bps(99.99, 100.01).round(6))
+    2.0
+    """
+    bid, ask = _floats(bid, ask)
+    return np.asarray((ask - bid) / (0.5 * (bid + ask)) * BPS)
+
+
+def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+    """Effective spread: ``2 s (p - m_t) / m_t x 1e4``, m_t the mid when the order was received (not when it filled).
+
+    Unit: bps. Sign: positive is bad. Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference
+    between the execution price and the midpoint ... at the time of order receipt").
+
+    >>> float(effective_spread_bps(100.02, 100.0).round(6)), float(effective_spread_bps(99.98, 100.0, -1).round(6))
+    (4.0, 4.0)
+    """
+    price, mid, s = _floats(price, mid, side)
+    return np.asarray(2.0 * s * (price - mid) / mid * BPS)
+
+
+def realised_spread_bps(
+    price: npt.ArrayLike, mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1
+) -> Floats:
+    """Realised spread: ``2 s (p - m_{t+tau}) / m_t x 1e4``, against the mid a time tau after the order was received.
+
+    Unit: bps. Sign: positive is what the liquidity provider earned, so bad for the taker. Source: 17 CFR 242.605
+    (several horizons between 50 ms and 5 minutes since 2024).
+
+    >>> float(realised_spread_bps(100.02, 100.0, 100.015).round(6))
+    1.0
+    """
+    price, mid, later, s = _floats(price, mid, mid_later, side)
+    return np.asarray(2.0 * s * (price - later) / mid * BPS)
+
+
+def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+    """Price impact: ``2 s (m_{t+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
+
+    Unit: bps. Sign: positive is a move against us. Source: Huang and Stoll 1996, "Dealer versus auction markets",
+    Journal of Financial Economics 41(3).
+
+    >>> float(price_impact_bps(100.0, 100.015).round(6))
+    3.0
+    """
+    mid, later, s = _floats(mid, mid_later, side)
+    return np.asarray(2.0 * s * (later - mid) / mid * BPS)
+
+
+def effective_over_quoted_percent(
+    effective_bps: npt.ArrayLike, quoted_bps: npt.ArrayLike, shares: npt.ArrayLike
+) -> Floats:
+    """E/Q: share-weighted effective spread over share-weighted quoted spread, over the last axis, x 100.
+
+    Unit: per cent. Sign: below 100 is better than the quote, above 100 worse. Source: 17 CFR 242.605 as amended 2024.
+
+    >>> float(effective_over_quoted_percent([4.0, 2.0], [4.0, 4.0], [100, 300]))
+    62.5
+    """
+    return 100.0 * _ratio(weighted_average(effective_bps, shares), weighted_average(quoted_bps, shares))
+
+
+def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+    """Markout, the trader's view: ``s (m_{t+tau} - p) / p x 1e4``, the mid a time tau later against the fill.
+
+    Unit: bps. Sign: **positive is good** (the price went our way after we traded); a taker's starts at minus the
+    effective half-spread. Source: common practice, as in exchanges' and brokers' venue analyses.
+
+    >>> float(markout_bps(100.0, 99.99).round(6)), float(markout_bps(100.0, 99.99, -1).round(6))
+    (-1.0, 1.0)
+    """
+    price, later, s = _floats(price, mid_later, side)
+    return np.asarray(s * (later - price) / price * BPS)
+
+
+def reversion_bps(end_mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+    """Reversion after the order is complete: ``-s (m_{T+tau} - m_T) / m_T x 1e4``.
+
+    Unit: bps. Sign: positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann
+    and Li 2005, "Direct Estimation of Equity Market Impact", Risk 18(7) (temporary and permanent impact).
+
+    >>> float(reversion_bps(100.10, 100.08).round(4))
+    1.998
+    """
+    end, later, s = _floats(end_mid, mid_later, side)
+    return np.asarray(-s * (later - end) / end * BPS)
+
+
+# ---------------------------------------------------------------------------------------------- quotes and fills
+
+
+def price_improvement(price: npt.ArrayLike, far_quote: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+    """Price improvement per share: ``s (far - p)``, far the best quote that a marketable order faced at receipt.
+
+    Unit: the prices' currency per share. Sign: **positive is good**, negative is outside the quote. Source:
+    17 CFR 242.605.
+
+    >>> float(price_improvement(100.004, 100.01).round(6)), float(price_improvement(99.99, 99.98, -1).round(6))
+    (0.006, 0.01)
+    """
+    price, far, s = _floats(price, far_quote, side)
+    return np.asarray(s * (far - price))
+
+
+@dataclass(frozen=True)
+class QuoteClasses:
+    """Shares of the filled volume that were improved, at the quote, and outside it; they sum to 1."""
+
+    improved: Floats
+    at_quote: Floats
+    outside: Floats
+
+
+def quote_classes(
+    price: npt.ArrayLike, far_quote: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
+) -> QuoteClasses:
+    """Which part of the volume was filled better than, at, and worse than the quote at receipt, over the last axis.
+
+    Prices within 1e-9, relative, are one price. Unit: share of filled shares. Source: 17 CFR 242.605.
+
+    >>> c = quote_classes([100.00, 100.01, 100.03], 100.01, [100, 200, 100])
+    >>> float(c.improved), float(c.at_quote), float(c.outside)
+    (0.25, 0.5, 0.25)
+    """
+    price, far, shares, s = _floats(price, far_quote, shares, side)
+    gain = s * (far - price) / far
+    total = shares.sum(axis=-1)
+    known = np.where(shares == 0.0, 0.0, gain)
+    improved = _ratio(np.where(known > TIE, shares, 0.0).sum(axis=-1), total)
+    outside = _ratio(np.where(known < -TIE, shares, 0.0).sum(axis=-1), total)
+    return QuoteClasses(improved, 1.0 - improved - outside, outside)
+
+
+def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+    """Size improvement: shares filled at the quote or better beyond what was displayed, ``max(filled - shown, 0)``.
+
+    Unit: shares. Sign: **positive is good**. Source: 17 CFR 242.605 as amended 2024.
+
+    >>> size_improvement_shares([500, 200], [300, 300]).tolist()
+    [200.0, 0.0]
+    """
+    filled, shown = _floats(filled_at_quote_or_better_shares, displayed_shares)
+    return np.maximum(filled - shown, 0.0)
+
+
+def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Floats:
+    """Share-level fill rate: ``sum filled / sum sent`` over the last axis. No unit, 1 is good. Source: Rule 606(b)(3).
+
+    >>> float(fill_rate([80, 0, 100], [100, 100, 100]))
+    0.6
+    """
+    filled, sent = _floats(filled_shares, sent_shares)
+    return _ratio(filled.sum(axis=-1), sent.sum(axis=-1))
+
+
+def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Order-level fill rates over the last axis: the share of orders sent that got anything, and that got everything.
+
+    No unit, 1 is good. Entries of 0 shares sent are no orders. Source: common practice beside Rule 606(b)(3).
+
+    >>> [float(rate) for rate in order_fill_rates([80, 0, 100, 0], [100, 100, 100, 0])]
+    [0.6666666666666666, 0.3333333333333333]
+    """
+    filled, sent = _floats(filled_shares, sent_shares)
+    orders = (sent > 0.0).sum(axis=-1)
+    any_fill = ((sent > 0.0) & (filled > 0.0)).sum(axis=-1)
+    full = ((sent > 0.0) & (filled >= sent * (1.0 - TIE))).sum(axis=-1)
+    return _ratio(any_fill, orders), _ratio(full, orders)
+
+
+def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+    """Quote fade: ``1 - filled / min(sent, displayed at the decision)``, element by element.
+
+    No unit. Sign: 0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). NaN where nothing
+    was sent or shown. Source: common practice ("phantom liquidity").
+
+    >>> fade([60, 100, 0], [100, 100, 50], [80, 200, 0]).tolist()
+    [0.25, 0.0, nan]
+    """
+    filled, sent, shown = _floats(filled_shares, sent_shares, displayed_shares)
+    return 1.0 - _ratio(filled, np.minimum(sent, shown))
+
+
+def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+    """Fade of many children together, over the last axis: ``1 - sum filled / sum min(sent, displayed)``.
+
+    As :func:`fade`, weighted by what was there to be had; children that met no display are left out.
+
+    >>> float(total_fade([60, 100, 0], [100, 100, 50], [80, 200, 0]).round(6))
+    0.111111
+    """
+    filled, sent, shown = _floats(filled_shares, sent_shares, displayed_shares)
+    reach = np.minimum(sent, shown)
+    return 1.0 - _ratio(np.where(reach > 0.0, filled, 0.0).sum(axis=-1), reach.sum(axis=-1))
+
+
+def trade_through_rate(
+    price: npt.ArrayLike, best_elsewhere: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
+) -> Floats:
+    """Share of the volume, over the last axis, filled at a worse price than the best then displayed elsewhere.
+
+    ``sum q_i [s (p_i - best_i) > 0] / sum q_i``; NaN for `best_elsewhere` means that nothing was displayed there.
+    Prices within 1e-9, relative, are one price. No unit. Sign: positive is bad. Source: 17 CFR 242.611 (Order
+    Protection Rule).
+
+    >>> float(trade_through_rate([100.02, 100.01], [100.01, 100.01], [100, 300]))
+    0.25
+    """
+    price, best, shares, s = _floats(price, best_elsewhere, shares, side)
+    with np.errstate(invalid="ignore"):
+        through = np.where(shares == 0.0, 0.0, s * (price - best) / best) > TIE
+    return _ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
+
+
+# ----------------------------------------------------------------------------------------------------------- fees
+
+
+def fees_mils(fees: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+    """Net fee per share in mils, over the last axis: ``sum fee_i / sum q_i x 1e4``; 1 mil is $0.0001 a share.
+
+    `fees` in dollars, taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
+
+    >>> float(fees_mils([3.00, -0.20], [1000, 100]).round(4))
+    25.4545
+    """
+    fees, shares = _floats(fees, shares)
+    return _ratio(fees.sum(axis=-1), shares.sum(axis=-1)) * MILS_PER_DOLLAR
+
+
+def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+    """Net fees over the value traded, over the last axis: ``sum fee_i / (sum q_i p_i) x 1e4``.
+
+    Unit: bps of what was traded (not of the parent order). Sign: positive is bad, rebates are negative. Source: as
+    :func:`fees_mils`.
+
+    >>> float(fees_bps([3.00, -0.20], [100.0, 100.0], [1000, 100]).round(6))
+    0.254545
+    """
+    fees, prices, shares = _floats(fees, prices, shares)
+    return _ratio(fees.sum(axis=-1), _sum_product(prices, shares)) * BPS
+
+
+def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
+    """All-in cost of what was executed: arrival slippage plus fees, both in bps. Sign: positive is bad.
+
+    >>> float(all_in_bps(6.25, 0.25))
+    6.5
+    """
+    slippage, fee = _floats(slippage_bps, fee_bps)
+    return np.asarray(slippage + fee)
+
+
+# ------------------------------------------------------------------------------------- time, rerouting, completion
+
+
+def quantiles(values: npt.ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Floats:
+    """Quantiles of all values (linear interpolation), NaN where there are none. Never report a latency's mean alone.
+
+    Latency: decision to acknowledgement, ms, of every child order.
+
+    >>> quantiles([1.0, 2.0, 3.0, 4.0, 5.0], (0.5, 0.95)).round(6).tolist()
+    [3.0, 4.8]
+    """
+    (known,) = _floats(values)
+    known = known[np.isfinite(known)]
+    return np.quantile(known, at) if known.size else np.full(len(at), np.nan)
+
+
+def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -> Floats:
+    """Age of the quote that a child acts on, when it arrives: ``arrival - time of the quote at the venue``.
+
+    Unit: ms. Sign: positive is bad. With an instant feed it is the way there; a late feed adds its delay.
+
+    >>> staleness_ms([0.0, 5.0], [0.4, 5.1]).round(6).tolist()
+    [0.4, 0.1]
+    """
+    quote, arrival = _floats(quote_time_ms, arrival_time_ms)
+    return np.asarray(arrival - quote)
+
+
+def reroute_count(sent_shares: npt.ArrayLike, filled_shares: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """How often a parent sent again what had come back: decisions, over the last axis, that follow a short fill.
+
+    A decision counts if it sends anything and the decision before it that sent anything filled less than it sent.
+    Arguments: a parent's totals a decision, (..., n_decisions). Sign: more is worse.
+
+    >>> int(reroute_count([100, 80, 0, 50, 50], [20, 80, 0, 0, 50]))
+    2
+    """
+    sent, filled = _floats(sent_shares, filled_shares)
+    count = np.zeros(sent.shape[:-1], dtype=np.int64)
+    short = np.zeros(sent.shape[:-1], dtype=bool)
+    for decision in range(sent.shape[-1]):
+        sends = sent[..., decision] > 0.0
+        count += sends & short
+        came_back = filled[..., decision] < sent[..., decision] * (1.0 - TIE)
+        short = np.where(sends, came_back, short)
+    return count
+
+
+def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> Floats:
+    """Share of the parent order that child orders filled (over the last axis) before the forced clean-up. 1 is good.
+
+    >>> float(completion([600, 300], 1000))
+    0.9
+    """
+    filled, quantity = _floats(filled_shares, quantity_shares)
+    return _ratio(filled.sum(axis=-1), quantity)
+
+
+def time_to_completion_s(
+    filled_shares: npt.ArrayLike, fill_time_s: npt.ArrayLike, quantity_shares: npt.ArrayLike
+) -> Floats:
+    """Time of the fill that completed the order, s after arrival; NaN if it never did. Fills in order of time.
+
+    >>> float(time_to_completion_s([600, 300, 100], [0.0, 5.0, 10.0], 1000))
+    10.0
+    >>> float(time_to_completion_s([600, 300, 50], [0.0, 5.0, 10.0], 1000))
+    nan
+    """
+    filled, times, quantity = _floats(filled_shares, fill_time_s, quantity_shares)
+    complete = np.cumsum(filled, axis=-1) >= quantity[..., None] * (1.0 - TIE)
+    first = np.argmax(complete, axis=-1)[..., None]
+    when = np.take_along_axis(np.broadcast_to(times, filled.shape), first, axis=-1)[..., 0]
+    return np.where(complete.any(axis=-1), when, np.nan)
+
+
+# ------------------------------------------------------------------------------------------ risk and concentration
+
+
+def cvar(costs: npt.ArrayLike, level: float = 0.95) -> float:
+    """Conditional value at risk: mean of the worst `1 - level` of the costs, the cost on the edge counted in part.
+
+    ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Unit of the costs. Sign: positive is bad.
+    Source: Rockafellar and Uryasev 2000.
+
+    >>> cvar([float(x) for x in range(1, 101)])
+    98.0
+    >>> round(cvar([1.0, 2.0, 10.0], 0.5), 6)  # the worst 1.5 of 3: 10 and half of 2
+    7.333333
+    """
+    worst = np.sort(np.asarray(costs, dtype=np.float64).ravel())[::-1]
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie between 0 and 1, not {level}; 0.95 is usual")
+    if not worst.size:
+        return float("nan")
+    tail = worst.size * (1.0 - level)
+    tail = round(tail) if abs(tail - round(tail)) < 1e-9 else tail
+    weights = np.clip(tail - np.arange(worst.size), 0.0, 1.0)
+    return float(weights @ worst / tail)
+
+
+def herfindahl(shares: npt.ArrayLike) -> Floats:
+    """Herfindahl-Hirschman index of a split, over the last axis: ``sum w_k^2`` of shares that are normalised first.
+
+    1 is one venue, 1/K an even split over K. No unit. Source: Hirschman 1964.
+
+    >>> float(herfindahl([50, 25, 25]))
+    0.375
+    """
+    (shares,) = _floats(shares)
+    return np.asarray((_ratio(shares, shares.sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+
+
+def entropy_nats(shares: npt.ArrayLike) -> Floats:
+    """Shannon entropy of a split, over the last axis: ``-sum w_k ln w_k``; ``exp`` of it is an effective number.
+
+    0 is one venue, ln K an even split over K. Unit: nats. Source: Shannon 1948.
+
+    >>> round(float(entropy_nats([50, 25, 25])), 6)
+    1.039721
+    """
+    (shares,) = _floats(shares)
+    w = _ratio(shares, shares.sum(axis=-1, keepdims=True))
+    return np.asarray(-np.where(w > 0.0, w * np.log(np.where(w > 0.0, w, 1.0)), 0.0 * w).sum(axis=-1))
+
+
+# --------------------------------------------------------------------------------------------- regulatory tables
+
+ORDER_SIZE_EDGES = (0.0, 100.0, 500.0, 2000.0, 5000.0, np.inf)
+ORDER_SIZE_NAMES = ("under 100", "100-499", "500-1,999", "2,000-4,999", "5,000 and more")
+
+
+def rule_605_table(
+    sent_shares: npt.ArrayLike,
+    filled_shares: npt.ArrayLike,
+    price: npt.ArrayLike,
+    mid: npt.ArrayLike,
+    bid: npt.ArrayLike,
+    ask: npt.ArrayLike,
+    mids_later: dict[str, npt.ArrayLike],
+    displayed_shares: npt.ArrayLike,
+    time_to_execution_ms: npt.ArrayLike,
+    side: npt.ArrayLike = 1,
+) -> list[dict[str, float | str]]:
+    """Execution quality in the style of Rule 605: a row per order size, share-weighted. One row an order in.
+
+    Marketable orders only (all of ours are). Not a filing: sizes in shares rather than notional, one security, and
+    child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
+
+    Args:
+        sent_shares: (n_orders,).
+        filled_shares: (n_orders,).
+        price: average price of each order's fills, NaN if none.
+        mid: of the best quotes at receipt.
+        bid: best bid at receipt.
+        ask: best offer at receipt.
+        mids_later: by horizon's name, mids that long after receipt, NaN where unknown.
+        displayed_shares: size shown at the venue at receipt.
+        time_to_execution_ms: receipt to execution.
+        side: +1 or -1.
+
+    Returns:
+        Rows of "order_size", "orders", "shares", "executed_percent", "quoted_spread_bps", "effective_spread_bps",
+        "e_over_q_percent", "realised_spread_bps <horizon>", "improved_percent", "at_quote_percent",
+        "outside_percent", "size_improvement_shares" (mean an executed order), "time_to_execution_ms".
+
+    >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01,
+    ...     {"1 s": [100.005, 100.0]}, [100, 400], [0.2, 0.4])[0]
+    >>> row["order_size"], row["orders"], row["executed_percent"]
+    ('100-499', 2, 70.0)
+    >>> [round(float(row[k]), 4) for k in ("effective_spread_bps", "e_over_q_percent", "realised_spread_bps 1 s")]
+    [2.8571, 142.8571, 2.2857]
+    """
+    sent, filled, price, mid, bid, ask, shown, time_ms, s = (
+        np.broadcast_to(x, np.shape(sent_shares)).astype(np.float64)
+        for x in (sent_shares, filled_shares, price, mid, bid, ask, displayed_shares, time_to_execution_ms, side)
+    )
+    far = np.where(s > 0, ask, bid)
+    effective, quoted = effective_spread_bps(price, mid, s), quoted_spread_bps(bid, ask)
+    realised = {name: realised_spread_bps(price, mid, later, s) for name, later in mids_later.items()}
+    at_quote_or_better = np.where(price_improvement(price, far, s) >= -TIE * far, filled, 0.0)
+    rows: list[dict[str, float | str]] = []
+    for name, low, high in zip(ORDER_SIZE_NAMES, ORDER_SIZE_EDGES[:-1], ORDER_SIZE_EDGES[1:], strict=True):
+        of = (sent > 0.0) & (sent >= low) & (sent < high)
+        if not of.any():
+            continue
+        weight = filled[of]
+        classes = quote_classes(price[of], far[of], weight, s[of])
+        executed = of & (filled > 0.0)
+        row: dict[str, float | str] = {
+            "order_size": name,
+            "orders": int(of.sum()),
+            "shares": float(sent[of].sum()),
+            "executed_percent": 100.0 * float(fill_rate(weight, sent[of])),
+            "quoted_spread_bps": float(weighted_average(quoted[of], weight)),
+            "effective_spread_bps": float(weighted_average(effective[of], weight)),
+            "e_over_q_percent": float(effective_over_quoted_percent(effective[of], quoted[of], weight)),
+        }
+        row |= {f"realised_spread_bps {n}": float(weighted_average(r[of], weight)) for n, r in realised.items()}
+        row |= {
+            "improved_percent": 100.0 * float(classes.improved),
+            "at_quote_percent": 100.0 * float(classes.at_quote),
+            "outside_percent": 100.0 * float(classes.outside),
+            "size_improvement_shares": float(
+                size_improvement_shares(at_quote_or_better, shown)[executed].mean() if executed.any() else np.nan
+            ),
+            "time_to_execution_ms": float(weighted_average(time_ms[of], weight)),
+        }
+        rows.append(row)
+    return rows
+
+
+def rule_606_table(
+    venue: npt.ArrayLike,
+    venue_names: Sequence[str],
+    sent_shares: npt.ArrayLike,
+    filled_shares: npt.ArrayLike,
+    fees: npt.ArrayLike,
+) -> list[dict[str, float | str]]:
+    """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
+
+    All orders are marketable limit orders, immediate or cancel, so the rule's columns for other types are left out.
+    Source: 17 CFR 242.606(b)(3).
+
+    Args:
+        venue: (n_orders,) index into `venue_names`.
+        venue_names: (n_venues,).
+        sent_shares: (n_orders,).
+        filled_shares: (n_orders,).
+        fees: net fee of each order in dollars, rebates negative, (n_orders,).
+
+    Returns:
+        Rows of "venue", "orders", "orders_percent", "shares_routed", "shares_routed_percent", "shares_executed",
+        "shares_executed_percent", "fill_rate_percent", "average_fill_shares", "net_fee_dollars",
+        "net_fee_per_100_shares_cents".
+
+    >>> rows = rule_606_table([0, 1, 1], ["NEAR", "FAR"], [100, 200, 100], [100, 0, 50], [0.30, 0.0, -0.01])
+    >>> [(r["venue"], r["shares_routed_percent"], round(float(r["fill_rate_percent"]), 4)) for r in rows]
+    [('FAR', 75.0, 16.6667), ('NEAR', 25.0, 100.0)]
+    >>> [round(float(r["net_fee_per_100_shares_cents"]), 4) for r in rows]
+    [-2.0, 30.0]
+    """
+    index = np.asarray(venue, dtype=np.int64)
+    sent, filled, fees = _floats(sent_shares, filled_shares, fees)
+    size = len(venue_names)
+    orders = np.bincount(index[sent > 0.0], minlength=size)
+    executed_orders = np.bincount(index[filled > 0.0], minlength=size)
+    routed = np.bincount(index, weights=sent, minlength=size)
+    executed = np.bincount(index, weights=filled, minlength=size)
+    net = np.bincount(index, weights=fees, minlength=size)
+    percent = [100.0 * _ratio(values.astype(np.float64), values.sum()) for values in (orders, routed, executed)]
+    rate, average = 100.0 * _ratio(executed, routed), _ratio(executed, executed_orders)
+    per_100 = 100.0 * 100.0 * _ratio(net, executed)
+    return [
+        {
+            "venue": venue_names[k],
+            "orders": int(orders[k]),
+            "orders_percent": float(percent[0][k]),
+            "shares_routed": float(routed[k]),
+            "shares_routed_percent": float(percent[1][k]),
+            "shares_executed": float(executed[k]),
+            "shares_executed_percent": float(percent[2][k]),
+            "fill_rate_percent": float(rate[k]),
+            "average_fill_shares": float(average[k]),
+            "net_fee_dollars": float(net[k]),
+            "net_fee_per_100_shares_cents": float(per_100[k]),
+        }
+        for k in np.argsort(-routed, kind="stable")
+    ]

@@ -1,0 +1,236 @@
+"""One replayed parent order, in the terminal and as a page. Every number comes from the explanation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sor_sb3.evaluation.explain import Decision, Explanation
+from sor_sb3.reports.inline_svg import INK, MUTED, PAPER, SERIES, STYLE, new_axes, to_svg
+from sor_sb3.reports.page import num, signed, templates
+from sor_sb3.reports.page_figures import Figure
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return num(None if not math.isfinite(value) else float(value), digits)
+
+
+def _change(explanation: Explanation, decision: Decision) -> np.ndarray:
+    """What the order would have cost more (less, if negative), had the slice gone to each venue, (K,)."""
+    return decision.alternative.order_cost - explanation.cost
+
+
+def _route(explanation: Explanation, decision: Decision) -> str:
+    """Where a decision sent its shares, the most first."""
+    order = np.argsort(-decision.sent_shares)
+    parts = [
+        f"{explanation.venue_names[k]} {decision.sent_shares[k]:.0f}" for k in order if decision.sent_shares[k] >= 0.5
+    ]
+    return ", ".join(parts[:4]) + (" …" if len(parts) > 4 else "") if parts else "nothing"
+
+
+def headline(explanation: Explanation) -> str:
+    """The order in one sentence."""
+    n = len(explanation.decisions)
+    best = sum(bool(np.all(_change(explanation, d) >= -1e-9)) for d in explanation.decisions)
+    return (
+        f"{explanation.policy} filled this order of {explanation.quantity_shares:,.0f} shares for "
+        f"{num(explanation.cost)} {explanation.cost_unit}; in {best} of {n} decisions no single venue "
+        "would have made it cheaper"
+    )
+
+
+def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
+    """A row a decision, as text."""
+    rows, so_far = [], 0.0
+    for d in explanation.decisions:
+        so_far += d.cost
+        change = _change(explanation, d)
+        k = int(np.argmin(change))
+        rows.append(
+            {
+                "step": str(d.step + 1),
+                "time, s": f"{d.time_s:g}",
+                "to do": f"{d.remaining_shares:,.0f}",
+                "this slice": f"{d.slice_shares:,.0f}",
+                "mid, bps": signed(d.mid_bps, 2),
+                "sent to": _route(explanation, d),
+                "filled": f"{d.filled_shares.sum():,.0f}",
+                "cost": signed(d.cost),
+                "so far": signed(so_far),
+                "best single venue": f"{explanation.venue_names[k]} ({signed(float(change[k]))})",
+            }
+        )
+    return rows
+
+
+def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
+    """A row a venue of one decision, as text: saw, sent, got, and the alternative."""
+    change = _change(explanation, decision)
+    other = decision.alternative
+    return [
+        {
+            "venue": name if decision.open[k] else f"{name} (closed)",
+            "touch": _number(decision.touch_bps[k]),
+            "fee": _number(decision.fee_bps[k]),
+            "shown": _number(decision.shown_shares[k], 0),
+            "heard ms": _number(decision.heard_latency_ms[k], 3),
+            "sent": _number(decision.sent_shares[k], 0) if decision.sent_shares[k] > 0 else "",
+            "filled": _number(decision.filled_shares[k], 0) if decision.sent_shares[k] > 0 else "",
+            "paid": _number(decision.price_bps[k]) if decision.filled_shares[k] > 0 else "",
+            "took ms": _number(2.0 * decision.latency_ms[k], 3) if decision.sent_shares[k] > 0 else "",
+            "all here: filled": _number(other.filled_shares[k], 0),
+            "paid then": _number(other.price_bps[k]),
+            "order cost": _number(float(other.order_cost[k]), 3),
+            "change": signed(float(change[k])),
+        }
+        for k, name in enumerate(explanation.venue_names)
+    ]
+
+
+def columns_note(explanation: Explanation) -> str:
+    """What the columns of a decision mean."""
+    unit = "bps" if explanation.cost_unit == "bps" else "notebook units"
+    return (
+        f"Saw: far touch above the mid and take fee ({unit}), displayed shares, latency heard (one way). Sent and got: "
+        "shares, price above the mid plus fee, decision to acknowledgement. All here: the whole slice to that venue "
+        "from the same state, and what the whole order would then have cost "
+        f"({explanation.cost_unit}), the policy going on as it does, on the same market day; a negative change is a "
+        "venue that would have been cheaper in the end."
+    )
+
+
+def _table(rows: list[dict[str, str]], title: str, bold: set[int], text: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for key in rows[0]:
+        table.add_column(key, justify="left" if key in text else "right", no_wrap=key not in ("sent to",))
+    for i, row in enumerate(rows):
+        table.add_row(*row.values(), style="bold" if i in bold else None)
+    return table
+
+
+def print_explanation(explanation: Explanation, console: Console | None = None, step: int | None = None) -> None:
+    """The order's summary, then every decision venue by venue (or decision `step` alone, counted from 1)."""
+    if console is None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=170)
+    e = explanation
+    console.print(f"[bold]{headline(e)}.[/]", highlight=False)
+    parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
+    console.print(
+        f"{e.market}, {e.env_id}, market day {e.scenario}; {parts}; {e.cleanup_shares:,.0f} shares swept at the end",
+        highlight=False,
+    )
+    if step is None:
+        console.print(_table(summary_rows(e), "The order", set(), ("sent to", "best single venue")))
+    console.print(columns_note(e), style="dim", highlight=False)
+    for d in e.decisions:
+        if step is None or d.step + 1 == step:
+            title = f"Step {d.step + 1}, {d.time_s:g} s: {d.remaining_shares:,.0f} to do, {d.slice_shares:,.0f} now"
+            title += f"; cost {signed(d.cost)}"
+            sent = {int(k) for k in np.flatnonzero(d.sent_shares > 0)}
+            console.print(_table(venue_rows(e, d), title, sent, ("venue",)))
+    total = sum(d.cost for d in e.decisions)
+    console.print(f"costs of the {len(e.decisions)} steps add up to {num(total, 6)} {e.cost_unit}", highlight=False)
+
+
+def _alternatives_figure(e: Explanation) -> Figure:
+    change = np.array([_change(e, d) for d in e.decisions])
+    shown = range(len(e.venue_names)) if len(e.venue_names) <= 24 else np.argsort(change.min(axis=0))[:24]
+    names = [e.venue_names[k] for k in shown]
+    change = change[:, list(shown)]
+    figure, axes = new_axes(0.24 * len(e.decisions) + 1.2)
+    top = max(float(np.abs(change).max()), 1e-12)
+    for t in range(change.shape[0]):
+        for k in range(change.shape[1]):
+            colour = SERIES[1] if change[t, k] > 0 else SERIES[2]
+            alpha = 0.05 + 0.85 * abs(change[t, k]) / top
+            axes.barh(t, 1, left=k, height=1.0, color=colour, alpha=alpha, linewidth=0)
+            if len(e.decisions) <= 60:
+                ink = PAPER if alpha > 0.6 else INK
+                text = f"{change[t, k]:+.2f}".replace("-", "−")
+                axes.text(k + 0.5, t, text, ha="center", va="center", fontsize=6.8, color=ink)
+            if e.decisions[t].sent_shares[list(shown)[k]] > 0.3 * max(e.decisions[t].sent_shares.sum(), 1e-9):
+                axes.plot(k + 0.06, t, marker=">", color=INK, markersize=3.4, clip_on=False)
+    axes.grid(False)
+    every = max(1, len(e.decisions) // 30)
+    ticks = list(range(0, len(e.decisions), every))
+    axes.set_yticks(ticks, [str(e.decisions[t].step + 1) for t in ticks])
+    axes.set_ylim(len(e.decisions) - 0.5, -0.5)
+    axes.set_xlim(0, len(names))
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.set_ylabel("step")
+    axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
+    best = np.unravel_index(int(np.argmin(change)), change.shape)
+    description = (
+        f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {change[best]:.3f} "
+        f"{e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}."
+    )
+    return Figure(
+        "alternatives",
+        "What if the whole slice had gone to one venue?",
+        to_svg(figure, "alternatives", description),
+        "Change of the whole order's cost, had that step's slice gone to that venue and the policy gone on as it "
+        "does: orange would have been dearer, green cheaper. A pointer marks venues that got over 30 % of the slice. "
+        "Green is hindsight: the router could not see what its child would meet.",
+    )
+
+
+def _progress_figure(e: Explanation) -> Figure:
+    figure, axes = new_axes(2.9, panels=2)
+    times = [d.time_s for d in e.decisions]
+    steps = [d.step + 1 for d in e.decisions]
+    axes[0].step(times, [d.remaining_shares for d in e.decisions], where="post", color=SERIES[0], linewidth=1.8)
+    axes[0].set_xlabel("time since arrival, s")
+    axes[0].set_ylabel("still to be done, shares")
+    axes[0].set_ylim(0, None)
+    axes[1].bar(steps, [d.cost for d in e.decisions], color=SERIES[0], alpha=0.35, label="a step's")
+    axes[1].plot(steps, np.cumsum([d.cost for d in e.decisions]), color=SERIES[1], linewidth=1.8, label="so far")
+    axes[1].axhline(0.0, color=MUTED, linewidth=0.8)
+    axes[1].set_xlabel("step")
+    axes[1].set_ylabel(f"cost, {e.cost_unit}")
+    axes[1].legend()
+    for panel in axes:
+        panel.grid(axis="y")
+    return Figure(
+        "progress",
+        "How it went",
+        to_svg(figure, "progress", f"Shares to be done and cost by step; in the end {e.cost:.3f} {e.cost_unit}."),
+        "Left: shares still to be done. Right: what each step cost, the mid's move on the rest included, and the sum.",
+    )
+
+
+def render_explanation(explanation: Explanation) -> str:
+    """The explanation as one self-contained page."""
+    with matplotlib.rc_context(STYLE):
+        figures = [_progress_figure(explanation), _alternatives_figure(explanation)]
+    decisions: list[dict[str, Any]] = [
+        {
+            "step": d.step + 1,
+            "time_s": f"{d.time_s:g}",
+            "route": _route(explanation, d),
+            "cost": signed(d.cost),
+            "rows": venue_rows(explanation, d),
+            "sent": (d.sent_shares > 0).tolist(),
+        }
+        for d in explanation.decisions
+    ]
+    return (
+        templates()
+        .get_template("explain.html.j2")
+        .render(
+            e=explanation,
+            headline=headline(explanation),
+            note=columns_note(explanation),
+            figures=figures,
+            summary=summary_rows(explanation),
+            decisions=decisions,
+        )
+    )

@@ -1,0 +1,225 @@
+"""Analyses of child-order logs: exact sums, and the same numbers as a slow reckoning, child by child."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sor_sb3.evaluation.analysis import MEASURES, _best_elsewhere, _Cells, analyse
+from sor_sb3.evaluation.children import ChildLog
+from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
+from sor_sb3.market.loading import load_market
+from tests.market.quote_fixtures import write_recording
+
+
+def recorded(name: str, market: Any = "us_equity", env: str = "OrderSplit-v0", n: int = 12) -> tuple[Any, ChildLog]:
+    scores = Evaluator(env, market, n).score(name, name, record=True)
+    assert scores.children is not None
+    return scores, scores.children
+
+
+def hand_made() -> ChildLog:
+    """One parent of 300 shares, two decisions 10 s apart, two venues; prices in bps of the arrival mid."""
+    nan = float("nan")
+    return ChildLog(
+        sent_shares=np.array([[[100.0, 50.0], [150.0, 0.0]]]),
+        filled_shares=np.array([[[100.0, 20.0], [120.0, 0.0]]]),
+        price_bps=np.array([[[2.0, 3.0], [5.0, nan]]]),
+        fee_bps=np.array([[0.5, -0.25]]),
+        open=np.array([[[True, True], [True, False]]]),
+        touch_bps=np.array([[[1.0, 2.0], [5.0, nan]]]),
+        touch_move_bps=np.zeros((1, 2, 2)),
+        shown_shares=np.array([[[80.0, 500.0], [200.0, 0.0]]]),
+        latency_ms=np.array([[[1.0, 2.0], [3.0, 4.0]]]),
+        heard_latency_ms=np.array([[[1.0, 2.0], [3.0, 4.0]]]),
+        volume_shares=np.array([[[900.0, 100.0], [3000.0, 0.0]]]),
+        mid_bps=np.array([[0.0, 4.0, 8.0]]),
+        slice_shares=np.array([[150.0, 180.0]]),
+        active=np.array([[True, True]]),
+        quantity_shares=np.array([300.0]),
+        cleanup_shares=np.array([60.0]),
+        cleanup_price_bps=np.array([20.0]),
+        shortfall=np.array([0.0]),
+        arrival_mid_px=np.array([50.0]),
+        step_s=10.0,
+        venue_names=("A", "B"),
+    )
+
+
+def test_a_parent_worked_by_hand():
+    a = analyse(hand_made())
+    parent = {key: float(values[0]) for key, values in a.parents.items()}
+    # fills 100 x 2 + 20 x 3 + 120 x 5 = 860; clean-up 60 x 20 = 1,200; fees 100 x .5 - 20 x .25 + 120 x .5 = 105
+    assert parent["trading_bps"] == pytest.approx(860 / 300)
+    assert parent["cleanup_bps"] == pytest.approx(4.0)
+    assert parent["fees_of_order_bps"] == pytest.approx(0.35)
+    assert parent["shortfall_bps"] == pytest.approx((860 + 1200 + 105) / 300)
+    assert parent["delay_bps"] == parent["opportunity_bps"] == 0.0
+    assert parent["arrival_slippage_bps"] == pytest.approx(860 / 240)
+    # VWAP: mid 2 with 1,000 shares, mid 6 with 3,000: 5 bps above arrival.
+    assert parent["vwap_slippage_bps"] == pytest.approx((860 / 240 - 5.0) / 1.0005, abs=1e-9)
+    assert parent["fees_mils"] == pytest.approx(105 / 240 * 1e-4 * 50.0 * 1e4)
+    assert (parent["reroutes"], parent["children"]) == (1.0, 3.0)
+    assert parent["completion_percent"] == pytest.approx(80.0)
+    assert parent["fill_rate_percent"] == pytest.approx(80.0)
+    assert np.isnan(parent["time_to_completion_s"])
+    assert parent["herfindahl"] == pytest.approx((250 / 300) ** 2 + (50 / 300) ** 2)
+
+
+def test_totals_worked_by_hand():
+    t = analyse(hand_made()).totals
+    # Half-spreads above the decision's mid: 2, 3 and 5 - 4 = 1; best touches 1 and 5 - 4 = 1.
+    assert t["effective_spread_bps"] == pytest.approx(2 * (100 * 2 + 20 * 3 + 120 * 1) / 240, abs=2e-3)
+    assert t["quoted_spread_bps"] == pytest.approx(2.0, abs=1e-3)
+    assert t["price_impact_bps"] == pytest.approx(2 * 4.0, abs=4e-3)  # the mid moves 4 in each step
+    assert t["realised_spread_bps"] == pytest.approx(t["effective_spread_bps"] - t["price_impact_bps"], abs=1e-9)
+    assert t["at_quote_percent"] == pytest.approx(50.0)  # the 120 at the touch
+    assert t["outside_percent"] == pytest.approx(50.0)
+    assert t["fade_percent"] == pytest.approx(100 * (1 - 240 / (80 + 50 + 150)))
+    # A's 100 pass B's 2? No: 2 is not above 2. B's 20 at 3 pass A's 1? A's 80 shown are taken whole by our own child.
+    assert t["trade_through_percent"] == 0.0
+    assert (t["latency_p50_ms"], t["staleness_p50_ms"]) == pytest.approx((4.0, 2.0))
+    assert (t["any_fill_percent"], t["full_fill_percent"]) == pytest.approx((100.0, 100 / 3))
+
+
+def test_venues_and_rule_606_worked_by_hand():
+    a = analyse(hand_made())
+    assert a.venues["routed_percent"].tolist() == pytest.approx([100 * 250 / 300, 100 * 50 / 300])
+    assert a.venues["fill_rate_percent"].tolist() == pytest.approx([88.0, 40.0])
+    assert a.venues["average_fill_shares"].tolist() == pytest.approx([110.0, 20.0])
+    assert a.venues["fees_bps"].tolist() == pytest.approx([0.5, -0.25], rel=1e-3)
+    assert a.venues["fees_mils"].tolist() == pytest.approx([25.0, -12.5])
+    assert [row["venue"] for row in a.rule_606] == ["A", "B"]
+    assert a.rule_606[0]["net_fee_dollars"] == pytest.approx(110 * 1e-4 * 50.0)
+    assert [row["order_size"] for row in a.rule_605] == ["under 100", "100-499"]
+
+
+def test_the_mid_is_linear_within_a_step_and_unknown_after_the_last():
+    cells = _Cells(hand_made())
+    above = lambda seconds: ((cells.mid_later(seconds)[0] - 1) * 1e4).tolist()  # noqa: E731
+    assert above(0.0) == pytest.approx([0.0, 4.0])
+    assert above(2.5) == pytest.approx([1.0, 5.0])
+    assert above(10.0) == pytest.approx([4.0, 8.0])
+    assert above(15.0) == pytest.approx([6.0, float("nan")], nan_ok=True)
+    assert analyse(hand_made()).known_percent.tolist() == pytest.approx([100.0, 100.0, 50.0])
+
+
+# --- against the evaluator and a slow reckoning -----------------------------------------------------
+
+
+@pytest.mark.parametrize("env", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("name", standard_rules(load_market("us_equity")))
+def test_every_parents_shortfall_is_the_evaluators_cost(name, env):
+    scores, log = recorded(name, env=env, n=30)
+    p = analyse(log).parents
+    np.testing.assert_allclose(p["shortfall_bps"], scores.cost[0], rtol=0, atol=1e-9)
+    parts = sum(p[k] for k in ("delay_bps", "trading_bps", "cleanup_bps", "opportunity_bps", "fees_of_order_bps"))
+    np.testing.assert_allclose(parts, p["shortfall_bps"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(p["fees_of_order_bps"], scores.parts["fee"][0], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(p["arrival_slippage_bps"], scores.measures["slippage_bps"][0], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(p["fill_rate_percent"], 100 * scores.measures["fill_rate"][0], rtol=1e-12)
+    np.testing.assert_allclose(p["completion_percent"], 100 * scores.measures["completion"][0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_shortfalls_of_a_recording_too(side, tmp_path):
+    path = write_recording(tmp_path / "quotes.parquet", duration_s=7200)
+    market = load_market(str(path))
+    market = market.model_copy(update={"order": market.order.model_copy(update={"side": side})})
+    scores, log = recorded("pro_rata", market, n=20)
+    np.testing.assert_allclose(analyse(log).parents["shortfall_bps"], scores.cost[0], rtol=0, atol=1e-9)
+
+
+def test_effective_is_realised_plus_impact_in_total_and_at_every_venue():
+    _, log = recorded("pro_rata", n=40)
+    a = analyse(log)
+    t, v = a.totals, a.venues
+    assert t["effective_spread_bps"] == pytest.approx(t["realised_spread_bps"] + t["price_impact_bps"], abs=1e-9)
+    np.testing.assert_allclose(
+        v["effective_spread_bps"], v["realised_spread_bps"] + v["price_impact_bps"], rtol=0, atol=1e-9
+    )
+
+
+def test_totals_are_those_of_a_slow_reckoning():
+    _, log = recorded("all_in_sweep", n=15)
+    t = analyse(log).totals
+    effective = quoted = filled = sent = through = reach = got = 0.0
+    latencies = []
+    n, steps, k = log.sent_shares.shape
+    for i in range(n):
+        for s in range(steps):
+            mid = 1 + log.mid_bps[i, s] / 1e4
+            shown = [j for j in range(k) if log.shown_shares[i, s, j] > 0]
+            best = min(1 + log.touch_bps[i, s, j] / 1e4 for j in shown)
+            for j in range(k):
+                q, f = log.sent_shares[i, s, j], log.filled_shares[i, s, j]
+                sent, filled = sent + q, filled + f
+                if q > 0 and log.open[i, s, j]:
+                    latencies.append(2 * log.latency_ms[i, s, j])
+                able = min(q, log.shown_shares[i, s, j])
+                reach, got = reach + able, got + (f if able > 0 else 0)
+                if f > 0:
+                    price = 1 + log.price_bps[i, s, j] / 1e4
+                    effective += f * 2e4 * (price - mid) / mid
+                    quoted += f * 2e4 * (best - mid) / mid
+                    others = [
+                        1 + (log.touch_bps[i, s, o] + log.touch_move_bps[i, s, o]) / 1e4
+                        for o in shown
+                        if o != j and log.sent_shares[i, s, o] < log.shown_shares[i, s, o]
+                    ]
+                    through += f if others and price > min(others) * (1 + 1e-9) else 0
+    assert t["effective_spread_bps"] == pytest.approx(effective / filled, rel=1e-9)
+    assert t["e_over_q_percent"] == pytest.approx(100 * effective / quoted, rel=1e-9)
+    assert t["fill_rate_percent"] == pytest.approx(100 * filled / sent, rel=1e-9)
+    assert t["trade_through_percent"] == pytest.approx(100 * through / filled, rel=1e-9)
+    assert t["fade_percent"] == pytest.approx(100 * (1 - got / reach), rel=1e-9)
+    assert t["latency_p99_ms"] == pytest.approx(np.quantile(latencies, 0.99), rel=1e-12)
+
+
+def test_venues_add_up_to_the_total():
+    _, log = recorded("pro_rata", n=20)
+    a = analyse(log)
+    weights = a.venues["executed_percent"] / 100
+    assert a.venues["routed_percent"].sum() == pytest.approx(100) and weights.sum() == pytest.approx(1)
+    for key in ("effective_spread_bps", "fees_mils", "trade_through_percent"):
+        assert (weights * a.venues[key]).sum() == pytest.approx(a.totals[key], rel=1e-9), key
+
+
+def test_every_total_is_a_measure_that_tables_know():
+    _, log = recorded("pro_rata", n=4)
+    assert set(analyse(log).totals) == set(MEASURES)
+
+
+def test_states_hold_every_decision_once_and_shares_add_up():
+    _, log = recorded("pro_rata", n=30)
+    states = {cut.name: cut for cut in analyse(log).states}
+    assert set(states) == {"spread", "latency", "urgency"}
+    for cut in states.values():
+        assert cut.decisions.sum() == log.active.sum()
+        np.testing.assert_allclose(cut.venue_shares.sum(axis=1), 1.0, rtol=1e-12)
+    assert states["spread"].cost[-1] > states["spread"].cost[0]  # wide quotes cost more
+
+
+def test_states_that_no_policy_changes_are_the_same_for_all():
+    cuts = [{c.name: c for c in analyse(recorded(name, n=20)[1]).states} for name in ("pro_rata", "all_in")]
+    for name in ("spread", "latency"):
+        assert cuts[0][name].labels == cuts[1][name].labels
+        np.testing.assert_array_equal(cuts[0][name].decisions, cuts[1][name].decisions)
+
+
+def test_the_notebook_has_flow_and_cost_by_state_but_no_prices():
+    _, log = recorded("all_in_sized", "notebook", n=20)
+    a = analyse(log, priced=False, price_unit="notebook units")
+    assert not a.totals and not a.parents and not a.rule_605
+    assert {cut.name for cut in a.states} == {"spread", "latency"}
+
+
+def test_best_elsewhere_is_the_best_of_the_others():
+    touch = np.random.default_rng(0).choice([1.0, 2.0, 3.0, np.nan], (200, 4))
+    found = _best_elsewhere(touch)
+    for row, best in zip(touch, found, strict=True):
+        for k in range(4):
+            others = [row[j] for j in range(4) if j != k and np.isfinite(row[j])]
+            assert best[k] == min(others) if others else np.isnan(best[k])

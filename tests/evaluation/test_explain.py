@@ -1,0 +1,91 @@
+"""Explanations: exact costs, and counterfactuals that are what would have happened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+
+from sor_sb3.algorithms.policies import VenuePolicy
+from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.explain import explain
+from sor_sb3.routers import make
+from tests.market.quote_fixtures import write_recording
+
+FIRST, N = 500, 6
+
+
+def ppo(env_id: str, market: str = "us_equity") -> PPO:
+    return PPO(VenuePolicy, RoutingVecEnv(env_id, market, 2), n_steps=8, batch_size=16, seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("market", ["us_equity", "notebook"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("who", ["ppo", "all_in_sweep", "random", "round_robin", "snapshot_oracle"])
+def test_costs_add_up_to_the_evaluators_number(who, env_id, market):
+    evaluator = Evaluator(env_id, market, N, FIRST)
+    policy = ppo(env_id, market) if who == "ppo" else evaluator.policies([who])[who]
+    costs = evaluator.score(who, policy).cost[0]
+    for j in (0, N - 1):
+        found = explain(evaluator, who, policy, FIRST + j)
+        assert found.cost == costs[j]
+        assert sum(d.cost for d in found.decisions) == pytest.approx(found.cost, abs=1e-9)
+        assert sum(found.parts.values()) == pytest.approx(found.cost, abs=1e-9)
+        filled = sum(float(d.filled_shares.sum()) for d in found.decisions)
+        assert filled + found.cleanup_shares == pytest.approx(found.quantity_shares)
+
+
+def test_a_recording_too(tmp_path):
+    evaluator = Evaluator("OrderSplit-v0", str(write_recording(tmp_path / "quotes.parquet", duration_s=7200)), 3)
+    policy = evaluator.policies(["pro_rata"])["pro_rata"]
+    found = explain(evaluator, "pro_rata", policy, 10_001)
+    assert found.cost == evaluator.score("p", policy).cost[0, 1]
+
+
+@pytest.mark.parametrize("market", ["us_equity", "notebook"])
+def test_the_venue_that_was_chosen_costs_what_the_order_cost(market):
+    evaluator = Evaluator("VenueSelect-v0", market, N, FIRST)
+    found = explain(evaluator, "all_in", evaluator.policies(["all_in"])["all_in"], FIRST + 2)
+    for d in found.decisions:
+        chosen = int(np.argmax(d.sent_shares))
+        assert d.alternative.order_cost[chosen] == pytest.approx(found.cost, abs=1e-9)
+        assert d.alternative.filled_shares[chosen] == d.filled_shares[chosen]
+        if d.filled_shares[chosen] > 0:
+            assert d.alternative.price_bps[chosen] == pytest.approx(d.price_bps[chosen], abs=1e-9)
+
+
+def test_an_alternative_is_what_happens_to_one_who_takes_it():
+    # A router that leaves all_in's way at one step, and is run for real.
+    evaluator = Evaluator("VenueSelect-v0", "us_equity", N, FIRST)
+    rule = make("all_in", evaluator.market, "VenueSelect-v0")
+    found = explain(evaluator, "all_in", rule, FIRST + 1)
+
+    class Detour:
+        def __init__(self, step: int, venue: int) -> None:
+            self.step, self.venue, self.calls = step, venue, 0
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            actions, _ = rule.predict(observation)
+            if self.calls == self.step:
+                actions = np.full_like(actions, self.venue)
+            self.calls += 1
+            return actions, state
+
+    for step, venue in ((0, 3), (7, 0), (19, 7)):
+        cost = evaluator.score("detour", Detour(step, venue)).cost[0, 1]
+        assert found.decisions[step].alternative.order_cost[venue] == pytest.approx(cost, abs=1e-9)
+
+
+def test_explaining_changes_nothing():
+    evaluator = Evaluator("OrderSplit-v0", "us_equity", N, FIRST)
+    policy = evaluator.policies(["random"])["random"]
+    before = evaluator.score("p", policy).cost
+    explain(evaluator, "p", policy, FIRST)
+    np.testing.assert_array_equal(evaluator.score("p", policy).cost, before)
+
+
+def test_an_unknown_scenario_is_named():
+    evaluator = Evaluator("OrderSplit-v0", "us_equity", N, FIRST)
+    with pytest.raises(ValueError, match=r"scenario 7 is not among 500 to 505"):
+        explain(evaluator, "p", evaluator.policies(["pro_rata"])["pro_rata"], 7)
