@@ -296,6 +296,7 @@ def test_policy_gradient_by_hand(gamma: float) -> None:
         gamma=gamma,
         baseline="none",
         max_grad_norm=1e9,
+        normalize_advantage=False,
         policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD),
         device="cpu",
         seed=3,
@@ -317,10 +318,11 @@ def test_policy_gradient_by_hand(gamma: float) -> None:
 
 
 def test_entropy_and_normalization_enter_the_loss() -> None:
-    kwargs = dict(baseline="none", policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD))
+    kwargs: dict[str, Any] = dict(baseline="none", policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD))
+    kwargs["normalize_advantage"] = False
     plain = updates(scripted([[3]]), 6, 1, **kwargs).get_parameters()["policy"]["action_net.weight"]
     for extra in ({"ent_coef": 10.0}, {"normalize_advantage": True}, {"max_grad_norm": 1e-9}):
-        other = updates(scripted([[3]]), 6, 1, **kwargs, **extra)
+        other = updates(scripted([[3]]), 6, 1, **{**kwargs, **extra})
         assert not th.equal(plain, other.get_parameters()["policy"]["action_net.weight"]), extra
 
 
