@@ -18,6 +18,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.policies import NormalizedPolicy
 
+_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
+
 
 def cost_tag(evaluator: Evaluator) -> str:
     """The tag of the chart that shows the learner against the baselines."""
@@ -78,7 +80,16 @@ class RoutingEvalCallback(BaseCallback):
         if self.baseline_folder is not None:
             for name in self.baseline_names:
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
-        self._evaluate()
+        if not self._timesteps:  # else it goes on from a checkpoint, which was taken after this one
+            self._evaluate()
+
+    def get_state(self) -> dict[str, Any]:
+        """What outlives an evaluation, for an exact resume."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave, before training starts."""
+        vars(self).update(state)
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:

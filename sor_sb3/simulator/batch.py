@@ -119,6 +119,14 @@ class BatchSimulator:
         self._done = np.zeros(n, dtype=np.bool_)
         self._schedule = np.full(n, -1.0)
 
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What changes as time goes on, as copies: enough to go on bit for bit in a simulator of the same market."""
+        return {"orders": self.orders.copy(), "venues": self.venues.copy()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what `get_state` gave."""
+        self.orders[...], self.venues[...] = state["orders"], state["venues"]
+
     def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
         """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)

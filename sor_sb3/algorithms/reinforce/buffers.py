@@ -228,17 +228,16 @@ class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):  # ty
 def episodic_buffer_class(
     observation_space: spaces.Space, wanted: type[RolloutBuffer] | None = None
 ) -> type[EpisodicRolloutBuffer]:
-    """The buffer class for an observation space, or the one that is wanted.
+    """The buffer class for an observation space, or the one that is wanted; SB3's own two mean their episodic kin.
 
-    :raises TypeError: if what is wanted is not episodic
+    :raises TypeError: if another class is wanted that is not episodic
     """
     if wanted is None:
         return DictEpisodicRolloutBuffer if isinstance(observation_space, spaces.Dict) else EpisodicRolloutBuffer
-    if not issubclass(wanted, EpisodicRolloutBuffer):
-        raise TypeError(
-            f"rollout_buffer_class={wanted.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer"
-        )
-    return wanted
+    kin = {RolloutBuffer: EpisodicRolloutBuffer, DictRolloutBuffer: DictEpisodicRolloutBuffer}.get(wanted, wanted)
+    if not issubclass(kin, EpisodicRolloutBuffer):
+        raise TypeError(f"rollout_buffer_class={kin.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer")
+    return kin
 
 
 # Steps are nested dicts of arrays with one row per step, nested because observations may be a dict.
