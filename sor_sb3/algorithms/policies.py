@@ -1,18 +1,28 @@
 """A policy network that treats venues alike: one small network shared by all of them, and a learned mark for each.
 
 What is learned from one venue serves the others, so it needs far fewer samples than a plain MLP over the whole row.
-Works with every on-policy SB3 algorithm through ``policy_kwargs``; the simulator knows nothing of it.
+`VenuePolicy` gives the actions that the policies of SB3 give; `LogisticNormalPolicy` and `DirichletPolicy` draw weights
+on the simplex of the venues that are open. The simulator knows nothing of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
+from sor_sb3.algorithms.distributions import (
+    LogisticNormal,
+    MaskedDirichlet,
+    SimplexDistribution,
+    SplitActionDistribution,
+    SplitAndPace,
+)
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 
@@ -41,50 +51,91 @@ class _CentredMeans(nn.Module):
 
     Only differences between venues matter to a split. Left free, all means can drift below 0 together, where the split
     is even whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back. With the
-    offset some venue's mean is above 0 in every state, and as many as it takes can be.
+    offset some venue's mean is above 0 in every state, and as many as it takes can be. A pace, where there is one, is
+    the last number of n rows (n, K + 1), and has nothing to do with the venues' scores.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_venues: int) -> None:
         super().__init__()
+        self.n_venues = n_venues
         self.offset = nn.Parameter(th.tensor(-2.0))  # before the softplus
 
     def forward(self, scores: th.Tensor) -> th.Tensor:
-        centred = scores - scores.mean(dim=1, keepdim=True)
-        return th.tanh(centred + nn.functional.softplus(self.offset))
+        venues, pace = scores[:, : self.n_venues], scores[:, self.n_venues :]
+        centred = venues - venues.mean(dim=1, keepdim=True)
+        return th.tanh(th.cat((centred + nn.functional.softplus(self.offset), pace), dim=1))
 
 
 class VenueExtractor(nn.Module):
-    """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector."""
+    """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector.
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module]) -> None:
+    With `has_pace` the actor's latent has one number more, the pace's, read from the venues' mean latent. With `masked`
+    the scores of closed venues are minus infinity.
+    """
+
+    def __init__(
+        self,
+        n_venues: int,
+        hidden: int,
+        activation: type[nn.Module],
+        has_pace: bool = False,
+        masked: bool = False,
+    ) -> None:
         super().__init__()
-        self.latent_dim_pi, self.latent_dim_vf = n_venues, hidden
+        self.latent_dim_pi, self.latent_dim_vf = n_venues + has_pace, hidden
+        self.masked = masked
         self.actor = _VenueTrunk(n_venues, hidden, activation)
         self.critic = _VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
+        self.pace = nn.Linear(hidden, 1) if has_pace else None
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Latents of actor (n, K) and critic (n, H)."""
+        """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """A score for each venue, (n, K)."""
-        return self.score(self.actor(rows)).squeeze(-1)
+        """A score for each venue, (n, K), and the pace's if there is one, (n, K + 1)."""
+        latent = self.actor(rows)
+        scores = self.score(latent).squeeze(-1)
+        if self.masked:
+            scores = th.where(open_venues(rows), scores, th.full_like(scores, -math.inf))
+        return scores if self.pace is None else th.cat((scores, self.pace(latent.mean(dim=1))), dim=1)
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""
         return self.critic(rows).mean(dim=1)
 
 
-class VenuePolicy(ActorCriticPolicy):
-    """Actor-critic policy with a venue-shared network, for ``VenueSelect-v0`` and ``OrderSplit-v0``.
+def open_venues(rows: th.Tensor) -> th.Tensor:
+    """Which venues trade, as heard: bool (n, K), from raw rows (n, G + K F) of observations."""
+    first = len(MARKET_FEATURES) + VENUE_FEATURES.index("open")
+    return rows[:, first :: len(VENUE_FEATURES)] > 0.5
+
+
+def count_venues(observation_space: spaces.Space) -> int | None:
+    """How many venues a row of this package's envs describes; None where it is no such row."""
+    shape = observation_space.shape or ()
+    if len(shape) != 1 or shape[0] <= len(MARKET_FEATURES):
+        return None
+    n_venues, rest = divmod(shape[0] - len(MARKET_FEATURES), len(VENUE_FEATURES))
+    return n_venues if rest == 0 else None
+
+
+class _VenueNetwork:
+    """What makes an SB3 actor-critic policy one with a venue-shared network; to be inherited before it.
 
     Args:
         hidden: width of both layers, of actor and critic each.
         activation_fn: between the layers.
 
-    Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+    Other arguments are those of the SB3 policy; ``net_arch`` has no meaning here.
+
+    Raises:
+        ValueError: the spaces are not those of this package's envs.
     """
+
+    action_space: spaces.Space
+    masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
 
     def __init__(
         self,
@@ -95,36 +146,147 @@ class VenuePolicy(ActorCriticPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        self.hidden = hidden
+        name = type(self).__name__
         if isinstance(action_space, spaces.Discrete):
-            self.n_venues = int(action_space.n)
+            n_actions = int(action_space.n)
         elif isinstance(action_space, spaces.Box):
-            self.n_venues = int(action_space.shape[0])
+            n_actions = int(action_space.shape[0])
         else:
-            raise ValueError(f"VenuePolicy is for VenueSelect-v0 and OrderSplit-v0; got actions {action_space}")
-        expected = len(MARKET_FEATURES) + self.n_venues * len(VENUE_FEATURES)
-        if observation_space.shape != (expected,):
+            raise ValueError(f"{name} is for this package's envs; got actions {action_space}")
+        n_venues = count_venues(observation_space)
+        paces = n_actions - (n_venues or 0)
+        if n_venues is None or paces not in ((0, 1) if isinstance(action_space, spaces.Box) else (0,)):
             raise ValueError(
-                f"VenuePolicy reads the observations of this package's envs, ({expected},) for {self.n_venues} venues; "
-                f"got {observation_space.shape}"
+                f"{name} reads the observations of this package's envs, ({len(MARKET_FEATURES)} + "
+                f"{len(VENUE_FEATURES)} K,) for K venues; got {observation_space.shape} and {n_actions} actions"
             )
-        super().__init__(observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs)
+        self.hidden, self.n_venues, self.has_pace = hidden, n_venues, paces == 1
+        super().__init__(  # type: ignore[call-arg]
+            observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs
+        )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "hidden": self.hidden}
+        return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
-        extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn)
-        self.mlp_extractor = extractor  # type: ignore[assignment]
+        self.mlp_extractor = VenueExtractor(
+            self.n_venues,
+            self.hidden,
+            self.activation_fn,  # type: ignore[attr-defined]
+            self.has_pace,
+            self.masked,
+        )
 
     def _build(self, lr_schedule: Any) -> None:
-        super()._build(lr_schedule)
-        # The extractor has scored each venue already.
-        self.action_net = _CentredMeans() if isinstance(self.action_space, spaces.Box) else nn.Identity()
-        assert isinstance(self.mlp_extractor, VenueExtractor)
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)
-        self.optimizer = self.optimizer_class(  # again, since `action_net` is no longer the one it was made with
-            self.parameters(),
-            lr=lr_schedule(1),  # type: ignore[call-arg]
-            **self.optimizer_kwargs,
+        self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]  # again, since the actor is another now
+            self.parameters(),  # type: ignore[attr-defined]
+            lr=lr_schedule(1),
+            **self.optimizer_kwargs,  # type: ignore[attr-defined]
         )
+
+    def _build_actor(self) -> None:
+        """The extractor has scored each venue already."""
+        is_box = isinstance(self.action_space, spaces.Box)
+        self.action_net: nn.Module = _CentredMeans(self.n_venues) if is_box else nn.Identity()
+
+
+class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
+    """Actor-critic policy with a venue-shared network, for all of this package's envs.
+
+    Splits are drawn from a Gaussian and made weights by the env's own map.
+
+    Args:
+        hidden: width of both layers, of actor and critic each.
+        activation_fn: between the layers.
+
+    Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+    """
+
+
+class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ignore[misc]
+    """`VenuePolicy` for sb3-contrib's MaskablePPO, on ``VenueSelect-v0``."""
+
+
+class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
+    """Weights on the simplex of open venues, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
+
+    A venue whose halt has been heard gets weight 0 exactly; where all are halted the weights are uniform and nothing is
+    learned from them (a forced wait). Halts are read from the observation, which must not be normalised.
+    """
+
+    masked = True
+    action_dist: SplitActionDistribution
+
+    def _build_actor(self) -> None:
+        if not isinstance(self.action_space, spaces.Box):
+            raise ValueError(f"{type(self).__name__} gives weights over venues; got actions {self.action_space}")
+        if self.use_sde:
+            raise ValueError(f"{type(self).__name__} has its own exploration: use_sde must be False")
+        self.action_dist = SplitActionDistribution()
+        self.action_net = nn.Identity()
+        self._build_spread()
+
+    def _build_spread(self) -> None:
+        """Make what sets how widely actions are drawn."""
+        raise NotImplementedError
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
+        """Distribution over the simplex whose mode is the softmax of `scores`; its spread is that of `first:last`."""
+        raise NotImplementedError
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> SplitActionDistribution:
+        k = self.n_venues
+        scores = latent_pi[:, :k]
+        is_open = th.isfinite(scores)
+        split = self._simplex(th.where(is_open, scores, th.zeros_like(scores)), is_open, 0, k)
+        if not self.has_pace:
+            return self.action_dist.proba_distribution(SplitAndPace(split))
+        pair = th.cat((latent_pi[:, k:], th.zeros_like(latent_pi[:, k:])), dim=1)  # its softmax is (pace, 1 - pace)
+        pace = self._simplex(pair, th.ones_like(pair, dtype=th.bool), k, k + 1)
+        return self.action_dist.proba_distribution(SplitAndPace(split, pace))
+
+
+class LogisticNormalPolicy(_SimplexPolicy):
+    """Weights are the softmax of Gaussians with a learned spread per venue; see :class:`.LogisticNormal`."""
+
+    def _build_spread(self) -> None:
+        """SB3's ``log_std``, of one number per venue, and one for the pace, which ``log_std_init`` sets."""
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> LogisticNormal:
+        return LogisticNormal(scores, self.log_std[first:last], is_open)
+
+
+class DirichletPolicy(_SimplexPolicy):
+    """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
+
+    So the mode is the softmax of the scores, and one number, c, says how widely the draws lie about it.
+
+    Args:
+        concentration_init: c at first.
+
+    Others as for `VenuePolicy`.
+    """
+
+    def __init__(self, *args: Any, concentration_init: float = 20.0, **kwargs: Any) -> None:
+        self.concentration_init = concentration_init
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "concentration_init": self.concentration_init}
+
+    def _build_spread(self) -> None:
+        del self.log_std
+        log_c = math.log(self.concentration_init)
+        self.log_concentration = nn.Parameter(th.full((1 + self.has_pace,), log_c))
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> MaskedDirichlet:
+        share = th.softmax(th.where(is_open, scores, th.full_like(scores, -1e9)), dim=1)
+        return MaskedDirichlet(1 + self.log_concentration[min(first, 1)].exp() * share, is_open)
+
+
+POLICIES: dict[str, type[BasePolicy]] = {
+    policy.__name__: policy for policy in (VenuePolicy, MaskableVenuePolicy, LogisticNormalPolicy, DirichletPolicy)
+}

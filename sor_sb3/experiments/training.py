@@ -106,12 +106,14 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
     """The algorithm's object, seeded.
 
     Raises:
-        UserError: the constructor refuses a hyperparameter.
+        UserError: the constructor refuses a hyperparameter, or the policy reads halts and would not see them.
     """
     algorithm = find_algorithm(config.algo, venv.action_space).load()
     arguments = constructor_arguments(config.hyperparameters)
     policy = policy_of(config.hyperparameters.get("policy", "MlpPolicy"))
     arguments.setdefault("device", "cpu")
+    if getattr(policy, "masked", False) and isinstance(venv, VecNormalize) and venv.norm_obs:
+        raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:
         model = algorithm(policy, venv, seed=config.seed, verbose=verbose, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
