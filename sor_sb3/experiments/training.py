@@ -61,7 +61,10 @@ def train_config(
     """
     algo = find_algorithm(algo, make_codec(env, market.n_venues).space).name
     hyperparameters = default_hyperparameters(algo, env, market.name)
-    hyperparameters.update(settings or {})
+    settings = settings or {}
+    if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
+        hyperparameters.pop("policy_kwargs", None)  # they are the other policy's
+    hyperparameters.update(settings)
     if n_envs is not None:
         hyperparameters["n_envs"] = n_envs
     if timesteps is not None:

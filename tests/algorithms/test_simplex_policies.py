@@ -96,9 +96,7 @@ def test_no_weight_goes_to_a_venue_whose_halt_was_heard(policy, algorithm):
     model = algorithm(policy, venv, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **ALGORITHMS[algorithm])
     before = [p.detach().clone() for p in model.policy.mlp_extractor.actor.parameters()]
     model.learn(640)
-    assert any(
-        not th.equal(a, b) for a, b in zip(before, model.policy.mlp_extractor.actor.parameters(), strict=True)
-    )
+    assert any(not th.equal(a, b) for a, b in zip(before, model.policy.mlp_extractor.actor.parameters(), strict=True))
     assert all(th.isfinite(p).all() for p in model.policy.parameters())
     assert venv.hidden > 500, "nothing was ever halted"
     assert venv.waits > 0, "never was all halted"
@@ -169,7 +167,9 @@ def test_an_env_with_a_pace(policy, tmp_path):
     model.save(tmp_path / "model")
     rows = venv.reset()
     loaded = PPO.load(tmp_path / "model", device="cpu")
-    np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], model.predict(rows, deterministic=True)[0])
+    np.testing.assert_array_equal(
+        loaded.predict(rows, deterministic=True)[0], model.predict(rows, deterministic=True)[0]
+    )
 
 
 @pytest.mark.parametrize("policy", SIMPLEX)
@@ -180,7 +180,9 @@ def test_saves_and_loads_with_its_arguments(policy, tmp_path):
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model", device="cpu")
     rows = venv.reset()
-    np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], model.predict(rows, deterministic=True)[0])
+    np.testing.assert_array_equal(
+        loaded.predict(rows, deterministic=True)[0], model.predict(rows, deterministic=True)[0]
+    )
     model.policy.save(tmp_path / "policy")
     assert policy.load(tmp_path / "policy").hidden == 8
 
