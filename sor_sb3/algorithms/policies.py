@@ -270,7 +270,7 @@ class DirichletPolicy(_SimplexPolicy):
     Others as for `VenuePolicy`.
     """
 
-    def __init__(self, *args: Any, concentration_init: float = 20.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, concentration_init: float = 10.0, **kwargs: Any) -> None:
         self.concentration_init = concentration_init
         super().__init__(*args, **kwargs)
 
