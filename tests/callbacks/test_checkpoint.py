@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sor_sb3.algorithms.policies import VenuePolicy
+from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, VenuePolicy
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.callbacks.checkpoint import (
     ExactCheckpointCallback,
@@ -38,6 +39,17 @@ ALGORITHMS: dict[Any, dict[str, Any]] = {
     REINFORCE: {"n_steps": 20},  # episodes do not fit in a rollout, so steps wait across checkpoints
 }
 
+OTHERS: dict[Any, dict[str, Any]] = {
+    TRPO: {"n_steps": 20, "batch_size": 40},
+    RecurrentPPO: {
+        "n_steps": 20,
+        "batch_size": 40,
+        "n_epochs": 2,
+        "policy": "MlpLstmPolicy",
+        "policy_kwargs": {"lstm_hidden_size": 8},
+    },
+}
+
 
 class Stopped(Exception):
     """Training was cut off."""
@@ -59,7 +71,7 @@ class StopAt(BaseCallback):
 def make_model(algorithm: Any, normalize: bool = False, seed: int = 3, **options: Any) -> Any:
     venv = make_vec_env("OrderSplit-v0", market="us_equity", n_envs=4)
     venv = VecNormalize(venv) if normalize else venv
-    arguments = {**ALGORITHMS[algorithm], "learning_rate": lambda left: 3e-3 * left, **options}
+    arguments = {**{**ALGORITHMS, **OTHERS}[algorithm], "learning_rate": lambda left: 3e-3 * left, **options}
     policy = arguments.pop("policy", VenuePolicy)
     model = algorithm(policy, venv, seed=seed, device="cpu", **arguments)
     venv.seed(seed)
@@ -132,6 +144,26 @@ def test_from_every_checkpoint_the_same_bits(algorithm, normalize, tmp_path):
             np.testing.assert_array_equal(one.obs_rms.mean, other.obs_rms.mean)
             np.testing.assert_array_equal(one.ret_rms.var, other.ret_rms.var)
         assert [e["r"] for e in straight.ep_info_buffer] == [e["r"] for e in resumed.ep_info_buffer]
+
+
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_other_on_policy_algorithms_too(algorithm, tmp_path):
+    straight = make_model(algorithm)
+    learn(straight, tmp_path / "straight")
+    disturb()
+    resumed = make_model(algorithm)
+    learn(resumed, tmp_path / "resumed", resume=checkpoints(tmp_path / "straight" / "checkpoints")[1])
+    assert_same(straight, resumed)
+
+
+@pytest.mark.parametrize("policy", [LogisticNormalPolicy, DirichletPolicy])
+def test_simplex_policies_too(policy, tmp_path):
+    straight = make_model(PPO, policy=policy)
+    learn(straight, tmp_path / "straight")
+    disturb()
+    resumed = make_model(PPO, policy=policy)
+    learn(resumed, tmp_path / "resumed", resume=checkpoints(tmp_path / "straight" / "checkpoints")[1])
+    assert_same(straight, resumed)
 
 
 def test_without_the_state_the_bits_differ(tmp_path):
