@@ -139,7 +139,10 @@ def _digest(file: Path) -> str:
 
 
 def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Have a file's content, or a folder's entries, survive a loss of power."""
+    if os.name == "nt" and path.is_dir():
+        return  # which Windows does by itself, and cannot be asked for
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
