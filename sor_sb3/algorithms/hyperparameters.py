@@ -108,4 +108,8 @@ def policy_of(name: Any) -> Any:
     """The policy that a YAML names: SB3's by their names, those of this package by their classes."""
     from sor_sb3.algorithms.policies import POLICIES
 
+    if name == "VenueSACPolicy":
+        from sor_sb3.algorithms.sac_policy import VenueSACPolicy
+
+        return VenueSACPolicy
     return POLICIES.get(name, name)

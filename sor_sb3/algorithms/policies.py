@@ -26,22 +26,27 @@ from sor_sb3.algorithms.distributions import (
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 
-class _VenueTrunk(nn.Module):
-    """Rows (n, G + K F) to venue latents (n, K, H): two layers, the second of which also sees the venues' mean."""
+class VenueTrunk(nn.Module):
+    """Rows (n, G + K F) to venue latents (n, K, H): two layers, the second of which also sees the venues' mean.
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module]) -> None:
+    With `n_extra` each venue has as many features more, (n, K, n_extra), that are not of the row.
+    """
+
+    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0) -> None:
         super().__init__()
         self.n_venues = n_venues
         self.market = nn.Linear(len(MARKET_FEATURES), hidden)
-        self.venue = nn.Linear(len(VENUE_FEATURES), hidden, bias=False)
+        self.venue = nn.Linear(len(VENUE_FEATURES) + n_extra, hidden, bias=False)
         self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what distinguishes this venue from its equals
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
         self.activation = activation()
 
-    def forward(self, rows: th.Tensor) -> th.Tensor:
+    def forward(self, rows: th.Tensor, extra: th.Tensor | None = None) -> th.Tensor:
+        """Latents (n, K, H)."""
         market = self.market(rows[:, : len(MARKET_FEATURES)]).unsqueeze(1)
         venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.n_venues, len(VENUE_FEATURES))
+        venues = venues if extra is None else th.cat((venues, extra), dim=2)
         latent = self.activation(self.venue(venues) + market + self.mark)
         return self.activation(self.second(latent) + self.pooled(latent.mean(dim=1)).unsqueeze(1))
 
@@ -84,8 +89,8 @@ class VenueExtractor(nn.Module):
         super().__init__()
         self.latent_dim_pi, self.latent_dim_vf = n_venues + has_pace, hidden
         self.masked = masked
-        self.actor = _VenueTrunk(n_venues, hidden, activation)
-        self.critic = _VenueTrunk(n_venues, hidden, activation)
+        self.actor = VenueTrunk(n_venues, hidden, activation)
+        self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
         self.pace = nn.Linear(hidden, 1) if has_pace else None
 

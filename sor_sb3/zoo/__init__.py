@@ -38,14 +38,16 @@ def register_with_rl_zoo3() -> None:
     except ImportError as error:
         raise UserError(f"rl_zoo3 cannot be imported ({error}); install it with: pip install 'sor-sb3[zoo]'") from None
     from sb3_contrib import TRPO
-    from stable_baselines3 import A2C, PPO
+    from stable_baselines3 import A2C, PPO, SAC
 
     from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, VenuePolicy
     from sor_sb3.algorithms.reinforce import REINFORCE
+    from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 
     rl_zoo3.ALGOS["reinforce"] = REINFORCE
     hyperparams_opt.HYPERPARAMS_SAMPLER["reinforce"] = sample_reinforce_params
     hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] = dict
+    SAC.policy_aliases[VenueSACPolicy.__name__] = VenueSACPolicy
     for algorithm in (PPO, A2C, TRPO, REINFORCE):
         for policy in (VenuePolicy, LogisticNormalPolicy, DirichletPolicy):
             algorithm.policy_aliases[policy.__name__] = policy

@@ -35,7 +35,8 @@ QUICK: dict[str, dict[str, Any]] = {
     **{algo: {**ON_POLICY, "batch_size": 1000} for algo in ("ppo", "maskableppo", "trpo")},
     **dict.fromkeys(("a2c", "reinforce"), ON_POLICY),
     "recurrentppo": {**ON_POLICY, "batch_size": 1000, "n_epochs": 1, "policy_kwargs": {**SMALL, "lstm_hidden_size": 8}},
-    **dict.fromkeys(("sac", "td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn"), OFF_POLICY),
+    "sac": {**OFF_POLICY, "policy_kwargs": {"hidden": 8}},
+    **dict.fromkeys(("td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn"), OFF_POLICY),
     "ars": {},
 }
 FITTING = [(algo, env_id) for env_id in ENV_IDS for algo in algorithm_names(make_codec(env_id, 3).space)]
