@@ -24,7 +24,7 @@ markets_app = typer.Typer(help="List, show and check markets.", no_args_is_help=
 app.add_typer(markets_app, name="markets")
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
-Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0 or OrderSplit-v0.")]
+Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0, OrderSplit-v0 or OrderExecute-v0.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]
@@ -282,19 +282,26 @@ def markets_list() -> None:
     from sor_sb3.market.loading import load_market, preset_names
 
     for name in preset_names():
-        typer.echo(f"{name:18s} {load_market(name).description}")
+        typer.echo(f"{name:26s} {load_market(name).description}")
 
 
 @markets_app.command("show")
-def markets_show(name: Annotated[str, typer.Argument(help="Preset or .yaml file.")]) -> None:
-    """The venues of a market as a table."""
+def markets_show(
+    name: Annotated[str, typer.Argument(help="Preset, .yaml file or recorded quotes.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample day.")] = 0,
+    log_dir: LogDir = Path("logs"),
+) -> None:
+    """The venues of a market as a table, and a sample day as a picture, LOG_DIR/markets/NAME.png."""
     from rich.console import Console
 
-    from sor_sb3.market.loading import load_market
-    from sor_sb3.reports.markets import venues_table
+    from sor_sb3.reports.markets import sample_day_figure, venues_table
 
+    market = _market(name, None, None, None, None, None, None)
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(venues_table(load_market(name)))
+    (console if console.is_terminal else Console(width=200)).print(venues_table(market))
+    figure = log_dir / "markets" / f"{market.name.replace('/', '_')}.png"
+    sample_day_figure(market, figure, seed)
+    typer.echo(f"a sample day: {figure}")
 
 
 @markets_app.command("check")

@@ -93,18 +93,32 @@ class VenueExtractor(nn.Module):
         self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
         self.pace = nn.Linear(hidden, 1) if has_pace else None
+        self.trust = nn.Parameter(th.tensor(2.0))  # in the split of displays that the observation holds
+        self.curiosity = nn.Parameter(th.tensor(1.0))  # about dark pools, which no display speaks for
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """A score for each venue, (n, K), and the pace's if there is one, (n, K + 1)."""
+        """A score for each venue, (n, K), and the pace's if there is one, (n, K + 1).
+
+        A score is what the network says, added to what the split of displays suggests.
+        """
         latent = self.actor(rows)
-        scores = self.score(latent).squeeze(-1)
+        scores = self.score(latent).squeeze(-1) + self._suggested(rows)
         if self.masked:
             scores = th.where(open_venues(rows), scores, th.full_like(scores, -math.inf))
         return scores if self.pace is None else th.cat((scores, self.pace(latent.mean(dim=1))), dim=1)
+
+    def _suggested(self, rows: th.Tensor) -> th.Tensor:
+        """Scores (n, K) that the observation itself suggests: its split of displays, and dark pools early on."""
+        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.actor.n_venues, len(VENUE_FEATURES))
+        split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
+        time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
+        dark = venues[:, :, VENUE_FEATURES.index("dark")] * (2.0 * time_left - 0.5)  # while there is time
+        largest = split.amax(dim=1, keepdim=True).clamp(min=1e-6)
+        return self.trust * split / largest + self.curiosity * dark
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""

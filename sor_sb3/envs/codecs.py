@@ -30,8 +30,8 @@ class ActionCodec(Protocol):
         """Weights float64 (N, K), rows summing to 1, and pace (N,), or None for the schedule's slice."""
         ...
 
-    def encode(self, weights: np.ndarray) -> np.ndarray:
-        """Actions (N, ...) that stand for `weights` (N, K), as nearly as the action space allows."""
+    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+        """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose it, `pace` (N,)."""
         ...
 
 
@@ -54,8 +54,8 @@ class VenueSelect:
         weights[np.arange(len(actions)), actions] = 1.0
         return weights, None
 
-    def encode(self, weights: np.ndarray) -> np.ndarray:
-        """The venue of the largest weight; int64 (N,)."""
+    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+        """The venue of the largest weight; int64 (N,). The pace is the schedule's."""
         return np.argmax(weights, axis=1)
 
 
@@ -76,21 +76,53 @@ class OrderSplit:
 
     def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
         """Positive parts, normalised."""
-        weights = np.maximum(np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues), 0.0)
-        totals = weights.sum(axis=1, keepdims=True)
-        empty = totals[:, 0] <= 0.0
-        if empty.any():
-            weights[empty], totals[empty] = 1.0, self.n_venues
-        return weights / totals, None
+        return _weights_of(np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues)), None
 
-    def encode(self, weights: np.ndarray) -> np.ndarray:
-        """The weights themselves, float32 (N, K)."""
+    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+        """The weights themselves, float32 (N, K). The pace is the schedule's."""
         return np.asarray(weights, dtype=np.float32)
 
 
-CODECS: dict[str, type[VenueSelect] | type[OrderSplit]] = {
+@dataclass(frozen=True)
+class OrderExecute:
+    """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
+
+    The last component a stands for the pace ``(a + 1) / 2``: -1 waits, 1 sends all that is neither known to be filled
+    nor in flight.
+    """
+
+    n_venues: int
+    masked: ClassVar[bool] = False
+
+    @property
+    def space(self) -> spaces.Box:
+        """The action space."""
+        return spaces.Box(-1.0, 1.0, (self.n_venues + 1,), np.float32)
+
+    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positive parts, normalised, and the pace."""
+        rows = np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues + 1)
+        return _weights_of(rows[:, :-1]), np.clip(0.5 * (rows[:, -1] + 1.0), 0.0, 1.0)
+
+    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+        """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""
+        pace = np.ones(len(weights)) if pace is None else pace
+        return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
+
+
+def _weights_of(rows: np.ndarray) -> np.ndarray:
+    weights = np.maximum(rows, 0.0)
+    totals = weights.sum(axis=1, keepdims=True)
+    empty = totals[:, 0] <= 0.0
+    if empty.any():
+        weights[empty], totals[empty] = 1.0, rows.shape[1]
+    return weights / totals
+
+
+CODECS: dict[str, type[VenueSelect] | type[OrderSplit] | type[OrderExecute]] = {
     "VenueSelect-v0": VenueSelect,
     "OrderSplit-v0": OrderSplit,
+    "OrderExecute-v0": OrderExecute,
 }
 
 

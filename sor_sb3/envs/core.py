@@ -24,7 +24,7 @@ class RoutingCore:
     and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
 
     Args:
-        env_id: which codec: "VenueSelect-v0" or "OrderSplit-v0".
+        env_id: which codec: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path of a market file or of recorded quotes, or a specification.
         n: how many episodes side by side.
         split: "train", "validation" or "test".
@@ -44,6 +44,7 @@ class RoutingCore:
             raise UserError(f"split '{split}' is unknown; expected one of {', '.join(SPLITS)}")
         self.market = load_market(market)
         self.n, self.split, self.variance_reduction = n, split, variance_reduction
+        self.env_id = env_id.removeprefix("sor_sb3:")
         self.codec = make_codec(env_id, self.market.n_venues)
         self.simulator = BatchSimulator(self.market, n, split)
         self.observer = Observer(self.simulator)

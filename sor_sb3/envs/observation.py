@@ -2,31 +2,35 @@
 
 Nothing hidden goes in: quotes as heard at the decision, never at the arrival of a child.
 
-A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (6 + 9 K,) in all:
+A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (7 + 12 K,) in all:
 
 ================  ====================================================================================
 market feature    meaning
 ================  ====================================================================================
 time_left         share of the horizon that is left, 1 at the first decision
-remaining         share of the parent order still to be done
+remaining         share of the parent order that is not known to be filled
+in_flight         share of it that children carry whose fate has not been heard
 slice             log(1 + this step's scheduled shares / an even slice)
 signal            public signal of the short-lived drift, about unit variance; book imbalance in a replay
 last_move         move of the mid over the last step, against us, in price scales
-best_all_in       lowest far-touch offset plus take fee of an open venue, in price scales
+best_all_in       lowest far-touch offset plus take fee of an open lit venue, in price scales
 ================  ====================================================================================
 
 ================  ====================================================================================
 venue feature     meaning
 ================  ====================================================================================
 open              1 if it trades, 0 if it is halted or not quoting, as announced
+dark              1 if it is a dark pool, which quotes nothing and fills at the mid
+in_flight         1 if a child of ours there has not been acknowledged: it takes no other
 slice_excess      all-in price of the whole slice here, book walked, less the best venue's; in price scales
-offset            far touch above the mid, in price scales
+offset            far touch above the mid as its feed last said, in price scales; 0 in the dark
 fee               take fee, in price scales
-size              log(1 + displayed shares / an even slice)
+size              log(1 + displayed shares / an even slice), by its feed less what we took; 0 in the dark
 latency           log(1 + last heard latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
-sweep_share       share of this step's slice that a sweep of displays, cheapest all-in first, puts here
+reject            1 when a child came back from an outage at this decision, fading; 0 after any other answer
+marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here
 ================  ====================================================================================
 """
 
@@ -48,9 +52,11 @@ from sor_sb3.simulator.execution import displayed_shares
 from sor_sb3.simulator.paths import LANES_APART, block_size
 from sor_sb3.simulator.records import NOTEBOOK
 
-MARKET_FEATURES = ("time_left", "remaining", "slice", "signal", "last_move", "best_all_in")
+MARKET_FEATURES = ("time_left", "remaining", "in_flight", "slice", "signal", "last_move", "best_all_in")
 VENUE_FEATURES = (
     "open",
+    "dark",
+    "in_flight",
     "slice_excess",
     "offset",
     "fee",
@@ -58,9 +64,12 @@ VENUE_FEATURES = (
     "latency",
     "volume_share",
     "fill_ratio",
-    "sweep_share",
+    "reject",
+    "marginal_share",
 )
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
+_SHARE = _F - 1
+FLAT_BPS = 1e-6  # a book that does not walk counts as this steep, so that its offer is a number
 
 
 # As in `sor_sb3.simulator.paths`, the venues of a block of orders lie side by side in lanes of one flat
@@ -80,24 +89,18 @@ _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
 _FLOATS = 10 * LANES_APART
 
 
-@njit
-def _tile_parameters(lanes: Any, parameters: Any, n_lanes: int) -> None:
-    for j in range(np.uint64(n_lanes)):
-        fixed = parameters[j % np.uint64(parameters.size)]
-        lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
-
-
-@njit
-def _load_lanes(order: Any, venues: Any, first: int, lanes: Any) -> None:
+@njit(inline="always")
+def _load_lanes(order: Any, venues: Any, parameters: Any, first: int, lanes: Any) -> None:
     wanted = max(order.slice_shares, 1e-9)
     miss = -math.inf
     for k in range(venues.size):
-        venue, j = venues[k], np.uint64(first + k)
-        all_in = venue.offset_bps + lanes[_FEE + j]
+        venue, fixed, j = venues[k], parameters[k], np.uint64(first + k)
+        all_in = venue.heard_offset_bps + fixed.take_fee_bps
+        lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
         lanes[_ALL_IN + j], lanes[_SHOWN + j] = all_in, displayed_shares(venue)
         lanes[_LATENCY + j], lanes[_WANTED + j] = venue.heard_latency_ms, wanted
-        if venue.open == 1:
-            miss = max(miss, all_in + lanes[_WALK + j])
+        if venue.open == 1 and fixed.dark == 0:
+            miss = max(miss, all_in + fixed.walk_bps)
     miss = 0.0 if miss == -math.inf else miss
     for k in range(venues.size):
         lanes[_MISS + np.uint64(first + k)] = miss
@@ -123,74 +126,93 @@ def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
         lanes[_LOG_LATENCY + j] = log(1.0 + lanes[_LATENCY + j] * per_ms)
 
 
-@njit
-def _sweep(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
-    """Shares of `wanted` that a sweep of displayed sizes, cheapest all-in first, ties by name, puts where."""
-    left = wanted
-    for k in range(parameters.size):
-        row[_G + k * _F + 8] = 0.0
-    while left > 0.0:
-        best, lowest = -1, math.inf
+@njit(inline="always")
+def _split(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
+    """Shares of `wanted` that displayed sizes get where the last share costs the same all-in everywhere.
+
+    At the marginal price p venue k offers ``d_k min((p - all_in_k) / (2 walk_k), 1)``; p is found by walking up the
+    offers' corners. Where all displays fall short, each gets the whole of its own.
+    """
+    offered, slope, price = 0.0, 0.0, -math.inf
+    while True:
+        corner = math.inf
         for k in range(parameters.size):
             j = np.uint64(first + k)
-            all_in = lanes[_ALL_IN + j]
-            if all_in <= lowest and lanes[_SHOWN + j] > 0.0:
-                if all_in < lowest or parameters[k].name_rank < parameters[best].name_rank:
-                    best, lowest = k, all_in
-        if best < 0:
+            if lanes[_SHOWN + j] > 0.0:
+                starts = lanes[_ALL_IN + j]
+                ends = starts + max(2.0 * lanes[_WALK + j], FLAT_BPS)
+                corner = min(corner, starts if starts > price else corner)
+                corner = min(corner, ends if ends > price else corner)
+        if corner == math.inf:
             break
-        j = np.uint64(first + best)
-        take = min(left, lanes[_SHOWN + j])
-        row[_G + best * _F + 8] = take / wanted
-        left -= take
-        lanes[_SHOWN + j] = 0.0
+        if slope > 0.0 and offered + slope * (corner - price) >= wanted:
+            price += (wanted - offered) / slope
+            break
+        offered, price, slope = offered + (slope * (corner - price) if slope > 0.0 else 0.0), corner, 0.0
+        for k in range(parameters.size):
+            j = np.uint64(first + k)
+            starts, steepness = lanes[_ALL_IN + j], max(2.0 * lanes[_WALK + j], FLAT_BPS)
+            if lanes[_SHOWN + j] > 0.0 and starts <= price < starts + steepness:
+                slope += lanes[_SHOWN + j] / steepness
+    per_share = 1.0 / wanted if wanted > 0.0 else 0.0
+    for k in range(parameters.size):
+        j = np.uint64(first + k)
+        part = (price - lanes[_ALL_IN + j]) / max(2.0 * lanes[_WALK + j], FLAT_BPS)
+        row[_G + k * _F + _SHARE] = lanes[_SHOWN + j] * min(max(part, 0.0), 1.0) * per_share
 
 
-@njit
+@njit(inline="always")
 def _write_row(
-    order: Any, venues: Any, parameters: Any, market: Any, scales: Any, first: int, lanes: Any, row: Any
+    order: Any, venues: Any, children: Any, parameters: Any, market: Any, scales: Any, first: int, lanes: Any, row: Any
 ) -> None:
     per_bps = 1.0 / scales[0]
     lowest, best, volume = math.inf, math.inf, 0.0
     for k in range(venues.size):
         j = np.uint64(first + k)
         lowest = min(lowest, lanes[_PRICE + j])
-        best = min(best, lanes[_ALL_IN + j] if venues[k].open == 1 else math.inf)
+        best = min(best, lanes[_ALL_IN + j] if venues[k].open == 1 and parameters[k].dark == 0 else math.inf)
         volume += venues[k].recent_volume_shares
     per_volume = 1.0 / volume if volume > 0.0 else 0.0
     row[0] = 1.0 - order.step / market.horizon_steps
-    row[1] = order.remaining_shares / market.quantity_shares
-    row[2] = log(1.0 + order.slice_shares / scales[1])
-    row[3] = order.signal
-    row[4] = order.last_move_bps * per_bps
-    row[5] = best * per_bps if best < math.inf else 0.0
+    row[1] = (order.available_shares + order.in_flight_shares) / market.quantity_shares
+    row[2] = order.in_flight_shares / market.quantity_shares
+    row[3] = log(1.0 + order.slice_shares / scales[1])
+    row[4] = order.signal
+    row[5] = order.last_move_bps * per_bps
+    row[6] = best * per_bps if best < math.inf else 0.0
     for k in range(venues.size):
         venue, j, at = venues[k], np.uint64(first + k), _G + k * _F
         row[at] = venue.open
-        row[at + 1] = (lanes[_PRICE + j] - lowest) * per_bps
-        row[at + 2] = venue.offset_bps * per_bps
-        row[at + 3] = lanes[_FEE + j] * per_bps
-        row[at + 4] = lanes[_LOG_SIZE + j]
-        row[at + 5] = lanes[_LOG_LATENCY + j]
-        row[at + 6] = venue.recent_volume_shares * per_volume
-        row[at + 7] = venue.fill_ratio
-    _sweep(order.slice_shares, first, parameters, lanes, row)
+        row[at + 1] = parameters[k].dark
+        row[at + 2] = 1.0 if order.in_flight > 0 and children[k].shares > 0.0 else 0.0
+        row[at + 3] = (lanes[_PRICE + j] - lowest) * per_bps
+        row[at + 4] = venue.heard_offset_bps * per_bps
+        row[at + 5] = lanes[_FEE + j] * per_bps
+        row[at + 6] = lanes[_LOG_SIZE + j]
+        row[at + 7] = lanes[_LOG_LATENCY + j]
+        row[at + 8] = venue.recent_volume_shares * per_volume
+        row[at + 9] = venue.fill_ratio
+        row[at + 10] = venue.reject
+    _split(order.slice_shares, first, parameters, lanes, row)
 
 
 @entry_point(nogil=True)
-def _observe_batch(which: Any, orders: Any, venues: Any, parameters: Any, market: Any, scales: Any, out: Any) -> None:
+def _observe_batch(
+    which: Any, orders: Any, venues: Any, children: Any, parameters: Any, market: Any, scales: Any, out: Any
+) -> None:
     n_venues = venues.shape[1]
     block = block_size(n_venues)
     lanes = np.empty(_FLOATS)
-    _tile_parameters(lanes, parameters, min(block, which.size) * n_venues)
     for low in range(0, which.size, block):
         members = which[low : low + block]
         for j in range(members.size):
-            _load_lanes(orders[members[j]], venues[members[j]], j * n_venues, lanes)
+            i = members[j]
+            _load_lanes(orders[i], venues[i], parameters[i % len(parameters)], j * n_venues, lanes)
         _price_lanes(market[0], scales, members.size * n_venues, lanes)
         for j in range(members.size):
-            i = members[j]
-            _write_row(orders[i], venues[i], parameters, market[0], scales, j * n_venues, lanes, out[low + j])
+            i, first = members[j], j * n_venues
+            fixed, its_market, row = parameters[i % len(parameters)], market[i % market.size], out[low + j]
+            _write_row(orders[i], venues[i], children[i], fixed, its_market, scales, first, lanes, row)
 
 
 def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
@@ -198,15 +220,16 @@ def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
     shares = market.order.quantity_shares / market.order.horizon_steps
     if isinstance(market, NotebookMarket):
         return sum(market.spread) / 2, shares, sum(market.latency) / 2
-    latencies = [venue.latency_ms for venue in market.venues]
+    latencies = [venue.latency_ms + getattr(venue, "speed_bump_ms", 0.0) for venue in market.venues]
     latency = float(np.median(latencies)) or 1.0
     if isinstance(market, ReplayMarket):
         return market.price_scale_bps, shares, latency
-    return float(np.median([venue.offset_bps for venue in market.venues])), shares, latency
+    lit = [venue.offset_bps for venue in market.venues if venue.offset_bps is not None]
+    return float(np.median(lit)), shares, latency
 
 
 def observation_space(market: MarketSpec) -> spaces.Box:
-    """float32 (6 + 9 K,), unbounded; typical values are of order one."""
+    """float32 (7 + 12 K,), unbounded; typical values are of order one."""
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
 
 
@@ -220,7 +243,7 @@ class Observer:
         self.size = _G + simulator.market.n_venues * _F
 
     def observe(self, which: np.ndarray | None = None) -> np.ndarray:
-        """A fresh float32 array (n, 6 + 9 K): rows of the members `which` (all, by default)."""
+        """A fresh float32 array (n, 7 + 12 K): rows of the members `which` (all, by default)."""
         which = self._everyone if which is None else which
         out = np.empty((len(which), self.size), dtype=np.float32)
         sim = self.simulator
@@ -228,8 +251,9 @@ class Observer:
             which,
             sim.orders,
             sim.venues,
-            sim.venue_parameters,
-            sim.market_record,
+            sim.children,
+            sim.parameters.venues,
+            sim.parameters.market,
             self._scales,
             out,
         )
@@ -242,9 +266,13 @@ class ObservationView:
 
     time_left: np.ndarray
     remaining: np.ndarray
+    in_flight_share: np.ndarray
     slice_shares: np.ndarray
+    slice_of_order: np.ndarray  # the same, as a share of the parent order
     signal: np.ndarray
     open: np.ndarray  # bool
+    dark: np.ndarray  # bool
+    busy: np.ndarray  # bool: a child of ours is in flight there
     offset_bps: np.ndarray
     fee_bps: np.ndarray
     slice_excess_bps: np.ndarray  # all-in price of the whole slice at a venue, less the lowest
@@ -252,11 +280,28 @@ class ObservationView:
     latency_ms: np.ndarray
     volume_share: np.ndarray
     fill_ratio: np.ndarray
-    sweep_share: np.ndarray
+    reject: np.ndarray
+    marginal_share: np.ndarray
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool (n, K): venues that trade and have no child of ours in flight."""
+        return self.open & ~self.busy
+
+    @property
+    def quoted(self) -> np.ndarray:
+        """bool (n, K): usable venues that show a price."""
+        return self.usable & ~self.dark
+
+    @property
+    def pace(self) -> np.ndarray:
+        """float64 (n,): the schedule's slice as a share of what is available, 1 where nothing is."""
+        quantity = self.remaining - self.in_flight_share
+        return np.clip(np.divide(self.slice_of_order, quantity, out=np.ones_like(quantity), where=quantity > 0), 0, 1)
 
     @classmethod
     def of(cls, observations: np.ndarray, market: MarketSpec) -> ObservationView:
-        """Read observations (n, 6 + 9 K) of `market`; exact to float32 rounding."""
+        """Read observations (n, 7 + 12 K) of `market`; exact to float32 rounding."""
         price, shares, latency = observation_scales(market)
         rows = np.asarray(observations, dtype=np.float64)
         per_venue = rows[:, _G:].reshape(len(rows), market.n_venues, _F)
@@ -265,9 +310,13 @@ class ObservationView:
         return cls(
             time_left=m["time_left"],
             remaining=m["remaining"],
+            in_flight_share=m["in_flight"],
             slice_shares=np.expm1(m["slice"]) * shares,
+            slice_of_order=np.expm1(m["slice"]) / market.order.horizon_steps,
             signal=m["signal"],
             open=f["open"] > 0.5,
+            dark=f["dark"] > 0.5,
+            busy=f["in_flight"] > 0.5,
             offset_bps=f["offset"] * price,
             fee_bps=f["fee"] * price,
             slice_excess_bps=f["slice_excess"] * price,
@@ -275,5 +324,6 @@ class ObservationView:
             latency_ms=np.expm1(f["latency"]) * latency,
             volume_share=f["volume_share"],
             fill_ratio=f["fill_ratio"],
-            sweep_share=f["sweep_share"],
+            reject=f["reject"],
+            marginal_share=f["marginal_share"],
         )

@@ -21,7 +21,7 @@ class RoutingVecEnv(VecEnv):
     """`n_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i``.
 
     Args:
-        env_id: "VenueSelect-v0" or "OrderSplit-v0".
+        env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path, or specification.
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.

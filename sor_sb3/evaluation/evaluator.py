@@ -15,7 +15,7 @@ import numpy as np
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
 
 Kind = Literal["learned", "rule", "oracle"]
@@ -113,7 +113,7 @@ class Evaluator:
     """Scores policies on one fixed set of scenarios; build it once to score often (a callback does).
 
     Args:
-        env: "VenueSelect-v0" or "OrderSplit-v0".
+        env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path, or specification.
         scenarios: how many.
         seed: of the first; scenario j has seed + j.
@@ -169,14 +169,13 @@ class Evaluator:
         state, first = None, np.ones(core.n, dtype=bool)
         masked = _masks_wanted(policy) and core.codec.masked
         latencies = []
-        there_and_back = 1.0 if isinstance(self.market, NotebookMarket) else 2.0
         for _ in range(self.market.order.horizon_steps):
             masks = {"action_masks": core.action_masks()} if masked else {}
-            latency_ms, was_open = venues["latency_ms"].copy(), venues["open"] == 1
+            was_open = venues["open"] == 1
             actions, state = policy.predict(observations, state, first, deterministic, **masks)
             observations, _, _ = core.step(actions)
             first = np.zeros(core.n, dtype=bool)
-            latencies.append(there_and_back * latency_ms[(venues["sent_shares"] > 0.0) & was_open])
+            latencies.append(venues["ack_ms"][(venues["sent_shares"] > 0.0) & was_open])
         everyone = np.arange(core.n)
         parts = core.simulator.ledger()
         filled = venues["episode_filled_shares"].sum(axis=0)
@@ -203,7 +202,7 @@ def evaluate(
     Args:
         policies: by name: anything with SB3's ``predict``, a list of them (one per training seed), or the name of a
             router ("pro_rata", "snapshot_oracle", ...).
-        env: "VenueSelect-v0" or "OrderSplit-v0".
+        env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path, or specification.
         scenarios: how many market days.
         seed: of the first; scenario j has seed + j, the same for every policy.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sor_sb3.market.spec import MarketSpec
 
-EnvId = Literal["VenueSelect-v0", "OrderSplit-v0"]
+EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"]
 VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
 

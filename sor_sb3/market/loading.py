@@ -39,10 +39,15 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+HELDOUT = "heldout/"
+
+
 def preset_names() -> list[str]:
-    """Names of the markets that ship with the package."""
+    """Names of the markets that ship with the package; those that no default is tuned on, "heldout/...", last."""
     folder = resources.files("sor_sb3.market") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    shipped = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    held_out = sorted(f.name.removesuffix(".yaml") for f in (folder / HELDOUT.strip("/")).iterdir())
+    return shipped + [HELDOUT + name for name in held_out]
 
 
 def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> MarketSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -31,23 +31,57 @@ class OrderSpec(_Spec):
     horizon_steps: Annotated[int, Field(ge=1, le=100_000)]
     step_s: Positive
     side: Literal["buy", "sell"] = "buy"
+    lot_shares: Positive | None = None  # a step's shares go out in the fewest equal lots no larger; None: any size
+    limit_offset_bps: NonNegative | None = None  # of a child, above the best price heard; None: no limit
+    synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
+
+
+class DarkPool(_Spec):
+    """Size resting at the midpoint that nobody sees: zero, or a power law (Ganchev, Nevmyvaka, Kearns, Vaughan 2010).
+
+    At every decision nothing rests with `zero_probability`; otherwise the size has the density
+    ``s ** -power_exponent`` on [1, `max_shares`]. A child learns min(sent, available) and no more.
+    """
+
+    zero_probability: Probability
+    power_exponent: Finite
+    max_shares: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    min_execution_shares: NonNegative = 0.0  # a child that would be filled less comes back unfilled
+    leakage_bps_per_1000_shares: NonNegative = 0.0  # of what is *sent*: the mid drifts so far against us in the end
 
 
 class VenueSpec(_Spec):
-    """One lit venue. Offsets are the far touch above the mid (below it, for a sell)."""
+    """One venue. A lit one quotes an offset (far touch above the mid, for a buy) and a size; a dark one neither."""
 
     name: VenueName
     take_fee_bps: Finite  # negative at inverted venues, which pay takers
-    offset_bps: Positive  # median far-touch offset in calm markets
-    size_shares: Positive  # median displayed size in calm markets
+    offset_bps: Positive | None = None  # lit: median far-touch offset in calm markets
+    size_shares: Positive | None = None  # lit: median displayed size in calm markets
+    dark: DarkPool | None = None  # in place of offset and size
     latency_ms: NonNegative  # median, decision to arrival; the acknowledgement takes as long again
     latency_sigma: NonNegative = 0.3  # sd of log latency
+    speed_bump_ms: NonNegative = 0.0  # added on the way in, the same for everyone
+    feed_latency_ms: NonNegative | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
+    hidden_fraction: NonNegative = 0.0  # mean size behind the displayed one that nobody sees, as a share of it
     toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
     walk_bps: NonNegative = 1.0  # average price above the touch when all that is displayed is taken
     refill_half_life_s: Positive = 5.0  # of what we took
     volume_share: NonNegative = 1.0  # weight in the market's traded volume
-    halts_per_hour: NonNegative = 0.0
+    halts_per_hour: NonNegative = 0.0  # announced: heard at once, and can be masked
     halt_duration_s: Positive = 60.0
+    outages_per_hour: NonNegative = 0.0  # of order entry, unannounced: quotes go on, children come back late, unfilled
+    outage_duration_s: Positive = 60.0
+
+    @model_validator(mode="after")
+    def _check(self) -> VenueSpec:
+        for field in ("offset_bps", "size_shares"):
+            if self.dark is None and getattr(self, field) is None:
+                raise ValueError(
+                    f"venue '{self.name}' has no {field}; add it, or make the venue dark with 'dark: {{...}}'"
+                )
+            if self.dark is not None and getattr(self, field) is not None:
+                raise ValueError(f"venue '{self.name}' is dark and has {field}; a dark pool quotes none, take it out")
+        return self
 
 
 class QuoteDynamics(_Spec):
@@ -98,7 +132,7 @@ class InformedFlow(_Spec):
     """With this probability a decision coincides with news that fast traders act on before slow children arrive."""
 
     probability: Probability = 0.0
-    window_ms: Positive = 1.0  # the news breaks uniformly in this time after the decision
+    window_ms: Positive = 1.0  # mean time from the decision to the news, exponential
     jump_bps: NonNegative = 1.0  # for or against us, equally likely
     removed_fraction: Probability = 0.5  # of the displayed size, when it is against us
 
@@ -119,6 +153,8 @@ class Response(_Spec):
     reaction_time_ms: Positive = 0.2
     permanent_impact_bps_per_1000_shares: NonNegative = 0.0
     cleanup_penalty_bps: NonNegative = 2.0  # above the dearest fill that the episode offered
+    outage_reject_ms: Positive = 50.0  # after which a child sent into an outage is given up and comes back
+    leakage_half_life_s: Positive = 10.0  # in which half of what a leaky pool gave away has moved the mid
 
 
 class _Market(_Spec):
@@ -130,6 +166,8 @@ class _Market(_Spec):
     reference_router: str = "round_robin"  # the naive router that "gap closed" is measured from
     oracle: str = "snapshot_oracle"  # and the oracle that it is measured to
     continuation_bps: Finite | None = None  # what the oracle charges a share that it leaves for the next step
+    order_protection: bool = False  # no child fills through a better quote heard elsewhere that is left untaken
+    fees_as_of: str = ""  # which version of the venues' fee schedules `take_fee_bps` follows
     sources: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -152,6 +190,11 @@ class _Market(_Spec):
         """Whether traded volume is published, as `vwap` needs."""
         return False
 
+    @property
+    def has_dark(self) -> bool:
+        """Whether a venue is a dark pool."""
+        return False
+
 
 def _unique(names: tuple[str, ...]) -> None:
     seen: set[str] = set()
@@ -162,7 +205,13 @@ def _unique(names: tuple[str, ...]) -> None:
 
 
 class SyntheticMarket(_Market):
-    """Venues that move by the model of this project."""
+    """Venues that move by the model of this project.
+
+    `randomise` makes a family of markets of it: by the dotted path of a number, such as ``informed.probability``,
+    ``venues.IEX.take_fee_bps`` or ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which
+    every episode draws that number uniformly, by its seed. The number itself stays the typical value, which sets the
+    units of observations.
+    """
 
     model: Literal["synthetic"] = "synthetic"
     venues: Annotated[tuple[VenueSpec, ...], Field(min_length=2, max_length=256)]
@@ -173,16 +222,72 @@ class SyntheticMarket(_Market):
     informed: InformedFlow = InformedFlow()
     volume: TradedVolume = TradedVolume()
     response: Response = Response()
+    randomise: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> SyntheticMarket:
         _unique(self.venue_names)
+        if all(venue.dark is not None for venue in self.venues):
+            raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
+        check_ranges(self)
         return self
 
     @property
     def has_volume(self) -> bool:
         """Whether traded volume is published, as `vwap` needs."""
         return self.volume.shares_per_day > 0 and any(v.volume_share > 0 for v in self.venues)
+
+    @property
+    def has_dark(self) -> bool:
+        """Whether a venue is a dark pool."""
+        return any(venue.dark is not None for venue in self.venues)
+
+
+def ranged_paths(market: SyntheticMarket) -> dict[tuple[str, ...], tuple[float, float]]:
+    """`randomise` with every ``*`` spelt out: (part, field), or ("venues", name, field[, field]), to (low, high)."""
+    found: dict[tuple[str, ...], tuple[float, float]] = {}
+    for path, ends in market.randomise.items():
+        parts = path.split(".")
+        for name in market.venue_names if parts[:2] == ["venues", "*"] else [""]:
+            found[tuple(name if part == "*" else part for part in parts)] = ends
+    return found
+
+
+RANDOMISED_PARTS = ("quotes", "mid", "stress", "latency", "informed", "volume", "response")
+
+
+def check_ranges(market: SyntheticMarket) -> None:
+    """Every path of `randomise` names a number that may vary, and both ends of its range are allowed there.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for path, (low, high) in ranged_paths(market).items():
+        where = "randomise." + ".".join(path)
+        if not low <= high:
+            raise ValueError(f"{where} is [{low}, {high}]; expected the lower end first")
+        target: object = market
+        for i, part in enumerate(path):
+            if i == 0 and part not in (*RANDOMISED_PARTS, "venues"):
+                known = ", ".join((*RANDOMISED_PARTS, "venues"))
+                raise ValueError(f"{where}: '{part}' cannot be randomised; expected a path that begins with {known}")
+            if isinstance(target, tuple):
+                target = next((venue for venue in target if venue.name == part), None)
+            else:
+                target = getattr(target, part, None)
+            if target is None:
+                raise ValueError(
+                    f"{where}: the market has no '{part}' there; expected the path of a number that is set"
+                )
+            if i == len(path) - 1 and (isinstance(target, (bool, str)) or not isinstance(target, (int, float))):
+                raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
+            if i == len(path) - 2:
+                for end in (low, high):
+                    try:
+                        type(target).model_validate({**target.model_dump(), path[-1]: end})
+                    except ValidationError as error:
+                        message = error.errors(include_url=False)[0]["msg"]
+                        raise ValueError(f"{where}: {end} is not allowed ({message}); change the range") from None
 
 
 class NotebookVenue(_Spec):
@@ -232,6 +337,7 @@ class ReplayVenue(_Spec):
     take_fee_bps: Finite = 0.0
     latency_ms: NonNegative = 1.0  # median, decision to arrival
     latency_sigma: NonNegative = 0.3  # sd of log latency
+    feed_latency_ms: NonNegative | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
     toxicity: NonNegative = 1.0  # strength of the others' reaction to our first child
     walk_bps: NonNegative = 0.5  # when all that is displayed is taken; the loader puts half the median spread
     refill_half_life_s: Positive = 5.0  # of what we took

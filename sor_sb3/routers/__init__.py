@@ -16,16 +16,16 @@ __all__ = ["ORACLE_NAMES", "ROUTER_NAMES", "Router", "make", "rule_names"]
 
 _ROUTERS: dict[str, type[Router]] = {router.name: router for router in (*NAIVE, *PRICE, *VOLUME)}
 ROUTER_NAMES = tuple(_ROUTERS)
-ORACLE_NAMES = ("snapshot_oracle",)
+ORACLE_NAMES = ("snapshot_oracle", "clairvoyant")
 
 
 def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any) -> Any:
     """A router by name.
 
     Args:
-        name: one of `ROUTER_NAMES`, or "snapshot_oracle", which needs the env it shall look into.
+        name: one of `ROUTER_NAMES`, or an oracle of `ORACLE_NAMES`, which needs the env it shall look into.
         market: whose observations it will read.
-        env: the id of the env whose actions it shall give; for the oracle the env itself (any of our three façades).
+        env: the id of the env whose actions it shall give; for an oracle the env itself (any of our three façades).
         seed: of routers that draw.
         options: of the router, e.g. ``venue="NYSE"`` for `best_fixed_venue`.
 
@@ -33,13 +33,13 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
         UserError: no such router, or the market lacks what it needs.
     """
     if name in ORACLE_NAMES:
+        from sor_sb3.routers.clairvoyant import Clairvoyant
         from sor_sb3.routers.oracle import SnapshotOracle
 
         core = find_core(env)
         if core is None:
             raise UserError(f"router '{name}' sees hidden state: give it the env, env=venv, not a name")
-        env_id = "VenueSelect-v0" if core.codec.masked else "OrderSplit-v0"
-        return SnapshotOracle(core, env_id)
+        return SnapshotOracle(core) if name == SnapshotOracle.name else Clairvoyant(core)
     if name not in _ROUTERS:
         known = [*ROUTER_NAMES, *ORACLE_NAMES]
         raise UserError(f"router '{name}' is unknown{did_you_mean(name, known)}; expected one of {', '.join(known)}")
@@ -47,8 +47,9 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
 
 
 def rule_names(market: MarketSpec) -> list[str]:
-    """Rules that the market can run: all but `vwap` where no volume is published."""
-    return [name for name in ROUTER_NAMES if name != "vwap" or market.has_volume]
+    """Rules that mean something in the market: `vwap` needs published volume, `dark_first` a dark pool."""
+    left_out = {name for name, has in (("vwap", market.has_volume), ("dark_first", market.has_dark)) if not has}
+    return [name for name in ROUTER_NAMES if name not in left_out]
 
 
 def find_core(env: Any) -> Any:

@@ -16,7 +16,7 @@ class Router(ABC):
     """A rule that turns observations into weights over venues, and those into actions of one env.
 
     In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
-    lies inside the action space of the env that it is compared in.
+    lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
 
     Args:
         market: whose observations the router will read.
@@ -51,11 +51,11 @@ class Router(ABC):
         rows = np.asarray(observation)
         view = ObservationView.of(np.atleast_2d(rows), self.market)
         weights = np.maximum(self.weights(view), 0.0)
-        nowhere = weights.sum(axis=1) <= 0.0
-        weights[nowhere] = view.open[nowhere]
-        weights[weights.sum(axis=1) <= 0.0] = 1.0
+        for fallback in (view.quoted, view.usable, view.open, np.ones_like(view.open)):
+            nowhere = weights.sum(axis=1) <= 0.0
+            weights[nowhere] = fallback[nowhere]
         weights /= weights.sum(axis=1, keepdims=True)
-        actions = self.codec.encode(weights)
+        actions = self.codec.encode(weights, view.pace)
         return (actions if rows.ndim > 1 else actions[0]), state
 
 

@@ -14,7 +14,7 @@ from sor_sb3.routers.base import Router
 
 
 class RandomRouter(Router):
-    """A venue drawn uniformly from the open ones or, where the env splits, weights drawn uniformly from the simplex.
+    """A venue drawn uniformly from the usable ones or, where the env splits, weights drawn uniformly from the simplex.
 
     Draws depend on (seed, calls since all episodes began), and on nothing else.
     """
@@ -31,21 +31,20 @@ class RandomRouter(Router):
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Exponential draws, normalised later: Dirichlet(1), whose largest weight is a uniform venue."""
-        return self._generator.standard_exponential(view.open.shape) * view.open
+        return self._generator.standard_exponential(view.open.shape) * view.usable
 
 
 class RoundRobin(Router):
-    """Venues in turn: decision t goes to the (t mod n)-th of the n venues open at t, whatever they quote."""
+    """Venues in turn: decision t goes to the (t mod n)-th of the n venues that quote at t, whatever they quote."""
 
     name = "round_robin"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """One-hot of the venue whose turn it is, among the open ones."""
+        """One-hot of the venue whose turn it is, among those that quote."""
         steps = np.rint((1.0 - view.time_left) * self.market.order.horizon_steps).astype(np.int64)
-        n_open = np.maximum(view.open.sum(axis=1), 1)
-        turn = steps % n_open
-        rank = np.cumsum(view.open, axis=1) - 1
-        return (view.open & (rank == turn[:, None])).astype(np.float64)
+        turn = steps % np.maximum(view.quoted.sum(axis=1), 1)
+        rank = np.cumsum(view.quoted, axis=1) - 1
+        return (view.quoted & (rank == turn[:, None])).astype(np.float64)
 
 
 class BestFixedVenue(Router):

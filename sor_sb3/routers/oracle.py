@@ -2,155 +2,199 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from sor_sb3.envs.codecs import make_codec
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.simulator.compiled import entry_point
+from sor_sb3.simulator.execution import (
+    best_heard_bps,
+    dearest_offer_bps,
+    faded,
+    fill_of,
+    held_back_ms,
+    held_shares,
+    limit_of,
+    untaken_quotes,
+)
+from sor_sb3.simulator.paths import arrival_state
 from sor_sb3.simulator.records import NOTEBOOK
 
-
-@njit
-def _split(touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, out: Any) -> float:
-    """Minimise ``sum touch_k f_k + curvature_k f_k^2`` with ``sum f <= wanted``, ``0 <= f <= most``; unfilled shares
-    cost `ceiling` each. Fills `out` (K,) and returns the cost, by bisection on the marginal price."""
-    low, high = 1e300, -1e300
-    for k in range(touch.size):
-        if most[k] > 0.0:
-            low = min(low, touch[k])
-            high = max(high, touch[k] + 2.0 * curvature[k] * most[k])
-    high = min(high, ceiling)
-    low = min(low, high) - 1.0  # below every touch: what is offered at `low` never exceeds `wanted`
-    for _ in range(60):
-        price = 0.5 * (low + high)
-        total = 0.0
-        for k in range(touch.size):
-            total += _supply(touch[k], curvature[k], most[k], price)
-        if total > wanted:
-            high = price
-        else:
-            low = price
-    cost, filled = 0.0, 0.0
-    for k in range(touch.size):  # all that is cheaper than the marginal price, then the marginal ones
-        out[k] = _supply(touch[k], curvature[k], most[k], low)
-        filled += out[k]
-    for k in range(touch.size):
-        more = max(min(_supply(touch[k], curvature[k], most[k], high) - out[k], wanted - filled), 0.0)
-        out[k] += more
-        filled += more
-        cost += touch[k] * out[k] + curvature[k] * out[k] * out[k]
-    return cost + ceiling * (wanted - filled)
+LOTS = 32  # equal lots that the oracle splits a step's shares into, where the market does not say
+NEVER = 1e15  # of a cost that must not be paid
 
 
 @njit
-def _supply(touch: float, curvature: float, most: float, price: float) -> float:
-    if most <= 0.0 or price < touch:
-        return 0.0
-    if curvature <= 0.0:
-        return most
-    return min((price - touch) / (2.0 * curvature), most)
+def _expected_ms(parameters: Any, k: int) -> float:
+    return parameters[k].latency_ms + parameters[k].speed_bump_ms
 
 
 @njit
-def _idle(venues: Any, most: Any, trial: Any, first: int) -> int:
-    """A venue where shares more come back and do no harm: closed, or emptied and not reached before `first`."""
-    idle = -1
-    for k in range(venues.size):
-        harmless = venues[k].open == 0
-        if not harmless and venues[k].latency_ms >= venues[first].latency_ms:
-            harmless = most[k] - trial[k] <= 1e-9
-        if harmless and (idle < 0 or trial[k] > trial[idle]):
-            idle = k
-    return idle
+def _arrival_ms(venues: Any, parameters: Any, market: Any, k: int, latest: int) -> float:
+    """When a child sent now reaches venue `k`, if that to `latest` is the slowest; -1: it waits for none."""
+    return venues[k].latency_ms + (
+        held_back_ms(parameters[k], market, _expected_ms(parameters, latest)) if latest >= 0 else 0.0
+    )
 
 
 @njit
-def _place_or_empty(
-    venues: Any, touch: Any, curvature: Any, most: Any, wanted: float, ceiling: float, first: int, out: Any, work: Any
+def _reached(venues: Any, children: Any, parameters: Any, market: Any, k: int, arrives_ms: float) -> bool:
+    """Whether a child sent now is filled, if at all, before the next decision."""
+    working = venues[k].open == 1 and venues[k].outage == 0 and children[k].shares <= 0.0
+    return working and arrives_ms < 1e3 * market.step_s
+
+
+@njit
+def _lot_costs(
+    order: Any,
+    venues: Any,
+    children: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    k: int,
+    first: int,
+    latest: int,
+    lot: float,
+    ceiling: float,
+    limit_bps: float,
+    out: Any,
+) -> None:
+    """Cost (bps x shares) of 0, 1, 2, ... lots at venue `k`, if `first` is the first venue reached; -1: none is.
+
+    What comes back costs `ceiling` a share. A venue that would be reached before `first` takes none, `first` some.
+    """
+    fixed, venue = parameters[k], venues[k]
+    arrives_ms = _arrival_ms(venues, parameters, market, k, latest)
+    working = _reached(venues, children, parameters, market, k, arrives_ms)
+    first_ms = _arrival_ms(venues, parameters, market, first, latest) if first >= 0 else math.inf
+    move_bps, held = 0.0, 0.0
+    if working and arrives_ms >= first_ms:
+        move_bps, shown, hidden = arrival_state(order, venue, k, fixed, market, recording, arrives_ms)
+        held = held_shares(venue, shown, hidden, faded(fixed, market, arrives_ms - first_ms))
+    for x in range(out.size):
+        out[x] = ceiling * x * lot
+        if x > 0 and working:
+            if arrives_ms < first_ms:
+                out[x] = NEVER
+                continue
+            filled, walk_bps = fill_of(fixed, x * lot, held, venue.offset_bps + move_bps, limit_bps)
+            price_bps = venue.offset_bps + move_bps + walk_bps + fixed.take_fee_bps
+            out[x] += filled * (price_bps - ceiling)
+    if k == first or (market.synchronise == 1 and k == latest):
+        out[0] = NEVER
+
+
+@njit
+def _place(costs: Any, best: Any, choice: Any) -> None:
+    """Cheapest way to place 0, 1, 2, ... lots: ``best[k + 1, m] = min_x best[k, m - x] + costs[k, x]``."""
+    n_venues, size = costs.shape
+    best[0, 0] = 0.0
+    best[0, 1:] = NEVER
+    for k in range(n_venues):
+        for m in range(size):
+            lowest, at = np.inf, 0
+            for x in range(m + 1):
+                cost = best[k, m - x] + costs[k, x]
+                if cost < lowest:
+                    lowest, at = cost, x
+            best[k + 1, m], choice[k, m] = lowest, at
+
+
+@njit
+def _route(
+    order: Any,
+    venues: Any,
+    children: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    wanted: float,
+    lots: int,
+    may_wait: bool,
+    continuation: float,
+    out: Any,
 ) -> tuple[float, int]:
-    """Place every share, or empty one venue, however dear, so that what is left may be sent there. (cost, venue)."""
-    best, idle = _split(touch, curvature, most, wanted, 1e300, out), first
-    for k in range(touch.size):
-        full = most[k]
-        if full <= 0.0 or full > wanted:
+    """Fill `out` (K,) with the cheapest whole lots of `wanted`; returns their cost and how many lots are sent.
+
+    Fade depends on nothing but the first arrival, so every venue is tried as the first to be reached (and, where
+    arrivals are synchronised, every venue as the slowest); for each, the lots are placed by dynamic programming.
+    """
+    n_venues = venues.size
+    lot, ceiling = wanted / lots, _ceiling(order, venues, parameters, market, continuation)
+    costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
+    choice = np.empty((n_venues, lots + 1), np.int64)
+    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
+    lowest, sent = np.inf, 0
+    for latest in range(-1, n_venues if market.synchronise == 1 else 0):
+        if latest >= 0 and children[latest].shares > 0.0:  # a child that will not be sent
             continue
-        most[k] = 0.0
-        cost = touch[k] * full + curvature[k] * full * full
-        cost += _split(touch, curvature, most, wanted - full, ceiling, work)
-        most[k] = full
-        if cost < best:
-            best, idle = cost, k
-            out[:] = work
-            out[k] = full
-    return best, idle
+        for first in range(-1, n_venues):
+            if first >= 0:
+                arrives_ms = _arrival_ms(venues, parameters, market, first, latest)
+                if not _reached(venues, children, parameters, market, first, arrives_ms):
+                    continue
+            for k in range(n_venues):
+                limit_bps = limit_of(market, k, heard_bps, untaken)
+                # fmt: off
+                _lot_costs(order, venues, children, parameters, market, recording, k, first, latest, lot, ceiling,
+                           limit_bps, costs[k])
+                # fmt: on
+                if market.synchronise == 1 and children[k].shares <= 0.0:
+                    if latest < 0 or _expected_ms(parameters, k) > _expected_ms(parameters, latest):
+                        costs[k, 1:] = NEVER
+            _place(costs, best, choice)
+            for m in range(0 if may_wait else lots, lots + 1):
+                cost = best[n_venues, m] + ceiling * (lots - m) * lot
+                if cost < lowest:
+                    lowest, sent = cost, m
+                    left = m
+                    for j in range(n_venues):
+                        k = n_venues - 1 - j
+                        out[k] = choice[k, left]
+                        left -= choice[k, left]
+    return lowest, sent
 
 
 @njit
-def _route(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any, work: Any) -> None:
-    """Try every venue as the first to be reached; for each, split over those not reached before it."""
-    touch, curvature, most, trial = work[0], work[1], work[2], work[3]
-    wanted = order.slice_shares
-    for k in range(venues.size):
-        touch[k] = venues[k].offset_bps + venues[k].touch_move_bps + parameters[k].take_fee_bps
-    ceiling = _ceiling(order, venues, parameters, market, continuation)
-    best = np.inf
-    for first in range(venues.size):
-        if venues[first].open == 0:
-            continue
-        for k in range(venues.size):
-            most[k] = 0.0
-            late_ms = venues[k].latency_ms - venues[first].latency_ms
-            if venues[k].open == 1 and late_ms >= 0.0:
-                left = max(venues[k].arrival_size_shares - venues[k].depleted_shares, 0.0)
-                most[k] = left * np.exp(-parameters[k].toxicity * late_ms / market.reaction_time_ms)
-            curvature[k] = parameters[k].walk_bps / most[k] if most[k] > 0.0 else 0.0
-        cost = _split(touch, curvature, most, wanted, ceiling, trial)
-        idle, left = _idle(venues, most, trial, first), wanted - trial.sum()
-        if idle < 0 and left > 0.0:  # nowhere to leave shares without harm: all must be placed
-            cost, idle = _place_or_empty(venues, touch, curvature, most, wanted, ceiling, first, trial, work[4])
-            left = wanted - trial.sum()
-        if cost < best:
-            best = cost
-            for k in range(venues.size):
-                out[k] = trial[k]
-            out[idle] += max(left, 0.0)
-
-
-@njit
-def _select(order: Any, venues: Any, parameters: Any, market: Any, continuation: float, out: Any) -> None:
+def _select(
+    order: Any,
+    venues: Any,
+    children: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    continuation: float,
+    out: Any,
+) -> float:
     """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
-    wanted = order.slice_shares
-    best, choice = np.inf, 0
+    lowest, choice = np.inf, 0
     ceiling = _ceiling(order, venues, parameters, market, continuation)
+    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
+    costs = np.empty(2)
     for k in range(venues.size):
-        venue = venues[k]
+        wanted = order.slice_shares
+        # fmt: off
+        _lot_costs(order, venues, children, parameters, market, recording, k, k, k, wanted, ceiling,
+                   limit_of(market, k, heard_bps, untaken), costs)
+        # fmt: on
         out[k] = 0.0
-        filled, price = 0.0, 0.0
-        if venue.open == 1:
-            available = max(venue.arrival_size_shares - venue.depleted_shares, 0.0)
-            filled = min(wanted, available)
-            if filled > 0.0:
-                price = venue.offset_bps + venue.touch_move_bps + parameters[k].take_fee_bps
-                price += parameters[k].walk_bps * filled / available
-        cost = filled * price + (wanted - filled) * ceiling
-        if cost < best:
-            best, choice = cost, k
+        if costs[1] < lowest:
+            lowest, choice = costs[1], k
     out[choice] = 1.0
+    return lowest
 
 
 @njit
 def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation: float) -> float:
-    """What an unfilled share costs: the continuation price, or the clean-up price at the last step."""
-    if order.step + 1 < market.horizon_steps:
+    """What a share costs that is left for later: `continuation`, and at the last step the clean-up's price."""
+    if order.step < market.horizon_steps - 1:
         return continuation
-    dearest = order.dearest_bps
-    for k in range(venues.size):
-        touch = venues[k].offset_bps + max(venues[k].touch_move_bps, 0.0) + parameters[k].take_fee_bps
-        dearest = max(dearest, touch + parameters[k].walk_bps)
-    return dearest + market.cleanup_penalty_bps
+    offered_bps = dearest_offer_bps(order, venues, parameters, market)
+    return max(order.dearest_bps, offered_bps) + market.cleanup_penalty_bps
 
 
 @njit
@@ -168,35 +212,88 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
 
 @entry_point()
 def _route_batch(
-    orders: Any, venues: Any, parameters: Any, market: Any, continuation: float, one_venue: bool, out: Any
+    orders: Any,
+    venues: Any,
+    children: Any,
+    parameters: Any,
+    market: Any,
+    recording: Any,
+    continuation: float,
+    one_venue: bool,
+    may_wait: bool,
+    out: Any,
+    pace: Any,
+    costs: Any,
 ) -> None:
-    work = np.zeros((5, venues.shape[1]))
     for i in range(orders.size):
-        if market[0].model == NOTEBOOK:
-            _notebook(orders[i], venues[i], market[0], out[i])
+        fixed, its_market, order = parameters[i % len(parameters)], market[i % market.size], orders[i]
+        wanted = order.available_shares if may_wait else order.slice_shares
+        costs[i] = 0.0
+        if its_market.model == NOTEBOOK:
+            _notebook(order, venues[i], its_market, out[i])
+            pace[i] = order.slice_shares / max(order.available_shares, 1e-300)
+        elif wanted <= 0.0:
+            out[i], pace[i] = 1.0, 0.0
         elif one_venue:
-            _select(orders[i], venues[i], parameters, market[0], continuation, out[i])
+            costs[i] = _select(order, venues[i], children[i], fixed, its_market, recording, continuation, out[i])
         else:
-            _route(orders[i], venues[i], parameters, market[0], continuation, out[i], work)
+            lots = LOTS if its_market.lot_shares <= 0.0 else int(math.ceil(wanted / its_market.lot_shares - 1e-9))
+            costs[i], sent = _route(
+                order,
+                venues[i],
+                children[i],
+                fixed,
+                its_market,
+                recording,
+                wanted,
+                lots,
+                may_wait,
+                continuation,
+                out[i],
+            )
+            pace[i] = sent / lots
+            if sent == 0:
+                out[i] = 1.0
 
 
 class SnapshotOracle:
-    """Splits each slice with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
+    """Splits a step's shares with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
 
-    For every venue as the first to be reached (fade depends on nothing else) it solves the convex split
-    ``min sum_k touch_k f_k + walk_k f_k^2 / avail_k`` and takes the cheapest. A share that it leaves for later is
-    charged the market's `continuation_bps` (the clean-up price at the last step; a share is never left where the
-    market names no such price). In ``VenueSelect-v0`` it takes the one venue that is cheapest by the same reckoning.
-    It is myopic: a policy that manages depletion or waits well may pass it, and reports say so.
+    It places whole lots: the market's, or 32 equal ones of the step's shares where it has none. For every venue as the
+    first to be reached (fade depends on nothing else) the cheapest placing is found by dynamic programming, so it is
+    exact whatever a venue's fills cost: minimum executions, limits and hidden size included. A share that comes back,
+    or that ``OrderExecute-v0`` lets it keep, is charged the market's `continuation_bps` (the clean-up price at the last
+    step; where the market names no such price, far more than any fill). In ``VenueSelect-v0`` it takes the one venue
+    that is cheapest by the same reckoning. Under `order_protection` it takes no other quote to be swept, so it may be
+    beaten. It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
     """
 
     name = "snapshot_oracle"
 
-    def __init__(self, core: RoutingCore, env_id: str) -> None:
+    def __init__(self, core: RoutingCore) -> None:
         self.core = core
-        self.codec = make_codec(env_id, core.market.n_venues)
         continuation = core.market.continuation_bps
         self.continuation_bps = 1e9 if continuation is None else continuation
+
+    def place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every member of the env: lots or weights (n, K), pace (n,), and their cost (n,) in bps x shares."""
+        sim, codec = self.core.simulator, self.core.codec
+        out, pace, costs = np.zeros((sim.n, codec.n_venues)), np.zeros(sim.n), np.zeros(sim.n)
+        _route_batch(
+            sim.orders,
+            sim.venues,
+            sim.children,
+            sim.parameters.venues,
+            sim.parameters.market,
+            sim.recording,
+            self.continuation_bps,
+            codec.masked,
+            self.core.env_id == "OrderExecute-v0",
+            out,
+            pace,
+            costs,
+        )
+        return out, pace, costs
 
     def predict(
         self,
@@ -207,17 +304,6 @@ class SnapshotOracle:
         **kwargs: Any,
     ) -> tuple[np.ndarray, Any]:
         """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
-        sim = self.core.simulator
-        out = np.zeros((sim.n, self.core.market.n_venues))
-        _route_batch(
-            sim.orders,
-            sim.venues,
-            sim.venue_parameters,
-            sim.market_record,
-            self.continuation_bps,
-            self.codec.masked,
-            out,
-        )
-        totals = out.sum(axis=1, keepdims=True)
-        actions = self.codec.encode(np.where(totals > 0.0, out / np.maximum(totals, 1e-300), 1.0 / out.shape[1]))
+        lots, pace, _ = self.place()
+        actions = self.core.codec.encode(lots / lots.sum(axis=1, keepdims=True), pace)
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state

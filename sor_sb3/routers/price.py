@@ -16,8 +16,8 @@ class BestPrice(Router):
     name = "best_price"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """One-hot of the best touch among open venues."""
-        return cheapest(view.offset_bps, view.open, view.size_shares)
+        """One-hot of the best touch among venues that quote."""
+        return cheapest(view.offset_bps, view.quoted, view.size_shares)
 
 
 class AllIn(Router):
@@ -26,8 +26,8 @@ class AllIn(Router):
     name = "all_in"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """One-hot of the best touch plus fee among open venues."""
-        return cheapest(view.offset_bps + view.fee_bps, view.open, view.size_shares)
+        """One-hot of the best touch plus fee among venues that quote."""
+        return cheapest(view.offset_bps + view.fee_bps, view.quoted, view.size_shares)
 
 
 class AllInSized(Router):
@@ -41,7 +41,7 @@ class AllInSized(Router):
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """One-hot of the lowest all-in price of the whole slice."""
-        return cheapest(view.slice_excess_bps, view.open, view.size_shares)
+        return cheapest(view.slice_excess_bps, view.quoted, view.size_shares)
 
 
 class AllInSweep(Router):
@@ -54,8 +54,32 @@ class AllInSweep(Router):
     name = "all_in_sweep"
 
     def weights(self, view: ObservationView) -> np.ndarray:
-        """Shares of the slice as the sweep places them."""
-        return view.sweep_share
+        """Shares that the sweep places."""
+        names = np.argsort(np.argsort(self.market.venue_names))  # alphabetical rank
+        shown = view.size_shares * view.quoted
+        all_in = np.round(view.offset_bps + view.fee_bps, 5)  # float32 rounding of observations
+        order = np.lexsort((np.broadcast_to(names, all_in.shape), all_in), axis=1)
+        sorted_shown = np.take_along_axis(shown, order, axis=1)
+        before = np.cumsum(sorted_shown, axis=1) - sorted_shown
+        taken = np.clip(view.slice_shares[:, None] - before, 0.0, sorted_shown)
+        weights = np.empty_like(taken)
+        np.put_along_axis(weights, order, taken, axis=1)
+        return weights
 
 
-PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep)
+class MarginalPrice(Router):
+    """The split of displayed sizes whose last shares cost the same all-in everywhere, books walked.
+
+    Minimises ``sum_k (offset_k + fee_k) f_k + walk_k f_k^2 / d_k`` with ``sum f = slice``, ``0 <= f <= d``; the
+    observation holds the solution. Optimal where display is firm and nobody answers; it ignores fade and latency.
+    Where all displays together fall short of the slice, the rest is spread in proportion.
+    """
+
+    name = "marginal_price"
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """Shares of the slice."""
+        return view.marginal_share * view.quoted
+
+
+PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep, MarginalPrice)

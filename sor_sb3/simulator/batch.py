@@ -11,8 +11,8 @@ import numpy as np
 
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.compiled import entry_point
-from sor_sb3.simulator.execution import execute, scheduled_slice
-from sor_sb3.simulator.parameters import market_record, venue_records
+from sor_sb3.simulator.execution import look_up_arrivals, scheduled_slice, send_children, settle
+from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import (
     LANE_FLOATS,
     LANES,
@@ -23,31 +23,36 @@ from sor_sb3.simulator.paths import (
     tile_parameters,
 )
 from sor_sb3.simulator.random import episode_keys
-from sor_sb3.simulator.records import ORDER, RECORDING, VENUE
+from sor_sb3.simulator.records import CHILD, ORDER, RECORDING, VENUE
 
 LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
 
 
 @entry_point()
-def _reset_batch(which: Any, keys: Any, orders: Any, venues: Any, parameters: Any, market: Any, recording: Any) -> None:
+def _reset_batch(
+    which: Any, keys: Any, orders: Any, venues: Any, children: Any, parameters: Any, market: Any, recording: Any
+) -> None:
     n_venues = venues.shape[1]
     block = block_size(n_venues)
     streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
-    blank_order, blank_venue = np.zeros_like(orders[:1]), np.zeros_like(venues[0, :1])
-    tile_parameters(lanes, parameters, min(block, which.size) * n_venues)
+    blank_order, blank_venue, blank_child = np.zeros_like(orders[:1]), np.zeros_like(venues[0, :1]), np.zeros(1, CHILD)
+    tile_parameters(lanes, parameters[0], 0, min(block, which.size) * n_venues)
     for low in range(0, which.size, block):
         members = which[low : low + block]
         for j in range(members.size):
             i = members[j]
+            fixed, its_market = parameters[i % len(parameters)], market[i % market.size]
             orders[i] = blank_order[0]
             orders[i].key = keys[low + j]
-            orders[i].remaining_shares = market[0].quantity_shares
+            orders[i].remaining_shares = its_market.quantity_shares
+            orders[i].available_shares = its_market.quantity_shares
             for k in range(n_venues):
                 venues[i, k] = blank_venue[0]
                 venues[i, k].fill_ratio = 1.0
-            begin_path(orders[i], venues[i], parameters, market[0], recording)
-            orders[i].slice_shares = scheduled_slice(orders[i], market[0])
-        advance_paths(members, orders, venues, parameters, market[0], recording, streams, lanes)
+                children[i, k] = blank_child[0]
+            begin_path(orders[i], venues[i], fixed, its_market, recording)
+            orders[i].slice_shares = scheduled_slice(orders[i], its_market)
+        advance_paths(members, orders, venues, parameters, market, recording, streams, lanes)
 
 
 @entry_point(nogil=True)
@@ -56,6 +61,7 @@ def _step_batch(
     pace: Any,
     orders: Any,
     venues: Any,
+    children: Any,
     parameters: Any,
     market: Any,
     recording: Any,
@@ -67,20 +73,23 @@ def _step_batch(
     block = block_size(n_venues)
     streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
     running = np.empty(block, np.int64)
-    tile_parameters(lanes, parameters, min(block, orders.size) * n_venues)
+    tile_parameters(lanes, parameters[0], 0, min(block, orders.size) * n_venues)
     for low in range(0, orders.size, block):
         n_running = 0
         for i in range(low, min(low + block, orders.size)):
-            order = orders[i]
-            execute(order, venues[i], parameters, market[0], weights[i], pace[i])
-            order.slice_shares = scheduled_slice(order, market[0])
+            order, fixed, its_market = orders[i], parameters[i % len(parameters)], market[i % market.size]
+            send_children(order, venues[i], children[i], fixed, its_market, weights[i], pace[i])
+            if order.in_flight > 0 or its_market.synchronise == 1:
+                look_up_arrivals(order, venues[i], children[i], fixed, its_market, recording)
+            settle(order, venues[i], children[i], fixed, its_market)
+            order.slice_shares = scheduled_slice(order, its_market)
             cost[i] = order.step_cost
             noise[i] = order.step_noise_cost
-            done[i] = order.step >= market[0].horizon_steps or order.remaining_shares <= 0.0
+            done[i] = order.step >= its_market.horizon_steps or order.remaining_shares <= 0.0
             if not done[i]:
                 running[n_running] = i
                 n_running += 1
-        advance_paths(running[:n_running], orders, venues, parameters, market[0], recording, streams, lanes)
+        advance_paths(running[:n_running], orders, venues, parameters, market, recording, streams, lanes)
 
 
 def no_recording() -> Recording:
@@ -93,8 +102,9 @@ class BatchSimulator:
     """A market in motion under N independent parent orders.
 
     The state is public and read-only by convention: `orders` is an ORDER record array (N,), `venues` a VENUE
-    record array (N, K) (see :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same
-    code, and member i depends on its own key alone.
+    record array (N, K), `children` a CHILD record array (N, K) of what is in flight (see
+    :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same code, and member i depends on its
+    own key alone.
 
     Args:
         market: the specification.
@@ -106,8 +116,7 @@ class BatchSimulator:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
         self.market, self.n, self.split = market, n, split
-        self.market_record = market_record(market)
-        self.venue_parameters = venue_records(market)
+        self.parameters = Parameters(market, n)
         self.recording = no_recording()
         if isinstance(market, ReplayMarket):
             from sor_sb3.market.recordings import recording_for
@@ -115,23 +124,39 @@ class BatchSimulator:
             self.recording = recording_for(market, split)
         self.orders = np.zeros(n, ORDER)
         self.venues = np.zeros((n, market.n_venues), VENUE)
+        self.children = np.zeros((n, market.n_venues), CHILD)
         self._cost, self._noise = np.zeros(n), np.zeros(n)
         self._done = np.zeros(n, dtype=np.bool_)
         self._schedule = np.full(n, -1.0)
 
+    def _changing(self) -> dict[str, np.ndarray]:
+        """Every array that an episode changes, as it is."""
+        return {
+            "orders": self.orders,
+            "venues": self.venues,
+            "children": self.children,
+            "market": self.parameters.market,
+            "parameters": self.parameters.venues,
+        }
+
     def get_state(self) -> dict[str, np.ndarray]:
         """What changes as time goes on, as copies: enough to go on bit for bit in a simulator of the same market."""
-        return {"orders": self.orders.copy(), "venues": self.venues.copy()}
+        return {name: array.copy() for name, array in self._changing().items()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Put back what `get_state` gave."""
-        self.orders[...], self.venues[...] = state["orders"], state["venues"]
+        for name, array in self._changing().items():
+            array[...] = state[name]
 
     def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
         """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
         keys = episode_keys(self.split, seeds, episodes)
-        _reset_batch(which, keys, self.orders, self.venues, self.venue_parameters, self.market_record, self.recording)
+        self.parameters.draw(keys, which)
+        _reset_batch(which, keys, self.orders, self.venues, self.children, *self._fixed())
+
+    def _fixed(self) -> tuple[np.ndarray, np.ndarray, Recording]:
+        return self.parameters.venues, self.parameters.market, self.recording
 
     def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Execute one decision in every member.
@@ -149,14 +174,32 @@ class BatchSimulator:
             self._schedule if pace is None else pace,
             self.orders,
             self.venues,
-            self.venue_parameters,
-            self.market_record,
-            self.recording,
+            self.children,
+            *self._fixed(),
             self._cost,
             self._noise,
             self._done,
         )
         return self._cost, self._noise, self._done
+
+    def branch(self, members: np.ndarray) -> BatchSimulator:
+        """A simulator of parent orders in the state of these `members` (int, repeats allowed) of this one.
+
+        What is done there leaves this one as it is: for oracles, and to ask what another action would have cost.
+        """
+        copy = BatchSimulator.__new__(BatchSimulator)
+        copy.__dict__.update(self.__dict__)
+        copy.n = len(members)
+        copy.orders, copy.venues, copy.children = self.orders[members], self.venues[members], self.children[members]
+        copy.parameters = self.parameters.of(members)
+        copy._cost, copy._noise, copy._done = np.zeros(copy.n), np.zeros(copy.n), np.zeros(copy.n, dtype=np.bool_)
+        copy._schedule = np.full(copy.n, -1.0)
+        return copy
+
+    def reduced_cost(self, which: Any = slice(None)) -> np.ndarray:
+        """The shortfall so far without what variance reduction leaves out, float64 (n,): the same in expectation."""
+        reduced: np.ndarray = self.ledger(which)["shortfall"] - self.orders["noise_cost"][which]
+        return reduced
 
     def ledger(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""

@@ -1,126 +1,209 @@
-"""Turn a market specification into the parameter records that the kernels read. The only place that does."""
+"""Turn a market specification into the parameter records that the kernels read. The only place that does.
+
+A market with ranges has a record for each parent order, drawn by its episode's key; any other has one for all.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from sor_sb3.market.spec import LatencyDynamics, NotebookMarket, ReplayMarket, SyntheticMarket
-from sor_sb3.simulator.random import name_key
+from sor_sb3.market.spec import NotebookMarket, ReplayMarket, SyntheticMarket, ranged_paths
+from sor_sb3.simulator.compiled import entry_point
+from sor_sb3.simulator.random import draw_bits, high_word, mix64, name_key, uniform
 from sor_sb3.simulator.records import MARKET, NOTEBOOK, REPLAY, SYNTHETIC, VENUE_PARAMETERS
 
+RANGE_PLACE = 1 << 41  # of the draws from ranges, far from those of paths
 
-def _decay(step_s: float, half_life_s: float) -> float:
+Market = SyntheticMarket | NotebookMarket | ReplayMarket
+
+
+# Every number below may be a float, or an array of one for each of n episodes.
+
+
+def _decay(step_s: Any, half_life_s: Any) -> Any:
     return 2.0 ** (-step_s / half_life_s)
 
 
-def _shock(sd: float, decay: float) -> float:
+def _shock(sd: Any, decay: Any) -> Any:
     """Innovation sd of an AR(1) with this stationary sd."""
-    return sd * math.sqrt(1.0 - decay * decay)
+    return sd * np.sqrt(1.0 - decay * decay)
 
 
-def _chance(step_s: float, per_hour: float) -> float:
+def _chance(step_s: Any, per_hour: Any) -> Any:
     """Probability that an event of this rate happens within a step."""
-    return 1.0 - math.exp(-step_s * per_hour / 3600.0)
+    return 1.0 - np.exp(-step_s * per_hour / 3600.0)
 
 
-def market_record(market: SyntheticMarket | NotebookMarket | ReplayMarket) -> np.ndarray:
-    """MARKET record (1,) of a specification."""
-    record = np.zeros(1, MARKET)
-    m: Any = record[0]
-    order = market.order
-    m["horizon_steps"], m["step_s"] = order.horizon_steps, order.step_s
-    m["quantity_shares"] = order.quantity_shares
-    m["side"] = 1.0 if order.side == "buy" else -1.0
+def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.ndarray:
+    """MARKET records (n,) of a specification whose numbers are `values`, its dump or one with ranges drawn."""
+    m = np.zeros(n, MARKET)
+    order = values["order"]
+    m["horizon_steps"], m["step_s"] = order["horizon_steps"], order["step_s"]
+    m["quantity_shares"] = order["quantity_shares"]
+    m["side"] = 1.0 if order["side"] == "buy" else -1.0
     m["cost_scale"] = 1.0
+    m["lot_shares"] = order["lot_shares"] or 0.0
+    m["limit_offset_bps"] = np.inf if order["limit_offset_bps"] is None else order["limit_offset_bps"]
+    m["order_protection"], m["synchronise"] = values["order_protection"], order["synchronise_arrivals"]
     if isinstance(market, NotebookMarket):
-        m["model"], m["cost_scale"], m["blind"] = NOTEBOOK, order.horizon_steps, market.blind
+        m["model"], m["cost_scale"], m["blind"] = NOTEBOOK, order["horizon_steps"], market.blind
         m["spread_low"], m["spread_high"] = market.spread
         m["liquidity_low"], m["liquidity_high"] = market.liquidity
         m["notebook_latency_low"], m["notebook_latency_high"] = market.latency
-        slice_shares = order.quantity_shares / order.horizon_steps
+        slice_shares = market.order.quantity_shares / market.order.horizon_steps
         m["liquidity_cost"] = market.liquidity_cost * 100.0 / slice_shares
         m["latency_cost"] = market.latency_cost
         m["reaction_time_ms"] = 1.0
-        return record
-    m["cleanup_penalty_bps"] = market.response.cleanup_penalty_bps
-    m["reaction_time_ms"] = market.response.reaction_time_ms
-    m["permanent_bps_per_share"] = market.response.permanent_impact_bps_per_1000_shares / 1000.0
-    _fill_latency(m, market.latency, order.step_s)
+        return m
+    _fill_response(m, values["response"], order["step_s"])
+    _fill_latency(m, values["latency"], order["step_s"])
     if isinstance(market, ReplayMarket):
         m["model"] = REPLAY
-        m["volume_memory"] = _decay(order.step_s, market.volume_memory_half_life_s)
-        return record
+        m["volume_memory"] = _decay(order["step_s"], market.volume_memory_half_life_s)
+        return m
     m["model"] = SYNTHETIC
-    _fill_dynamics(m, market, order.step_s)
-    return record
+    _fill_dynamics(m, values, order["step_s"])
+    return m
 
 
-def _fill_latency(m: Any, latency: LatencyDynamics, step_s: float) -> None:
-    m["congest_enter"] = _chance(step_s, latency.congestions_per_hour)
-    m["congest_leave"] = _chance(step_s, 3600.0 / latency.congestion_duration_s)
-    m["congest_factor"] = latency.congestion_factor
-    m["congest_stress_factor"] = latency.stress_multiplies_congestions
-    m["tail_probability"], m["tail_factor"] = latency.tail_probability, latency.tail_factor
+def _fill_response(m: np.ndarray, response: dict[str, Any], step_s: float) -> None:
+    m["cleanup_penalty_bps"] = response["cleanup_penalty_bps"]
+    m["reaction_time_ms"] = response["reaction_time_ms"]
+    m["permanent_bps_per_share"] = response["permanent_impact_bps_per_1000_shares"] / 1000.0
+    m["outage_reject_ms"] = response["outage_reject_ms"]
+    m["leak_decay"] = _decay(step_s, response["leakage_half_life_s"])
 
 
-def _fill_dynamics(m: Any, market: SyntheticMarket, step_s: float) -> None:
-    quotes, mid, stress, informed, volume = (
-        market.quotes,
-        market.mid,
-        market.stress,
-        market.informed,
-        market.volume,
-    )
-    fast, slow = _decay(step_s, quotes.fast_half_life_s), _decay(step_s, quotes.slow_half_life_s)
+def _fill_latency(m: np.ndarray, latency: dict[str, Any], step_s: float) -> None:
+    m["congest_enter"] = _chance(step_s, latency["congestions_per_hour"])
+    m["congest_leave"] = _chance(step_s, 3600.0 / latency["congestion_duration_s"])
+    m["congest_factor"] = latency["congestion_factor"]
+    m["congest_stress_factor"] = latency["stress_multiplies_congestions"]
+    m["tail_probability"], m["tail_factor"] = latency["tail_probability"], latency["tail_factor"]
+
+
+def _fill_dynamics(m: np.ndarray, values: dict[str, Any], step_s: float) -> None:
+    quotes, mid, stress = values["quotes"], values["mid"], values["stress"]
+    informed, volume = values["informed"], values["volume"]
+    fast, slow = _decay(step_s, quotes["fast_half_life_s"]), _decay(step_s, quotes["slow_half_life_s"])
     m["fast_decay"], m["slow_decay"] = fast, slow
     for what in ("offset", "size"):
         for speed, decay in (("fast", fast), ("slow", slow)):
-            sd = getattr(quotes, f"{what}_{speed}_sd")
+            sd = quotes[f"{what}_{speed}_sd"]
             m[f"{what}_{speed}_sd"], m[f"{what}_{speed}_shock"] = sd, _shock(sd, decay)
-    m["tick_bps"] = quotes.tick_bps
-    m["volatility_step_bps"] = mid.volatility_bps_per_sqrt_s * math.sqrt(step_s)
-    m["jump_probability"], m["jump_sd_bps"] = _chance(step_s, mid.jumps_per_hour), mid.jump_sd_bps
-    m["drift_decay"] = _decay(step_s, mid.drift_half_life_s)
-    m["drift_sd_bps_per_s"] = mid.drift_sd_bps_per_s
-    m["drift_shock"] = _shock(mid.drift_sd_bps_per_s, float(m["drift_decay"]))
-    m["signal_correlation"] = mid.signal_correlation
-    m["signal_noise"] = math.sqrt(1.0 - mid.signal_correlation**2)
-    m["stress_enter"] = _chance(step_s, stress.entries_per_hour)
-    m["stress_leave"] = _chance(step_s, 3600.0 / stress.duration_s)
-    m["stress_log_offset"], m["stress_log_size"] = (
-        math.log(stress.offset_factor),
-        math.log(stress.size_factor),
-    )
-    m["stress_volatility"] = stress.volatility_factor
-    m["informed_probability"], m["informed_window_ms"] = informed.probability, informed.window_ms
-    m["informed_jump_bps"], m["informed_removed"] = informed.jump_bps, informed.removed_fraction
-    shares = sum(v.volume_share for v in market.venues)
-    m["volume_per_step"] = volume.shares_per_day * step_s / volume.day_s / shares if shares else 0.0
-    m["volume_curve"], m["volume_noise_sd"] = volume.curve, volume.noise_sd
-    m["volume_memory"] = _decay(step_s, volume.memory_half_life_s)
-    m["volume_day_steps"] = volume.day_s / step_s
+    m["tick_bps"] = quotes["tick_bps"]
+    m["volatility_step_bps"] = mid["volatility_bps_per_sqrt_s"] * np.sqrt(step_s)
+    m["jump_probability"], m["jump_sd_bps"] = _chance(step_s, mid["jumps_per_hour"]), mid["jump_sd_bps"]
+    m["drift_decay"] = _decay(step_s, mid["drift_half_life_s"])
+    m["drift_sd_bps_per_s"] = mid["drift_sd_bps_per_s"]
+    m["drift_shock"] = _shock(mid["drift_sd_bps_per_s"], _decay(step_s, mid["drift_half_life_s"]))
+    m["signal_correlation"] = mid["signal_correlation"]
+    m["signal_noise"] = np.sqrt(1.0 - mid["signal_correlation"] ** 2)
+    m["stress_enter"] = _chance(step_s, stress["entries_per_hour"])
+    m["stress_leave"] = _chance(step_s, 3600.0 / stress["duration_s"])
+    m["stress_log_offset"], m["stress_log_size"] = np.log(stress["offset_factor"]), np.log(stress["size_factor"])
+    m["stress_volatility"] = stress["volatility_factor"]
+    m["informed_probability"], m["informed_window_ms"] = informed["probability"], informed["window_ms"]
+    m["informed_jump_bps"], m["informed_removed"] = informed["jump_bps"], informed["removed_fraction"]
+    shares = sum(venue["volume_share"] for venue in values["venues"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_step = volume["shares_per_day"] * step_s / volume["day_s"] / np.asarray(shares, dtype=np.float64)
+    m["volume_per_step"] = np.where(np.asarray(shares) > 0.0, per_step, 0.0)
+    m["volume_curve"], m["volume_noise_sd"] = volume["curve"], volume["noise_sd"]
+    m["volume_memory"] = _decay(step_s, volume["memory_half_life_s"])
+    m["volume_day_steps"] = volume["day_s"] / step_s
 
 
-def venue_records(market: SyntheticMarket | NotebookMarket | ReplayMarket) -> np.ndarray:
-    """VENUE_PARAMETERS records (K,) of a specification, in the order of its venues."""
-    records = np.zeros(market.n_venues, VENUE_PARAMETERS)
+def venue_records(market: Market, values: dict[str, Any], n: int = 1) -> np.ndarray:
+    """VENUE_PARAMETERS records (n, K) of a specification whose numbers are `values`, in the order of its venues."""
+    records = np.zeros((n, market.n_venues), VENUE_PARAMETERS)
     by_name = sorted(market.venue_names)
     step_s = market.order.step_s
-    venue: Any  # of one of three kinds
-    for record, venue in zip(records, market.venues, strict=True):
-        v: Any = record
-        v["name_key"], v["name_rank"] = name_key(venue.name), by_name.index(venue.name)
+    for k, venue in enumerate(values["venues"]):
+        v = records[:, k]
+        v["name_key"], v["name_rank"] = name_key(venue["name"]), by_name.index(venue["name"])
         if isinstance(market, NotebookMarket):
             continue
         for field in ("take_fee_bps", "latency_ms", "latency_sigma", "toxicity", "walk_bps"):
-            v[field] = getattr(venue, field)
-        v["refill_decay"] = _decay(step_s, venue.refill_half_life_s)
+            v[field] = venue[field]
+        v["feed_ms"] = venue["latency_ms"] if venue["feed_latency_ms"] is None else venue["feed_latency_ms"]
+        v["refill_decay"] = _decay(step_s, venue["refill_half_life_s"])
         if isinstance(market, SyntheticMarket):
-            v["log_offset"], v["log_size"] = math.log(venue.offset_bps), math.log(venue.size_shares)
-            v["volume_share"] = venue.volume_share
-            v["halt_enter"] = _chance(step_s, venue.halts_per_hour)
-            v["halt_leave"] = _chance(step_s, 3600.0 / venue.halt_duration_s)
+            _fill_synthetic_venue(v, venue, step_s)
     return records
+
+
+def _fill_synthetic_venue(v: Any, venue: dict[str, Any], step_s: float) -> None:
+    v["volume_share"], v["speed_bump_ms"] = venue["volume_share"], venue["speed_bump_ms"]
+    v["hidden_fraction"] = venue["hidden_fraction"]
+    v["halt_enter"] = _chance(step_s, venue["halts_per_hour"])
+    v["halt_leave"] = _chance(step_s, 3600.0 / venue["halt_duration_s"])
+    v["outage_enter"] = _chance(step_s, venue["outages_per_hour"])
+    v["outage_leave"] = _chance(step_s, 3600.0 / venue["outage_duration_s"])
+    dark = venue["dark"]
+    if dark is None:
+        v["log_offset"], v["log_size"] = np.log(venue["offset_bps"]), np.log(venue["size_shares"])
+        return
+    v["dark"], v["walk_bps"], v["toxicity"] = 1, 0.0, 0.0  # one price, and nothing that others could see fade
+    v["hidden_fraction"] = 0.0
+    v["zero_probability"], v["power_exponent"] = dark["zero_probability"], dark["power_exponent"]
+    v["log_max_size"] = np.log(dark["max_shares"])
+    v["min_execution_shares"] = dark["min_execution_shares"]
+    v["leak_bps_per_share"] = dark["leakage_bps_per_1000_shares"] / 1000.0
+
+
+@entry_point()
+def _draw_ranges(keys: Any, path_keys: Any, out: Any) -> None:
+    for i in range(keys.size):
+        for j in range(path_keys.size):
+            out[i, j] = uniform(high_word(draw_bits(mix64(keys[i] ^ path_keys[j]), RANGE_PLACE)))
+
+
+class Parameters:
+    """The parameter records of a market, for `n` parent orders: one for all, or one each where the market has ranges.
+
+    Attributes:
+        market: MARKET (1,), or (n,) where the market has ranges.
+        venues: VENUE_PARAMETERS (1, K), or (n, K).
+    """
+
+    def __init__(self, market: Market, n: int) -> None:
+        self._spec = market
+        self._values = market.model_dump()
+        self._ranges = ranged_paths(market) if isinstance(market, SyntheticMarket) else {}
+        self._path_keys = np.array([name_key(".".join(path)) for path in self._ranges], dtype=np.uint64)
+        rows = n if self._ranges else 1
+        self.market = market_records(market, self._values, rows)
+        self.venues = venue_records(market, self._values, rows)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether every parent order has parameters of its own."""
+        return bool(self._ranges)
+
+    def draw(self, keys: np.ndarray, which: np.ndarray) -> None:
+        """Draw the parameters of members `which` anew, by their episodes' keys (n,)."""
+        if not self._ranges:
+            return
+        uniforms = np.empty((len(keys), len(self._ranges)))
+        _draw_ranges(keys, self._path_keys, uniforms)
+        values = self._spec.model_dump()
+        for column, (path, (low, high)) in enumerate(self._ranges.items()):
+            target: Any = values
+            for part in path[:-1]:
+                target = (
+                    next(v for v in target if v["name"] == part) if isinstance(target, list | tuple) else target[part]
+                )
+            target[path[-1]] = low + (high - low) * uniforms[:, column]
+        self.market[which] = market_records(self._spec, values, len(keys))
+        self.venues[which] = venue_records(self._spec, values, len(keys))
+
+    def of(self, members: np.ndarray) -> Parameters:
+        """The records that `members` have, in their order."""
+        copy = Parameters.__new__(Parameters)
+        copy.__dict__.update(self.__dict__)
+        if self._ranges:
+            copy.market, copy.venues = self.market[members], self.venues[members]
+        return copy

@@ -12,7 +12,10 @@ SYNTHETIC, NOTEBOOK, REPLAY = 0, 1, 2
 
 
 def _record(**fields: str) -> np.dtype:
-    return np.dtype([(name, kind) for name, kind in fields.items()], align=True)
+    """An aligned record, never a power of two long: neighbours' fields would fight for the same lines of the cache."""
+    size = np.dtype(list(fields.items()), align=True).itemsize
+    padding = {"padding": "f8"} if size & (size - 1) == 0 else {}
+    return np.dtype(list({**fields, **padding}.items()), align=True)
 
 
 MARKET = _record(
@@ -25,6 +28,13 @@ MARKET = _record(
     cleanup_penalty_bps="f8",
     reaction_time_ms="f8",
     permanent_bps_per_share="f8",
+    outage_reject_ms="f8",
+    leak_decay="f8",  # share of a leak that has not moved the mid after a step
+    # how children are sent
+    lot_shares="f8",  # 0: any size
+    limit_offset_bps="f8",  # above the best price heard; infinite: no limit
+    order_protection="i8",
+    synchronise="i8",
     # quotes
     fast_decay="f8",
     slow_decay="f8",
@@ -96,6 +106,18 @@ VENUE_PARAMETERS = _record(
     volume_share="f8",
     halt_enter="f8",
     halt_leave="f8",
+    outage_enter="f8",
+    outage_leave="f8",
+    speed_bump_ms="f8",
+    feed_ms="f8",
+    hidden_fraction="f8",
+    # dark pools
+    dark="i8",
+    zero_probability="f8",
+    power_exponent="f8",
+    log_max_size="f8",
+    min_execution_shares="f8",
+    leak_bps_per_share="f8",
 )
 
 ORDER = _record(
@@ -106,6 +128,8 @@ ORDER = _record(
     next_mid_bps="f8",
     mid_noise_bps="f8",  # the part of the coming move that fills do not read, mean 0
     news_bps="f8",  # the part that they do read, up or down alike, mean 0
+    news_ms="f8",  # when news against us breaks, after the decision; infinite: none
+    smooth_move_bps="f8",  # the part of the coming move that the mid makes evenly over the step
     last_move_bps="f8",  # of the observed mid over the last step
     drift_bps_per_s="f8",
     signal="f8",
@@ -116,8 +140,14 @@ ORDER = _record(
     dearest_bps="f8",  # the dearest all-in price above the mid that any venue has offered so far
     # our own order
     displacement_bps="f8",  # permanent impact so far
-    remaining_shares="f8",
+    leak_bps="f8",  # that leaky pools gave away and that has not moved the mid yet
+    remaining_shares="f8",  # truly not filled
+    in_flight="i8",  # how many children are not acknowledged
+    in_flight_shares="f8",  # theirs: not available, and filled or not, nobody has heard
+    available_shares="f8",  # to be sent: neither known to be filled nor in flight
     slice_shares="f8",  # what the schedule wants done in this step
+    sent_shares="f8",  # at the last decision
+    paced="i8",  # whether that was a pace of the router's own, not the schedule's slice
     fill_value_bps_shares="f8",  # sum over child fills of filled x (price - arrival mid)
     cleanup_value_bps_shares="f8",  # the same for the clean-up
     # the ledger, in cost units of the whole order
@@ -129,6 +159,7 @@ ORDER = _record(
     cleanup_shares="f8",
     step_cost="f8",  # of the last step
     step_noise_cost="f8",  # the part of it that variance reduction leaves out
+    noise_cost="f8",  # the sum of those parts so far
 )
 
 VENUE = _record(
@@ -141,26 +172,48 @@ VENUE = _record(
     congested="i8",
     next_offset_bps="f8",
     next_shares="f8",
+    change_at="f8",  # when, in the coming step, the quote changes to the next one; a share of the step
+    outage="i8",  # order entry is down, and nobody says so
     cursor="i8",  # replay: the row of the quote in force
-    # what the router hears at its decision
-    open="i8",
+    # the quote in force at the decision
     offset_bps="f8",  # far touch above the mid
-    quote_shares="f8",  # displayed size when nobody trades; see `displayed_shares`
+    quote_shares="f8",  # displayed size when nobody trades
+    # what the router hears at its decision: the same, as late as the feed
+    open="i8",
+    heard_offset_bps="f8",
+    heard_shares="f8",  # when nobody trades; see `displayed_shares`
     heard_latency_ms="f8",
     recent_volume_shares="f8",  # per step
     fill_ratio="f8",  # of our own children here, recent
+    reject="f8",  # 1 when a child came back from an outage, fading; 0 after any other answer
     # what a child sent now will meet: hidden from routers
     latency_ms="f8",
     touch_move_bps="f8",  # of the far touch, between decision and arrival
     arrival_size_shares="f8",  # without fade and without what we took
+    hidden_shares="f8",  # behind it, on arrival
     # our own doing
     depleted_shares="f8",
-    sent_shares="f8",
-    filled_shares="f8",
-    fill_cost="f8",  # of the last child, all-in, in cost units of the whole order
+    sent_shares="f8",  # at this decision
+    ack_ms="f8",  # of that child: from the decision to its answer
+    filled_shares="f8",  # in this step, whenever it was sent
+    fill_cost="f8",  # of that fill, all-in, in cost units of the whole order
     effective_spread_bps_shares="f8",  # sum over the episode of filled x (price - mid at decision)
     episode_sent_shares="f8",
     episode_filled_shares="f8",
+)
+
+CHILD = _record(  # one per venue: the child there that has not been acknowledged; times from the coming decision on
+    shares="f8",  # 0: none
+    filled_shares="f8",  # unheard
+    arrives_ms="f8",  # negative: it has
+    answers_ms="f8",
+    late_ms="f8",  # after the first child of its decision
+    limit_bps="f8",  # above the arrival mid
+    rejected="i8",
+    # what it finds if it arrives in the coming step
+    move_bps="f8",  # of the far touch, since the decision
+    shown_shares="f8",
+    hidden_shares="f8",
 )
 
 RECORDING = _record(  # one per venue: where its rows lie in the flat arrays of a recording

@@ -35,19 +35,25 @@ def begin(market, seed: int, n: int = 4) -> tuple[BatchSimulator, Observer]:
 def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed, policy):
     simulator, observer = begin(market, seed)
     generator = np.random.default_rng(policy[0])
-    fees = np.array([venue.take_fee_bps for venue in market.venues])
+    fees = simulator.parameters.venues["take_fee_bps"]
     for step in range(market.order.horizon_steps):
         rows = observer.observe()
         assert rows.dtype == np.float32 and np.isfinite(rows).all()
         view, venues, orders = ObservationView.of(rows, market), simulator.venues, simulator.orders
         is_open = venues["open"] == 1
-        shown = np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0) * is_open
+        shown = np.maximum(venues["heard_shares"] - venues["depleted_shares"], 0.0) * is_open
         even = market.order.quantity_shares / market.order.horizon_steps
         assert np.array_equal(view.open, is_open)
         np.testing.assert_allclose(view.time_left, 1.0 - step / market.order.horizon_steps, rtol=1e-6)
-        np.testing.assert_allclose(view.remaining, orders["remaining_shares"] / market.order.quantity_shares, rtol=1e-6)
+        known = orders["available_shares"] + orders["in_flight_shares"]
+        np.testing.assert_allclose(view.remaining, known / market.order.quantity_shares, rtol=1e-6)
+        np.testing.assert_allclose(
+            view.in_flight_share, orders["in_flight_shares"] / market.order.quantity_shares, rtol=1e-6
+        )
+        assert np.array_equal(view.busy, simulator.children["shares"] > 0.0)
+        assert np.array_equal(view.dark, np.broadcast_to([v.dark is not None for v in market.venues], view.dark.shape))
         np.testing.assert_allclose(view.slice_shares, orders["slice_shares"], rtol=3e-6, atol=1e-6 * even)
-        np.testing.assert_allclose(view.offset_bps, venues["offset_bps"], rtol=1e-6)
+        np.testing.assert_allclose(view.offset_bps, venues["heard_offset_bps"], rtol=1e-6)
         np.testing.assert_allclose(view.fee_bps, np.broadcast_to(fees, view.fee_bps.shape), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(view.size_shares, shown, rtol=1e-5, atol=1e-6 * even)
         latency = observation_scales(market)[2]
@@ -56,7 +62,7 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         total = view.volume_share.sum(axis=1)
         assert np.all((np.abs(total - 1.0) < 1e-5) | (total == 0.0))
         assert np.all(view.slice_excess_bps >= 0.0) and np.all(view.slice_excess_bps.min(axis=1) == 0.0)
-        check_sweep(view, shown, venues["offset_bps"] + fees, orders["slice_shares"], market)
+        check_sweep(view, shown, venues["heard_offset_bps"] + fees, orders["slice_shares"], market)
         pace = None if not policy[1] else generator.random(4)
         if simulator.step(some_weights(generator, 4, market.n_venues), pace)[2].any():
             break
@@ -78,10 +84,21 @@ def test_nothing_hidden_goes_in(market, seed):
     """True latency, move and size at arrival, and the path to come, change no bit of the observation."""
     simulator, observer = begin(market, seed)
     before = observer.observe()
-    for name in ("latency_ms", "touch_move_bps", "arrival_size_shares", "next_offset_bps", "next_shares"):
+    hidden = ("latency_ms", "touch_move_bps", "arrival_size_shares", "hidden_shares", "next_offset_bps", "next_shares")
+    for name in (*hidden, "offset_bps", "quote_shares", "change_at"):  # the true quote is not what the feed says
         simulator.venues[name] *= 1.7
-    for name in ("next_mid_bps", "mid_noise_bps", "drift_bps_per_s", "key"):
+    for name in (
+        "next_mid_bps",
+        "mid_noise_bps",
+        "smooth_move_bps",
+        "news_bps",
+        "news_ms",
+        "drift_bps_per_s",
+        "leak_bps",
+    ):
         simulator.orders[name] += 3
+    simulator.orders["key"] += 3
+    simulator.venues["outage"] = 1 - simulator.venues["outage"]
     simulator.orders["stressed"] = 1 - simulator.orders["stressed"]
     assert before.tobytes() == observer.observe().tobytes()
 
@@ -114,10 +131,11 @@ def test_price_of_the_whole_slice_by_hand():
     view, venues = ObservationView.of(observer.observe(), market), simulator.venues
     for i in range(32):
         is_open = venues["open"][i] == 1
-        all_in = venues["offset_bps"][i] + np.array([v.take_fee_bps for v in market.venues])
-        walk = np.array([v.walk_bps for v in market.venues])
-        shown = venues["quote_shares"][i] * is_open
-        miss = (all_in + walk)[is_open].max()
+        dark = np.array([v.dark is not None for v in market.venues])
+        all_in = venues["heard_offset_bps"][i] + np.array([v.take_fee_bps for v in market.venues])
+        walk = np.array([0.0 if v.dark else v.walk_bps for v in market.venues])
+        shown = venues["heard_shares"][i] * is_open
+        miss = (all_in + walk)[is_open & ~dark].max()
         part = np.minimum(250.0 / np.maximum(shown, 1e-9), 1.0) * (shown > 0)
         filled = np.minimum(shown / 250.0, 1.0)
         price = filled * (all_in + walk * part) + (1.0 - filled) * miss

@@ -19,19 +19,27 @@ EXOGENOUS_VENUE = (
     "congested",
     "next_offset_bps",
     "next_shares",
+    "change_at",
+    "outage",
     "open",
     "offset_bps",
     "quote_shares",
+    "heard_offset_bps",
+    "heard_shares",
     "heard_latency_ms",
     "recent_volume_shares",
     "latency_ms",
     "touch_move_bps",
     "arrival_size_shares",
+    "hidden_shares",
 )
 EXOGENOUS_ORDER = (
     "mid_bps",
     "next_mid_bps",
     "mid_noise_bps",
+    "smooth_move_bps",
+    "news_bps",
+    "news_ms",
     "drift_bps_per_s",
     "signal",
     "stressed",
@@ -44,12 +52,29 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def venues(draw: Any, name: str) -> dict[str, Any]:
+def dark_pools(draw: Any) -> dict[str, Any]:
+    return {
+        "zero_probability": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        "power_exponent": draw(st.sampled_from([-0.5, 0.4, 1.0, 1.3])),
+        "max_shares": draw(floats(2, 5000)),
+        "min_execution_shares": draw(st.sampled_from([0.0, 50.0])),
+        "leakage_bps_per_1000_shares": draw(st.sampled_from([0.0, 1.0])),
+    }
+
+
+@st.composite
+def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
+    dark = draw(dark_pools()) if may_be_dark and draw(st.booleans()) else None
+    lit = {"offset_bps": draw(floats(0.05, 10)), "size_shares": draw(floats(1, 5000))}
     return {
         "name": name,
         "take_fee_bps": draw(floats(-1, 5)),
-        "offset_bps": draw(floats(0.05, 10)),
-        "size_shares": draw(floats(1, 5000)),
+        **({"dark": dark} if dark else lit),
+        "speed_bump_ms": draw(st.sampled_from([0.0, 0.35])),
+        "feed_latency_ms": draw(st.sampled_from([None, 0.0, 3.0])),
+        "hidden_fraction": draw(st.sampled_from([0.0, 0.35])),
+        "outages_per_hour": draw(st.sampled_from([0.0, 3600.0])),
+        "outage_duration_s": draw(floats(0.5, 100)),
         "latency_ms": draw(st.sampled_from([0.0, 0.01, 0.2, 5.0, 300.0])),
         "latency_sigma": draw(st.sampled_from([0.0, 0.3, 1.0])),
         "toxicity": draw(st.sampled_from([0.0, 0.5, 3.0])),
@@ -62,19 +87,39 @@ def venues(draw: Any, name: str) -> dict[str, Any]:
 
 
 @st.composite
+def ranges(draw: Any, names: list[str]) -> dict[str, list[float]]:
+    """What each episode draws for itself, if anything."""
+    some = {
+        "venues.*.take_fee_bps": [-1.0, 2.0],
+        f"venues.{names[0]}.size_shares": [10.0, 1000.0],
+        "informed.jump_bps": [0.0, 5.0],
+        "quotes.fast_half_life_s": [1.0, 4.0],
+        "mid.volatility_bps_per_sqrt_s": [0.0, 3.0],
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(some)), unique=True, max_size=3)) if draw(st.booleans()) else []
+    return {path: some[path] for path in chosen}
+
+
+@st.composite
 def markets(draw: Any) -> SyntheticMarket:
-    """Synthetic markets of 2 to 8 venues: halts, fade, ticks, news, jumps, stress and volume on or off."""
+    """Synthetic markets of 2 to 8 venues, lit and dark, with every feature of the model on or off."""
     n = draw(st.integers(2, 8))
     names = draw(st.permutations([f"V{k}" for k in range(n)]))
     step_s = draw(st.sampled_from([0.01, 1.0, 30.0]))
+    quantity = draw(floats(1, 100_000))
     return SyntheticMarket.model_validate(
         {
             "order": {
-                "quantity_shares": draw(floats(1, 100_000)),
+                "quantity_shares": quantity,
                 "horizon_steps": draw(st.integers(1, 7)),
                 "step_s": step_s,
+                "lot_shares": quantity / draw(st.integers(3, 40)) if draw(st.booleans()) else None,
+                "limit_offset_bps": draw(st.sampled_from([None, None, 0.0, 1.0])),
+                "synchronise_arrivals": draw(st.booleans()),
             },
-            "venues": [draw(venues(name)) for name in names],
+            "order_protection": draw(st.sampled_from([False, False, True])),
+            "randomise": draw(ranges(names)),
+            "venues": [draw(venues(names[0])), *(draw(venues(name, may_be_dark=True)) for name in names[1:])],
             "quotes": {"tick_bps": draw(st.sampled_from([0.0, 1.0]))},
             "mid": {
                 "volatility_bps_per_sqrt_s": draw(floats(0, 5)),
@@ -96,6 +141,7 @@ def markets(draw: Any) -> SyntheticMarket:
                 "reaction_time_ms": draw(floats(0.05, 50)),
                 "permanent_impact_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
                 "cleanup_penalty_bps": draw(floats(0, 5)),
+                "outage_reject_ms": draw(st.sampled_from([1.0, 3000.0])),
             },
         }
     )
@@ -128,8 +174,10 @@ class Step:
     live: np.ndarray
     orders_before: np.ndarray
     venues_before: np.ndarray
+    children_before: np.ndarray
     orders: np.ndarray
     venues: np.ndarray
+    children: np.ndarray
     cost: np.ndarray
     noise: np.ndarray
     done: np.ndarray
@@ -147,9 +195,9 @@ def play(
     for _ in range(market.order.horizon_steps):
         weights = np.concatenate([some_weights(g, 1, market.n_venues) for g in generators])
         pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy[1] else None
-        before = simulator.orders.copy(), simulator.venues.copy()
+        before = simulator.orders.copy(), simulator.venues.copy(), simulator.children.copy()
         cost, noise, done = (a.copy() for a in simulator.step(weights, pace))
-        after = simulator.orders.copy(), simulator.venues.copy()
+        after = simulator.orders.copy(), simulator.venues.copy(), simulator.children.copy()
         steps.append(Step(weights, pace, live.copy(), *before, *after, cost, noise, done))
         live &= ~done
         if not live.any():

@@ -22,7 +22,7 @@ def costs(market: str, router: str, n: int, env_id: str = "OrderSplit-v0", first
     core = RoutingCore(env_id, market, n, "test")
     core.seed(list(range(first, first + n)))
     observations = core.reset()
-    policy = SnapshotOracle(core, env_id) if router == "snapshot_oracle" else make(router, market, env_id, seed=first)
+    policy = SnapshotOracle(core) if router == "snapshot_oracle" else make(router, market, env_id, seed=first)
     done = np.zeros(n, dtype=bool)
     while not done.all():
         observations, _, done = core.step(policy.predict(observations)[0])

@@ -1,0 +1,186 @@
+"""A bound from below on what an order can cost on a given market day, for markets too large for the clairvoyant.
+
+On the variance-reduced cost only: a bound that knew the mid's path would wait for the best price and say nothing. In
+expectation that cost is the shortfall, so the bounds' mean bounds every policy's mean shortfall too. It is no policy,
+and never the denominator of "gap closed": say how loose it is beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from sor_sb3.errors import UserError
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
+from sor_sb3.simulator.batch import BatchSimulator
+
+SEGMENTS = 6  # of the piecewise linear function that stands for a book's walk, from below
+TOLERANCE_BPS = 1e-6  # of the linear program's solution
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One day when nobody trades; (T, K) where a venue counts, (T,) otherwise. Lower bounds of prices, upper of sizes."""
+
+    price_bps: np.ndarray  # all-in, of the first share
+    held_shares: np.ndarray
+    walk_bps: np.ndarray
+    refill_decay: np.ndarray  # (K,)
+    hold_bps: np.ndarray  # the mid's move against what is left after a step, its noise apart
+    spared_bps: float  # news times what the schedule leaves, which variance reduction leaves out
+    cleanup_bps: float
+
+
+def relaxed_bound(
+    market: str | MarketSpec, env: str, scenarios: int, seed: int = 10_000, split: str = "test"
+) -> np.ndarray:
+    """A cost that no policy goes below on any of these days, in variance-reduced cost.
+
+    Each day is a linear program over what is filled where and when, with the whole path known. Kept: sizes, hidden ones
+    included; what was taken and refills; books that walk; outages and halts; the schedule, where the env has one.
+    Relaxed: fade, limits, minimum executions and lots are left out; impact and leaks cost nothing; a child may choose
+    its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord stands for the kink).
+
+    Args:
+        market: preset name, path, or specification.
+        env: whose schedule binds: none does in "OrderExecute-v0".
+        scenarios: how many days; day j has seed + j, as in `evaluate`.
+        seed: of the first.
+        split: "train", "validation" or "test".
+
+    Returns:
+        float64 (scenarios,), in the market's cost unit.
+
+    Raises:
+        UserError: the market is a recording.
+    """
+    market = load_market(market)
+    if isinstance(market, ReplayMarket):
+        raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
+    simulator = BatchSimulator(market, scenarios, split)
+    simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
+    if isinstance(market, NotebookMarket):
+        return _notebook_bounds(simulator)
+    scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
+    paths = _record(simulator, scheduled)
+    quantity = market.order.quantity_shares
+    return np.array([_solve(path, quantity, scheduled) for path in paths])
+
+
+def _notebook_bounds(simulator: BatchSimulator) -> np.ndarray:
+    """Nothing is carried from step to step: the cheapest venue each time is the optimum itself."""
+    total = np.zeros(simulator.n)
+    weights = np.eye(simulator.market.n_venues)
+    for _ in range(simulator.market.order.horizon_steps):
+        costs = [simulator.branch(np.arange(simulator.n)).step(np.tile(w, (simulator.n, 1)))[0] for w in weights]
+        total += np.min(costs, axis=0)
+        simulator.step(np.tile(weights[0], (simulator.n, 1)))
+    return total - TOLERANCE_BPS
+
+
+def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
+    """The paths of all members, played without trading.
+
+    News are spared times what the schedule leaves or, without one, what was to be done before the fills: what is left
+    after them then costs no news, and what is filled earns them.
+    """
+    order, n = simulator.market.order, simulator.n
+    step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
+    fixed, rules = simulator.parameters.venues, simulator.parameters.market
+    idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
+    latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
+    columns: dict[str, list[np.ndarray]] = {}
+    for _ in range(order.horizon_steps):
+        orders, venues = simulator.orders, simulator.venues
+        on_time = venues["latency_ms"] < step_ms
+        late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
+        open_at = (venues["open"] == 1) & (venues["outage"] == 0)
+        quote_move = np.where(fixed["dark"] == 1, 0.0, venues["next_offset_bps"] - venues["offset_bps"])
+        least_move = np.minimum(orders["smooth_move_bps"], 0.0)[:, None] + np.minimum(quote_move, 0.0)
+        move = np.where(on_time, venues["touch_move_bps"], np.inf)
+        move = np.where(late, np.minimum(move, least_move), move)
+        shown = np.where(on_time, venues["arrival_size_shares"], 0.0)
+        shown = np.where(late, np.maximum(venues["quote_shares"], venues["next_shares"]), shown)
+        held = np.where(open_at & (on_time | late), shown + venues["hidden_shares"], 0.0)
+        price = venues["offset_bps"] + np.where(held > 0.0, move, 0.0) + fixed["take_fee_bps"]
+        hold = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"]
+        spared = np.zeros(n)
+        if scheduled:
+            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * orders["news_bps"]
+        else:
+            price, hold = price - orders["news_bps"][:, None], hold - orders["news_bps"]
+        limited = (rules["limit_offset_bps"] < np.inf) | (rules["order_protection"] == 1)
+        if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
+            raise UserError("the relaxed bound is for markets without limits and order protection")
+        found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
+        for name, values in found.items():
+            columns.setdefault(name, []).append(values.copy())
+        latest_ms = np.maximum(np.maximum(latest_ms, venues["latency_ms"]) - step_ms, 0.0)
+        dearest = simulator.orders["dearest_bps"].copy()
+        simulator.step(weights, idle)
+        dearest = np.maximum(dearest, simulator.orders["dearest_bps"])
+    stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
+    walk, decay = (np.broadcast_to(fixed[name], venues["open"].shape) for name in ("walk_bps", "refill_decay"))
+    cleanup = dearest + rules["cleanup_penalty_bps"]
+    return [
+        _Path(
+            price_bps=stacked["price_bps"][i],
+            held_shares=stacked["held_shares"][i],
+            walk_bps=walk[i],
+            refill_decay=decay[i],
+            hold_bps=stacked["hold_bps"][i],
+            spared_bps=float(stacked["spared_bps"][i].sum()),
+            cleanup_bps=float(cleanup[i]),
+        )
+        for i in range(n)
+    ]
+
+
+def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
+    """The cheapest fills of one day, in bps of the order.
+
+    A fill f costs ``price f + walk f^2 / held``; the square is replaced by its tangents at f = 0, held / S, 2 held / S,
+    ..., a convex function that is never above it: slopes ``2 walk i / S`` between the tangents' crossings.
+    """
+    steps, n_venues = path.price_bps.shape
+    t, k = np.nonzero(path.held_shares > 1e-9)
+    if not t.size:
+        return float(path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
+    held, segment = path.held_shares[t, k], np.arange(SEGMENTS + 1)
+    widths = np.full(SEGMENTS + 1, 1.0 / SEGMENTS)
+    widths[[0, -1]] = 0.5 / SEGMENTS
+    # A share filled at t is not held from t on, nor cleaned up.
+    saved = np.cumsum(path.hold_bps[::-1])[::-1] + path.cleanup_bps
+    slope = (path.price_bps[t, k] - saved[t])[:, None] + 2.0 * path.walk_bps[k][:, None] * segment / SEGMENTS
+    upper = held[:, None] * widths
+    fills = sparse.kron(sparse.eye(t.size), np.ones((1, SEGMENTS + 1)), format="csr")  # segments to fills
+    cumulative = sparse.csr_matrix((t[None, :] <= np.arange(steps)[:, None]).astype(float)) @ fills
+    allowed = quantity * (np.arange(1, steps + 1) / steps if scheduled else np.ones(steps))
+    refill, room = _depletion(path, t, k)
+    solution = linprog(
+        slope.ravel() / quantity,
+        A_ub=sparse.vstack([cumulative, refill @ fills]),
+        b_ub=np.concatenate([allowed, room]),
+        bounds=np.stack([np.zeros(upper.size), upper.ravel()], axis=1),
+        method="highs",
+    )
+    if solution.status != 0:
+        raise RuntimeError(f"the linear program of a bound was not solved: {solution.message}")
+    return float(solution.fun + path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
+
+
+def _depletion(path: _Path, t: np.ndarray, k: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Rows ``f + slack x (what earlier fills left depleted) <= held``, one for each fill, over fills.
+
+    A venue holds ``max(held - depleted, 0)``; above it lies the chord from no depletion to the most there can be.
+    """
+    same, earlier = k[:, None] == k[None, :], t[None, :] < t[:, None]
+    left = np.where(same & earlier, path.refill_decay[k][None, :] ** (t[:, None] - t[None, :]), 0.0)
+    held = path.held_shares[t, k]
+    most = left @ held
+    slope = held / np.maximum(held, most)
+    return sparse.csr_matrix(np.eye(t.size) + slope[:, None] * left), held

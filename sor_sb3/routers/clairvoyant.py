@@ -1,0 +1,140 @@
+"""The true bound of a small market: the cheapest course of actions of an episode whose whole path is known.
+
+Not for large markets, where :mod:`sor_sb3.evaluation.bounds` has a relaxed bound.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.errors import UserError
+from sor_sb3.simulator.batch import BatchSimulator
+
+MOST_STATES = 200_000  # of one decision; more would take minutes an episode
+
+
+@lru_cache(maxsize=256)
+def compositions(lots: int, venues: int) -> np.ndarray:
+    """Every way to lay `lots` into `venues`, int64 (n, venues); not to be written to."""
+    if venues == 1:
+        return np.array([[lots]])
+    rows = [np.insert(compositions(lots - here, venues - 1), 0, here, axis=1) for here in range(lots, -1, -1)]
+    return np.concatenate(rows)
+
+
+@lru_cache(maxsize=256)
+def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.ndarray]:
+    nothing = np.eye(n_venues)[:1]
+    if lots == 0:
+        return nothing, np.array([0.0 if paced else -1.0])
+    sent = range(lots + 1) if paced else [lots]
+    weights = [compositions(m, n_venues) / m if m else nothing for m in sent]
+    paces = [np.full(len(w), m / lots if paced else -1.0) for w, m in zip(weights, sent, strict=True)]
+    return np.concatenate(weights), np.concatenate(paces)
+
+
+class Clairvoyant:
+    """Knows the path of the whole episode, and takes the cheapest course of actions through it, by dynamic programming.
+
+    A state is all that the simulator will read of our own doing (shares left and in flight, what we took from each
+    venue, what leaked); states that agree to the last bit are one. Every action of every state is tried by the
+    simulator itself, so the course is optimal for any market small enough; no policy is ever cheaper on any scenario.
+
+    Raises:
+        UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
+    """
+
+    name = "clairvoyant"
+
+    def __init__(self, core: RoutingCore) -> None:
+        if not core.codec.masked and core.market.order.lot_shares is None:
+            raise UserError(
+                f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots: set "
+                "order.lot_shares in the market, or use VenueSelect-v0"
+            )
+        self.core = core
+        self._plans: dict[int, tuple[int, list[np.ndarray]]] = {}  # by member: the episode's key, an action a step
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for all members of the env that it was made for; plans an episode at its first decision."""
+        actions = np.stack([self._action(i) for i in range(self.core.n)])
+        return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
+
+    def _action(self, member: int) -> Any:
+        order = self.core.simulator.orders[member]
+        step, key = int(order["step"]), int(order["key"])
+        if step == 0 and self._plans.get(member, (None, []))[0] != key:
+            self._plans[member] = key, self._plan(member)
+        planned_key, plan = self._plans.get(member, (None, []))
+        if planned_key != key:
+            raise UserError("router 'clairvoyant' was asked in the middle of an episode; let it begin with a reset")
+        return plan[min(step, len(plan) - 1)]
+
+    def _choices(self, simulator: BatchSimulator) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each state, weights (m, K) and pace (m,), negative for the schedule's, that send different children."""
+        n_venues, lot = self.core.market.n_venues, self.core.market.order.lot_shares
+        paced = self.core.env_id == "OrderExecute-v0"
+        if self.core.codec.masked:
+            lots, counts = [], [n_venues] * simulator.n
+        else:
+            wanted = simulator.orders["available_shares" if paced else "slice_shares"]
+            lots = np.ceil(wanted / lot - 1e-9).astype(int).tolist()
+            counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
+        if sum(counts) > MOST_STATES:
+            raise UserError(
+                f"router 'clairvoyant' would have to try {sum(counts)} states of {self.core.market.name} at one "
+                "decision; give it fewer venues, steps or lots"
+            )
+        if self.core.codec.masked:
+            return [(np.eye(n_venues), np.full(n_venues, -1.0))] * simulator.n
+        return [_lot_choices(n, n_venues, paced) for n in lots]
+
+    def _plan(self, member: int) -> list[np.ndarray]:
+        """The cheapest actions from now to the end of the member's episode."""
+        frontier = self.core.simulator.branch(np.array([member]))
+        cost, plans = np.zeros(1), np.zeros((1, 0), dtype=np.int64)
+        best_cost, best_plan = math.inf, plans[0]
+        taken: list[np.ndarray] = []  # every step's encoded actions, which plans count through
+        for _ in range(self.core.market.order.horizon_steps):
+            choices = self._choices(frontier)
+            members = np.repeat(np.arange(frontier.n), [len(pace) for _, pace in choices])
+            weights, pace = (np.concatenate(part) for part in zip(*choices, strict=True))
+            taken.append(self.core.codec.encode(weights, np.maximum(pace, 0.0)))
+            branch = frontier.branch(members)
+            step_cost, _, done = branch.step(weights, pace)
+            cost = cost[members] + step_cost
+            plans = np.concatenate([plans[members], np.arange(len(members))[:, None]], axis=1)
+            ended = np.flatnonzero(done)
+            if ended.size and cost[ended].min() < best_cost:
+                winner = ended[np.argmin(cost[ended])]
+                best_cost, best_plan = float(cost[winner]), plans[winner]
+            kept = _distinct(branch, cost, np.flatnonzero(~done))
+            if not kept.size:
+                break
+            frontier, cost, plans = branch.branch(kept), cost[kept], plans[kept]
+        return [taken[step][choice] for step, choice in enumerate(best_plan)]
+
+
+def _distinct(simulator: BatchSimulator, cost: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Of `members` whose future is the same whatever is done, the cheapest one each."""
+    orders, venues, children = (a[members] for a in (simulator.orders, simulator.venues, simulator.children))
+    ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "dearest_bps")
+    columns = [orders[name] for name in ours]
+    columns += list(venues["depleted_shares"].T)
+    columns += [children[name][:, k] for name in children.dtype.names for k in range(children.shape[1])]
+    key = np.ascontiguousarray(np.stack(columns, axis=1).astype(np.float64))
+    by_cost = np.argsort(cost[members], kind="stable")
+    _, first = np.unique(key[by_cost].view(np.dtype((np.void, key.shape[1] * 8))).ravel(), return_index=True)
+    return members[by_cost[np.sort(first)]]

@@ -1,0 +1,108 @@
+"""The clairvoyant: no policy is ever cheaper, on any scenario, and its plan costs what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sor_sb3
+from sor_sb3 import routers
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.errors import UserError
+from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.routers.clairvoyant import Clairvoyant, compositions
+from sor_sb3.routers.oracle import SnapshotOracle
+
+ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+
+
+def small_market(**order) -> SyntheticMarket:
+    """A lit venue, a dark pool and an inverted one; three decisions of two lots."""
+    return SyntheticMarket.model_validate(
+        {
+            "order": {"quantity_shares": 600.0, "horizon_steps": 3, "step_s": 1.0, "lot_shares": 100.0, **order},
+            "venues": [
+                {"name": "LIT", "take_fee_bps": 0.3, "offset_bps": 1.0, "size_shares": 200, "latency_ms": 5.0},
+                {"name": "INV", "take_fee_bps": -0.1, "offset_bps": 1.2, "size_shares": 100, "latency_ms": 700.0},
+                {
+                    "name": "MID",
+                    "take_fee_bps": 0.1,
+                    "latency_ms": 20.0,
+                    "dark": {
+                        "zero_probability": 0.5,
+                        "power_exponent": 0.8,
+                        "max_shares": 500,
+                        "leakage_bps_per_1000_shares": 1.0,
+                    },
+                },
+            ],
+            "mid": {"volatility_bps_per_sqrt_s": 1.0, "drift_sd_bps_per_s": 0.2},
+            "informed": {"probability": 0.5, "window_ms": 20.0, "jump_bps": 2.0},
+            "response": {"reaction_time_ms": 10.0, "permanent_impact_bps_per_1000_shares": 0.5},
+            "continuation_bps": 2.0,
+        }
+    )
+
+
+def test_compositions_are_all_there_are():
+    assert compositions(2, 2).tolist() == [[2, 0], [1, 1], [0, 2]]
+    assert len(compositions(5, 4)) == 56 and np.all(compositions(5, 4).sum(axis=1) == 5)
+    assert len(np.unique(compositions(5, 4), axis=0)) == 56
+
+
+def played(core: RoutingCore, policy, seeds: list[int]) -> np.ndarray:
+    core.seed(list(seeds))
+    rows, done = core.reset(), np.zeros(core.n, dtype=bool)
+    while not done.all():
+        rows, _, done = core.step(policy(rows))
+    return core.simulator.ledger()["shortfall"]
+
+
+@pytest.mark.parametrize("env_id", ENV_IDS)
+def test_no_policy_is_ever_cheaper(env_id):
+    paced = {"quantity_shares": 300.0} if env_id == "OrderExecute-v0" else {}  # which has far more choices
+    market, seeds = small_market(**paced), list(range(25))
+    core = RoutingCore(env_id, market, len(seeds), "test")
+    clairvoyant = Clairvoyant(core)
+    bound = played(core, lambda rows: clairvoyant.predict(rows)[0], seeds)
+    rng = np.random.default_rng(0)
+    others = {name: routers.make(name, market, env_id) for name in routers.rule_names(market)}
+    others["snapshot_oracle"] = SnapshotOracle(core)
+    gains = []
+    for name, router in others.items():
+        cost = played(core, lambda rows, r=router: r.predict(rows)[0], seeds)
+        assert np.all(cost >= bound - 1e-6), name
+        gains.append((cost - bound).mean())
+    for _ in range(20):
+        cost = played(core, lambda rows: np.stack([core.action_space.sample() for _ in rows]), seeds)
+        assert np.all(cost >= bound - 1e-6)
+        core.action_space.seed(int(rng.integers(1 << 31)))
+    assert min(gains) > 0.01, "the bound says nothing"
+
+
+def test_the_evaluator_runs_it_by_name():
+    result = sor_sb3.evaluate(
+        {"clairvoyant": "clairvoyant", "all_in_sweep": "all_in_sweep"}, market=small_market(), scenarios=10
+    )
+    assert np.all(result.scores["clairvoyant"].cost <= result.scores["all_in_sweep"].cost + 1e-6)
+    assert result.scores["clairvoyant"].kind == "oracle"
+
+
+def test_a_split_without_lots_is_refused():
+    with pytest.raises(UserError, match="lot_shares"):
+        Clairvoyant(RoutingCore("OrderSplit-v0", small_market(lot_shares=None), 1))
+    Clairvoyant(RoutingCore("VenueSelect-v0", small_market(lot_shares=None), 1))
+
+
+def test_a_large_market_is_refused_in_a_sentence():
+    core = RoutingCore("OrderSplit-v0", small_market(lot_shares=1.0), 1)
+    with pytest.raises(UserError, match="fewer venues, steps or lots"):
+        Clairvoyant(core).predict(core.reset())
+
+
+def test_it_wants_the_beginning_of_an_episode():
+    core = RoutingCore("OrderSplit-v0", small_market(), 1)
+    core.reset()
+    rows, _, _ = core.step(np.ones((1, 3)))
+    with pytest.raises(UserError, match="middle of an episode"):
+        Clairvoyant(core).predict(rows)
