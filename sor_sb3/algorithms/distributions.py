@@ -140,9 +140,10 @@ class MaskedDirichlet(SimplexDistribution):
 
     @property
     def mode(self) -> th.Tensor:
-        """Most likely weights (n, K), if every concentration is above 1; else the mean."""
-        above_one = ((self.concentration > 1) | ~self.open).all(dim=-1, keepdim=True)
-        return self._softmax((self.concentration - above_one.float()).clamp(min=_SMALLEST).log())
+        """Most likely weights (n, K), if every concentration is at least 1 and some are above; else the mean."""
+        excess = self.concentration - 1
+        has_mode = (excess >= 0).all(dim=-1, keepdim=True) & (excess > 0).any(dim=-1, keepdim=True)
+        return self._softmax(th.where(has_mode, excess, self.concentration).clamp(min=_SMALLEST).log())
 
     def log_prob(self, value: th.Tensor) -> th.Tensor:
         """Log density (n,) of weights (n, K)."""

@@ -97,6 +97,15 @@ def test_dirichlet_is_torchs_over_the_open_venues(is_open):
     th.testing.assert_close(ours.mode[0, venues], theirs.mode)
 
 
+def test_mode_where_some_concentrations_are_one():
+    some = MaskedDirichlet(th.tensor([[1.0, 3.0, 1.0, 2.0]]), mask([1, 1, 1, 1]))
+    th.testing.assert_close(some.mode, th.tensor([[0.0, 2 / 3, 0.0, 1 / 3]]))
+    flat = MaskedDirichlet(th.ones(1, K), mask([1, 1, 1, 1]))  # no mode: the mean
+    th.testing.assert_close(flat.mode, th.full((1, K), 1 / K))
+    below = MaskedDirichlet(th.tensor([[0.5, 1.5, 1.0, 1.0]]), mask([1, 1, 1, 1]))
+    th.testing.assert_close(below.mode, th.tensor([[0.125, 0.375, 0.25, 0.25]]))
+
+
 @pytest.mark.parametrize("is_open", MASKS)
 def test_divergences(is_open):
     venues = [k for k in range(K) if is_open[k]]

@@ -143,7 +143,7 @@ def test_deterministic_weights_are_the_softmax_of_the_scores(policy):
     actions, _ = model.predict(rows, deterministic=True)
     scores = model.mlp_extractor.forward_actor(th.as_tensor(rows)).detach().numpy()
     expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(actions, expected, rtol=1e-4)
+    np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-6)
     assert (actions[:10, 2] == 0).all()
 
 
