@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sor_sb3.errors import UserError
     from sor_sb3.evaluation.evaluator import evaluate
     from sor_sb3.market.loading import load_market
+    from sor_sb3.zoo import register_with_rl_zoo3
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _WHERE = {
     "load_market": "sor_sb3.market.loading",
     "make_vec_env": "sor_sb3.envs.sb3_vec_env",
     "register_algorithm": "sor_sb3.algorithms.registry",
+    "register_with_rl_zoo3": "sor_sb3.zoo",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "load_market",
     "make_vec_env",
     "register_algorithm",
+    "register_with_rl_zoo3",
     "routers",
 ]
 

@@ -122,8 +122,22 @@ class _Bar:
             self._bar.stop()
 
 
+def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
+    """Flags that mean nothing beside `flag` are refused, rather than read and forgotten.
+
+    Raises:
+        UserError: one was given.
+    """
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            shown = {"depth": "assumed-depth", "fees": "take-fee-bps", "settings": "set"}.get(name, name)
+            raise UserError(f"--{shown.replace('_', '-')} cannot be given with {flag}: the run's own settings hold")
+
+
 @app.command()
 def train(
+    context: typer.Context,
     algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
     market: Market = "us_equity",
     env: Env = "OrderSplit-v0",
@@ -133,6 +147,9 @@ def train(
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Folder of a run that was stopped, to go on with, bit for bit.")
+    ] = None,
     progress: ShowProgress = True,
     depth: Depth = None,
     trades: Trades = None,
@@ -145,15 +162,25 @@ def train(
     from sor_sb3.algorithms.hyperparameters import parse_settings
     from sor_sb3.callbacks.board_server import running_board
     from sor_sb3.evaluation.evaluator import standard_rules
-    from sor_sb3.experiments.folders import new_run_folder
-    from sor_sb3.experiments.training import check_settings, train_config
+    from sor_sb3.experiments.evaluate import run_config
+    from sor_sb3.experiments.folders import DONE_FILE, new_run_folder
+    from sor_sb3.experiments.training import check_settings, train_config, where_it_goes_on
     from sor_sb3.experiments.training import train as train_run
 
-    spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
-    config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
-    check_settings(config)
-    folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
-    typer.echo(f"training {algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}", err=True)
+    if resume is not None:
+        _refuse_beside(context, "--resume", {"resume", "progress"})
+        config, folder = run_config(resume), resume
+        if (folder / DONE_FILE).is_file():
+            typer.echo(f"{folder} is finished already; score it with: sor-sb3 evaluate {folder}")
+            return
+    else:
+        spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+        config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
+        check_settings(config)
+        folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
+    algo, spec = config.algo, config.market
+    what = f"{algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}"
+    typer.echo(f"training {what}{where_it_goes_on(config, folder) if resume else ''}", err=True)
     _say_what_takes_long()
     board = folder / "tensorboard"
     with ExitStack() as stack:
@@ -161,14 +188,19 @@ def train(
             typer.echo(f"TensorBoard: {stack.enter_context(running_board(board))}", err=True)
         bar = _Bar(progress)
         stack.callback(bar.stop)
-        train_run(
-            config,
-            folder,
-            board / "learner",
-            standard_rules(spec),
-            board,
-            report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
-        )
+        try:
+            train_run(
+                config,
+                folder,
+                board / "learner",
+                standard_rules(spec),
+                board,
+                report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo(f"stopped; go on with: sor-sb3 train --resume {folder}", err=True)
+            raise typer.Exit(130) from None
     typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {board}")
 
 

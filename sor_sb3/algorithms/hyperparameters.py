@@ -105,9 +105,11 @@ def _policy_argument(key: str, value: Any) -> Any:
 
 
 def policy_of(name: Any) -> Any:
-    """The policy that a YAML names: SB3's by their names, `VenuePolicy` of this package by its class."""
-    if name == "VenuePolicy":
-        from sor_sb3.algorithms.policies import VenuePolicy
+    """The policy that a YAML names: SB3's by their names, those of this package by their classes."""
+    from sor_sb3.algorithms.policies import POLICIES
 
-        return VenuePolicy
-    return name
+    if name == "VenueSACPolicy":
+        from sor_sb3.algorithms.sac_policy import VenueSACPolicy
+
+        return VenueSACPolicy
+    return POLICIES.get(name, name)

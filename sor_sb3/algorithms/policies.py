@@ -1,37 +1,52 @@
 """A policy network that treats venues alike: one small network shared by all of them, and a learned mark for each.
 
 What is learned from one venue serves the others, so it needs far fewer samples than a plain MLP over the whole row.
-Works with every on-policy SB3 algorithm through ``policy_kwargs``; the simulator knows nothing of it.
+`VenuePolicy` gives the actions that the policies of SB3 give; `LogisticNormalPolicy` and `DirichletPolicy` draw weights
+on the simplex of the venues that are open. The simulator knows nothing of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
+from sor_sb3.algorithms.distributions import (
+    LogisticNormal,
+    MaskedDirichlet,
+    SimplexDistribution,
+    SplitActionDistribution,
+    SplitAndPace,
+)
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 
-class _VenueTrunk(nn.Module):
-    """Rows (n, G + K F) to venue latents (n, K, H): two layers, the second of which also sees the venues' mean."""
+class VenueTrunk(nn.Module):
+    """Rows (n, G + K F) to venue latents (n, K, H): two layers, the second of which also sees the venues' mean.
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module]) -> None:
+    With `n_extra` each venue has as many features more, (n, K, n_extra), that are not of the row.
+    """
+
+    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0) -> None:
         super().__init__()
         self.n_venues = n_venues
         self.market = nn.Linear(len(MARKET_FEATURES), hidden)
-        self.venue = nn.Linear(len(VENUE_FEATURES), hidden, bias=False)
+        self.venue = nn.Linear(len(VENUE_FEATURES) + n_extra, hidden, bias=False)
         self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what distinguishes this venue from its equals
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
         self.activation = activation()
 
-    def forward(self, rows: th.Tensor) -> th.Tensor:
+    def forward(self, rows: th.Tensor, extra: th.Tensor | None = None) -> th.Tensor:
+        """Latents (n, K, H)."""
         market = self.market(rows[:, : len(MARKET_FEATURES)]).unsqueeze(1)
         venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.n_venues, len(VENUE_FEATURES))
+        venues = venues if extra is None else th.cat((venues, extra), dim=2)
         latent = self.activation(self.venue(venues) + market + self.mark)
         return self.activation(self.second(latent) + self.pooled(latent.mean(dim=1)).unsqueeze(1))
 
@@ -40,54 +55,104 @@ class _Proportions(nn.Module):
     """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``.
 
     Only proportions matter to a split. Left free, all means can drift below 0 together, where the split is even
-    whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
+    whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back. A pace, where
+    there is one, is the last number of n rows (n, K + 1), and has nothing to do with the venues' scores.
     """
 
-    def forward(self, logits: th.Tensor) -> th.Tensor:
-        return th.exp(logits - logits.amax(dim=1, keepdim=True))
+    def __init__(self, n_venues: int) -> None:
+        super().__init__()
+        self.n_venues = n_venues
+
+    def forward(self, scores: th.Tensor) -> th.Tensor:
+        logits, pace = scores[:, : self.n_venues], scores[:, self.n_venues :]
+        return th.cat((th.exp(logits - logits.amax(dim=1, keepdim=True)), th.tanh(pace)), dim=1)
 
 
 class VenueExtractor(nn.Module):
-    """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector."""
+    """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector.
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module]) -> None:
+    With `has_pace` the actor's latent has one number more, the pace's, read from the venues' mean latent. With `masked`
+    the scores of closed venues are minus infinity.
+    """
+
+    def __init__(
+        self,
+        n_venues: int,
+        hidden: int,
+        activation: type[nn.Module],
+        has_pace: bool = False,
+        masked: bool = False,
+    ) -> None:
         super().__init__()
-        self.latent_dim_pi, self.latent_dim_vf = n_venues, hidden
-        self.actor = _VenueTrunk(n_venues, hidden, activation)
-        self.critic = _VenueTrunk(n_venues, hidden, activation)
+        self.latent_dim_pi, self.latent_dim_vf = n_venues + has_pace, hidden
+        self.masked = masked
+        self.actor = VenueTrunk(n_venues, hidden, activation)
+        self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
+        self.pace = nn.Linear(hidden, 1) if has_pace else None
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Latents of actor (n, K) and critic (n, H)."""
+        """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         return self.forward_actor(rows), self.forward_critic(rows)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """Logits of the venues' weights, (n, K): what an untrained router would send, times what was learned.
+        """Logits of the venues' weights, (n, K), and the pace's score if there is one, (n, K + 1).
 
-        That is the split of displays that the observation holds and, while there is time, a tenth of its largest part
-        to each dark pool, for which no display speaks.
+        The weights are what an untrained router would send, times what was learned.
         """
-        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.latent_dim_pi, len(VENUE_FEATURES))
+        latent = self.actor(rows)
+        scores = self.score(latent).squeeze(-1) + self._suggested(rows)
+        if self.masked:
+            scores = th.where(open_venues(rows), scores, th.full_like(scores, -math.inf))
+        return scores if self.pace is None else th.cat((scores, self.pace(latent.mean(dim=1))), dim=1)
+
+    def _suggested(self, rows: th.Tensor) -> th.Tensor:
+        """Logits (n, K) of the split of displays that the observation holds.
+
+        While there is time, each dark pool, for which no display speaks, has a thirtieth of the largest part.
+        """
+        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.actor.n_venues, len(VENUE_FEATURES))
         split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
         dark = venues[:, :, VENUE_FEATURES.index("dark")]
         time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
-        prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.1 * time_left * dark
-        return th.log(prior.clamp(min=0.0) + 0.01) + self.score(self.actor(rows)).squeeze(-1)
+        prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03 * time_left * dark
+        return th.log(prior.clamp(min=0.0) + 0.003)
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""
         return self.critic(rows).mean(dim=1)
 
 
-class VenuePolicy(ActorCriticPolicy):
-    """Actor-critic policy with a venue-shared network, for ``VenueSelect-v0`` and ``OrderSplit-v0``.
+def open_venues(rows: th.Tensor) -> th.Tensor:
+    """Which venues trade, as heard: bool (n, K), from raw rows (n, G + K F) of observations."""
+    first = len(MARKET_FEATURES) + VENUE_FEATURES.index("open")
+    return rows[:, first :: len(VENUE_FEATURES)] > 0.5
+
+
+def count_venues(observation_space: spaces.Space) -> int | None:
+    """How many venues a row of this package's envs describes; None where it is no such row."""
+    shape = observation_space.shape or ()
+    if len(shape) != 1 or shape[0] <= len(MARKET_FEATURES):
+        return None
+    n_venues, rest = divmod(shape[0] - len(MARKET_FEATURES), len(VENUE_FEATURES))
+    return n_venues if rest == 0 else None
+
+
+class _VenueNetwork:
+    """What makes an SB3 actor-critic policy one with a venue-shared network; to be inherited before it.
 
     Args:
         hidden: width of both layers, of actor and critic each.
         activation_fn: between the layers.
 
-    Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+    Other arguments are those of the SB3 policy; ``net_arch`` has no meaning here.
+
+    Raises:
+        ValueError: the spaces are not those of this package's envs.
     """
+
+    action_space: spaces.Space
+    masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
 
     def __init__(
         self,
@@ -98,36 +163,150 @@ class VenuePolicy(ActorCriticPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        self.hidden = hidden
+        name = type(self).__name__
         if isinstance(action_space, spaces.Discrete):
-            self.n_venues = int(action_space.n)
+            n_actions = int(action_space.n)
         elif isinstance(action_space, spaces.Box):
-            self.n_venues = int(action_space.shape[0])
+            n_actions = int(action_space.shape[0])
         else:
-            raise ValueError(f"VenuePolicy is for VenueSelect-v0 and OrderSplit-v0; got actions {action_space}")
-        expected = len(MARKET_FEATURES) + self.n_venues * len(VENUE_FEATURES)
-        if observation_space.shape != (expected,):
+            raise ValueError(f"{name} is for this package's envs; got actions {action_space}")
+        n_venues = count_venues(observation_space)
+        paces = n_actions - (n_venues or 0)
+        if n_venues is None or paces not in ((0, 1) if isinstance(action_space, spaces.Box) else (0,)):
             raise ValueError(
-                f"VenuePolicy reads the observations of this package's envs, ({expected},) for {self.n_venues} venues; "
-                f"got {observation_space.shape}"
+                f"{name} reads the observations of this package's envs, ({len(MARKET_FEATURES)} + "
+                f"{len(VENUE_FEATURES)} K,) for K venues; got {observation_space.shape} and {n_actions} actions"
             )
-        super().__init__(observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs)
+        self.hidden, self.n_venues, self.has_pace = hidden, n_venues, paces == 1
+        super().__init__(  # type: ignore[call-arg]
+            observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs
+        )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "hidden": self.hidden}
+        return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
-        extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn)
-        self.mlp_extractor = extractor  # type: ignore[assignment]
+        self.mlp_extractor = VenueExtractor(
+            self.n_venues,
+            self.hidden,
+            self.activation_fn,  # type: ignore[attr-defined]
+            self.has_pace,
+            self.masked,
+        )
 
     def _build(self, lr_schedule: Any) -> None:
-        super()._build(lr_schedule)
-        # The extractor has scored each venue already.
-        self.action_net = _Proportions() if isinstance(self.action_space, spaces.Box) else nn.Identity()
-        assert isinstance(self.mlp_extractor, VenueExtractor)
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)
-        self.optimizer = self.optimizer_class(  # again, since `action_net` is no longer the one it was made with
-            self.parameters(),
-            lr=lr_schedule(1),  # type: ignore[call-arg]
-            **self.optimizer_kwargs,
+        if self.mlp_extractor.pace is not None:  # begin slowly: a twentieth of what is left, like an even schedule
+            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
+            nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)
+        self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]  # again, since the actor is another now
+            self.parameters(),  # type: ignore[attr-defined]
+            lr=lr_schedule(1),
+            **self.optimizer_kwargs,  # type: ignore[attr-defined]
         )
+
+    def _build_actor(self) -> None:
+        """The extractor has scored each venue already."""
+        is_box = isinstance(self.action_space, spaces.Box)
+        self.action_net: nn.Module = _Proportions(self.n_venues) if is_box else nn.Identity()
+
+
+class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
+    """Actor-critic policy with a venue-shared network, for all of this package's envs.
+
+    Splits are drawn from a Gaussian and made weights by the env's own map.
+
+    Args:
+        hidden: width of both layers, of actor and critic each.
+        activation_fn: between the layers.
+
+    Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+    """
+
+
+class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ignore[misc]
+    """`VenuePolicy` for sb3-contrib's MaskablePPO, on ``VenueSelect-v0``."""
+
+
+class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
+    """Weights on the simplex of open venues, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
+
+    A venue whose halt has been heard gets weight 0 exactly; where all are halted the weights are uniform and nothing is
+    learned from them (a forced wait). Halts are read from the observation, which must not be normalised.
+    """
+
+    masked = True
+    action_dist: SplitActionDistribution
+
+    def _build_actor(self) -> None:
+        if not isinstance(self.action_space, spaces.Box):
+            raise ValueError(f"{type(self).__name__} gives weights over venues; got actions {self.action_space}")
+        if self.use_sde:
+            raise ValueError(f"{type(self).__name__} has its own exploration: use_sde must be False")
+        self.action_dist = SplitActionDistribution()
+        self.action_net = nn.Identity()
+        self._build_spread()
+
+    def _build_spread(self) -> None:
+        """Make what sets how widely actions are drawn."""
+        raise NotImplementedError
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
+        """Distribution over the simplex whose mode is the softmax of `scores`; its spread is that of `first:last`."""
+        raise NotImplementedError
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> SplitActionDistribution:
+        k = self.n_venues
+        scores = latent_pi[:, :k]
+        is_open = th.isfinite(scores)
+        split = self._simplex(th.where(is_open, scores, th.zeros_like(scores)), is_open, 0, k)
+        if not self.has_pace:
+            return self.action_dist.proba_distribution(SplitAndPace(split))
+        pair = th.cat((latent_pi[:, k:], th.zeros_like(latent_pi[:, k:])), dim=1)  # its softmax is (pace, 1 - pace)
+        pace = self._simplex(pair, th.ones_like(pair, dtype=th.bool), k, k + 1)
+        return self.action_dist.proba_distribution(SplitAndPace(split, pace))
+
+
+class LogisticNormalPolicy(_SimplexPolicy):
+    """Weights are the softmax of Gaussians with a learned spread per venue; see :class:`.LogisticNormal`."""
+
+    def _build_spread(self) -> None:
+        """SB3's ``log_std``, of one number per venue, and one for the pace, which ``log_std_init`` sets."""
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> LogisticNormal:
+        return LogisticNormal(scores, self.log_std[first:last], is_open)
+
+
+class DirichletPolicy(_SimplexPolicy):
+    """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
+
+    So the mode is the softmax of the scores, and one number, c, says how widely the draws lie about it.
+
+    Args:
+        concentration_init: c at first.
+
+    Others as for `VenuePolicy`.
+    """
+
+    def __init__(self, *args: Any, concentration_init: float = 10.0, **kwargs: Any) -> None:
+        self.concentration_init = concentration_init
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "concentration_init": self.concentration_init}
+
+    def _build_spread(self) -> None:
+        del self.log_std
+        log_c = math.log(self.concentration_init)
+        self.log_concentration = nn.Parameter(th.full((1 + self.has_pace,), log_c))
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> MaskedDirichlet:
+        share = th.softmax(th.where(is_open, scores, th.full_like(scores, -1e9)), dim=1)
+        return MaskedDirichlet(1 + self.log_concentration[min(first, 1)].exp() * share, is_open)
+
+
+POLICIES: dict[str, type[BasePolicy]] = {
+    policy.__name__: policy for policy in (VenuePolicy, MaskableVenuePolicy, LogisticNormalPolicy, DirichletPolicy)
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +17,8 @@ class Algorithm:
     """An algorithm that `--algo` knows.
 
     Attributes:
-        name: as the command line writes it.
+        name: as the command line and a config write it; "package.module:Class" for a user's own class, whatever name
+            it is registered under, so that a config means the same in every process.
         where: "package.module:Class".
         action_spaces: names of the Gymnasium spaces whose actions it can give.
         needs_masks: whether it wants an env with `action_masks`.
@@ -35,9 +37,19 @@ class Algorithm:
         """
         module, _, name = self.where.partition(":")
         try:
-            return getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"algorithm '{self.name}' cannot be imported from {self.where}: {error}") from None
+            return reduce(getattr, name.split("."), import_module(module))
+        except ModuleNotFoundError as error:
+            package = _PACKAGES.get(module.partition(".")[0])
+            if package is None or error.name != module.partition(".")[0]:
+                raise self._not_importable(error) from None
+            raise UserError(
+                f"algorithm '{self.name}' needs a package; install it with: pip install {package}"
+            ) from None
+        except (ImportError, AttributeError, ValueError) as error:
+            raise self._not_importable(error) from None
+
+    def _not_importable(self, error: Exception) -> UserError:
+        return UserError(f"algorithm '{self.name}' cannot be imported from {self.where}: {error}")
 
     def fits(self, action_space: spaces.Space) -> bool:
         """Whether it can act in this space."""
@@ -45,6 +57,7 @@ class Algorithm:
 
 
 _ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
+_PACKAGES = {"sbx": "sbx-rl"}  # modules of optional packages, by what a package manager calls them
 _SB3, _CONTRIB = "stable_baselines3", "sb3_contrib"
 _ALGORITHMS: dict[str, Algorithm] = {}
 
@@ -76,16 +89,24 @@ def _key(name: str) -> str:
 def register_algorithm(
     name: str, algorithm: type | str, action_spaces: tuple[str, ...] = _ANY, needs_masks: bool = False
 ) -> None:
-    """Make a class of your own known to `--algo NAME`.
+    """Make a class of your own known by a name, in this process; configs keep "package.module:Class".
 
     Args:
         name: what users write.
         algorithm: an SB3-like class, or "package.module:Class".
         action_spaces: names of the Gymnasium spaces that it fits.
         needs_masks: whether it wants an env with `action_masks`.
+
+    Raises:
+        UserError: the class cannot be imported by another process, or the text has no colon.
     """
     where = algorithm if isinstance(algorithm, str) else f"{algorithm.__module__}:{algorithm.__qualname__}"
-    _add(_key(name), where, action_spaces, needs_masks)
+    if ":" not in where or "<locals>" in where:
+        raise UserError(
+            f"algorithm '{name}' is {where}; expected package.module:Class, of a class at the top of a module, for "
+            "training runs in processes of its own"
+        )
+    _ALGORITHMS[_key(name)] = Algorithm(where, where, action_spaces, needs_masks)
 
 
 def algorithm_names(action_space: spaces.Space | None = None) -> list[str]:
@@ -100,14 +121,18 @@ def find_algorithm(name: str, action_space: spaces.Space | None = None) -> Algor
         UserError: it is unknown, or does not fit `action_space`; the message lists those that do.
     """
     if ":" in name:
-        return Algorithm(name, name, _ANY)
+        algorithm = next((known for known in _ALGORITHMS.values() if known.name == name), None)
+        return _fitting(algorithm or Algorithm(name, name, _ANY), name, action_space)
     key = _key(name)
     if key not in _ALGORITHMS:
         raise UserError(
             f"algorithm '{name}' is unknown{did_you_mean(key, list(_ALGORITHMS))}; expected one of "
             f"{', '.join(algorithm_names(action_space))}, or package.module:Class"
         )
-    algorithm = _ALGORITHMS[key]
+    return _fitting(_ALGORITHMS[key], name, action_space)
+
+
+def _fitting(algorithm: Algorithm, name: str, action_space: spaces.Space | None) -> Algorithm:
     if action_space is not None and not algorithm.fits(action_space):
         raise UserError(
             f"algorithm '{name}' does not fit the actions of this env ({action_space}); those that do: "

@@ -19,6 +19,8 @@ from sor_sb3.callbacks.board import board_writer, layout, log_pictures
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.policies import NormalizedPolicy
 
+_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
+
 
 def cost_tag(evaluator: Evaluator) -> str:
     """The tag of the chart that shows the learner against the baselines."""
@@ -82,7 +84,16 @@ class RoutingEvalCallback(BaseCallback):
         writer = board_writer(self.logger)
         if writer is not None:
             writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
-        self._evaluate()
+        if not self._timesteps:  # else it goes on from a checkpoint, which was taken after this one
+            self._evaluate()
+
+    def get_state(self) -> dict[str, Any]:
+        """What outlives an evaluation, for an exact resume."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave, before training starts."""
+        vars(self).update(state)
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:

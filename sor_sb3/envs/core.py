@@ -76,6 +76,15 @@ class RoutingCore:
         rewards = noise - cost if self.variance_reduction else -cost
         return self.observer.observe(), rewards.astype(np.float32), done.copy()
 
+    def get_state(self) -> dict[str, Any]:
+        """What changes as time goes on, as copies: seeds, episode numbers and the simulator's state."""
+        return {"seeds": self.seeds.copy(), "episodes": self.episodes.copy(), "simulator": self.simulator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave; the next step is then the one that it would have been."""
+        self.seeds[...], self.episodes[...] = state["seeds"], state["episodes"]
+        self.simulator.set_state(state["simulator"])
+
     def action_masks(self) -> np.ndarray:
         """bool (N, K): venues not halted, as heard; all True where every venue is (a forced wait)."""
         masks: np.ndarray = self.simulator.venues["open"] == 1

@@ -74,6 +74,15 @@ class RoutingVecEnv(VecEnv):
             observations[ended] = self.core.reset(ended)
         return observations, rewards, done, infos
 
+    def get_state(self) -> dict[str, Any]:
+        """What changes as time goes on, for an exact resume."""
+        return {"core": self.core.get_state(), "seeds": list(self._seeds)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave."""
+        self.core.set_state(state["core"])
+        self._seeds = list(state["seeds"])
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -110,7 +110,18 @@ class ChildRecorder:
         n, k, t = simulator.n, simulator.market.n_venues, simulator.market.order.horizon_steps
         self.simulator = simulator
         self._step = 0
-        per_venue = ("sent", "filled", "price", "touch", "touch_move", "shown", "latency", "heard_latency", "ack", "volume")
+        per_venue = (
+            "sent",
+            "filled",
+            "price",
+            "touch",
+            "touch_move",
+            "shown",
+            "latency",
+            "heard_latency",
+            "ack",
+            "volume",
+        )
         self._cells = {name: np.zeros((n, t, k)) for name in per_venue}
         self._cells["price"][:] = np.nan
         self._open = np.zeros((n, t, k), dtype=bool)

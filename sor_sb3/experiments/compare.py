@@ -1,7 +1,8 @@
 """Train several algorithms with several seeds, score them with every rule on the same test days, say who is better.
 
 A comparison is a folder: ``LOG_DIR/NAME/`` holds its config, one run folder a training run, TensorBoard logs, and in
-the end ``results.json`` and figures. Whatever stops it, the same command goes on; only unfinished runs are redone.
+the end ``results.json`` and figures. Whatever stops it, the same command goes on: finished runs stay, unfinished ones
+go on from their last checkpoint, and the results are the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ from sor_sb3.experiments.folders import (
 )
 from sor_sb3.experiments.report import ReportWriter
 from sor_sb3.experiments.results import make_results
-from sor_sb3.experiments.training import check_settings, load_policy, train, train_config, validation_evaluator
+from sor_sb3.experiments.training import (
+    can_resume,
+    check_settings,
+    load_policy,
+    train,
+    train_config,
+    validation_evaluator,
+)
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.market.validation import validate
 
@@ -173,8 +181,9 @@ class Comparison:
     def _submit(self, pool: ProcessPoolExecutor, index: int, run: TrainConfig) -> Future[None]:
         folder = self.run_folder(run)
         board = self.folder / "tensorboard" / f"{run.algo.replace(':', '_')}_seed_{run.seed}"
-        for leftover in (folder, board):  # of a run that was cut off
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not can_resume(run, folder):
+            for leftover in (folder, board):  # of a run that was cut off before its first checkpoint
+                shutil.rmtree(leftover, ignore_errors=True)
         baselines = [run.market.reference_router, run.market.oracle]
         return pool.submit(_train_in_worker, index, run, folder, board, baselines)
 
@@ -277,7 +286,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now; what they trained half is redone next time."""
+    """End the workers now; next time they go on from their last checkpoints."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:

@@ -56,6 +56,13 @@ def _read_yaml(file: Path) -> Any:
         return None
 
 
+def held_digest(folder: Path) -> str | None:
+    """Digest of the config that a folder holds; None where it holds none that is readable."""
+    file = folder / CONFIG_FILE
+    held = _read_yaml(file) if file.is_file() else None
+    return held.get("digest") if isinstance(held, dict) else None
+
+
 def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     """Take `folder` for a config. True if it holds earlier work of the same config, which goes on.
 
@@ -64,11 +71,10 @@ def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     """
     file = folder / CONFIG_FILE
     if file.is_file():
-        held = _read_yaml(file)
-        held_digest = held.get("digest") if isinstance(held, dict) else None
-        if held_digest != digest:
+        held = held_digest(folder)
+        if held != digest:
             raise UserError(
-                f"{folder} holds a run of another configuration ({held_digest}; this one is {digest}); give another "
+                f"{folder} holds a run of another configuration ({held}; this one is {digest}); give another "
                 "--name, or delete the folder"
             )
         return True

@@ -2,13 +2,14 @@
 
 FOLDER/config.yaml  done.json  best_model.zip  evaluations.npz
 FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize.pkl]
+FOLDER/checkpoints/ while it trains: a run that is stopped goes on from there, bit for bit.
 """
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,27 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
-from sor_sb3.callbacks.evaluation import RoutingEvalCallback
+from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint
+from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
+from sor_sb3.callbacks.hparams import HParamCallback
 from sor_sb3.envs.codecs import make_codec
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
-from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, system_versions, write_json, write_text, write_yaml
+from sor_sb3.experiments.folders import (
+    CONFIG_FILE,
+    DONE_FILE,
+    held_digest,
+    system_versions,
+    write_json,
+    write_text,
+    write_yaml,
+)
 from sor_sb3.market.spec import MarketSpec
 
+CHECKPOINT_FOLDER, CHECKPOINTS = "checkpoints", 20  # how many are taken in a run; the last two stay
 VALIDATION_SEED = 1
 SEED_STRIDE_BITS = 24  # env i of training seed s has seed (s << 24) + i, so training seeds share no market days
 
@@ -49,7 +61,10 @@ def train_config(
     """
     algo = find_algorithm(algo, make_codec(env, market.n_venues).space).name
     hyperparameters = default_hyperparameters(algo, env, market.name)
-    hyperparameters.update(settings or {})
+    settings = settings or {}
+    if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
+        hyperparameters.pop("policy_kwargs", None)  # they are the other policy's
+    hyperparameters.update(settings)
     if n_envs is not None:
         hyperparameters["n_envs"] = n_envs
     if timesteps is not None:
@@ -94,12 +109,14 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
     """The algorithm's object, seeded.
 
     Raises:
-        UserError: the constructor refuses a hyperparameter.
+        UserError: the constructor refuses a hyperparameter, or the policy reads halts and would not see them.
     """
     algorithm = find_algorithm(config.algo, venv.action_space).load()
     arguments = constructor_arguments(config.hyperparameters)
     policy = policy_of(config.hyperparameters.get("policy", "MlpPolicy"))
     arguments.setdefault("device", "cpu")
+    if getattr(policy, "masked", False) and isinstance(venv, VecNormalize) and venv.norm_obs:
+        raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:
         model = algorithm(policy, venv, seed=config.seed, verbose=verbose, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
@@ -136,6 +153,19 @@ class _Progress(BaseCallback):
         self._report(self.num_timesteps)
 
 
+def can_resume(config: TrainConfig, folder: Path) -> bool:
+    """Whether a folder holds a whole checkpoint of this very run."""
+    return held_digest(folder) == config.digest() and latest_checkpoint(folder / CHECKPOINT_FOLDER) is not None
+
+
+def where_it_goes_on(config: TrainConfig, folder: Path) -> str:
+    """In words, for a person who resumes a run."""
+    checkpoint = latest_checkpoint(folder / CHECKPOINT_FOLDER) if can_resume(config, folder) else None
+    if checkpoint is None:
+        return ", from the start: it has no whole checkpoint"
+    return f", from step {int(checkpoint.name.partition('_')[0])}"
+
+
 def train(
     config: TrainConfig,
     folder: Path,
@@ -147,6 +177,9 @@ def train(
 ) -> Any:
     """Train, evaluate as it goes, and leave the run in `folder`. Returns the model.
 
+    Where the folder holds a checkpoint of this run, training goes on from it and ends as if it had never stopped
+    (on-policy algorithms; others start over).
+
     Args:
         config: the run.
         folder: made if it is not there.
@@ -155,11 +188,15 @@ def train(
         baseline_folder: where their TensorBoard runs go.
         report: called with the timesteps done after every rollout.
         verbose: SB3's.
+
+    Raises:
+        UserError: the checkpoint was made with other versions of the software.
     """
     import torch
 
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    kept = folder / CHECKPOINT_FOLDER
+    resume_from = latest_checkpoint(kept) if can_resume(config, folder) else None
     write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
     venv = make_training_env(config)
     model = make_model(config, venv, verbose)
@@ -169,7 +206,10 @@ def train(
     evaluation = RoutingEvalCallback(
         evaluator, config.timesteps // (config.evaluations - 1), folder, baselines, baseline_folder
     )
-    callbacks: list[BaseCallback] = [evaluation]
+    checkpoint = ExactCheckpointCallback(
+        kept, config.timesteps // CHECKPOINTS, system_versions(), [evaluation], resume_from
+    )
+    callbacks: list[BaseCallback] = [HParamCallback(hparams(config), metrics(evaluator)), evaluation, checkpoint]
     if report is not None:
         callbacks.append(_Progress(report))
     model.learn(config.timesteps, callback=CallbackList(callbacks))
@@ -180,12 +220,24 @@ def train(
         {
             "digest": config.digest(),
             "timesteps": model.num_timesteps,
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(checkpoint.seconds, 3),
             "best_validation_cost": evaluation.best_cost,
             "versions": system_versions(),
         },
     )
+    shutil.rmtree(kept, ignore_errors=True)
     return model
+
+
+def hparams(config: TrainConfig) -> dict[str, Any]:
+    """What TensorBoard shows as the run's hyperparameters."""
+    run = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
+    return {**run, "variance_reduction": config.variance_reduction, **config.hyperparameters}
+
+
+def metrics(evaluator: Evaluator) -> list[str]:
+    """Tags of the charts that TensorBoard shows beside the hyperparameters."""
+    return [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
 
 
 def _leave_zoo_files(config: TrainConfig, folder: Path, model: Any) -> None:

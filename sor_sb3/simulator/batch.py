@@ -135,6 +135,25 @@ class BatchSimulator:
         self._done = np.zeros(n, dtype=np.bool_)
         self._schedule = np.full(n, -1.0)
 
+    def _changing(self) -> dict[str, np.ndarray]:
+        """Every array that an episode changes, as it is."""
+        return {
+            "orders": self.orders,
+            "venues": self.venues,
+            "children": self.children,
+            "market": self.parameters.market,
+            "parameters": self.parameters.venues,
+        }
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What changes as time goes on, as copies: enough to go on bit for bit in a simulator of the same market."""
+        return {name: array.copy() for name, array in self._changing().items()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Put back what `get_state` gave."""
+        for name, array in self._changing().items():
+            array[...] = state[name]
+
     def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
         """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)

@@ -28,7 +28,7 @@ def test_every_shipped_file_gives_constructor_arguments(name, env_id):
 
 def test_an_algorithm_without_a_file_takes_the_others():
     others = yaml.safe_load((FOLDER / "others.yml").read_text(encoding="utf-8"))["default"]
-    assert hp.default_hyperparameters("trpo", "OrderSplit-v0", "us_equity") == others
+    assert hp.default_hyperparameters("own.module:Own", "OrderSplit-v0", "us_equity") == others
 
 
 def test_merging_order_is_default_then_env_then_env_at_market(tmp_path, monkeypatch):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+
+import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -10,7 +14,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from sor_sb3.algorithms import registry
 from sor_sb3.algorithms.registry import algorithm_names, find_algorithm, register_algorithm
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.training import train_config
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.experiments.compare import compare, compare_config
+from sor_sb3.experiments.training import load_policy, train, train_config
 from sor_sb3.market.loading import load_market
 
 BOX, DISCRETE = spaces.Box(-1, 1, (3,)), spaces.Discrete(3)
@@ -83,6 +89,69 @@ def test_register_a_class(own_registry):
     assert "own" not in algorithm_names(DISCRETE)
     with pytest.raises(UserError, match="does not fit"):
         find_algorithm("own", DISCRETE)
+
+
+def test_a_registered_class_is_kept_in_configs_by_where_it_is(own_registry):
+    """So that the config means the same in a process that has registered nothing."""
+    register_algorithm("own", Own, ("Box",))
+    config = train_config("own", "OrderSplit-v0", load_market("notebook"), 0)
+    assert config.algo == f"{__name__}:Own"
+    assert train_config(config.algo, "OrderSplit-v0", load_market("notebook"), 0) == config
+    with pytest.raises(UserError, match="does not fit"):
+        find_algorithm(config.algo, DISCRETE)
+
+
+def test_a_registered_class_trains_in_a_comparisons_processes(own_registry, tmp_path):
+    register_algorithm("own", Own, ("Box",))
+    small = {"n_steps": 50, "batch_size": 100, "n_epochs": 1}
+    config = compare_config(load_market("notebook"), "OrderSplit-v0", ["own"], 1, 0, 200, 4, 10, small)
+    results = compare(config, tmp_path, workers=1)
+    learned = [policy["name"] for policy in results["policies"] if policy["kind"] == "learned"]
+    assert learned == [f"{__name__}:Own"]
+
+
+class Outer:
+    """Holds a class."""
+
+    class Inner(PPO):
+        """A class inside another."""
+
+
+def test_a_class_inside_a_class(own_registry):
+    register_algorithm("inner", Outer.Inner)
+    assert find_algorithm("inner").load() is Outer.Inner
+
+
+def test_what_another_process_could_not_import_is_refused(own_registry):
+    class Local(PPO):
+        """Nobody else can import this."""
+
+    for algorithm in (Local, "stable_baselines3.PPO"):
+        with pytest.raises(UserError, match=r"package\.module:Class"):
+            register_algorithm("local", algorithm)
+
+
+def test_an_optional_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sbx", None)
+    with pytest.raises(UserError, match="pip install sbx-rl") as caught:
+        find_algorithm("sbx:PPO").load()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("sbx") is None, reason="needs sbx")
+@pytest.mark.parametrize(
+    ("algo", "env_id"), [("sbx:PPO", "OrderSplit-v0"), ("sbx:SAC", "OrderSplit-v0"), ("sbx:DQN", "VenueSelect-v0")]
+)
+def test_sbx_trains_saves_and_loads(algo, env_id, tmp_path):
+    settings = {"batch_size": 64, **({"n_steps": 50} if algo == "sbx:PPO" else {"learning_starts": 100})}
+    config = train_config(algo, env_id, load_market("notebook"), 0, 400, 4, settings)
+    model = train(config, tmp_path)
+    rows = Evaluator(env_id, config.market, 16, 5, "validation").start()
+    loaded = load_policy(config, tmp_path, best=False)
+    np.testing.assert_array_equal(
+        loaded.predict(rows, deterministic=True)[0], model.predict(rows, deterministic=True)[0]
+    )
+    assert load_policy(config, tmp_path) is not None
 
 
 @pytest.mark.parametrize("name", ["my-own", "My_Own"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import (
@@ -20,6 +20,8 @@ from stable_baselines3.common.envs import (
 )
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sor_sb3.algorithms.reinforce import REINFORCE, DictEpisodicRolloutBuffer, EpisodicRolloutBuffer
@@ -296,6 +298,7 @@ def test_policy_gradient_by_hand(gamma: float) -> None:
         gamma=gamma,
         baseline="none",
         max_grad_norm=1e9,
+        normalize_advantage=False,
         policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD),
         device="cpu",
         seed=3,
@@ -317,10 +320,11 @@ def test_policy_gradient_by_hand(gamma: float) -> None:
 
 
 def test_entropy_and_normalization_enter_the_loss() -> None:
-    kwargs = dict(baseline="none", policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD))
+    kwargs: dict[str, Any] = dict(baseline="none", policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD))
+    kwargs["normalize_advantage"] = False
     plain = updates(scripted([[3]]), 6, 1, **kwargs).get_parameters()["policy"]["action_net.weight"]
     for extra in ({"ent_coef": 10.0}, {"normalize_advantage": True}, {"max_grad_norm": 1e-9}):
-        other = updates(scripted([[3]]), 6, 1, **kwargs, **extra)
+        other = updates(scripted([[3]]), 6, 1, **{**kwargs, **extra})
         assert not th.equal(plain, other.get_parameters()["policy"]["action_net.weight"]), extra
 
 
@@ -463,8 +467,11 @@ def test_rollout_buffer_arguments() -> None:
     assert isinstance(model.rollout_buffer, Mine)
     assert model.rollout_buffer.tag == "x"
 
+    class Bootstrapping(RolloutBuffer):
+        pass
+
     with pytest.raises(TypeError, match="EpisodicRolloutBuffer"):
-        REINFORCE("MlpPolicy", IdentityEnv(2), rollout_buffer_class=RolloutBuffer)  # type: ignore[arg-type]
+        REINFORCE("MlpPolicy", IdentityEnv(2), rollout_buffer_class=Bootstrapping)  # type: ignore[arg-type]
 
 
 def test_unknown_baseline() -> None:
@@ -500,3 +507,81 @@ def test_improves_on_cartpole() -> None:
     after = evaluate_policy(model, env, n_eval_episodes=16, deterministic=False)[0]
     assert before < 60
     assert after > 130
+
+
+# --- networks of many kinds
+
+
+class Watchful(BaseFeaturesExtractor):
+    """Dropout and batch normalisation, which act differently in training and in use."""
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__(observation_space, 8)
+        self.net = th.nn.Sequential(th.nn.Linear(4, 8), th.nn.BatchNorm1d(8), th.nn.Dropout(0.5), th.nn.ReLU())
+        self.modes: list[bool] = []
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.modes.append(self.training)
+        return self.net(observations)
+
+
+def test_networks_train_in_training_mode_only() -> None:
+    model = REINFORCE(
+        "MlpPolicy",
+        "CartPole-v1",
+        n_steps=64,
+        seed=0,
+        device="cpu",
+        policy_kwargs={"features_extractor_class": Watchful},
+    )
+    extractor = model.policy.features_extractor
+    statistics = extractor.net[1].running_mean.clone()
+    model.learn(192)
+    assert not th.equal(statistics, extractor.net[1].running_mean)
+    n_updates = model._n_updates
+    assert n_updates > 0
+    assert sum(extractor.modes) == n_updates  # one pass an update; all others, those of rollouts, were in use
+    statistics, obs = extractor.net[1].running_mean.clone(), model.observation_space.sample()
+    actions = {int(model.predict(obs, deterministic=True)[0]) for _ in range(20)}
+    assert len(actions) == 1
+    assert th.equal(statistics, extractor.net[1].running_mean)
+
+
+def test_a_compiled_policy(tmp_path: Any) -> None:
+    model = REINFORCE("MlpPolicy", "CartPole-v1", n_steps=32, seed=0, device="cpu")
+    model.policy = th.compile(model.policy, backend="eager")
+    model.learn(64)
+    model.save(tmp_path / "compiled")
+    loaded = REINFORCE.load(tmp_path / "compiled", device="cpu")
+    obs = np.stack([model.observation_space.sample() for _ in range(8)])
+    np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0])
+    loaded.set_env(model.get_env())
+    loaded.learn(64)
+
+
+def test_saving_more_and_less(tmp_path: Any) -> None:
+    model = REINFORCE("MlpPolicy", "CartPole-v1", n_steps=32, device="cpu", gamma=0.9)
+    model.save(tmp_path / "less", exclude=["gamma"])
+    assert REINFORCE.load(tmp_path / "less", device="cpu").gamma == 1.0  # the constructor's
+    model.save(tmp_path / "more", include=["rollout_buffer"])
+    assert "rollout_buffer" in load_from_zip_file(tmp_path / "more")[0]
+
+
+def test_set_parameters_refuses_what_does_not_fit() -> None:
+    model = REINFORCE("MlpPolicy", "CartPole-v1", n_steps=32, device="cpu")
+    parameters = model.get_parameters()
+    model.set_parameters({"policy": parameters["policy"]}, exact_match=False)
+    with pytest.raises(ValueError, match=r"policy\.optimizer"):
+        model.set_parameters({"policy": parameters["policy"]})
+    with pytest.raises(ValueError, match="invalid"):
+        model.set_parameters({**parameters, "nothing_of_the_name": {}})
+    lacking = dict(list(parameters["policy"].items())[1:])
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.set_parameters({**parameters, "policy": lacking})
+
+
+def test_sb3s_buffer_classes_mean_their_episodic_kin() -> None:
+    model = REINFORCE("MlpPolicy", "CartPole-v1", rollout_buffer_class=RolloutBuffer, device="cpu")
+    assert type(model.rollout_buffer) is EpisodicRolloutBuffer
+    with pytest.raises(AssertionError, match="DictRolloutBuffer must be used with Dict obs space only"):
+        REINFORCE("MlpPolicy", "CartPole-v1", rollout_buffer_class=DictRolloutBuffer, device="cpu")

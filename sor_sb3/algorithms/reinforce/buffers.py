@@ -1,6 +1,13 @@
 """Rollout buffers that hand out whole episodes with their Monte-Carlo returns.
 
 Not for PPO or A2C: nothing here bootstraps, and the number of steps handed out varies between rollouts.
+
+Where all episodes last H steps, take ``n_steps`` a multiple of H, and a rollout holds whole episodes. Otherwise an
+episode that is unfinished at the end of the rollout waits, and all of its steps are used in the update after it ends.
+Its first steps were then taken by an earlier policy, one update older for each rollout they waited; their
+log-probabilities are recomputed with the current one and *not* corrected by importance weights.
+``train/carried_fraction`` logs the share of such steps: keep it small, by long rollouts. A rollout in which no episode
+ends makes no update (``train/n_episodes`` is 0). Waiting steps are not saved with the model; ``get_state`` has them.
 """
 
 from collections.abc import Generator
@@ -118,6 +125,14 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.n_episodes, self.carried_fraction = 0, 0.0
         super().reset()
 
+    def get_state(self) -> dict[str, Any]:
+        """What outlives a rollout: the waiting steps, for an exact resume."""
+        return {"carried": self._carried, "carried_env": self._carried_env}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave."""
+        self._carried, self._carried_env = state["carried"], state["carried_env"]
+
     def hide_truncations(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
         """Make truncated episodes look terminated until the next ``add``.
 
@@ -208,6 +223,21 @@ class EpisodicRolloutBuffer(RolloutBuffer):
 
 class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # get()
     """:class:`EpisodicRolloutBuffer` for dict observations."""
+
+
+def episodic_buffer_class(
+    observation_space: spaces.Space, wanted: type[RolloutBuffer] | None = None
+) -> type[EpisodicRolloutBuffer]:
+    """The buffer class for an observation space, or the one that is wanted; SB3's own two mean their episodic kin.
+
+    :raises TypeError: if another class is wanted that is not episodic
+    """
+    if wanted is None:
+        return DictEpisodicRolloutBuffer if isinstance(observation_space, spaces.Dict) else EpisodicRolloutBuffer
+    kin = {RolloutBuffer: EpisodicRolloutBuffer, DictRolloutBuffer: DictEpisodicRolloutBuffer}.get(wanted, wanted)
+    if not issubclass(kin, EpisodicRolloutBuffer):
+        raise TypeError(f"rollout_buffer_class={kin.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer")
+    return kin
 
 
 # Steps are nested dicts of arrays with one row per step, nested because observations may be a dict.

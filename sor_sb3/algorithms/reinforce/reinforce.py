@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
-from sor_sb3.algorithms.reinforce.buffers import Baseline, DictEpisodicRolloutBuffer, EpisodicRolloutBuffer
+from sor_sb3.algorithms.reinforce.buffers import Baseline, EpisodicRolloutBuffer, episodic_buffer_class
 from sor_sb3.algorithms.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
@@ -38,33 +38,26 @@ class REINFORCE(OnPolicyAlgorithm):
     else. It is not bootstrapped, neither where the rollout is cut nor where a time limit truncates the
     episode, which here ends like any other. A critic is trained only for ``baseline="value"``.
 
-    Rollouts and episodes: where all episodes last H steps, take ``n_steps`` a multiple of H, and a rollout
-    holds whole episodes. Otherwise an episode that is unfinished at the end of the rollout waits, and all of
-    its steps are used in the update after it ends. Its first steps were then taken by an earlier policy, one
-    update older for each rollout they waited; their log-probabilities are recomputed with the current one and
-    *not* corrected by importance weights. ``train/carried_fraction`` logs the share of such steps: keep it
-    small, by long rollouts. A rollout in which no episode ends makes no update (``train/n_episodes`` is 0).
-    Waiting steps are not saved with the model.
+    An update uses every step of the episodes that ended since the last one; how steps become episodes, and what
+    ``n_steps`` has to do with it, is told in :mod:`~sor_sb3.algorithms.reinforce.buffers`.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a policy class
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
     :param learning_rate: learning rate, or a function of the remaining progress (from 1 to 0)
-    :param n_steps: steps per environment and rollout
+    :param n_steps: steps per environment and rollout, best a multiple of the episodes' length
     :param gamma: discount factor
-    :param baseline: b in the formula: ``"none"`` 0; ``"mean"`` the mean return of the rollout's *other*
-        episodes at the same step of theirs (unbiased where lengths do not depend on actions; needs many
-        episodes a rollout); ``"value"`` a state-value function, fitted to the returns by mean squared error
+    :param baseline: b in the formula: ``"none"`` 0; ``"mean"`` the mean return of the update's *other* episodes
+        at the same step of theirs (unbiased where lengths do not depend on actions; needs many episodes);
+        ``"value"`` a state-value function, fitted to the returns by mean squared error
     :param ent_coef: weight of the entropy bonus in the loss
-    :param vf_coef: weight of the value loss; without effect unless ``baseline="value"``. The gradient is
-        clipped as a whole: where returns are large, a large weight leaves little of it to the policy
+    :param vf_coef: weight of the value loss, if ``baseline="value"``; the gradient is clipped as a whole, so
+        that where returns are large a large weight leaves little of it to the policy
     :param max_grad_norm: largest norm of the gradient, longer ones are scaled down
     :param rms_prop_eps: epsilon of RMSprop
     :param use_rms_prop: whether to use RMSprop instead of Adam
     :param use_sde: whether to use generalized state-dependent exploration (gSDE), for Box actions
-    :param sde_sample_freq: sample a new noise matrix every so many steps when using gSDE (-1: once per
-        rollout)
-    :param rollout_buffer_class: a subclass of :class:`EpisodicRolloutBuffer`; ``None`` chooses by observation
-        space
+    :param sde_sample_freq: with gSDE, sample a new noise matrix every so many steps (-1: once per rollout)
+    :param rollout_buffer_class: a subclass of :class:`EpisodicRolloutBuffer`; ``None`` chooses one
     :param rollout_buffer_kwargs: further keyword arguments for the buffer
     :param normalize_advantage: whether to scale a rollout's advantages to mean 0 and standard deviation 1
     :param stats_window_size: number of episodes over which ``rollout/`` statistics are averaged
@@ -90,19 +83,19 @@ class REINFORCE(OnPolicyAlgorithm):
         policy: str | type[ActorCriticPolicy],
         env: GymEnv | str,
         learning_rate: float | Schedule = 7e-4,
-        n_steps: int = 1000,
+        n_steps: int = 100,
         gamma: float = 1.0,
         baseline: Baseline = "value",
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         rms_prop_eps: float = 1e-5,
-        use_rms_prop: bool = False,
+        use_rms_prop: bool = True,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[EpisodicRolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
-        normalize_advantage: bool = False,
+        normalize_advantage: bool = True,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -145,14 +138,7 @@ class REINFORCE(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        if self.rollout_buffer_class is None:
-            is_dict = isinstance(self.observation_space, spaces.Dict)
-            self.rollout_buffer_class = DictEpisodicRolloutBuffer if is_dict else EpisodicRolloutBuffer
-        elif not issubclass(self.rollout_buffer_class, EpisodicRolloutBuffer):
-            raise TypeError(
-                f"rollout_buffer_class={self.rollout_buffer_class.__name__} bootstraps: "
-                "expected a subclass of EpisodicRolloutBuffer"
-            )
+        self.rollout_buffer_class = episodic_buffer_class(self.observation_space, self.rollout_buffer_class)
         self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "baseline": self.baseline}
         super()._setup_model()
 
@@ -218,11 +204,4 @@ class REINFORCE(OnPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfREINFORCE:
         """Learn for ``total_timesteps`` steps; see :meth:`OnPolicyAlgorithm.learn`."""
-        return super().learn(
-            total_timesteps=total_timesteps,
-            callback=callback,
-            log_interval=log_interval,
-            tb_log_name=tb_log_name,
-            reset_num_timesteps=reset_num_timesteps,
-            progress_bar=progress_bar,
-        )
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

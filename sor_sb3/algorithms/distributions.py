@@ -1,0 +1,269 @@
+"""Distributions over the simplex of venues that leave closed venues out, and over a pace beside it. No networks here.
+
+A point of the simplex over the K' open venues of a row is a vector of positive weights that sum to 1; a closed venue's
+weight is exactly 0. Where one venue is open, or none, nothing is random: the weight is 1, or every weight 1/K (a forced
+wait), and log-probability, entropy and divergence are 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.distributions import Distribution as SB3Distribution
+from torch import nn
+from torch.distributions import Distribution, constraints, register_kl
+
+_SMALLEST = 1e-30  # of a weight whose logarithm is taken; float32 ends at 1e-38
+_PACE_EDGE = 1e-6  # a pace is told from 0 and 1 as far as an action in float32 can
+
+
+class SimplexDistribution(Distribution):
+    """What both families share: which venues are open, and rows in which nothing is random.
+
+    Args:
+        open_venues: bool (n, K).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, open_venues: th.Tensor) -> None:
+        self.open = open_venues
+        self.n_open = open_venues.sum(dim=-1)
+        self.is_random = self.n_open > 1
+        super().__init__(open_venues.shape[:-1], open_venues.shape[-1:], validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """The simplex."""
+        return constraints.simplex
+
+    def _zero_where_closed(self, values: th.Tensor) -> th.Tensor:
+        return th.where(self.open, values, th.zeros_like(values))
+
+    def _zero_where_certain(self, values: th.Tensor) -> th.Tensor:
+        return th.where(self.is_random, values, th.zeros_like(values))
+
+    def _softmax(self, logits: th.Tensor) -> th.Tensor:
+        """Weights (n, K): softmax over open venues; uniform where none is."""
+        all_closed = (self.n_open == 0).unsqueeze(-1)
+        logits = th.where(self.open, logits, th.full_like(logits, -math.inf))
+        return th.softmax(th.where(all_closed, th.zeros_like(logits), logits), dim=-1)
+
+    def _log_weights(self, weights: th.Tensor) -> th.Tensor:
+        """Logarithms (n, K); 0 where closed."""
+        return self._zero_where_closed(weights).clamp(min=_SMALLEST).log() * self.open
+
+
+class LogisticNormal(SimplexDistribution):
+    r"""Softmax of independent Gaussians over the open venues, :math:`w = softmax(z)`, :math:`z_k \sim N(m_k, s_k^2)`.
+
+    Adding one number to all of z changes no weight, so z is integrated along that line. With :math:`p_k = s_k^{-2}`,
+    :math:`P = \sum p_k`, :math:`d_k = \log w_k - m_k` and K' open venues the density of the log-ratios
+    :math:`(\log w_k/w_1)_{k \ge 2}`, which is Gaussian, is
+
+    .. math:: \log p(w) = -\tfrac12 \Big(\sum p_k d_k^2 - \tfrac1P (\sum p_k d_k)^2\Big)
+        - \tfrac12 \sum \log s_k^2 - \tfrac12 \log P - \tfrac{K'-1}{2} \log 2\pi ,
+
+    the same whichever venue is the reference. `log_prob` and `entropy` are with respect to these log-ratios, in which
+    both are closed forms; :meth:`log_prob_simplex` is with respect to the Lebesgue measure of the simplex. The two
+    differ by :math:`-\sum \log w_k`, which no parameter enters: gradients and PPO's ratios are the same.
+
+    Aitchison and Shen (1980), Logistic-normal distributions: some properties and uses, Biometrika 67, 261-272.
+
+    Args:
+        mean: float (n, K), m.
+        log_std: float (K,) or (n, K), logarithm of s.
+        open_venues: bool (n, K).
+    """
+
+    def __init__(self, mean: th.Tensor, log_std: th.Tensor, open_venues: th.Tensor) -> None:
+        super().__init__(open_venues)
+        self.mean_logits = self._zero_where_closed(mean)
+        self.log_std = self._zero_where_closed(log_std.expand_as(mean))
+        self.precision = self._zero_where_closed(th.exp(-2 * self.log_std))
+        self.total_precision = th.where(self.n_open > 0, self.precision.sum(dim=-1), th.ones_like(mean[..., 0]))
+
+    def rsample(self, sample_shape: Any = ()) -> th.Tensor:
+        """Weights (n, K), differentiable."""
+        shape = self._extended_shape(th.Size(sample_shape))
+        noise = th.randn(shape, dtype=self.mean_logits.dtype, device=self.mean_logits.device)
+        return self._softmax(self.mean_logits + noise * self.log_std.exp())
+
+    @property
+    def mode(self) -> th.Tensor:
+        """Softmax of the means, the mode of the log-ratios; (n, K)."""
+        return self._softmax(self.mean_logits)
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """Log density (n,) of weights (n, K), with respect to log-ratios."""
+        d = self._log_weights(value) - self.mean_logits
+        weighted = (self.precision * d).sum(dim=-1)
+        square = (self.precision * d * d).sum(dim=-1) - weighted**2 / self.total_precision
+        return self._zero_where_certain(-0.5 * square - self._half_log_det())
+
+    def log_prob_simplex(self, value: th.Tensor) -> th.Tensor:
+        """Log density (n,) of weights (n, K), with respect to the Lebesgue measure of the simplex."""
+        return self.log_prob(value) - self._zero_where_certain(self._log_weights(value).sum(dim=-1))
+
+    def entropy(self) -> th.Tensor:
+        """Differential entropy (n,) of the log-ratios."""
+        return self._zero_where_certain(self._half_log_det() + 0.5 * (self.n_open - 1))
+
+    def _half_log_det(self) -> th.Tensor:
+        """Half the log-determinant of the log-ratios' covariance, with its 2 pi."""
+        return self.log_std.sum(dim=-1) + 0.5 * self.total_precision.log() + self._half_log_two_pi()
+
+    def _half_log_two_pi(self) -> th.Tensor:
+        return 0.5 * math.log(2 * math.pi) * (self.n_open - 1)
+
+
+class MaskedDirichlet(SimplexDistribution):
+    """Dirichlet over the open venues; densities with respect to the Lebesgue measure of the simplex.
+
+    Args:
+        concentration: float (n, K), above 0.
+        open_venues: bool (n, K).
+    """
+
+    def __init__(self, concentration: th.Tensor, open_venues: th.Tensor) -> None:
+        super().__init__(open_venues)
+        self.concentration = th.where(open_venues, concentration, th.ones_like(concentration))
+        self.total = th.where(self.is_random, self._zero_where_closed(self.concentration).sum(-1), 2.0)
+
+    def rsample(self, sample_shape: Any = ()) -> th.Tensor:
+        """Weights (n, K), differentiable."""
+        gamma = th._standard_gamma(self.concentration.expand(self._extended_shape(th.Size(sample_shape))))
+        return self._softmax(gamma.clamp(min=_SMALLEST).log())
+
+    @property
+    def mode(self) -> th.Tensor:
+        """Most likely weights (n, K), if every concentration is at least 1 and some are above; else the mean."""
+        excess = self.concentration - 1
+        has_mode = (excess >= 0).all(dim=-1, keepdim=True) & (excess > 0).any(dim=-1, keepdim=True)
+        return self._softmax(th.where(has_mode, excess, self.concentration).clamp(min=_SMALLEST).log())
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """Log density (n,) of weights (n, K)."""
+        log_density = self._zero_where_closed((self.concentration - 1) * self._log_weights(value)).sum(dim=-1)
+        return self._zero_where_certain(log_density - self._log_beta())
+
+    def entropy(self) -> th.Tensor:
+        """Differential entropy (n,)."""
+        part = self._zero_where_closed((self.concentration - 1) * th.digamma(self.concentration)).sum(dim=-1)
+        whole = (self.total - self.n_open) * th.digamma(self.total)
+        return self._zero_where_certain(self._log_beta() + whole - part)
+
+    def _log_beta(self) -> th.Tensor:
+        return self._zero_where_closed(th.lgamma(self.concentration)).sum(dim=-1) - th.lgamma(self.total)
+
+
+@register_kl(LogisticNormal, LogisticNormal)
+def _kl_logistic_normal(p: LogisticNormal, q: LogisticNormal) -> th.Tensor:
+    gap, variance = p.mean_logits - q.mean_logits, th.exp(2 * p.log_std)
+    one = (q.precision * (gap**2 + variance)).sum(dim=-1)
+    other = ((q.precision * gap).sum(dim=-1) ** 2 + (q.precision**2 * variance).sum(dim=-1)) / q.total_precision
+    return p._zero_where_certain(0.5 * (one - other - (p.n_open - 1)) + q._half_log_det() - p._half_log_det())
+
+
+@register_kl(MaskedDirichlet, MaskedDirichlet)
+def _kl_dirichlet(p: MaskedDirichlet, q: MaskedDirichlet) -> th.Tensor:
+    expected_logs = th.digamma(p.concentration) - th.digamma(p.total).unsqueeze(-1)
+    gap = p._zero_where_closed((p.concentration - q.concentration) * expected_logs).sum(dim=-1)
+    return p._zero_where_certain(gap - p._log_beta() + q._log_beta())
+
+
+class SplitAndPace(Distribution):
+    """Weights over venues and, where there is one, an independent pace in (0, 1): the first weight of a pair.
+
+    A pair's distribution is of the same family: a logit-normal pace beside a logistic-normal split, a beta pace beside
+    a Dirichlet split. Actions are (n, K) weights, or (n, K + 1) with ``2 pace - 1`` last.
+
+    Args:
+        split: of the weights.
+        pace: of (pace, 1 - pace), or None.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, split: SimplexDistribution, pace: SimplexDistribution | None = None) -> None:
+        self.split, self.pace = split, pace
+        n_actions = split.event_shape[0] + (pace is not None)
+        super().__init__(split.batch_shape, th.Size([n_actions]), validate_args=False)
+
+    def rsample(self, sample_shape: Any = ()) -> th.Tensor:
+        """Actions (n, K) or (n, K + 1), differentiable."""
+        weights = self.split.rsample(sample_shape)
+        return weights if self.pace is None else self._join(weights, self.pace.rsample(sample_shape))
+
+    @property
+    def mode(self) -> th.Tensor:
+        """Most likely actions."""
+        return self.split.mode if self.pace is None else self._join(self.split.mode, self.pace.mode)
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """Log density (n,) of actions: the sum of that of weights and that of the pace."""
+        if self.pace is None:
+            return self.split.log_prob(value)
+        pace = ((value[..., -1] + 1) / 2).clamp(_PACE_EDGE, 1 - _PACE_EDGE)
+        pair = th.stack((pace, 1 - pace), dim=-1)
+        return self.split.log_prob(value[..., :-1]) + self.pace.log_prob(pair)
+
+    def entropy(self) -> th.Tensor:
+        """Entropy (n,), of weights and pace together."""
+        return self.split.entropy() + (0 if self.pace is None else self.pace.entropy())
+
+    @staticmethod
+    def _join(weights: th.Tensor, pair: th.Tensor) -> th.Tensor:
+        return th.cat((weights, 2 * pair[..., :1] - 1), dim=-1)
+
+
+@register_kl(SplitAndPace, SplitAndPace)
+def _kl_split_and_pace(p: SplitAndPace, q: SplitAndPace) -> th.Tensor:
+    divergence = th.distributions.kl_divergence(p.split, q.split)
+    if p.pace is None or q.pace is None:
+        return divergence
+    return divergence + th.distributions.kl_divergence(p.pace, q.pace)
+
+
+class SplitActionDistribution(SB3Distribution):
+    """SB3's face of :class:`SplitAndPace`; the policy puts the distribution of its batch in place."""
+
+    distribution: SplitAndPace
+
+    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """The policy's network scores the venues already."""
+        return nn.Identity()
+
+    def proba_distribution(self, distribution: SplitAndPace) -> SplitActionDistribution:
+        """Take the distribution of a batch."""
+        self.distribution = distribution
+        return self
+
+    def log_prob(self, x: th.Tensor) -> th.Tensor:
+        """Log density (n,) of actions (n, K) or (n, K + 1)."""
+        return self.distribution.log_prob(x)
+
+    def entropy(self) -> th.Tensor:
+        """Entropy (n,)."""
+        return self.distribution.entropy()
+
+    def sample(self) -> th.Tensor:
+        """Actions drawn."""
+        return self.distribution.rsample()
+
+    def mode(self) -> th.Tensor:
+        """Most likely actions."""
+        return self.distribution.mode
+
+    def actions_from_params(self, distribution: SplitAndPace, deterministic: bool = False) -> th.Tensor:
+        """Actions of a distribution."""
+        return self.proba_distribution(distribution).get_actions(deterministic)
+
+    def log_prob_from_params(self, distribution: SplitAndPace) -> tuple[th.Tensor, th.Tensor]:
+        """Actions of a distribution, and their log densities."""
+        actions = self.actions_from_params(distribution)
+        return actions, self.log_prob(actions)

@@ -1,0 +1,270 @@
+"""Exact resume: checkpoints from which training goes on bit for bit, as if it had never been stopped.
+
+A checkpoint is taken between an update and the next rollout, and put in place at that same point. It is a folder:
+
+* ``model.zip``: the model with its optimiser, as SB3 saves and loads it;
+* ``vecnormalize.pkl``: statistics, where observations or rewards are normalised;
+* ``state.pkl``: generators, env, rollout buffer, callbacks, logger, and the versions that made it;
+* ``digest.json``: SHA-256 of the others, written last.
+
+For SB3's on-policy algorithms on this package's envs. Replay buffers are not kept: off-policy runs start over. As all
+of SB3's files these are pickles; open only your own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+
+from sor_sb3.errors import UserError
+
+MODEL, STATISTICS, STATE, DIGEST = "model.zip", "vecnormalize.pkl", "state.pkl", "digest.json"
+_LAYER_FIELDS: dict[type, tuple[str, ...]] = {
+    VecNormalize: ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward"),
+    VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
+}
+_LOGGER_FIELDS = ("name_to_value", "name_to_count", "name_to_excluded")
+_OF_THIS_PROCESS = ("start_time", "action_space", "observation_space")  # of a saved model's attributes
+
+
+def can_checkpoint(model: Any) -> bool:
+    """Whether a model is one that can be resumed exactly: on-policy, its parameters torch's."""
+    return isinstance(model, OnPolicyAlgorithm) and "policy" in model._get_torch_save_params()[0]
+
+
+# ----------------------------------------------------------------------------------------- what changes in training
+
+
+def _random_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """Every generator that training draws from; SB3 shuffles with NumPy's global one."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
+        "actions": model.action_space.np_random.bit_generator.state,
+    }
+
+
+def _set_random_state(model: OnPolicyAlgorithm, state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    th.set_rng_state(state["torch"])
+    if state["cuda"]:
+        th.cuda.set_rng_state_all(state["cuda"])
+    model.action_space.np_random.bit_generator.state = state["actions"]
+
+
+def _layers(env: VecEnv) -> list[VecEnv]:
+    """An env's wrappers, outermost first, and the env itself."""
+    layers = [env]
+    while "venv" in vars(layers[-1]):
+        layers.append(layers[-1].venv)  # type: ignore[attr-defined]
+    return layers
+
+
+def _layer_state(layer: VecEnv) -> Any:
+    if hasattr(type(layer), "get_state"):
+        return layer.get_state()  # type: ignore[attr-defined]
+    if type(layer) not in _LAYER_FIELDS:
+        raise TypeError(f"{type(layer).__name__} has no get_state(): training in it cannot be resumed exactly")
+    return {name: getattr(layer, name, None) for name in _LAYER_FIELDS[type(layer)]}
+
+
+def _set_layer_state(layer: VecEnv, state: Any) -> None:
+    if hasattr(type(layer), "set_state"):
+        layer.set_state(state)  # type: ignore[attr-defined]
+    else:
+        vars(layer).update(state)
+
+
+def _noise(model: OnPolicyAlgorithm) -> dict[str, th.Tensor]:
+    """Exploration matrices of gSDE, drawn before the rollout begins."""
+    names = ("exploration_mat", "exploration_matrices") if model.use_sde else ()
+    return {name: getattr(model.policy.action_dist, name).detach() for name in names}
+
+
+def training_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """What ``model.save`` leaves out, to be pickled at once: the arrays are not copied."""
+    assert model.env is not None
+    buffer = model.rollout_buffer
+    return {
+        "random": _random_state(model),
+        "env": [_layer_state(layer) for layer in _layers(model.env)],
+        "buffer": buffer.get_state() if hasattr(buffer, "get_state") else None,
+        "noise": _noise(model),
+        "logger": {name: dict(getattr(model.logger, name)) for name in _LOGGER_FIELDS},
+    }
+
+
+def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]) -> None:
+    """Put a model that is about to begin a rollout where the checkpoint's was."""
+    assert model.env is not None
+    data, parameters, variables = load_from_zip_file(checkpoint / MODEL, device=model.device)
+    assert data is not None and not variables, "an on-policy model saves its attributes and state dicts only"
+    vars(model).update({key: value for key, value in data.items() if key not in _OF_THIS_PROCESS})
+    model._num_timesteps_at_start = model.num_timesteps  # so that time/fps is of this process
+    model.set_parameters(parameters, exact_match=True, device=model.device)
+    for layer, saved in zip(_layers(model.env), state["env"], strict=True):
+        _set_layer_state(layer, saved)
+    if state["buffer"] is not None:
+        model.rollout_buffer.set_state(state["buffer"])  # type: ignore[attr-defined]
+    for name, matrix in state["noise"].items():
+        setattr(model.policy.action_dist, name, matrix)
+    for name, values in state["logger"].items():
+        getattr(model.logger, name).update(values)
+    _set_random_state(model, state["random"])
+
+
+# ------------------------------------------------------------------------------------------------------- files
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file's content, or a folder's entries, survive a loss of power."""
+    if os.name == "nt" and path.is_dir():
+        return  # which Windows does by itself, and cannot be asked for
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is there, to the last byte."""
+    try:
+        digests = json.loads((checkpoint / DIGEST).read_text(encoding="utf-8"))
+        return {MODEL, STATE} <= set(digests) and all(_digest(checkpoint / n) == d for n, d in digests.items())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, whole or not, newest first."""
+    return sorted((p for p in folder.glob("*_steps") if not p.name.startswith(".")), reverse=True)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; a torn one is passed over. None where there is none."""
+    return next((checkpoint for checkpoint in checkpoints(folder) if is_whole(checkpoint)), None)
+
+
+class ExactCheckpointCallback(BaseCallback):
+    """Keep checkpoints while training, and begin from one if it is given.
+
+    Resuming is training as usual, with the same arguments, on a model and env built as the first time: at the start
+    of the first rollout everything is put where it was. So the schedules' horizon is the original one.
+
+    Args:
+        folder: where checkpoints go, ``{timesteps}_steps/`` each; written beside and renamed.
+        every: timesteps between them, at least; they are taken at the start of the first rollout after that.
+        versions: of the software; a checkpoint made by others is refused.
+        stateful: callbacks whose `get_state()` is kept and whose `set_state()` is called before training starts.
+        resume_from: a whole checkpoint, such as `latest_checkpoint` finds; None begins from the start.
+        keep: how many of the newest stay; 0 keeps all.
+
+    Raises:
+        UserError: the checkpoint was made with other versions.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        versions: Mapping[str, str],
+        stateful: Sequence[Any] = (),
+        resume_from: Path | None = None,
+        keep: int = 2,
+    ) -> None:
+        super().__init__()
+        self.folder, self.every, self.keep = folder, max(every, 1), keep
+        self.versions, self.stateful, self.resume_from = dict(versions), list(stateful), resume_from
+        self.seconds_before = 0.0  # of training, in the processes before this one
+        self._started = time.perf_counter()
+        self._state: dict[str, Any] | None = None
+        self._next = self.every
+        if resume_from is not None:
+            with (resume_from / STATE).open("rb") as file:
+                state: dict[str, Any] = pickle.load(file)
+            _check_versions(resume_from, state["versions"], self.versions)
+            self._state, self.seconds_before = state, state["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before the resume included."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def _init_callback(self) -> None:
+        if self._state is not None:
+            for callback, state in zip(self.stateful, self._state["callbacks"], strict=True):
+                callback.set_state(state)
+
+    def _on_rollout_start(self) -> None:
+        if self._state is not None:
+            assert self.resume_from is not None
+            restore(self.model, self.resume_from, self._state)  # type: ignore[arg-type]
+            self.num_timesteps, self._state = self.model.num_timesteps, None
+            self._next = self.num_timesteps + self.every
+        elif self.model.num_timesteps >= self._next and can_checkpoint(self.model):
+            self._next = self.model.num_timesteps + self.every
+            self.save()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def save(self) -> Path:
+        """Write a checkpoint of this very moment; its folder."""
+        name = f"{self.model.num_timesteps:012d}_steps"
+        target, beside = self.folder / name, self.folder / f".{name}.{os.getpid()}"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        self.model.save(beside / MODEL)
+        normalize = self.model.get_vec_normalize_env()
+        if normalize is not None:
+            normalize.save(str(beside / STATISTICS))
+        state = {
+            "versions": self.versions,
+            "seconds": self.seconds,
+            "callbacks": [callback.get_state() for callback in self.stateful],
+            **training_state(self.model),  # type: ignore[arg-type]
+        }
+        (beside / STATE).write_bytes(pickle.dumps(state))
+        digests = {file.name: _digest(file) for file in sorted(beside.iterdir())}
+        (beside / DIGEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        for path in (*beside.iterdir(), beside):
+            _to_disk(path)
+        shutil.rmtree(target, ignore_errors=True)  # a torn one of the same moment
+        beside.rename(target)
+        _to_disk(self.folder)
+        for old in checkpoints(self.folder)[self.keep :] if self.keep else ():
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+
+def _check_versions(checkpoint: Path, made_with: Mapping[str, str], running: Mapping[str, str]) -> None:
+    changed = [name for name in {**made_with, **running} if made_with.get(name) != running.get(name)]
+    if changed:
+        raise UserError(
+            f"{checkpoint} was made with "
+            + ", ".join(f"{name} {made_with.get(name)} (here {running.get(name)})" for name in changed)
+            + f"; exact resumption needs the same; install them, or delete {checkpoint.parent} to start over"
+        )
