@@ -197,7 +197,7 @@ class _VenueNetwork:
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
-        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.1)
+        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
         if self.mlp_extractor.pace is not None:  # begin slowly: a twentieth of what is left, like an even schedule
             nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
             nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)

@@ -31,7 +31,7 @@ class _Path:
     walk_bps: np.ndarray
     refill_decay: np.ndarray  # (K,)
     hold_bps: np.ndarray  # the mid's move against what is left after a step, its noise apart
-    spared_bps: float  # news times what the schedule leaves, which variance reduction leaves out
+    spared_bps: float  # the same times what the schedule leaves, which variance reduction leaves out
     cleanup_bps: float
 
 
@@ -90,8 +90,8 @@ def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
 def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     """The paths of all members, played without trading.
 
-    News are spared times what the schedule leaves or, without one, what was to be done before the fills: what is left
-    after them then costs no news, and what is filled earns them.
+    News and drift are spared times what the schedule leaves or, without one, the news times what was to be done before
+    the fills: what is left after them then costs no news, and what is filled earns them.
     """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
@@ -115,7 +115,7 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
         hold = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"]
         spared = np.zeros(n)
         if scheduled:
-            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * orders["news_bps"]
+            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * hold
         else:
             price, hold = price - orders["news_bps"][:, None], hold - orders["news_bps"]
         limited = (rules["limit_offset_bps"] < np.inf) | (rules["order_protection"] == 1)

@@ -384,8 +384,9 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
 
     What variance reduction may leave out is each noise times an inventory fixed before that noise is drawn. Fills do
     not read the mid's noise, so what they leave is fixed before it; under a limit they do, and then only the
-    `idle_shares` are, which no child carries. They do read the news, so of it what the schedule leaves is taken, which
-    is fixed from the start and near to what is really left; without a schedule, what was to be done before them.
+    `idle_shares` are, which no child carries. They do read the news, and routers hear of the drift, so of these what
+    the schedule leaves is taken, which is fixed from the start and near to what is really left; without a schedule, of
+    the news what was to be done before the fills.
     """
     share_cost = market.cost_scale / market.quantity_shares
     leaked_bps = order.leak_bps * (1.0 - market.leak_decay)
@@ -400,7 +401,10 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
     limited = market.limit_offset_bps < math.inf or market.order_protection == 1
     noise = (idle_shares if limited else order.remaining_shares) * order.mid_noise_bps
     scheduled = market.quantity_shares * (1.0 - (order.step + 1.0) / market.horizon_steps)
-    noise += (order.remaining_shares + filled_shares if order.paced == 1 else scheduled) * order.news_bps
+    if order.paced == 1:
+        noise += (order.remaining_shares + filled_shares) * order.news_bps
+    else:
+        noise += scheduled * (order.news_bps + order.smooth_move_bps - order.mid_noise_bps)
     order.step_noise_cost = noise * share_cost
     order.noise_cost += order.step_noise_cost
     order.displacement_bps += push_bps
