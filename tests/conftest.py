@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("thorough", max_examples=1000)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch; the commands that tests start inherit it
 

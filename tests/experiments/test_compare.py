@@ -23,12 +23,12 @@ from sor_sb3.errors import UserError
 from sor_sb3.experiments import compare as module
 from sor_sb3.experiments.compare import Comparison, compare, compare_config, read_comparison
 from sor_sb3.market.loading import load_market
-from sor_sb3.routers import ROUTER_NAMES
+from sor_sb3.routers import rule_names
 from tests.conftest import COMMAND, COMPARISON, RUN_NAMES, Finished
 from tests.test_cli import call, tree
 
 LEARNERS = ("reinforce", "ppo")
-NAMES = {*LEARNERS, *ROUTER_NAMES, "snapshot_oracle"} - {"vwap"}
+NAMES = {*LEARNERS, *rule_names(load_market("notebook")), "snapshot_oracle"}
 
 
 def strict_json(path: Path) -> dict[str, Any]:
