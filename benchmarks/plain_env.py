@@ -350,7 +350,8 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _prepare_units(self) -> None:
         """Of observations."""
-        self.price_scale = float(np.median(self._per_venue("offset_bps")[self.lit]))
+        all_in = np.abs(self._per_venue("take_fee_bps")) + self._per_venue("offset_bps")
+        self.price_scale = float(np.median(all_in[self.lit]))
         self.share_scale = self.quantity / self.horizon
         self.latency_scale = float(np.median(self.expected_ms)) or 1.0
 

@@ -221,7 +221,10 @@ def _observe_batch(
 
 
 def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
-    """Units of observations: price (bps), shares (an even slice), latency (ms), by the specification."""
+    """Units of observations, by the specification: price (bps), shares (an even slice), latency (ms).
+
+    Prices are in typical all-in prices, so that they are of order one where fees dominate too.
+    """
     shares = market.order.quantity_shares / market.order.horizon_steps
     if isinstance(market, NotebookMarket):
         return sum(market.spread) / 2, shares, sum(market.latency) / 2
@@ -229,8 +232,8 @@ def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
     latency = float(np.median(latencies)) or 1.0
     if isinstance(market, ReplayMarket):
         return market.price_scale_bps, shares, latency
-    lit = [venue.offset_bps for venue in market.venues if venue.offset_bps is not None]
-    return float(np.median(lit)), shares, latency
+    all_in = [v.offset_bps + abs(v.take_fee_bps) for v in market.venues if v.offset_bps is not None]
+    return float(np.median(all_in)), shares, latency
 
 
 def observation_space(market: MarketSpec) -> spaces.Box:
