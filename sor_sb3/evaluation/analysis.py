@@ -271,7 +271,7 @@ def _totals(cells: _Cells, parents: dict[str, np.ndarray], one_step: np.ndarray)
     any_fill, full_fill = tca.order_fill_rates(filled, sent)
     reached = (sent > 0.0) & cells.log.open.ravel()
     arrival_ms = cells.log.latency_ms.ravel()[reached]
-    latency = tca.quantiles(2.0 * arrival_ms)
+    latency = tca.quantiles(cells.log.ack_ms.ravel()[reached])
     staleness = tca.quantiles(tca.staleness_ms(0.0, arrival_ms), (0.5, 0.99))
     shortfall = parents["shortfall_bps"]
     return {

@@ -237,7 +237,7 @@ def _route_batch(
         elif one_venue:
             costs[i] = _select(order, venues[i], children[i], fixed, its_market, recording, continuation, out[i])
         else:
-            lots = LOTS if its_market.lot_shares <= 0.0 else math.ceil(wanted / its_market.lot_shares - 1e-9)
+            lots = LOTS if its_market.lot_shares <= 0.0 else max(math.ceil(wanted / its_market.lot_shares - 1e-9), 1)
             costs[i], sent = _route(
                 order,
                 venues[i],

@@ -158,7 +158,7 @@ def test_totals_are_those_of_a_slow_reckoning():
                 q, f = log.sent_shares[i, s, j], log.filled_shares[i, s, j]
                 sent, filled = sent + q, filled + f
                 if q > 0 and log.open[i, s, j]:
-                    latencies.append(2 * log.latency_ms[i, s, j])
+                    latencies.append(log.ack_ms[i, s, j])
                 able = min(q, log.shown_shares[i, s, j])
                 reach, got = reach + able, got + (f if able > 0 else 0)
                 if f > 0:

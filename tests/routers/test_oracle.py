@@ -357,3 +357,12 @@ def test_a_learner_has_a_margin_to_win(costs):
     best = min(cost.mean() for name, cost in costs.items() if name != "snapshot_oracle")
     oracle, naive = costs["snapshot_oracle"].mean(), costs[load_market("us_equity").reference_router].mean()
     assert (best - oracle) / (naive - oracle) > 0.05
+
+
+def test_a_crumb_of_a_lot_is_placed_too():
+    core = RoutingCore("OrderExecute-v0", "us_equity", 4)
+    core.seed([0, 1, 2, 3])
+    core.reset()
+    core.simulator.orders["available_shares"] = core.simulator.orders["remaining_shares"] = 1e-9
+    lots, pace, _ = SnapshotOracle(core).place()
+    assert np.isfinite(lots).all() and np.all((pace >= 0.0) & (pace <= 1.0))
