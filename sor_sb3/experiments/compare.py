@@ -162,7 +162,7 @@ class Comparison:
             initargs=(counters,),
         )
         try:
-            with _interrupts_ignored():  # by the workers, which inherit it: the command ends them
+            with _interrupts_held():  # by the workers, which inherit it: the command ends them
                 futures = [self._submit(pool, i, run) for i, run in enumerate(pending)]
             waiting: set[Future[None]] = set(futures)
             while waiting:
@@ -274,9 +274,20 @@ def _mean_costs(evaluation: Evaluation) -> dict[str, float]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def _interrupts_held() -> Iterator[None]:
+    """No Ctrl-C for what is started inside; one that comes meanwhile is not lost, but comes at the end.
+
+    Where signals cannot be held (Windows) they are ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    if hasattr(signal, "pthread_sigmask"):
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
