@@ -134,27 +134,28 @@ def _split(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> 
     At the marginal price p venue k offers ``d_k min((p - all_in_k) / (2 walk_k), 1)``; p is found by walking up the
     offers' corners. Where all displays fall short, each gets the whole of its own.
     """
-    offered, slope, price = 0.0, 0.0, -math.inf
-    while True:
-        corner = math.inf
+    offered, slope, price, corner = 0.0, 0.0, -math.inf, math.inf
+    for k in range(parameters.size):
+        j = np.uint64(first + k)
+        corner = min(corner, lanes[_ALL_IN + j] if lanes[_SHOWN + j] > 0.0 else math.inf)
+    while corner < math.inf:
+        if slope > 0.0:
+            if offered + slope * (corner - price) >= wanted:
+                price += (wanted - offered) / slope
+                break
+            offered += slope * (corner - price)
+        price, slope, corner = corner, 0.0, math.inf
         for k in range(parameters.size):
             j = np.uint64(first + k)
-            if lanes[_SHOWN + j] > 0.0:
-                starts = lanes[_ALL_IN + j]
-                ends = starts + max(2.0 * lanes[_WALK + j], FLAT_BPS)
-                corner = min(corner, starts if starts > price else corner)
-                corner = min(corner, ends if ends > price else corner)
-        if corner == math.inf:
-            break
-        if slope > 0.0 and offered + slope * (corner - price) >= wanted:
-            price += (wanted - offered) / slope
-            break
-        offered, price, slope = offered + (slope * (corner - price) if slope > 0.0 else 0.0), corner, 0.0
-        for k in range(parameters.size):
-            j = np.uint64(first + k)
-            starts, steepness = lanes[_ALL_IN + j], max(2.0 * lanes[_WALK + j], FLAT_BPS)
-            if lanes[_SHOWN + j] > 0.0 and starts <= price < starts + steepness:
-                slope += lanes[_SHOWN + j] / steepness
+            shown = lanes[_SHOWN + j]
+            if shown > 0.0:
+                starts, steepness = lanes[_ALL_IN + j], max(2.0 * lanes[_WALK + j], FLAT_BPS)
+                ends = starts + steepness
+                if starts > price:
+                    corner = min(corner, starts)
+                elif ends > price:
+                    slope += shown / steepness
+                    corner = min(corner, ends)
     per_share = 1.0 / wanted if wanted > 0.0 else 0.0
     for k in range(parameters.size):
         j = np.uint64(first + k)
