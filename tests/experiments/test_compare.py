@@ -206,7 +206,12 @@ def test_same_name_with_another_config_is_refused_and_nothing_changes(
 def start(log_dir: Path, output: Path) -> subprocess.Popen[bytes]:
     command = [str(COMMAND), *COMPARISON, "--workers", "2", "--log-dir", str(log_dir)]
     with output.open("wb") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, preexec_fn=_hear_interrupts)
+
+
+def _hear_interrupts() -> None:
+    """What a shell runs in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> None:
