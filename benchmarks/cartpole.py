@@ -3,8 +3,8 @@
     python benchmarks/cartpole.py
 
 Five training seeds each, 500,000 steps. A run has reached 475 when its last 100 training episodes, played by the
-stochastic policy that learns, earned 475 on average. A2C and PPO have the settings of rl-baselines3-zoo. None of the
-training seeds (100 to 104) was used to choose REINFORCE's settings.
+stochastic policy that learns, earned 475 on average. A2C and PPO have the settings of rl-baselines3-zoo. The training
+seeds are 100 to 104.
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ def table(rows: list[Row], arguments: argparse.Namespace) -> str:
     lines = [
         "# Something to learn in every market",
         "",
-        f"Made by `python benchmarks/learnability.py --markets {arguments.markets}`: {ENV}, {arguments.scenarios} test days that no policy has seen,",
+        f"Made by `python benchmarks/learnability.py --markets {arguments.markets}`:",
+        f"{ENV}, {arguments.scenarios} test days that no policy has seen,",
         f"PPO with {arguments.seeds} training seeds and its default settings"
         + (f", {arguments.timesteps} steps" if arguments.timesteps else "")
         + ". Costs in bps (the notebooks' in their own",
