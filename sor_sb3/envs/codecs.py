@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from gymnasium import spaces
 
 from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.simulator.compiled import entry_point
 
 
 class ActionCodec(Protocol):
@@ -76,7 +77,7 @@ class OrderSplit:
 
     def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
         """Positive parts, normalised."""
-        return _weights_of(np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues)), None
+        return _weights_of(_rows(actions, self.n_venues), self.n_venues), None
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """The weights themselves, float32 (N, K). The pace is the schedule's."""
@@ -101,8 +102,9 @@ class OrderExecute:
 
     def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positive parts, normalised, and the pace."""
-        rows = np.asarray(actions, dtype=np.float64).reshape(-1, self.n_venues + 1)
-        return _weights_of(rows[:, :-1]), np.clip(0.5 * (rows[:, -1] + 1.0), 0.0, 1.0)
+        rows = _rows(actions, self.n_venues + 1)
+        pace = np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0)
+        return _weights_of(rows, self.n_venues), pace
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""
@@ -110,13 +112,28 @@ class OrderExecute:
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
-def _weights_of(rows: np.ndarray) -> np.ndarray:
-    weights = np.maximum(rows, 0.0)
-    totals = weights.sum(axis=1, keepdims=True)
-    empty = totals[:, 0] <= 0.0
-    if empty.any():
-        weights[empty], totals[empty] = 1.0, rows.shape[1]
-    return weights / totals
+def _rows(actions: np.ndarray, n: int) -> np.ndarray:
+    rows = np.ascontiguousarray(actions).reshape(-1, n)
+    return rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
+
+
+@entry_point(nogil=True)
+def _normalise(rows: Any, weights: Any) -> None:
+    n_venues = weights.shape[1]
+    for i in range(len(weights)):
+        total = 0.0
+        for k in range(n_venues):
+            weights[i, k] = 0.0 if rows[i, k] < 0.0 else rows[i, k]  # NaN stays
+            total += weights[i, k]
+        for k in range(n_venues):
+            weights[i, k] = 1.0 / n_venues if total <= 0.0 else weights[i, k] / total
+
+
+def _weights_of(rows: np.ndarray, n_venues: int) -> np.ndarray:
+    """Positive parts of the first `n_venues` columns, normalised; float64 (n, n_venues)."""
+    weights = np.empty((len(rows), n_venues))
+    _normalise(rows, weights)
+    return weights
 
 
 CODECS: dict[str, type[VenueSelect] | type[OrderSplit] | type[OrderExecute]] = {

@@ -15,6 +15,7 @@ from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
 from sor_sb3.simulator.random import SPLITS, seed_word
 
 EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
+EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
 
 
 class RoutingCore:
@@ -93,16 +94,25 @@ class RoutingCore:
 
     def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
         """What a finished episode reports, one dict each of `which` (see `episode_measures`)."""
-        ledger = self.simulator.ledger(which)
-        costs = zip(*(ledger[key].tolist() for key in EPISODE_COST_KEYS), strict=True)
-        measures = self.episode_measures(which)
-        columns = zip(*(column.tolist() for column in measures.values()), strict=True)
-        return [
+        ledger, measures = self.simulator.ledger(which), self.episode_measures(which)
+        columns = (*(ledger[key] for key in EPISODE_COST_KEYS), *(measures[key] for key in EPISODE_MEASURES))
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [  # written out: dict(zip(...)) takes three times as long, and this is a tenth of a step
             {
-                "episode_cost": dict(zip(EPISODE_COST_KEYS, cost, strict=True)),
-                **dict(zip(measures, row, strict=True)),
+                "episode_cost": {
+                    "shortfall": shortfall,
+                    "spread": spread,
+                    "impact": impact,
+                    "delay": delay,
+                    "fee": fee,
+                    "cleanup": cleanup,
+                },
+                "slippage_bps": slippage_bps,
+                "fee_bps": fee_bps,
+                "fill_rate": fill_rate,
+                "completion": completion,
             }
-            for cost, row in zip(costs, columns, strict=True)
+            for shortfall, spread, impact, delay, fee, cleanup, slippage_bps, fee_bps, fill_rate, completion in rows
         ]
 
     def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,7 +125,7 @@ class RoutingCore:
         orders, venues = self.simulator.orders, self.simulator.venues
         if isinstance(self.market, NotebookMarket):
             nothing = np.full(len(which), np.nan)
-            return dict.fromkeys(("slippage_bps", "fee_bps", "fill_rate", "completion"), nothing)
+            return dict.fromkeys(EPISODE_MEASURES, nothing)
         sent = venues["episode_sent_shares"][which].sum(axis=1)
         filled = venues["episode_filled_shares"][which].sum(axis=1)
         quantity = self.market.order.quantity_shares

@@ -75,13 +75,13 @@ def _step_batch(
     n_venues = venues.shape[1]
     block = block_size(n_venues)
     streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
-    running = np.empty(block, np.int64)
+    running, scratch = np.empty(block, np.int64), np.empty(n_venues)
     tile_parameters(lanes, parameters[0], 0, min(block, orders.size) * n_venues)
     for low in range(0, orders.size, block):
         n_running = 0
         for i in range(low, min(low + block, orders.size)):
             order, fixed, its_market = orders[i], parameters[i % len(parameters)], market[i % market.size]
-            send_children(order, venues[i], children[i], fixed, its_market, weights[i], pace[i])
+            send_children(order, venues[i], children[i], fixed, its_market, weights[i], pace[i], scratch)
             if order.in_flight > 0 or its_market.synchronise == 1:
                 look_up_arrivals(order, venues[i], children[i], fixed, its_market, recording)
             settle(order, venues[i], children[i], fixed, its_market)

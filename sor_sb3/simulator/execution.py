@@ -113,29 +113,31 @@ def shares_to_send(order: Any, market: Any, pace: float) -> float:
 
 
 @njit(inline="always")
-def assign_shares(venues: Any, parameters: Any, market: Any, weights: Any, shares: float) -> None:
+def assign_shares(venues: Any, parameters: Any, market: Any, weights: Any, shares: float, missing: Any) -> None:
     """Lay `weights` of `shares` into `sent_shares`, in whole lots where the market has them.
 
     The lots are the fewest equal ones no larger than the market's; each venue gets the whole lots in its share, and
     what is left goes one by one to the largest remainders, ties by name. A venue with a child in flight takes none.
+    `missing` (K,) is scratch: how many lots a venue lacks.
     """
     lots = math.ceil(shares / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
-    left = lots
+    lot_shares, left = shares / max(lots, 1.0), lots
     for k in range(venues.size):
         venues[k].ack_ms = 0.0
         venues[k].sent_shares = weights[k] * shares
         if lots > 0.0:
             whole = math.floor(weights[k] * lots + 1e-9)
-            venues[k].sent_shares = whole * (shares / lots)
+            venues[k].sent_shares = whole * lot_shares
+            missing[k] = weights[k] * lots - whole
             left -= whole
     while lots > 0.0 and left > 0.5:
         best, most = 0, -1.0
         for k in range(venues.size):
-            missing = weights[k] * lots - venues[k].sent_shares * lots / shares
-            tied = abs(missing - most) <= 1e-9
-            if parameters[k].name_rank < parameters[best].name_rank if tied else missing > most:
-                best, most = k, missing
-        venues[best].sent_shares += shares / lots
+            tied = abs(missing[k] - most) <= 1e-9
+            if parameters[k].name_rank < parameters[best].name_rank if tied else missing[k] > most:
+                best, most = k, missing[k]
+        venues[best].sent_shares += lot_shares
+        missing[best] -= 1.0
         left -= 1.0
 
 
@@ -428,15 +430,16 @@ def clean_up(order: Any, market: Any) -> None:
 
 @njit(inline="always")
 def send_children(
-    order: Any, venues: Any, children: Any, parameters: Any, market: Any, weights: Any, pace: float
+    order: Any, venues: Any, children: Any, parameters: Any, market: Any, weights: Any, pace: float, scratch: Any
 ) -> None:
     """Begin a decision: lay `weights` of this step's shares into the venues' `sent_shares`.
 
-    `pace` in [0, 1] is a share of what is available; negative means this step's slice of the schedule.
+    `pace` in [0, 1] is a share of what is available; negative means this step's slice of the schedule. `scratch` is
+    (K,).
     """
     order.step_cost, order.step_noise_cost, order.paced = 0.0, 0.0, 1 if pace >= 0.0 else 0
     order.sent_shares = shares_to_send(order, market, pace)
-    assign_shares(venues, parameters, market, weights, order.sent_shares)
+    assign_shares(venues, parameters, market, weights, order.sent_shares, scratch)
     order.dearest_bps = max(order.dearest_bps, dearest_offer_bps(order, venues, parameters, market))
     if order.in_flight > 0:
         _keep_back(venues, children)
