@@ -26,10 +26,22 @@ from sor_sb3.algorithms.distributions import (
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 
-class VenueTrunk(nn.Module):
-    """Rows (n, G + K F) to venue latents (n, K, H): two layers, the second of which also sees the venues' mean.
+def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None) -> th.Tensor:
+    """Rows (n, G + K F) venue by venue: (n, K, F + E + G), its features, `extra` (n, K, E) of it, and the market's."""
+    venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), n_venues, len(VENUE_FEATURES))
+    market = rows[:, : len(MARKET_FEATURES)].unsqueeze(1).expand(-1, n_venues, -1)
+    return th.cat((venues, market) if extra is None else (venues, extra, market), dim=2)
 
-    With `n_extra` each venue has as many features more, (n, K, n_extra), that are not of the row.
+
+def venue_mean(latents: th.Tensor) -> th.Tensor:
+    """Mean over venues of (n, K, H), (n, H); its gradient is divided before it is spread over venues, not after."""
+    return latents.sum(dim=1) / latents.shape[1]
+
+
+class VenueTrunk(nn.Module):
+    """Venue inputs (n, K, F + E + G) to venue latents (n, K, H): two layers, the second also sees the venues' mean.
+
+    Written for few passes over memory, which is what a pass costs: one product a layer, sums and ReLU in place.
     """
 
     def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0) -> None:
@@ -40,15 +52,15 @@ class VenueTrunk(nn.Module):
         self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what distinguishes this venue from its equals
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
-        self.activation = activation()
+        self.activation = activation(inplace=True) if issubclass(activation, nn.ReLU) else activation()
 
-    def forward(self, rows: th.Tensor, extra: th.Tensor | None = None) -> th.Tensor:
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
         """Latents (n, K, H)."""
-        market = self.market(rows[:, : len(MARKET_FEATURES)]).unsqueeze(1)
-        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.n_venues, len(VENUE_FEATURES))
-        venues = venues if extra is None else th.cat((venues, extra), dim=2)
-        latent = self.activation(self.venue(venues) + market + self.mark)
-        return self.activation(self.second(latent) + self.pooled(latent.mean(dim=1)).unsqueeze(1))
+        first = nn.functional.linear(inputs, th.cat((self.venue.weight, self.market.weight), dim=1))
+        first = self.activation(first.add_(self.mark + self.market.bias))
+        pooled = nn.functional.linear(venue_mean(first), self.pooled.weight, self.second.bias)
+        latent: th.Tensor = self.activation(nn.functional.linear(first, self.second.weight).add_(pooled.unsqueeze(1)))
+        return latent
 
 
 class _Proportions(nn.Module):
@@ -93,34 +105,42 @@ class VenueExtractor(nn.Module):
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
-        return self.forward_actor(rows), self.forward_critic(rows)
+        inputs = venue_inputs(rows, self.actor.n_venues)
+        return self._actor_latent(inputs), self._critic_latent(inputs)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of the venues' weights, (n, K), and the pace's score if there is one, (n, K + 1).
 
         The weights are what an untrained router would send, times what was learned.
         """
-        latent = self.actor(rows)
-        scores = self.score(latent).squeeze(-1) + self._suggested(rows)
-        if self.masked:
-            scores = th.where(open_venues(rows), scores, th.full_like(scores, -math.inf))
-        return scores if self.pace is None else th.cat((scores, self.pace(latent.mean(dim=1))), dim=1)
+        return self._actor_latent(venue_inputs(rows, self.actor.n_venues))
 
-    def _suggested(self, rows: th.Tensor) -> th.Tensor:
+    def forward_critic(self, rows: th.Tensor) -> th.Tensor:
+        """The venues' mean latent, (n, H)."""
+        return self._critic_latent(venue_inputs(rows, self.critic.n_venues))
+
+    def _actor_latent(self, inputs: th.Tensor) -> th.Tensor:
+        latent = self.actor(inputs)
+        scores = self.score(latent).squeeze(-1) + self._suggested(inputs)
+        if self.masked:
+            is_open = inputs[:, :, VENUE_FEATURES.index("open")] > 0.5
+            scores = th.where(is_open, scores, th.full_like(scores, -math.inf))
+        return scores if self.pace is None else th.cat((scores, self.pace(venue_mean(latent))), dim=1)
+
+    def _critic_latent(self, inputs: th.Tensor) -> th.Tensor:
+        return venue_mean(self.critic(inputs))
+
+    @staticmethod
+    def _suggested(inputs: th.Tensor) -> th.Tensor:
         """Logits (n, K) of the split of displays that the observation holds.
 
         While there is time, each dark pool, for which no display speaks, has a thirtieth of the largest part.
         """
-        venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), self.actor.n_venues, len(VENUE_FEATURES))
-        split = venues[:, :, VENUE_FEATURES.index("marginal_share")]
-        dark = venues[:, :, VENUE_FEATURES.index("dark")]
-        time_left = rows[:, MARKET_FEATURES.index("time_left")].unsqueeze(1)
+        split = inputs[:, :, VENUE_FEATURES.index("marginal_share")]
+        dark = inputs[:, :, VENUE_FEATURES.index("dark")]
+        time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
         prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03 * time_left * dark
         return th.log(prior.clamp(min=0.0) + 0.003)
-
-    def forward_critic(self, rows: th.Tensor) -> th.Tensor:
-        """The venues' mean latent, (n, H)."""
-        return self.critic(rows).mean(dim=1)
 
 
 def open_venues(rows: th.Tensor) -> th.Tensor:

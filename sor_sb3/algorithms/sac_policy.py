@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
-from sor_sb3.algorithms.policies import VenueTrunk, count_venues
+from sor_sb3.algorithms.policies import VenueTrunk, count_venues, venue_inputs, venue_mean
 
 
 class _Head(nn.Module):
@@ -27,7 +27,15 @@ class _Head(nn.Module):
 
     def forward(self, latent: th.Tensor) -> th.Tensor:
         venues = self.venue(latent).squeeze(-1)
-        return venues if self.pace is None else th.cat((venues, self.pace(latent.mean(dim=1))), dim=1)
+        return venues if self.pace is None else th.cat((venues, self.pace(venue_mean(latent))), dim=1)
+
+
+class _RowTrunk(VenueTrunk):
+    """A `VenueTrunk` that takes rows (n, G + K F)."""
+
+    def forward(self, rows: th.Tensor) -> th.Tensor:
+        """Latents (n, K, H)."""
+        return super().forward(venue_inputs(rows, self.n_venues))
 
 
 class _VenueValue(nn.Module):
@@ -46,7 +54,7 @@ class _VenueValue(nn.Module):
         share = positive / positive.sum(dim=1, keepdim=True).clamp(min=1e-6)
         paces = actions[:, self.n_venues :].unsqueeze(1).expand(-1, self.n_venues, -1)
         extra = th.cat((weights.unsqueeze(-1), share.unsqueeze(-1), paces), dim=2)
-        value: th.Tensor = self.value(self.trunk(rows, extra).mean(dim=1))
+        value: th.Tensor = self.value(venue_mean(self.trunk(venue_inputs(rows, self.n_venues, extra))))
         return value
 
 
@@ -92,7 +100,7 @@ class VenueSACPolicy(SACPolicy):
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         """An actor whose mean and spread are read from each venue's latent."""
         actor = super().make_actor(features_extractor)
-        actor.latent_pi = VenueTrunk(self.n_venues, self.hidden, self.activation_fn)  # type: ignore[assignment]
+        actor.latent_pi = _RowTrunk(self.n_venues, self.hidden, self.activation_fn)  # type: ignore[assignment]
         actor.mu = _Head(self.hidden, self.has_pace)
         actor.log_std = _Head(self.hidden, self.has_pace)  # type: ignore[assignment]
         return actor.to(self.device)
