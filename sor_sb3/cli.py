@@ -87,13 +87,6 @@ def _fee(text: str) -> tuple[str, float]:
         raise UserError(f"--take-fee-bps {text}: expected VENUE=BPS, such as NYSE=0.3") from None
 
 
-def _say_what_takes_long() -> None:
-    from sor_sb3.simulator.compiled import kernels_are_kept
-
-    if not kernels_are_kept():
-        typer.echo("compiling the simulator first, which takes about 15 s, once", err=True)
-
-
 class _Bar:
     """A progress bar on a terminal; a line for each tenth elsewhere; nothing if switched off."""
 
@@ -181,7 +174,6 @@ def train(
     algo, spec = config.algo, config.market
     what = f"{algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}"
     typer.echo(f"training {what}{where_it_goes_on(config, folder) if resume else ''}", err=True)
-    _say_what_takes_long()
     board = folder / "tensorboard"
     with ExitStack() as stack:
         if tensorboard:
@@ -245,7 +237,6 @@ def compare(
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
-    _say_what_takes_long()
     bar = _Bar(progress)
     try:
         results = run_comparison(config, folder, workers, bar)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
-from sor_sb3.simulator.compiled import entry_point
+from sor_sb3.simulator.compiled import entry_point, say_what_takes_long
 from sor_sb3.simulator.execution import look_up_arrivals, scheduled_slice, send_children, settle
 from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import (
@@ -119,6 +119,7 @@ class BatchSimulator:
     def __init__(self, market: MarketSpec, n: int, split: str = "train", threads: int = 1) -> None:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
+        say_what_takes_long()
         self.market, self.n, self.split = market, n, split
         self.threads = max(1, min(threads, n))
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None

@@ -8,9 +8,11 @@ kernels; what they call is compiled into them.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,11 @@ def _cache_folder() -> str:
 _FOLDER = _cache_folder()
 
 
-def kernels_are_kept() -> bool:
-    """Whether kernels of these very sources have been compiled before; otherwise the first call takes a while."""
-    return Path(_FOLDER).is_dir()
+@cache
+def say_what_takes_long() -> None:
+    """Log, once a process, what a first start waits for; nothing where kernels of these very sources are kept."""
+    if not any(Path(_FOLDER).rglob("*.nbc")):
+        logging.getLogger("sor_sb3").warning("compiling the simulator first, which takes about half a minute, once")
 
 
 def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
