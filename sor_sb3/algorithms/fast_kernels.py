@@ -27,9 +27,8 @@ TANH, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOID, HARDTANH = range(9)
 _BLOCK = 128  # rows that go through the layers together, so that their latents stay in the cache
 _ROWS_FOR_BLAS = 4
 
-# "contract" lets a product and the sum it goes into be rounded once. It moves no bracket and assumes nothing about
-# infinities, so that the order of sums is the one that is written. "reassoc" is for reductions within one row, which
-# are the same code for one row and many.
+# "contract" lets a product and the sum it goes into be rounded once; "reassoc" lets a reduction be summed in parts. Both
+# round less than one sum after the other, and neither assumes that there are no infinities and NaN.
 _CONTRACT = {"contract"}
 _REDUCE = {"contract", "reassoc"}
 
@@ -49,7 +48,7 @@ def _matrix(flat: Any, at: int, n: int, width: int) -> Any:
 
 @njit(fastmath=_CONTRACT, error_model="numpy")
 def _add_row_product(room: Any, x_at: int, width_in: int, tape: Any, at: int, out_at: int, width: int) -> None:
-    """``out += x @ weights`` for one row, eight numbers of it at a time."""
+    """``out += x @ weights`` for one row, eight numbers of it at a time, which also rounds less than one by one."""
     row, total = _row(room, x_at, 0, width_in), _row(room, out_at, 0, width)
     eights = width_in - width_in % 8
     for i in range(0, eights, 8):
@@ -60,8 +59,9 @@ def _add_row_product(room: Any, x_at: int, width_in: int, tape: Any, at: int, ou
         w4, w5 = _row(tape, at, i + 4, width), _row(tape, at, i + 5, width)
         w6, w7 = _row(tape, at, i + 6, width), _row(tape, at, i + 7, width)
         for j in range(width):
-            half = (((total[j] + a0 * w0[j]) + a1 * w1[j]) + a2 * w2[j]) + a3 * w3[j]
-            total[j] = (((half + a4 * w4[j]) + a5 * w5[j]) + a6 * w6[j]) + a7 * w7[j]
+            four = ((a0 * w0[j] + a1 * w1[j]) + a2 * w2[j]) + a3 * w3[j]
+            other = ((a4 * w4[j] + a5 * w5[j]) + a6 * w6[j]) + a7 * w7[j]
+            total[j] = total[j] + (four + other)
     for i in range(eights, width_in):
         a, w = row[i], _row(tape, at, i, width)
         for j in range(width):

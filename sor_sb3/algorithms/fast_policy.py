@@ -80,6 +80,17 @@ class Layer:
             raise ValueError(f"{self.kind}: {name} is {value}")
         return value
 
+    def whole(self, name: str, low: int, high: int) -> int:
+        """A setting that is a whole number within bounds.
+
+        Raises:
+            ValueError: it is missing, out of them or not whole.
+        """
+        value = self.number(name, low, high)
+        if value != int(value):
+            raise ValueError(f"{self.kind}: {name} is {value}")
+        return int(value)
+
     def function(self) -> list[float]:
         """Code and settings of an activation.
 
@@ -131,8 +142,8 @@ def _venues(layer: Layer, width: int) -> _Written:
     features = layer.array("venue", None, hidden).shape[0]
     if len(market) + n_venues * features != width:
         raise ValueError(f"venues: {len(market)} + {n_venues} * {features} numbers of {width}")
-    places = [layer.number(name, -1, features - 1) for name in ("share", "dark", "open")]
-    time_left = layer.number("time_left", 0, len(market) - 1)
+    places = [layer.whole(name, -1, features - 1) for name in ("share", "dark", "open")]
+    time_left = layer.whole("time_left", 0, len(market) - 1)
     if places[0] >= 0 and places[1] < 0:
         raise ValueError("venues: a share without darkness")
     arrays = [
@@ -153,7 +164,7 @@ def _venues(layer: Layer, width: int) -> _Written:
 
 
 def _of_venues(code: int) -> Callable[[Layer, int], _Written]:
-    return lambda layer, width: _Written(code, width, [layer.number("n_venues", max(width - 1, 1), width)])
+    return lambda layer, width: _Written(code, width, [layer.whole("n_venues", max(width - 1, 1), width)])
 
 
 def _bounds(code: int) -> Callable[[Layer, int], _Written]:
