@@ -39,8 +39,8 @@ _WHERE = {
 }
 
 __all__ = [
-    "FastPolicy",
     "REINFORCE",
+    "FastPolicy",
     "UserError",
     "check_vec_env",
     "evaluate",

@@ -27,8 +27,8 @@ TANH, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOID, HARDTANH = range(9)
 _BLOCK = 128  # rows that go through the layers together, so that their latents stay in the cache
 _ROWS_FOR_BLAS = 4
 
-# "contract" lets a product and the sum it goes into be rounded once; "reassoc" lets a reduction be summed in parts. Both
-# round less than one sum after the other, and neither assumes that there are no infinities and NaN.
+# "contract" lets a product and the sum it goes into be rounded once; "reassoc" lets a reduction be summed in parts.
+# Both round less than one sum after the other, and neither assumes that there are no infinities and NaN.
 _CONTRACT = {"contract"}
 _REDUCE = {"contract", "reassoc"}
 
@@ -103,7 +103,7 @@ def _add(room: Any, at: int, source: Any, source_at: int, size: int) -> None:
 
 
 @njit(fastmath=_REDUCE, error_model="numpy")
-def _dot(x: Any, x_at: int, tape: Any, at: int, width: int) -> float:
+def _dot(x: Any, x_at: int, tape: Any, at: int, width: int) -> Any:
     total, row, weights = np.float32(0.0), _row(x, x_at, 0, width), _row(tape, at, 0, width)
     for j in range(width):
         total += row[j] * weights[j]
@@ -210,7 +210,18 @@ def _standardise(n: int, room: Any, x_at: int, width: int, tape: Any, at: int, l
 
 @njit(error_model="numpy")
 def _lstm(
-    n: int, room: Any, x_at: int, out_at: int, work_at: int, width: int, tape: Any, at: int, size: int, state: Any, h_at: int, c_at: int
+    n: int,
+    room: Any,
+    x_at: int,
+    out_at: int,
+    work_at: int,
+    width: int,
+    tape: Any,
+    at: int,
+    size: int,
+    state: Any,
+    h_at: int,
+    c_at: int,
 ) -> None:
     """One layer, one step; hidden and cell states (n, H) are replaced. Gates lie as torch has them: i, f, g, o."""
     four, both = 4 * size, width + size

@@ -36,6 +36,18 @@ _FORMAT, _VERSION = "sor_sb3 fast policy", 1
 _LARGEST = 2**24  # whole numbers up to it are exact in float32, in which headers are written
 _NONE = np.zeros(0, dtype=np.float32)
 _NO_CHOICES = np.zeros(0, dtype=np.int64)
+_UNREADABLE = (  # what reading a damaged .npz file can raise
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -245,8 +257,9 @@ class FastPolicy:
         >>> file = tempfile.mkdtemp() + "/router.npz"
         >>> sor_sb3.fast_policy(model).save(file)
         >>> policy = sor_sb3.FastPolicy.load(file)  # live: neither torch nor SB3 is imported
-        >>> action, _ = policy.predict(venv.reset()[0])
-        >>> bool(np.allclose(action, model.predict(venv.reset()[0], deterministic=True)[0], atol=1e-6))
+        >>> observation = venv.reset()[0]
+        >>> action, _ = policy.predict(observation)
+        >>> bool(np.allclose(action, model.predict(observation, deterministic=True)[0], atol=1e-6))
         True
 
     Args:
@@ -341,7 +354,9 @@ class FastPolicy:
         if state is not None:
             if len(state) != 2 or any(np.shape(part) != held.shape[1:] for part in state):
                 shapes = [np.shape(part) for part in state]
-                raise UserError(f"state has shapes {shapes}; expected two arrays {held.shape[1:]}, as predict gave them")
+                raise UserError(
+                    f"state has shapes {shapes}; expected two arrays {held.shape[1:]}, as predict gave them"
+                )
             held[0], held[1] = state
         if episode_start is not None:
             starts = np.asarray(episode_start, dtype=bool).reshape(-1)
@@ -351,10 +366,10 @@ class FastPolicy:
         return held
 
     def _checked_masks(self, action_masks: Any, n: int) -> np.ndarray:
-        masks = np.asarray(action_masks)
+        masks = np.array(action_masks, dtype=np.float32)
         if masks.shape != (n, self.n_actions) and (n, *masks.shape) != (1, self.n_actions):
             raise UserError(f"action_masks have shape {masks.shape}; expected ({n}, {self.n_actions})")
-        return masks.astype(np.bool_).astype(np.float32).reshape(-1)
+        return masks.reshape(-1)
 
     def _refuse_observation(self, what: str) -> NoReturn:
         raise UserError(
@@ -417,10 +432,6 @@ class FastPolicy:
                 f"{path} is no fast policy, or damaged ({error or type(error).__name__}); write it again with "
                 "FastPolicy.save or sor-sb3 export"
             ) from None
-
-
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile)
-_UNREADABLE = (*_UNREADABLE, zlib.error, NotImplementedError)  # an unknown compression, by a flipped bit
 
 
 def _arrays_of(layer: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -102,7 +102,7 @@ def _normalisation(vec_normalize: Any, n_features: int) -> list[Layer]:
     if vec_normalize is None or not vec_normalize.norm_obs:
         return []
     statistics = vec_normalize.obs_rms
-    if np.shape(getattr(statistics, "mean", None)) != (n_features,):
+    if getattr(getattr(statistics, "mean", None), "shape", None) != (n_features,):
         raise ValueError(f"vec_normalize is not of observations ({n_features},)")
     mean = np.array(statistics.mean, dtype=np.float64)
     scale = 1.0 / np.sqrt(np.asarray(statistics.var, dtype=np.float64) + vec_normalize.epsilon)

@@ -1,4 +1,4 @@
-"""Fast policies: the answers of `model.predict`, for every policy class there is, alone and in batches, and from a file."""
+"""Fast policies: the answers of `model.predict`, for every policy class, alone and in batches, and from a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 from copy import deepcopy
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ _TORCH = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU, "gel
 def test_any_network_is_torchs(widths, activation, n, seed):
     th.manual_seed(seed)
     modules, layers = [], []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         linear = nn.Linear(before, after)
         modules += [linear, _TORCH[activation]()]
         weight, bias = (np.ascontiguousarray(a.detach().numpy()) for a in (linear.weight.T, linear.bias))
