@@ -7,7 +7,8 @@ are the widest layer, and the scratch that is needed once and for each row; then
 width in, width out, settings, and last the length of its arrays) and its arrays, each padded to whole headers.
 
 Matrices lie flat in such arrays and are told by where they begin: a slice that goes from one function to another is
-counted as a reference, which for a single row costs more than the arithmetic.
+counted as a reference, which for a single row costs more than the arithmetic. Where time matters indices are unsigned,
+as in `sor_sb3.simulator.paths`, so that loops become vectors.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp, log
 
 HEADER = 16  # numbers; 64 bytes, so that arrays begin where a cache line does
-END, DENSE, ACTIVATE, STANDARDISE, LSTM, VENUES, PROPORTIONS, SIMPLEX, CLIP, SCALE, ARGMAX = range(11)
+DENSE, ACTIVATE, STANDARDISE, LSTM, VENUES, PROPORTIONS, SIMPLEX, CLIP, SCALE, ARGMAX = range(10)
 TANH, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOID, HARDTANH = range(9)
 _BLOCK = 128  # rows that go through the layers together, so that their latents stay in the cache
 _ROWS_FOR_BLAS = 4
+_1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(k) for k in range(1, 9))
 
 # "contract" lets a product and the sum it goes into be rounded once; "reassoc" lets a reduction be summed in parts.
 # Both round less than one sum after the other, and neither assumes that there are no infinities and NaN.
@@ -49,23 +51,27 @@ def _matrix(flat: Any, at: int, n: int, width: int) -> Any:
 @njit(fastmath=_CONTRACT, error_model="numpy")
 def _add_row_product(room: Any, x_at: int, width_in: int, tape: Any, at: int, out_at: int, width: int) -> None:
     """``out += x @ weights`` for one row, eight numbers of it at a time, which also rounds less than one by one."""
-    row, total = _row(room, x_at, 0, width_in), _row(room, out_at, 0, width)
-    eights = width_in - width_in % 8
-    for i in range(0, eights, 8):
-        a0, a1, a2, a3 = row[i], row[i + 1], row[i + 2], row[i + 3]
-        a4, a5, a6, a7 = row[i + 4], row[i + 5], row[i + 6], row[i + 7]
-        w0, w1 = _row(tape, at, i, width), _row(tape, at, i + 1, width)
-        w2, w3 = _row(tape, at, i + 2, width), _row(tape, at, i + 3, width)
-        w4, w5 = _row(tape, at, i + 4, width), _row(tape, at, i + 5, width)
-        w6, w7 = _row(tape, at, i + 6, width), _row(tape, at, i + 7, width)
-        for j in range(width):
-            four = ((a0 * w0[j] + a1 * w1[j]) + a2 * w2[j]) + a3 * w3[j]
-            other = ((a4 * w4[j] + a5 * w5[j]) + a6 * w6[j]) + a7 * w7[j]
-            total[j] = total[j] + (four + other)
-    for i in range(eights, width_in):
-        a, w = row[i], _row(tape, at, i, width)
-        for j in range(width):
-            total[j] = total[j] + a * w[j]
+    x, w0, out, step = np.uint64(x_at), np.uint64(at), np.uint64(out_at), np.uint64(width)
+    for _ in range(width_in // 8):
+        a0, a1, a2, a3 = room[x], room[x + _1], room[x + _2], room[x + _3]
+        a4, a5, a6, a7 = room[x + _4], room[x + _5], room[x + _6], room[x + _7]
+        w1 = w0 + step
+        w2 = w1 + step
+        w3 = w2 + step
+        w4 = w3 + step
+        w5 = w4 + step
+        w6 = w5 + step
+        w7 = w6 + step
+        for j in range(step):
+            four = ((a0 * tape[w0 + j] + a1 * tape[w1 + j]) + a2 * tape[w2 + j]) + a3 * tape[w3 + j]
+            other = ((a4 * tape[w4 + j] + a5 * tape[w5 + j]) + a6 * tape[w6 + j]) + a7 * tape[w7 + j]
+            room[out + j] += four + other
+        x, w0 = x + _8, w7 + step
+    for _ in range(width_in % 8):
+        a0 = room[x]
+        for j in range(step):
+            room[out + j] += a0 * tape[w0 + j]
+        x, w0 = x + _1, w0 + step
 
 
 @njit(error_model="numpy")
@@ -74,8 +80,9 @@ def _affine(
 ) -> None:
     """``out = x @ weights + bias`` for n rows; the weights (width_in, width) are on the tape.
 
-    BLAS is for several rows only: for one its overhead is as long as the work, and its threads would sooner or later
-    make a decision wait for milliseconds.
+    BLAS is for several rows only: for one its overhead is as long as the work, and the threads that it may use from a
+    quarter of a million products on would sooner or later make a decision wait for milliseconds. The venues of one
+    order are several rows, but fewer products.
     """
     if n >= _ROWS_FOR_BLAS:
         out = _matrix(room, out_at, n, width)
@@ -90,31 +97,31 @@ def _affine(
 
 @njit(error_model="numpy")
 def _copy(source: Any, at: int, room: Any, out_at: int, size: int) -> None:
-    row, out = _row(source, at, 0, size), _row(room, out_at, 0, size)
-    for j in range(size):
-        out[j] = row[j]
+    row, out = np.uint64(at), np.uint64(out_at)
+    for j in range(np.uint64(size)):
+        room[out + j] = source[row + j]
 
 
 @njit(error_model="numpy")
 def _add(room: Any, at: int, source: Any, source_at: int, size: int) -> None:
-    out, row = _row(room, at, 0, size), _row(source, source_at, 0, size)
-    for j in range(size):
-        out[j] += row[j]
+    out, row = np.uint64(at), np.uint64(source_at)
+    for j in range(np.uint64(size)):
+        room[out + j] += source[row + j]
 
 
 @njit(fastmath=_REDUCE, error_model="numpy")
 def _dot(x: Any, x_at: int, tape: Any, at: int, width: int) -> Any:
-    total, row, weights = np.float32(0.0), _row(x, x_at, 0, width), _row(tape, at, 0, width)
-    for j in range(width):
-        total += row[j] * weights[j]
+    total, row, weights = np.float32(0.0), np.uint64(x_at), np.uint64(at)
+    for j in range(np.uint64(width)):
+        total += x[row + j] * tape[weights + j]
     return total
 
 
 @njit(fastmath={"reassoc"}, error_model="numpy")
 def _is_finite(values: Any, at: int, size: int) -> bool:
-    total, row = np.float32(0.0), _row(values, at, 0, size)
-    for j in range(size):
-        total += np.float32(0.0) * row[j]  # NaN for an infinity, too
+    total, row = np.float32(0.0), np.uint64(at)
+    for j in range(np.uint64(size)):
+        total += np.float32(0.0) * values[row + j]  # NaN for an infinity, too
     return total == 0.0
 
 
@@ -142,16 +149,18 @@ def _one_exp(x: float) -> float:
 
 @njit(error_model="numpy", fastmath=_CONTRACT)
 def _tanh_all(values: Any, at: int, size: int) -> None:
-    v = _row(values, at, 0, size)
-    for j in range(size):
-        v[j] = _tanh(v[j])
+    first = np.uint64(at)
+    last = first + np.uint64(size)
+    for j in range(first, last):
+        values[j] = _tanh(values[j])
 
 
 @njit(error_model="numpy", fastmath=_CONTRACT)
 def _sigmoid_all(values: Any, at: int, size: int) -> None:
-    v = _row(values, at, 0, size)
-    for j in range(size):
-        v[j] = _sigmoid(v[j])
+    first = np.uint64(at)
+    last = first + np.uint64(size)
+    for j in range(first, last):
+        values[j] = _sigmoid(values[j])
 
 
 @njit(error_model="numpy")
@@ -164,29 +173,30 @@ def _gelu(x: float, exactly: bool) -> float:
 @njit(error_model="numpy", fastmath=_CONTRACT)
 def _activate(values: Any, at: int, size: int, function: int, a: Any, b: Any) -> None:
     """Apply a function in place to `size` numbers; `a` and `b` are its settings."""
-    v = _row(values, at, 0, size)
+    first = np.uint64(at)
+    last = first + np.uint64(size)
     if function == TANH:
         _tanh_all(values, at, size)
     elif function == RELU:
-        for j in range(size):
-            v[j] = max(v[j], np.float32(0.0))
+        for j in range(first, last):
+            values[j] = max(values[j], np.float32(0.0))
     elif function == LEAKY_RELU:
-        for j in range(size):
-            v[j] = v[j] if v[j] > 0.0 else a * v[j]
+        for j in range(first, last):
+            values[j] = values[j] if values[j] > 0.0 else a * values[j]
     elif function == HARDTANH:
-        for j in range(size):
-            v[j] = min(max(v[j], a), b)
+        for j in range(first, last):
+            values[j] = min(max(values[j], a), b)
     elif function == SIGMOID:
         _sigmoid_all(values, at, size)
     elif function == SILU:
-        for j in range(size):
-            v[j] = v[j] * _sigmoid(v[j])
+        for j in range(first, last):
+            values[j] = values[j] * _sigmoid(values[j])
     elif function == ELU:
-        for j in range(size):
-            v[j] = v[j] if v[j] > 0.0 else a * (exp(np.float64(min(v[j], np.float32(0.0)))) - 1.0)
+        for j in range(first, last):
+            values[j] = values[j] if values[j] > 0.0 else a * (exp(np.float64(min(values[j], np.float32(0.0)))) - 1.0)
     else:
-        for j in range(size):
-            v[j] = _gelu(np.float64(v[j]), function == GELU)
+        for j in range(first, last):
+            values[j] = _gelu(np.float64(values[j]), function == GELU)
 
 
 # ------------------------------------------------------------------------------------------------------- layers

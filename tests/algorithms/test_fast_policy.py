@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,12 @@ def test_recurrent_state_is_carried(env, layers):
         fast.predict(rows[:5], None, np.ones(4))
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.ReLU6])
+TANH_GELU = partial(nn.GELU, approximate="tanh")
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, TANH_GELU, nn.Sigmoid, nn.ReLU6, nn.Hardtanh]
+)
 def test_activations(activation):
     for policy, width in (("MlpPolicy", {"net_arch": [16, 16]}), (VenuePolicy, {"hidden": 8})):
         model = make(PPO, policy, SPLIT, "notebook", policy_kwargs={"activation_fn": activation, **width})
