@@ -34,6 +34,7 @@ ACTIVATIONS = {
 }
 _FORMAT, _VERSION = "sor_sb3 fast policy", 1
 _LARGEST = 2**24  # whole numbers up to it are exact in float32, in which headers are written
+_FLOAT32, _INT64 = np.dtype(np.float32), np.dtype(np.int64)  # made once: NumPy takes them sooner than their names
 _NONE = np.zeros(0, dtype=np.float32)
 _NO_CHOICES = np.zeros(0, dtype=np.int64)
 _UNREADABLE = (  # what reading a damaged .npz file can raise
@@ -242,11 +243,11 @@ def _aligned(values: np.ndarray) -> np.ndarray:
 
 
 class FastPolicy:
-    """The most likely actions of a trained policy, in a microsecond or two, with no learner behind it.
+    """The most likely actions of a trained policy, in microseconds, with no learner behind it.
 
     Made by :func:`sor_sb3.fast_policy` or :meth:`load`. It answers ``predict`` as SB3's models do, to 1e-6 for actions
-    in [-1, 1], so that it can be evaluated like them. Observations are raw: the normalisation that the model was
-    trained with is inside. Threads may share one.
+    in [-1, 1], so that it can be evaluated like them. Observations are raw where the model's normalisation was given
+    when it was made: it is inside. Threads may share one.
 
     A live process needs this class and a file:
 
@@ -305,7 +306,7 @@ class FastPolicy:
         """Most likely actions, as SB3's ``predict(..., deterministic=True)`` gives them.
 
         Args:
-            observation: one row (D,) or a batch (n, D), raw; taken as float32.
+            observation: one row (D,) or a batch (n, D), taken as float32.
             state: hidden and cell states, two arrays (layers, n, H) of a recurrent policy; others hand it back.
             episode_start: bool (n,), where a recurrent policy begins anew.
             deterministic: True.
@@ -323,7 +324,7 @@ class FastPolicy:
                 "model's own predict to draw actions"
             )
         try:
-            rows = np.array(observation, dtype=np.float32)
+            rows = np.array(observation, _FLOAT32)
         except (TypeError, ValueError):
             self._refuse_observation(type(observation).__name__)
         shape, n, extra = rows.shape, 1, _NONE
@@ -337,10 +338,10 @@ class FastPolicy:
         elif action_masks is not None and self.takes_masks:
             extra = self._checked_masks(action_masks, n)
         if self.is_discrete:
-            actions = np.empty(n, dtype=np.int64)
+            actions = np.empty(n, _INT64)
             done = decide(rows, self._tape, extra, _NONE, actions)
         else:
-            actions = np.empty(n * self.n_actions, dtype=np.float32)
+            actions = np.empty(n * self.n_actions, _FLOAT32)
             done = decide(rows, self._tape, extra, actions, _NO_CHOICES)
         if not done:
             self._refuse_numbers(rows)
@@ -366,7 +367,7 @@ class FastPolicy:
         return held
 
     def _checked_masks(self, action_masks: Any, n: int) -> np.ndarray:
-        masks = np.array(action_masks, dtype=np.float32)
+        masks = np.array(action_masks, _FLOAT32)
         if masks.shape != (n, self.n_actions) and (n, *masks.shape) != (1, self.n_actions):
             raise UserError(f"action_masks have shape {masks.shape}; expected ({n}, {self.n_actions})")
         return masks.reshape(-1)
