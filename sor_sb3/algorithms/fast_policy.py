@@ -45,7 +45,7 @@ _UNREADABLE = (  # what reading a damaged .npz file can raise
     TypeError,
     IndexError,
     AttributeError,
-    NotImplementedError,
+    RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
 )
