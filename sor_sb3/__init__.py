@@ -12,8 +12,10 @@ from sor_sb3.envs import register_envs
 
 if TYPE_CHECKING:
     from sor_sb3 import routers
+    from sor_sb3.algorithms.fast_policy import FastPolicy
     from sor_sb3.algorithms.registry import register_algorithm
     from sor_sb3.algorithms.reinforce import REINFORCE
+    from sor_sb3.algorithms.translation import fast_policy
     from sor_sb3.envs.checks import check_vec_env
     from sor_sb3.envs.sb3_vec_env import make_vec_env
     from sor_sb3.errors import UserError
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "FastPolicy": "sor_sb3.algorithms.fast_policy",
     "REINFORCE": "sor_sb3.algorithms.reinforce",
     "UserError": "sor_sb3.errors",
     "check_vec_env": "sor_sb3.envs.checks",
     "evaluate": "sor_sb3.evaluation.evaluator",
+    "fast_policy": "sor_sb3.algorithms.translation",
     "load_market": "sor_sb3.market.loading",
     "make_vec_env": "sor_sb3.envs.sb3_vec_env",
     "register_algorithm": "sor_sb3.algorithms.registry",
@@ -36,9 +40,11 @@ _WHERE = {
 
 __all__ = [
     "REINFORCE",
+    "FastPolicy",
     "UserError",
     "check_vec_env",
     "evaluate",
+    "fast_policy",
     "load_market",
     "make_vec_env",
     "register_algorithm",

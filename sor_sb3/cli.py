@@ -274,6 +274,18 @@ def evaluate(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Run folder that train or compare made (LOG_DIR/ALGO/ENV_k).")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write, .npz.", dir_okay=False)] = None,
+    last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation days.")] = False,
+) -> None:
+    """Write a run's policy as one file that a live process loads without torch (sor_sb3.FastPolicy.load)."""
+    from sor_sb3.experiments.export import export_run
+
+    typer.echo(f"fast policy: {export_run(folder, out, best=not last)}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
     scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Test days, for a training run.")] = 1000,

@@ -21,7 +21,13 @@ from numba import njit
 
 _numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
-_KERNEL_SOURCES = ("simulator/*.py", "envs/observation.py", "envs/codecs.py", "routers/oracle.py")
+_KERNEL_SOURCES = (
+    "simulator/*.py",
+    "envs/observation.py",
+    "envs/codecs.py",
+    "routers/oracle.py",
+    "algorithms/fast_kernels.py",
+)
 
 
 def _sources_digest() -> str:
