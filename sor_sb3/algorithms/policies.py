@@ -52,7 +52,7 @@ class VenueTrunk(nn.Module):
         self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what distinguishes this venue from its equals
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
-        self.activation = activation(inplace=True) if issubclass(activation, nn.ReLU) else activation()
+        self.activation = nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         """Latents (n, K, H)."""
