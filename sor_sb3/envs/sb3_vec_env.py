@@ -14,11 +14,12 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.envs.same_day import SameDayBaseline, check_envs_per_day
 from sor_sb3.market.spec import MarketSpec
 
 
 class RoutingVecEnv(VecEnv):
-    """`n_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i``.
+    """`n_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i // envs_per_day``.
 
     Args:
         env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
@@ -28,6 +29,10 @@ class RoutingVecEnv(VecEnv):
         split: "train", "validation" or "test".
         variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
         threads: likewise; more than one pays where the cores are idle and the batch is large.
+        envs_per_day: how many neighbouring envs play the same market days, each in its own way.
+
+    Raises:
+        UserError: the env, market or split is unknown, the market file is wrong, or `envs_per_day` does not fit.
     """
 
     def __init__(
@@ -39,13 +44,23 @@ class RoutingVecEnv(VecEnv):
         split: str = "train",
         variance_reduction: bool = False,
         threads: int = 1,
+        envs_per_day: int = 1,
     ) -> None:
         self.core = RoutingCore(env_id, market, n_envs, split, variance_reduction, threads)
+        check_envs_per_day(self.core.env_id, n_envs, envs_per_day)
+        self.envs_per_day = envs_per_day
         self.render_mode: str | None = None
         self._actions = np.zeros(0)
         super().__init__(n_envs, self.core.observation_space, self.core.action_space)
+        self.core.seed(self.core.seeds[::envs_per_day].repeat(envs_per_day).tolist())
         if seed is not None:
             self.seed(seed)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seeds of the envs from the next reset on: `seed`, or one of the system's, and those that follow it."""
+        days = super().seed(seed)
+        self._seeds = [days[i // self.envs_per_day] for i in range(self.num_envs)]
+        return self._seeds
 
     def reset(self) -> np.ndarray:
         """Begin an episode in every env; consumes seeds given since the last reset."""
@@ -142,11 +157,15 @@ def make_vec_env(
     variance_reduction: bool = False,
     monitor: bool = True,
     threads: int = 1,
+    envs_per_day: int = 1,
 ) -> VecEnv:
     """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
 
+    With `envs_per_day` above 1 as many neighbours play the same days, and rewards are relative to theirs, under
+    :class:`~sor_sb3.envs.same_day.SameDayBaseline`: for policy gradients, which get by with far fewer steps.
+
     Raises:
-        UserError: the env, market or split is unknown, or the market file is wrong.
+        UserError: the env, market or split is unknown, the market file is wrong, or `envs_per_day` does not fit.
 
     Example:
         >>> import sor_sb3
@@ -154,9 +173,9 @@ def make_vec_env(
         >>> venv.reset().shape
         (4, 43)
     """
-    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction, threads)
+    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction, threads, envs_per_day)
     if monitor:
         from stable_baselines3.common.vec_env import VecMonitor
 
         venv = VecMonitor(venv)
-    return venv
+    return SameDayBaseline(venv, envs_per_day) if envs_per_day > 1 else venv

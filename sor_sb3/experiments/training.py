@@ -7,6 +7,7 @@ FOLDER/checkpoints/ while it trains: a run that is stopped goes on from there, b
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
@@ -24,7 +25,7 @@ from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpo
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
 from sor_sb3.callbacks.hparams import HParamCallback
 from sor_sb3.envs.codecs import make_codec
-from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
+from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.policies import NormalizedPolicy
@@ -71,11 +72,14 @@ def train_config(
         hyperparameters["n_timesteps"] = timesteps
     if hyperparameters.get("n_steps") == "episode":
         hyperparameters["n_steps"] = market.order.horizon_steps
-    for key in ("n_envs", "n_timesteps"):
+    hyperparameters.setdefault("envs_per_day", 1)
+    for key in ("n_envs", "n_timesteps", "envs_per_day"):
         value = hyperparameters[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1 or value != int(value):
             raise UserError(f"{key} is {value!r}; expected a whole number of at least 1")
         hyperparameters[key] = int(value)
+    if "envs_per_day" not in settings:  # a default gives way to the number of envs
+        hyperparameters["envs_per_day"] = math.gcd(hyperparameters["envs_per_day"], hyperparameters["n_envs"])
     variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
     return TrainConfig(
         algo=algo,
@@ -90,14 +94,14 @@ def train_config(
 
 def make_training_env(config: TrainConfig) -> VecEnv:
     """The training env of a config: native, monitored, normalised if the hyperparameters say so."""
-    venv: VecEnv = RoutingVecEnv(
+    venv = make_vec_env(
         config.env,
         config.market,
         config.hyperparameters["n_envs"],
         split="train",
         variance_reduction=config.variance_reduction,
+        envs_per_day=config.hyperparameters.get("envs_per_day", 1),
     )
-    venv = VecMonitor(venv)
     normalize = config.hyperparameters.get("normalize")
     if normalize:
         options = normalize if isinstance(normalize, dict) else {}

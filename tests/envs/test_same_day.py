@@ -1,0 +1,120 @@
+"""Envs that share a day meet the same market and are rewarded relative to each other, without bias."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+import sor_sb3
+from sor_sb3.envs.gym_env import RoutingEnv
+from sor_sb3.envs.same_day import SameDayBaseline
+from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
+from sor_sb3.errors import UserError
+
+ENV, MARKET, N, PER_DAY = "OrderSplit-v0", "us_equity", 12, 4
+
+
+def random_actions(venv, steps, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, venv.num_envs, *venv.action_space.shape)).astype("f4")
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_neighbours_begin_on_the_same_day(seed):
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=seed, envs_per_day=PER_DAY)
+    for _ in range(2):  # as made, and with fresh seeds
+        groups = venv.reset().reshape(N // PER_DAY, PER_DAY, -1)
+        np.testing.assert_array_equal(groups, groups[:, :1].repeat(PER_DAY, axis=1))
+        assert len({group[0].tobytes() for group in groups}) == N // PER_DAY
+        venv.seed()
+
+
+def test_each_env_equals_a_lone_one_of_its_days_seed():
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_day=PER_DAY)
+    actions = random_actions(venv, 25)
+    rows = [venv.reset(), *(venv.step(action)[0] for action in actions)]
+    lone = RoutingEnv(ENV, MARKET)
+    for i in (0, 5, 11):
+        np.testing.assert_array_equal(rows[0][i], lone.reset(seed=7 + i // PER_DAY)[0])
+        for action, row in zip(actions, rows[1:], strict=True):
+            observation, _, ended, _, _ = lone.step(action[i])
+            np.testing.assert_array_equal(row[i], lone.reset()[0] if ended else observation)
+
+
+def test_rewards_are_relative_to_the_others_of_the_day():
+    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_day=PER_DAY)
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_day=PER_DAY)
+    assert isinstance(venv, SameDayBaseline) and isinstance(venv.venv, VecMonitor)
+    raw.reset(), venv.reset()
+    for action in random_actions(raw, 21):
+        observations, rewards, dones, infos = raw.step(action)
+        shown, relative, ended, told = venv.step(action)
+        np.testing.assert_array_equal(shown, observations)
+        np.testing.assert_array_equal(ended, dones)
+        assert relative.dtype == np.float32 and relative.shape == (N,)
+        np.testing.assert_allclose(relative.reshape(-1, PER_DAY).sum(axis=1), 0.0, atol=1e-5)
+        for i in range(N):
+            others = [j for j in range(N) if j // PER_DAY == i // PER_DAY and j != i]
+            assert relative[i] == pytest.approx(rewards[i] - rewards[others].mean(), abs=1e-6)
+        assert [info.get("episode_cost") for info in told] == [info.get("episode_cost") for info in infos]
+    assert told is not infos
+
+
+def test_the_monitor_inside_sees_what_an_episode_earned():
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_day=PER_DAY)
+    venv.reset()
+    for action in random_actions(venv, 20):
+        _, _, _, infos = venv.step(action)
+    for info in infos:
+        assert info["episode"]["r"] == pytest.approx(-info["episode_cost"]["shortfall"], abs=1e-3)
+
+
+def test_a_baseline_does_not_depend_on_an_envs_own_actions():
+    """What makes it leave expected gradients as they are."""
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=5, envs_per_day=PER_DAY)
+    actions = random_actions(venv, 40)
+    others = [j for j in range(N) if j != 2]
+
+    def rewards(actions):
+        venv.seed(5)
+        venv.reset()
+        return np.array([venv.step(action)[1] for action in actions])
+
+    before = rewards(actions)
+    actions[:, 2] = random_actions(venv, 40, seed=1)[:, 2]
+    after = rewards(actions)
+    np.testing.assert_array_equal(after[:, others], before[:, others])
+    assert (after[:, 2] != before[:, 2]).any()
+
+
+def test_luck_of_the_day_goes_out_of_the_rewards():
+    raw = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3)
+    relative = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3, envs_per_day=8)
+    spread = []
+    for venv in (raw, relative):
+        venv.reset()
+        spread.append(np.var([venv.step(action)[1] for action in random_actions(venv, 40)]))
+    assert spread[1] < spread[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "envs_per_day", "said"),
+    [
+        (ENV, 10, 4, "multiple of envs_per_day"),
+        (ENV, 8, 0, "multiple of envs_per_day"),
+        ("OrderExecute-v0", 8, 4, "expected 1 in OrderExecute-v0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(env, n_envs, envs_per_day, said):
+    with pytest.raises(UserError, match=said):
+        sor_sb3.make_vec_env(env, MARKET, n_envs=n_envs, envs_per_day=envs_per_day)
+
+
+def test_episodes_that_part_are_noticed():
+    venv = DummyVecEnv([lambda i=i: RoutingEnv("OrderExecute-v0", "notebook") for i in range(2)])
+    parted = SameDayBaseline(venv, 2)
+    parted.reset()
+    all_now, wait = np.ones(4, "f4"), np.full(4, -1, "f4")
+    with pytest.raises(RuntimeError, match="did not end together"):
+        for _ in range(3):
+            parted.step(np.stack([all_now, wait]))
