@@ -220,7 +220,7 @@ def sheets(results: Results) -> list[Sheet]:
 
 def draw(results: Results, folder: Path) -> list[Path]:
     """Steps a second against the batch size."""
-    figure, axes = new_chart()
+    figure, [axes] = new_chart()
     lines = by_batch(results["rows"])
     names = {"kernel alone": "kernel alone, one thread", "ours, VecEnv": "VecEnv, one thread"}
     names |= {"ours, VecMonitor": "VecEnv under VecMonitor, one thread", "ours, two threads": "VecEnv, two threads"}

@@ -255,12 +255,14 @@ def case_columns(unit: str, **ratios: str) -> tuple[Column, ...]:
 # ------------------------------------------------------------------------------------------------------ charts
 
 
-def new_chart(width: float = 8.0, height: float = 4.2, columns: int = 1) -> tuple[Any, Any]:
-    """A figure of fixed size in the look of the others, and its axes."""
-    figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", facecolor="white")
+def new_chart(width: float = 8.0, height: float = 4.2, rows: int = 1, columns: int = 1) -> tuple[Any, list[Any]]:
+    """A figure of fixed size in the look of the others, and its axes in a row."""
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height), layout="constrained", facecolor="white", squeeze=False
+    )
     for each in figure.axes:
         each.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, axes.ravel().tolist()
 
 
 def save_chart(figure: Any, path: Path) -> Path:

@@ -396,7 +396,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Cost against CPU seconds, a panel for each gap."""
     gaps = results["gaps"]
     figure, axes = new_chart(width=10.0, height=4.6, columns=max(len(gaps), 1))
-    for axis, (by, gap) in zip(np.atleast_1d(axes), gaps.items(), strict=True):
+    for axis, (by, gap) in zip(axes, gaps.items(), strict=False):
         colours = iter(COLOURS)
         for line in gap["lines"]:
             colour = PLAIN_COLOUR if line["arm"] == "sb3_defaults" else next(colours)
