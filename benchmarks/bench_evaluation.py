@@ -2,9 +2,9 @@
 
     python benchmarks/bench_evaluation.py [--quick] [--out FILE.json]
 
-Six untrained networks and four routers; a trained network takes as long as one that is not. SB3's `evaluate_policy` runs
-a few scenarios of the plain env in a DummyVecEnv x 8; its time for 1,000 is extrapolated from its rate. One thread, CPU
-time.
+Six untrained networks and four routers; a trained network takes as long as one that is not. SB3's `evaluate_policy`
+runs a few scenarios of the plain env in a DummyVecEnv x 8; its time for 1,000 is extrapolated from its rate. One thread,
+CPU time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measuring import Case, Column, Results, Sheet, alternate, bars, command, new_chart, number, ratio, rows_of, save_chart
+from measuring import (
+    Case,
+    Column,
+    Results,
+    Sheet,
+    alternate,
+    bars,
+    command,
+    new_chart,
+    number,
+    ratio,
+    rows_of,
+    save_chart,
+)
 from plain_env import PlainEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env as make_dummy_vec_env
@@ -78,8 +91,8 @@ def sheets(results: Results) -> list[Sheet]:
         Column("to_sb3", "times SB3's way", ratio),
     )
     note = (
-        f"Ours measured on {results['scenarios']:,} scenarios, SB3's way on {results['sb3_scenarios']}, its time for 1,000 "
-        f"extrapolated. The ten are {NETWORKS} networks (VenuePolicy) and {', '.join(ROUTERS)}, the last of which "
+        f"Ours measured on {results['scenarios']:,} scenarios, SB3's way on {results['sb3_scenarios']}, its time for "
+        f"1,000 extrapolated. The ten are {NETWORKS} networks (VenuePolicy) and {', '.join(ROUTERS)}, the last of which "
         "searches for the best split of every step. One thread."
     )
     return [Sheet(f"Evaluation on {results['market']}, {results['env']}", columns, results["rows"], note)]

@@ -206,14 +206,18 @@ def sheets(results: Results) -> list[Sheet]:
         "and writes no observations."
     )
     others = [row for row in results["rows"] if "n_envs" not in row]
-    loop_note = "The loop's unit is a turn: what two threads give a loop that shares nothing is the most that two can give."
+    loop_note = (
+        "The loop's unit is a turn: what two threads give a loop that shares nothing is the most that two can give."
+    )
     ratios = {
         "to_plain": "times plain DummyVecEnv x 8",
         "to_env": "times plain gym.Env.step",
         "to_one_thread": "two threads to one",
     }
     return [
-        Sheet(f"Ours, {results['env']} of {results['market']}, by batch size", columns, by_batch(results["rows"]), note),
+        Sheet(
+            f"Ours, {results['env']} of {results['market']}, by batch size", columns, by_batch(results["rows"]), note
+        ),
         Sheet("What it is compared with", case_columns("steps", **ratios), others, loop_note),
     ]
 

@@ -65,7 +65,13 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def case(
-    title: str, algorithm: Any, policy: Any, venv: VecEnv, against: dict[str, str], warm_up: bool = True, **settings: Any
+    title: str,
+    algorithm: Any,
+    policy: Any,
+    venv: VecEnv,
+    against: dict[str, str],
+    warm_up: bool = True,
+    **settings: Any,
 ) -> Case:
     """A case that learns."""
     model = algorithm(policy, venv, seed=0, **settings)

@@ -276,7 +276,9 @@ def save_chart(figure: Any, path: Path) -> Path:
     return path
 
 
-def bars(axes: Any, rows: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], Any], plain: Sequence[str]) -> None:
+def bars(
+    axes: Any, rows: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], Any], plain: Sequence[str]
+) -> None:
     """Horizontal bars of medians with whiskers from lowest to highest; cases that begin with a word of `plain` grey."""
     for at, row in enumerate(rows):
         median, low, high = value(row)
@@ -298,7 +300,9 @@ def saved(topic: ModuleType, results: Results, quick: bool, where: dict[str, Any
     return {
         "topic": Path(topic.__file__ or "").stem,
         "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(["python", f"benchmarks/{Path(topic.__file__ or '').name}", *(["--quick"] if quick else [])]),
+        "command": " ".join(
+            ["python", f"benchmarks/{Path(topic.__file__ or '').name}", *(["--quick"] if quick else [])]
+        ),
         "quick": quick,
         "machine": where,
         "results": results,

@@ -57,6 +57,7 @@ TITLE = "Time to 95 % of what a long run reaches"
 MARKET, ENV_ID = "us_equity", "OrderSplit-v0"
 SCENARIOS, SHARE, IN_A_ROW = 2000, 0.95, 2
 PLAIN_ENVS = 8
+Curve = dict[str, list[float]]  # "steps", "cpu_s" and "cost" of each evaluation
 FOLDER = RESULTS_FOLDER / "time_to_result"
 BUDGET_S = 1500.0
 
@@ -108,12 +109,8 @@ class Arm:
 ARMS = {
     "venue_ours": Arm("VenuePolicy as shipped, on ours", "ours", SHIPPED),
     "mlp_ours": Arm("MlpPolicy, large batches, on ours", "ours", MLP_TUNED),
-    "venue_plain": Arm(
-        "the same as shipped, plain DummyVecEnv x 8", "plain", on_plain(SHIPPED), against="venue_ours"
-    ),
-    "mlp_plain": Arm(
-        "the same MlpPolicy, plain DummyVecEnv x 8", "plain", on_plain(MLP_TUNED), against="mlp_ours"
-    ),
+    "venue_plain": Arm("the same as shipped, plain DummyVecEnv x 8", "plain", on_plain(SHIPPED), against="venue_ours"),
+    "mlp_plain": Arm("the same MlpPolicy, plain DummyVecEnv x 8", "plain", on_plain(MLP_TUNED), against="mlp_ours"),
     "sb3_defaults": Arm(
         "SB3's defaults, plain DummyVecEnv x 8", "plain", SB3_DEFAULTS, reduced=False, against="mlp_ours"
     ),
@@ -145,9 +142,7 @@ def make_env(arm: Arm, seed: int) -> VecEnv:
 def make_model(arm: Arm, seed: int) -> PPO:
     """The learner of an arm; its env's seeds are its own, training seeds share no market days."""
     venv = make_env(arm, seed)
-    model = PPO(
-        policy_of(arm.settings["policy"]), venv, seed=seed, device="cpu", **constructor_arguments(arm.settings)
-    )
+    model = PPO(policy_of(arm.settings["policy"]), venv, seed=seed, device="cpu", **constructor_arguments(arm.settings))
     venv.seed(seed << SEED_STRIDE_BITS)
     return model
 
@@ -163,7 +158,7 @@ class LearningCurve(BaseCallback):
     def __init__(self, evaluator: Evaluator, run: dict[str, Any], file: Path, budget_s: float, goal: float | None):
         super().__init__()
         self.evaluator, self.run, self.file, self.budget_s, self.goal = evaluator, run, file, budget_s, goal
-        self.curve: dict[str, list[float]] = run["curve"]
+        self.curve: Curve = run["curve"]
         self.every, self.next, self.stop = run["every"], 0, False
         self.start_s = self.excluded_s = 0.0
 
@@ -199,7 +194,7 @@ class LearningCurve(BaseCallback):
 def train(name: str, seed: int, folder: Path, budget_s: float, evaluator: Evaluator, goal: float | None) -> None:
     """One run, into its file."""
     arm, file = ARMS[name], folder / f"{name}_{seed}.json"
-    curve: dict[str, list[float]] = {"steps": [], "cpu_s": [], "cost": []}
+    curve: Curve = {"steps": [], "cpu_s": [], "cost": []}
     run = {"arm": name, "seed": seed, "settings": arm.settings, "every": arm.every, "budget_s": budget_s}
     run |= {"machine": machine(), "finished": False, "ended": "", "curve": curve}
     model = make_model(arm, seed)
@@ -310,13 +305,17 @@ def goal_of(name: str, folder: Path) -> float | None:
     return None if gap is None else gap["goal"]
 
 
+def time_to(curve: Curve, goal: float, key: str) -> Censored:
+    """CPU seconds, or steps, until a learner got there; 0 where it was there before it learned."""
+    at = reached(curve["cost"], goal)
+    if at is None:
+        return Censored(curve[key][-1], at_least=True)
+    return Censored(curve[key][at] if at else 0.0)
+
+
 def times_of(runs: Sequence[dict[str, Any]], goal: float, key: str) -> list[Censored]:
-    """CPU seconds, or steps, until each run got there."""
-    times = []
-    for run in runs:
-        at = reached(run["curve"]["cost"], goal)
-        times.append(Censored(run["curve"][key][-1 if at is None else at], at is None))
-    return times
+    """`time_to` of each run."""
+    return [time_to(run["curve"], goal, key) for run in runs]
 
 
 def line_of(name: str, runs: Sequence[dict[str, Any]], goal: float) -> dict[str, Any]:
@@ -358,9 +357,7 @@ def summarise(folder: Path) -> Results:
                 if ratio is not None:
                     lines[-1] |= {"ratio": ratio.text(1), "ratio_value": ratio.value}
         results["gaps"][by] = gap | {"lines": lines}
-    results["curves"] = {
-        name: [{"seed": run["seed"], **run["curve"]} for run in mine] for name, mine in runs.items()
-    }
+    results["curves"] = {name: [{"seed": run["seed"], **run["curve"]} for run in mine] for name, mine in runs.items()}
     return results
 
 
