@@ -3,8 +3,8 @@
     python benchmarks/bench_evaluation.py [--quick] [--out FILE.json]
 
 Six untrained networks and four routers; a trained network takes as long as one that is not. SB3's `evaluate_policy`
-runs a few scenarios of the plain env in a DummyVecEnv x 8; its time for 1,000 is extrapolated from its rate. One thread,
-CPU time.
+runs a few scenarios of the plain env in a DummyVecEnv x 8; its time for 1,000 is extrapolated from its rate. One
+thread, CPU time.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def sheets(results: Results) -> list[Sheet]:
     )
     note = (
         f"Ours measured on {results['scenarios']:,} scenarios, SB3's way on {results['sb3_scenarios']}, its time for "
-        f"1,000 extrapolated. The ten are {NETWORKS} networks (VenuePolicy) and {', '.join(ROUTERS)}, the last of which "
-        "searches for the best split of every step. One thread."
+        f"1,000 extrapolated. The ten are {NETWORKS} networks (VenuePolicy) and {', '.join(ROUTERS)}, the last of "
+        "which searches for the best split of every step. One thread."
     )
     return [Sheet(f"Evaluation on {results['market']}, {results['env']}", columns, results["rows"], note)]
 

@@ -195,8 +195,8 @@ def sheets(results: Results) -> list[Sheet]:
     memory_columns = (Column("what", "of an env"), Column("bytes", "bytes"))
     note = (
         f"Of a step of the batch; with the horizon, of a whole episode of the batch. {results['n_envs']:,} envs of "
-        "us_equity where it is not said otherwise; markets of K venues repeat its lit venues, with the same size in all. "
-        "Fitted by relative errors. The time per unit falls where a is a large part of the time."
+        "us_equity where it is not said otherwise; markets of K venues repeat its lit venues, with the same size in "
+        "all. Fitted by relative errors. The time per unit falls where a is a large part of the time."
     )
     memory_title = f"Memory of an env of {results['market']}"
     return [

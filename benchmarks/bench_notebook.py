@@ -2,8 +2,8 @@
 
     python benchmarks/bench_notebook.py [--quick] [--out FILE.json]
 
-Steps a second, and CPU seconds to 90 % of the way from random to the optimum, by the mode of the policy on fixed states.
-Evaluation is left out of the clock; two evaluations in a row must be there, and the first of them counts. One thread.
+Steps a second, and CPU seconds to 90 % of the way from random to the optimum, by the mode of the policy on fixed
+states. Evaluation is left out of the clock; two evaluations in a row must be there, and the first of them counts. One thread.
 """
 
 from __future__ import annotations
@@ -193,11 +193,11 @@ def sheets(results: Results) -> list[Sheet]:
     )
     note = (
         f"From {RANDOM} (random) to {OPTIMUM} (optimum); 90 % of it is {GOAL:.4f}. Scores are the mode's on "
-        f"{EPISODES_SCORED} episodes, each side's own. There, random costs {checked['theirs_random']:.4f} in the notebook's "
-        f"env (± {checked['standard_error']:.4f}) and {checked['ours_random']:.4f} in ours "
+        f"{EPISODES_SCORED} episodes, each side's own. There, random costs {checked['theirs_random']:.4f} in the "
+        f"notebook's env (± {checked['standard_error']:.4f}) and {checked['ours_random']:.4f} in ours "
         f"(± {checked['ours_standard_error']:.4f}), the cheapest venue {checked['theirs_cheapest']:.4f} and "
-        f"{checked['ours_cheapest']:.4f}. VenuePolicy begins from the displayed prices, so it is there before it learns; "
-        f"the MlpPolicy begins with no notion of them. At most {results['budget_s']:.0f} CPU s a run."
+        f"{checked['ours_cheapest']:.4f}. VenuePolicy begins from the displayed prices, so it is there before it "
+        f"learns; the MlpPolicy begins with no notion of them. At most {results['budget_s']:.0f} CPU s a run."
     )
     return [
         Sheet(

@@ -2,8 +2,8 @@
 
     python benchmarks/bench_simulator.py [--quick] [--out FILE.json]
 
-Random actions, drawn beforehand; whole episodes, resets included. Cases with one thread are read by the CPU clock of the
-process, those with threads or processes, and what they are compared with, by the wall clock.
+Random actions, drawn beforehand; whole episodes, resets included. Cases with one thread are read by the CPU clock of
+the process, those with threads or processes, and what they are compared with, by the wall clock.
 """
 
 from __future__ import annotations
@@ -201,9 +201,9 @@ def sheets(results: Results) -> list[Sheet]:
         Column("two to one", "two threads to one", ratio),
     )
     note = (
-        "Steps a second, medians; ratios within rounds, lowest and highest in brackets. One thread by the CPU clock, two "
-        "threads and their ratio by the wall clock. The kernel alone restarts ended members at once, as the VecEnv does, "
-        "and writes no observations."
+        "Steps a second, medians; ratios within rounds, lowest and highest in brackets. One thread by the CPU clock, "
+        "two threads and their ratio by the wall clock. The kernel alone restarts ended members at once, as the VecEnv "
+        "does, and writes no observations."
     )
     others = [row for row in results["rows"] if "n_envs" not in row]
     loop_note = (

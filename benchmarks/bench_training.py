@@ -152,10 +152,10 @@ def sheets(results: Results) -> list[Sheet]:
         to_same="times the same settings on plain x 8",
     )
     notes = {
-        "PPO": "SB3's defaults: 2,048 steps of 8 envs, batch 64, 10 epochs. Rollouts of 16,384 steps and 10 epochs, batch "
-        "4,096, but for the shipped settings, which are a PPO of fewer epochs. " + results["said"],
+        "PPO": "SB3's defaults: 2,048 steps of 8 envs, batch 64, 10 epochs. Rollouts of 16,384 steps and 10 epochs, "
+        "batch 4,096, but for the shipped settings, which are a PPO of fewer epochs. " + results["said"],
         "A2C": "SB3's defaults: 5 steps of 8 envs. The same rollout is 16,384 steps.",
-        "REINFORCE": "Its constructor's defaults: 100 steps of 8 envs. The same rollout is 20,480 steps, whole episodes.",
+        "REINFORCE": "Its constructor's defaults: 100 steps of 8 envs. The same rollout is 20,480 steps, in episodes.",
     }
     title = f"on {results['market']}, {results['env']}, rollouts and updates"
     groups = dict.fromkeys(row["group"] for row in results["rows"])

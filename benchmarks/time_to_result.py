@@ -380,8 +380,8 @@ def sheets(results: Results) -> list[Sheet]:
     for by, gap in results["gaps"].items():
         note = (
             f"From {gap['start']:.4f} bps ({starts[by]}) to {gap['end']:.4f} bps (mean of the last scores of "
-            f"'{ARMS[by].title}'); 95 % of it is {gap['goal']:.4f} bps. {results['scenarios']:,} validation days; on them "
-            f"`{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; one "
+            f"'{ARMS[by].title}'); 95 % of it is {gap['goal']:.4f} bps. {results['scenarios']:,} validation days; on "
+            f"them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; one "
             "thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
         )
         what = "VenuePolicy" if by == "venue_ours" else "MlpPolicy"
@@ -393,7 +393,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Cost against CPU seconds, a panel for each gap."""
     gaps = results["gaps"]
     figure, axes = new_chart(width=10.0, height=4.6, columns=max(len(gaps), 1))
-    for axis, (by, gap) in zip(axes, gaps.items(), strict=False):
+    for axis, gap in zip(axes, gaps.values(), strict=False):
         colours = iter(COLOURS)
         for line in gap["lines"]:
             colour = PLAIN_COLOUR if line["arm"] == "sb3_defaults" else next(colours)
