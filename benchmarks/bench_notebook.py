@@ -3,7 +3,8 @@
     python benchmarks/bench_notebook.py [--quick] [--out FILE.json]
 
 Steps a second, and CPU seconds to 90 % of the way from random to the optimum, by the mode of the policy on fixed
-states. Evaluation is left out of the clock; two evaluations in a row must be there, and the first of them counts. One thread.
+states. Evaluation is left out of the clock; two evaluations in a row must be there, and the first of them counts. One
+thread.
 """
 
 from __future__ import annotations

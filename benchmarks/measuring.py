@@ -1,8 +1,8 @@
 """What all benchmarks share: timing cases in turn, ratios within rounds, the machine, tables, charts, saved figures.
 
 A topic is a module with `TITLE`, `measure(quick) -> results`, `sheets(results)` and `draw(results, folder)`. Its
-results are plain data, saved as JSON, from which tables and charts are made again without measuring. Nothing fails on a slow
-machine: the figures are the result.
+results are plain data, saved as JSON, from which tables and charts are made again without measuring. Nothing fails on a
+slow machine: the figures are the result.
 """
 
 from __future__ import annotations

@@ -381,8 +381,8 @@ def sheets(results: Results) -> list[Sheet]:
         note = (
             f"From {gap['start']:.4f} bps ({starts[by]}) to {gap['end']:.4f} bps (mean of the last scores of "
             f"'{ARMS[by].title}'); 95 % of it is {gap['goal']:.4f} bps. {results['scenarios']:,} validation days; on "
-            f"them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; one "
-            "thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
+            f"them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; "
+            "one thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
         )
         what = "VenuePolicy" if by == "venue_ours" else "MlpPolicy"
         found.append(Sheet(f"To 95 % of what a long run of {what} reaches", columns, gap["lines"], note))
