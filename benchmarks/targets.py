@@ -177,4 +177,6 @@ def sheet(topics: dict[str, Results]) -> Sheet:
         Column("measured", "measured"),
         Column("met", "met"),
     )
-    return Sheet("Targets", columns, [judge(target, topics) for target in TARGETS])
+    return Sheet(
+        "What is meant to be reached, and what was measured", columns, [judge(target, topics) for target in TARGETS]
+    )

@@ -62,10 +62,16 @@ FOLDER = RESULTS_FOLDER / "time_to_result"
 BUDGET_S = 1500.0
 
 SHIPPED = default_hyperparameters("ppo", ENV_ID, MARKET)
-# SB3's MlpPolicy with a large batch: settings chosen on validation days, with training seeds that the arms do not use
+# SB3's MlpPolicy with a large batch: the best of 13 settings tried on ours, with training seed 901, which no arm uses
 MLP_TUNED = SHIPPED | {
     "policy": "MlpPolicy",
-    "n_timesteps": 2_000_000,
+    "n_timesteps": 1_500_000,
+    "n_envs": 256,
+    "n_steps": 20,
+    "batch_size": 1280,
+    "n_epochs": 4,
+    "learning_rate": "lin_2e-3",
+    "gae_lambda": 0.9,
     "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "Tanh", "log_std_init": -1.5},
 }
 # SB3 2.9's defaults, but for the discount
