@@ -102,7 +102,6 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Seconds for 1,000 scenarios."""
     figure, [axes] = new_chart(height=2.6)
     bars(axes, results["rows"], lambda row: row["s_per_1000"], ("SB3",))
-    axes.set_xscale("log")
     axes.set_xlabel("CPU seconds for 1,000 scenarios, one thread")
     axes.set_title(f"Evaluation on {results['market']}, {results['env']}", fontsize=10)
     return [save_chart(figure, folder / "performance_evaluation.svg")]

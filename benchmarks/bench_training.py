@@ -173,7 +173,6 @@ def draw(results: Results, folder: Path) -> list[Path]:
         rows = [row | {"case": row["case"].partition(", ")[2]} for row in results["rows"] if row["group"] == name]
         bars(axis, rows, lambda row: row["per_s"], ("defaults", *(r["case"] for r in rows if "plain x" in r["case"])))
         axis.set_title(name, fontsize=10, loc="left")
-        axis.set_xscale("log")
     axes[-1].set_xlabel("training steps / CPU s, one thread")
     return [save_chart(figure, folder / "performance_training.svg")]
 

@@ -59,7 +59,6 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axes.annotate(text, (row["p99_us"], at), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row['policy']}, {row['path']}" for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.set_xlabel("microseconds of one decision: p50 as bar, p99 as whisker")
     axes.set_title("One decision, one thread", fontsize=10)
