@@ -171,9 +171,8 @@ def measure(quick: bool) -> Results:
     evaluator = Evaluator(ENV_ID, MARKET, EPISODES_SCORED, VALIDATION_SEED, "validation")
     rows, numbers = rates(quick), range(1, seeds + 1)
     curves = {
-        **{
-            name: [their_curve(s, g, states, budget_s) for s in numbers] for name, g in ((THEIRS, GAMMA), (MENDED, 0.0))
-        },
+        THEIRS: [their_curve(seed, GAMMA, states, budget_s) for seed in numbers],
+        MENDED: [their_curve(seed, 0.0, states, budget_s) for seed in numbers],
         **{name: [our_curve(s, name == SHIPPED, evaluator, budget_s) for s in numbers] for name in OURS},
     }
     lines = [line_of(name, curves) for name in curves]
@@ -200,9 +199,9 @@ def sheets(results: Results) -> list[Sheet]:
         f"notebook's env (± {checked['standard_error']:.4f}) and {checked['ours_random']:.4f} in ours "
         f"(± {checked['ours_standard_error']:.4f}), the cheapest venue {checked['theirs_cheapest']:.4f} and "
         f"{checked['ours_cheapest']:.4f}. VenuePolicy begins from the displayed prices, so it is there before it "
-        f"learns; the MlpPolicy begins with no notion of them. The notebook's loop standardises the returns of an episode over its steps, where they mostly say how "
-        f"much time is left; it settles on one venue. With discount 0 it learns. At most {results['budget_s']:.0f} CPU s "
-        "a run."
+        f"learns; the MlpPolicy begins with no notion of them. The notebook's loop "
+        "standardises the returns of an episode over its steps, where they mostly say how much time is left; with "
+        f"discount 0 they say what a step cost. At most {results['budget_s']:.0f} CPU s a run."
     )
     return [
         Sheet(

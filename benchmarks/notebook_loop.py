@@ -54,8 +54,8 @@ class NotebookEnv:
 class NotebookLearner:
     """REINFORCE, an episode at a time.
 
-    The returns of an episode are standardised over its steps, where they mostly say how much time is left: with the
-    notebook's discount it settles on one venue whatever is shown. With discount 0 it learns.
+    The returns of an episode are standardised over its steps, where they mostly say how much time is left; with the
+    notebook's discount no seed that was tried learned to tell venues apart. With discount 0 each did.
     """
 
     def __init__(self, seed: int, gamma: float = GAMMA) -> None:
