@@ -40,13 +40,14 @@ from sor_sb3.experiments.report import ReportWriter
 TITLE = "Evaluation"
 ENV_ID, MARKET = "OrderSplit-v0", "us_equity"
 ROUTERS = ("all_in_sized", "pro_rata", "round_robin", "snapshot_oracle")
-NETWORKS, SCENARIOS = 6, 1000
+NETWORKS = 6
+SCENARIOS, QUICK_SCENARIOS = (1000, 24), (200, 8)  # ours, SB3's way
 SB3_WAY = "SB3's evaluate_policy, plain DummyVecEnv x 8, a network"
 
 
 def measure(quick: bool) -> Results:
     """Rates in scenarios played by one policy."""
-    scenarios, sb3_scenarios = (200, 8) if quick else (SCENARIOS, 24)
+    scenarios, sb3_scenarios = QUICK_SCENARIOS if quick else SCENARIOS
     evaluator = Evaluator(ENV_ID, MARKET, scenarios)
     venv = RoutingVecEnv(ENV_ID, MARKET, 2)
     networks = {f"network {i}": PPO(VenuePolicy, venv, seed=i, device="cpu") for i in range(NETWORKS)}

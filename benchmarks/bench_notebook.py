@@ -46,7 +46,8 @@ TITLE = "The notebook's loop"
 MARKET, ENV_ID = "notebook", "VenueSelect-v0"
 RANDOM, OPTIMUM, SHARE = 2.2371, 1.7013, 0.90
 GOAL = RANDOM - SHARE * (RANDOM - OPTIMUM)
-SEEDS, EPISODES_SCORED, EPISODES_A_LOOK = 5, 400, 10
+SEEDS, BUDGET_S, QUICK_BUDGET_S = 5, 60.0, 5.0
+EPISODES_SCORED, EPISODES_A_LOOK = 400, 10
 THEIRS, MENDED = "the notebook's loop", "the notebook's loop, discount 0"
 SHIPPED, PLAIN_NETWORK = "ours, REINFORCE as shipped", "ours, MlpPolicy [32] ReLU"
 OURS = (SHIPPED, PLAIN_NETWORK)
@@ -166,7 +167,7 @@ def line_of(name: str, curves: dict[str, list[Curve]]) -> dict[str, Any]:
 
 def measure(quick: bool) -> Results:
     """Rates, curves and times."""
-    seeds, budget_s = (1, 5.0) if quick else (SEEDS, 120.0)
+    seeds, budget_s = (1, QUICK_BUDGET_S) if quick else (SEEDS, BUDGET_S)
     states = FixedStates(EPISODES_SCORED)
     evaluator = Evaluator(ENV_ID, MARKET, EPISODES_SCORED, VALIDATION_SEED, "validation")
     rows, numbers = rates(quick), range(1, seeds + 1)

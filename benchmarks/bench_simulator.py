@@ -45,6 +45,7 @@ TITLE = "Env steps"
 MARKET, ENV_ID = "us_equity", "OrderSplit-v0"
 BATCHES = (1, 8, 64, 256, 1024, 4096, 16_384)
 QUICK_BATCHES = (1, 8, 1024)
+PROCESSES = (2, 8)
 PLAIN, PLAIN_ENV = "plain env, DummyVecEnv x 8", "plain env, gym.Env.step"
 ONE_LOOP, TWO_LOOPS = "a loop that only computes, one thread", "the same loop on each of two threads"
 LOOP_TURNS = 20_000_000
@@ -135,7 +136,7 @@ def plain_cases() -> list[Case]:
         Case(PLAIN_ENV, step_env(PlainEnv(MARKET), 20), {"to_plain": PLAIN}, facts={"threads": 1}),
         Case("ours, gym.Env.step", step_env(lone, 20), {"to_plain": PLAIN, "to_env": PLAIN_ENV}, facts={"threads": 1}),
     ]
-    for n in (2, 8):
+    for n in PROCESSES:
         venv = SubprocVecEnv([lambda: PlainEnv(MARKET)] * n)
         facts = {"threads": f"{n} processes"}
         cases.append(

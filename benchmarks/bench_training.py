@@ -16,7 +16,19 @@ from typing import Any
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")  # of JAX
 
-from measuring import Case, Results, Sheet, alternate, bars, case_columns, command, new_chart, rows_of, save_chart
+from measuring import (
+    Case,
+    Column,
+    Results,
+    Sheet,
+    alternate,
+    bars,
+    case_columns,
+    command,
+    new_chart,
+    rows_of,
+    save_chart,
+)
 from plain_env import PlainEnv
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_util import make_vec_env as make_dummy_vec_env
@@ -75,7 +87,8 @@ def case(
 ) -> Case:
     """A case that learns."""
     model = algorithm(policy, venv, seed=0, **settings)
-    facts = {"threads": 1, "group": title.partition(",")[0]}
+    facts = {"threads": 1, "group": title.partition(",")[0], "rollout": model.n_steps * model.n_envs}
+    facts["batch"] = getattr(model, "batch_size", facts["rollout"])
     return Case(title, learn(model), against, warm_up=warm_up, facts=facts)
 
 
@@ -146,11 +159,9 @@ def measure(quick: bool) -> Results:
 
 def sheets(results: Results) -> list[Sheet]:
     """One table an algorithm."""
-    columns = case_columns(
-        "training steps",
-        to_defaults="times defaults on plain x 8",
-        to_same="times the same settings on plain x 8",
-    )
+    ratios = {"to_defaults": "times defaults on plain x 8", "to_same": "times the same settings on plain x 8"}
+    what, *rest = case_columns("training steps", **ratios)
+    columns = (what, Column("rollout", "steps a rollout"), Column("batch", "batch"), *rest)
     notes = {
         "PPO": "SB3's defaults: 2,048 steps of 8 envs, batch 64, 10 epochs. Rollouts of 16,384 steps and 10 epochs, "
         "batch 4,096, but for the shipped settings, which are a PPO of fewer epochs. " + results["said"],

@@ -408,7 +408,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
                 seconds = np.maximum(curve["cpu_s"], 0.05)  # the axis is logarithmic
                 axis.plot(seconds, curve["cost"], color=colour, alpha=0.8, linewidth=1.0, label=label)
         axis.axhline(gap["goal"], color="black", linestyle="--", linewidth=1, label="95 % of the gap")
-        height = gap["start"] - gap["end"]
+        height = (gap["start"] - gap["end"]) or 1.0
         axis.set_ylim(gap["end"] - 0.1 * height, gap["start"] + 0.1 * height)
         axis.set_xscale("log")
         axis.set(xlabel="CPU seconds of training, one thread", ylabel="validation cost (bps)")
