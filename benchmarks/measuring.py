@@ -295,11 +295,18 @@ def bars(
 # ----------------------------------------------------------------------------------------------------- command
 
 
-def saved(topic: ModuleType, results: Results, quick: bool, where: dict[str, Any]) -> dict[str, Any]:
+def today() -> str:
+    """The date, as 2026-11-24."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def saved(
+    topic: ModuleType, results: Results, quick: bool, where: dict[str, Any], date: str | None = None
+) -> dict[str, Any]:
     """What is written to a topic's JSON file."""
     return {
         "topic": Path(topic.__file__ or "").stem,
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": date or today(),
         "command": " ".join(
             ["python", f"benchmarks/{Path(topic.__file__ or '').name}", *(["--quick"] if quick else [])]
         ),

@@ -39,6 +39,7 @@ from measuring import (
     one_thread,
     save_chart,
     saved,
+    today,
 )
 from plain_env import PlainEnv
 from rich.console import Console
@@ -74,9 +75,9 @@ MLP_TUNED = SHIPPED | {
     "gae_lambda": 0.9,
     "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "Tanh", "log_std_init": -1.5},
 }
-# SB3 2.9's defaults, but for the discount
+# SB3 2.9's defaults, but for the discount. Nothing in them depends on how long training is to last.
 SB3_DEFAULTS: dict[str, Any] = {
-    "n_timesteps": 2_000_000,
+    "n_timesteps": 1_000_000_000,
     "n_envs": PLAIN_ENVS,
     "policy": "MlpPolicy",
     "n_steps": 2048,
@@ -128,7 +129,7 @@ ARMS = {
     ),
 }
 GAPS = {  # by the arm that says how far one can get; the arms that are measured by it
-    "mlp_ours": ("mlp_ours", "mlp_plain", "sb3_defaults", "sb3_defaults_reduced", "venue_ours"),
+    "mlp_ours": ("mlp_ours", "mlp_plain", "sb3_defaults", "sb3_defaults_reduced", "venue_ours", "venue_plain"),
     "venue_ours": ("venue_ours", "venue_plain"),
 }
 
@@ -202,21 +203,24 @@ def train(name: str, seed: int, folder: Path, budget_s: float, evaluator: Evalua
     arm, file = ARMS[name], folder / f"{name}_{seed}.json"
     curve: Curve = {"steps": [], "cpu_s": [], "cost": []}
     run = {"arm": name, "seed": seed, "settings": arm.settings, "every": arm.every, "budget_s": budget_s}
-    run |= {"machine": machine(), "finished": False, "ended": "", "curve": curve}
+    run |= {"machine": machine(), "date": today(), "finished": False, "ended": "", "curve": curve}
     model = make_model(arm, seed)
     model.learn(arm.settings["n_timesteps"], callback=LearningCurve(evaluator, run, file, budget_s, goal))
     run |= {"finished": True, "ended": run["ended"] or "all steps"}
     write_json(file, run)
 
 
-def is_done(name: str, seed: int, folder: Path, budget_s: float) -> bool:
-    """Whether a run of these settings is in its file, ended by itself or given no less time."""
+def is_done(name: str, seed: int, folder: Path, budget_s: float, goal: float | None = None) -> bool:
+    """Whether a run of these settings is in its file, and it ended by itself, or there, or was given no less time."""
     file = folder / f"{name}_{seed}.json"
     if not file.is_file():
         return False
     run = load(file)
-    same = run["settings"] == ARMS[name].settings
-    return same and run["finished"] and (run["ended"] != "budget" or run["budget_s"] >= budget_s)
+    if run["settings"] != ARMS[name].settings or not run["finished"]:
+        return False
+    if run["ended"] == "reached":  # what there is to reach moves a little with every new run of ours
+        return goal is not None and reached(run["curve"]["cost"], goal) is not None
+    return run["ended"] != "budget" or run["budget_s"] >= budget_s
 
 
 def references(evaluator: Evaluator) -> dict[str, float]:
@@ -232,9 +236,9 @@ def run_arms(names: Sequence[str], seeds: Sequence[int], folder: Path, budget_s:
         write_json(folder / "references.json", references(evaluator))
     for name in sorted(names, key=list(ARMS).index):
         for seed in seeds:
-            if is_done(name, seed, folder, budget_s):
-                continue
             goal = goal_of(name, folder)
+            if is_done(name, seed, folder, budget_s, goal):
+                continue
             train(name, seed, folder, budget_s, evaluator, goal)
             run = load(folder / f"{name}_{seed}.json")
             last = {key: values[-1] for key, values in run["curve"].items()}
@@ -350,6 +354,9 @@ def summarise(folder: Path) -> Results:
     costs = load(folder / "references.json")
     naive = next(iter(costs.values()))
     results: Results = {"market": MARKET, "env": ENV_ID, "scenarios": SCENARIOS, "references": costs, "gaps": {}}
+    every_run = [run for mine in runs.values() for run in mine]
+    results |= {"machine": every_run[0]["machine"], "date": max(run["date"] for run in every_run)}
+    results["cpus"] = sorted({run["machine"]["cpu"] for run in every_run})
     for by, members in GAPS.items():
         gap = gap_of(by, runs, naive)
         if gap is None:
@@ -390,6 +397,8 @@ def sheets(results: Results) -> list[Sheet]:
             f"them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; "
             "one thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
         )
+        if len(results["cpus"]) > 1:
+            note += f" The runs were made on several machines: {', '.join(results['cpus'])}."
         what = "VenuePolicy" if by == "venue_ours" else "MlpPolicy"
         found.append(Sheet(f"To 95 % of what a long run of {what} reaches", columns, gap["lines"], note))
     return found
@@ -458,7 +467,8 @@ def main() -> None:
     for sheet in sheets(results):
         sheet.print(console)
     if options.out is not None:
-        write_json(options.out, saved(sys.modules[__name__], results, False, where))
+        made_by = results["machine"], results["date"]  # of the runs, which may be older than this summary
+        write_json(options.out, saved(sys.modules[__name__], results, False, *made_by))
         console.print(f"saved {options.out}")
 
 

@@ -122,6 +122,13 @@ def test_a_run_that_was_given_too_little_time_is_done_again_with_more(tmp_path):
     assert not ttr.is_done("mlp_plain", 3, tmp_path, 10.0)
 
 
+def test_a_run_that_stopped_at_a_nearer_goal_is_done_again(tmp_path):
+    found = {"settings": ttr.ARMS["mlp_plain"].settings, "finished": True, "ended": "reached", "budget_s": 10.0}
+    (tmp_path / "mlp_plain_3.json").write_text(json.dumps(found | {"curve": curve(3.0, 1.0, 1.0)}))
+    assert ttr.is_done("mlp_plain", 3, tmp_path, 10.0, goal=1.0)
+    assert not ttr.is_done("mlp_plain", 3, tmp_path, 10.0, goal=0.9)
+
+
 def test_nothing_there_is_said(tmp_path):
     with pytest.raises(ttr.SkippedError, match="make bench-learning"):
         ttr.summarise(tmp_path)
