@@ -406,12 +406,12 @@ def sheets(results: Results) -> list[Sheet]:
 
 def draw(results: Results, folder: Path) -> list[Path]:
     """Cost against CPU seconds, a panel for each gap."""
-    gaps = results["gaps"]
+    gaps, others = results["gaps"], [name for name in ARMS if name != "sb3_defaults"]
+    colours = {**dict(zip(others, COLOURS, strict=False)), "sb3_defaults": PLAIN_COLOUR}
     figure, axes = new_chart(width=10.0, height=4.6, columns=max(len(gaps), 1))
     for axis, gap in zip(axes, gaps.values(), strict=False):
-        colours = iter(COLOURS)
         for line in gap["lines"]:
-            colour = PLAIN_COLOUR if line["arm"] == "sb3_defaults" else next(colours)
+            colour = colours[line["arm"]]
             for i, curve in enumerate(results["curves"][line["arm"]]):
                 label = line["case"] if i == 0 else None
                 seconds = np.maximum(curve["cpu_s"], 0.05)  # the axis is logarithmic
@@ -423,6 +423,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axis.set(xlabel="CPU seconds of training, one thread", ylabel="validation cost (bps)")
         axis.set_title(f"from {gap['start']:.3f} to {gap['end']:.3f} bps", fontsize=10)
         axis.legend(fontsize=7, frameon=False)
+    figure.suptitle(f"PPO on {results['market']}, {results['env']}: each line is a training seed", fontsize=10)
     return [save_chart(figure, folder / "performance_time_to_result.svg")]
 
 
