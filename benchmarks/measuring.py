@@ -32,12 +32,14 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
+import sor_sb3
 from sor_sb3.experiments.folders import write_json
 
 Clock = Literal["cpu", "wall"]
 Results = dict[str, Any]
 LIBRARIES = ("sor-sb3", "gymnasium", "stable-baselines3", "torch", "numpy", "numba", "sbx-rl", "jax")
 RESULTS_FOLDER = Path("logs/bench")
+PACKAGE = Path(sor_sb3.__file__).resolve().parent
 COLOURS = ("#1f77b4", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 PLAIN_COLOUR = "#8c8c8c"
 SHOWN_CLOCK = {"cpu": "CPU", "wall": "wall"}
@@ -142,9 +144,10 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
+    """Of the package that is measured, which need not be the one beside this file."""
+    describe = ["git", "describe", "--always", "--dirty"]
     try:
-        told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
+        told = subprocess.run(describe, cwd=PACKAGE, capture_output=True, text=True)
     except OSError:
         return None
     return told.stdout.strip() or None
@@ -161,6 +164,13 @@ def machine() -> dict[str, Any]:
         "versions": {name: found for name in LIBRARIES if (found := _version(name))},
         "commit": _commit(),
     }
+
+
+def say_where(console: Console, where: dict[str, Any]) -> None:
+    """Print the machine, and whose code is measured where that is not the code beside these benchmarks."""
+    console.print(machine_text(where), highlight=False)
+    if PACKAGE.parent != Path(__file__).resolve().parent.parent:
+        console.print(f"measures sor_sb3 as it is in {PACKAGE}", highlight=False)
 
 
 def machine_text(where: dict[str, Any]) -> str:
@@ -330,7 +340,7 @@ def command(topic: ModuleType) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     where = machine()
     one_thread()
-    console.print(machine_text(where), highlight=False)
+    say_where(console, where)
     try:
         results = topic.measure(options.quick)
     except SkippedError as reason:

@@ -33,12 +33,12 @@ from measuring import (
     SkippedError,
     load,
     machine,
-    machine_text,
     new_chart,
     number,
     one_thread,
     save_chart,
     saved,
+    say_where,
     today,
 )
 from plain_env import PlainEnv
@@ -456,8 +456,7 @@ def main() -> None:
         parser.error(f"unknown arm {unknown[0]}; expected some of {', '.join(ARMS)}")
     console = Console(width=None if sys.stdout.isatty() else 150)
     one_thread()
-    where = machine()
-    console.print(machine_text(where), highlight=False)
+    say_where(console, machine())
     if not options.summary:
         run_arms(names, options.seeds, options.folder, options.budget_s, console)
     try:
