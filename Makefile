@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: compare test bench lint types format setup clean
+.PHONY: compare test bench bench-learning lint types format setup clean
 
 compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us_equity; print who is better
 	$(BIN)/sor-sb3 compare --market notebook $(ARGS)
@@ -15,8 +15,12 @@ compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: setup
-	$(BIN)/python benchmarks/bench_speed.py
+bench: setup  ## every benchmark but the next, into docs/performance.md; ARGS=--quick for a look
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+bench-learning: setup  ## time to 95 % of what a long run reaches; hours of SB3's defaults, goes on where it was
+	$(BIN)/python benchmarks/time_to_result.py --out logs/bench/time_to_result.json $(ARGS)
+	$(BIN)/python benchmarks/run_all.py --page-only
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""A synthetic preset as an ordinary Gymnasium env: what `bench_speed.py` compares the package with.
+"""A synthetic preset as an ordinary Gymnasium env: what the benchmarks compare the package with.
 
 One order, NumPy over its venues, plain Python over steps: what a competent user would write. Same model,
 same actions (``OrderSplit-v0``), same observation row and same reward as the package, which a test proves by
@@ -255,17 +255,24 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
     Args:
         market: preset name or specification, without ranges.
         draws: where the random numbers come from; a ``numpy.random.Generator`` by default.
+        variance_reduction: leave the mid's pure noise out of the rewards, as the package's training envs do, so that
+            a learner on this env meets the same noise.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
-    def __init__(self, market: str | SyntheticMarket = "us_equity", draws: Draws | None = None) -> None:
+    def __init__(
+        self,
+        market: str | SyntheticMarket = "us_equity",
+        draws: Draws | None = None,
+        variance_reduction: bool = False,
+    ) -> None:
         spec = load_market(market)
         if not isinstance(spec, SyntheticMarket):
             raise ValueError(f"PlainEnv is for synthetic markets; got {spec.model}")
         if spec.randomise:
             raise ValueError("PlainEnv is for one market, not a family of them; take 'randomise' out")
-        self.market = spec
+        self.market, self.variance_reduction = spec, variance_reduction
         self.n_venues = spec.n_venues
         self.draws = GeneratorDraws(self.n_venues) if draws is None else draws
         self.action_space = spaces.Box(-1.0, 1.0, (self.n_venues,), np.float32)
@@ -384,7 +391,8 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         done = self.remaining <= 0.0
         if not done:
             self._advance(self.draws.tick(self.step_number))
-        return self._observation(), -cost, done, False, self._summary() if done else {}
+        reward = self.noise_cost - cost if self.variance_reduction else -cost
+        return self._observation(), reward, done, False, self._summary() if done else {}
 
     # ------------------------------------------------------------------------------------------ the market
 
@@ -458,7 +466,8 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
                 self.news_ms, self.bad_news_bps = -informed.window_ms * math.log(draw.u_news), informed.jump_bps
             else:
                 good_news_bps = informed.jump_bps
-        self.next_mid_bps = self.mid_bps + self.smooth_bps + self.bad_news_bps - good_news_bps
+        self.noise_bps, self.news_bps = noise_bps, self.bad_news_bps - good_news_bps
+        self.next_mid_bps = self.mid_bps + self.smooth_bps + self.news_bps
 
     def _move_quotes(self, draw: Tick) -> None:
         """A quote that changed too short a while ago for the venue's feed has not been heard of."""
@@ -520,6 +529,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
     def _execute(self, sent: np.ndarray) -> float:
         """Send child orders and let a step pass; its cost in bps of the order."""
         self._raise_dearest()
+        idle = self.available - self._slice()  # no child of this decision carries these
         self._send(sent)
         filled = self._fill()
         cost = self._book(filled)
@@ -530,6 +540,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         if self.remaining < 1e-12 * self.quantity:
             self.remaining = 0.0
         self.available = max(self.remaining - float((self.children.shares - self.children.filled).sum()), 0.0)
+        self.noise_cost = self._pure_noise(idle)
         return cost + self._mark_to_next_mid(total)
 
     def _raise_dearest(self) -> None:
@@ -646,6 +657,13 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         children.shares[answered] = children.filled[answered] = 0.0
         children.arrives_ms -= self.step_ms
         children.answers_ms -= self.step_ms
+
+    def _pure_noise(self, idle: float) -> float:
+        """Part of the step's cost whose mean is zero whatever is done: noise times shares that are fixed before it."""
+        scheduled = self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon)
+        noise = (idle if self.limited else self.remaining) * self.noise_bps
+        noise += scheduled * (self.news_bps + self.smooth_bps - self.noise_bps)
+        return noise / self.quantity
 
     def _mark_to_next_mid(self, filled: float) -> float:
         """Charge the mid's move, and our own push of it, on what is still to be done."""

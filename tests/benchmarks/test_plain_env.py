@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env
 
 from benchmarks.plain_env import AddressedDraws, PlainEnv
 from sor_sb3.envs.gym_env import RoutingEnv
+from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 
@@ -360,6 +361,23 @@ def test_same_trajectories_where_all_that_is_rare_is_frequent(name, features):
     for seed, split in ((7, "train"), (2026, "validation"), (2**63 + 11, "test")):
         seen |= play_both(hard_market(name), seed, 8, split)
     assert set(features.split()) <= seen
+
+
+@pytest.mark.parametrize("market", ["us_equity", hard_market("everything")], ids=["us_equity", "everything"])
+def test_variance_reduction_leaves_out_the_same_noise(market):
+    market = load_market(market)
+    ours = RoutingVecEnv("OrderSplit-v0", market, 1, seed=7, variance_reduction=True)
+    plain = PlainEnv(market, AddressedDraws(market.venue_names), variance_reduction=True)
+    generator = np.random.default_rng(0)
+    ours.reset()
+    plain.reset(seed=7)
+    for _ in range(8 * market.order.horizon_steps):
+        action = some_action(generator, market.n_venues)
+        _, rewards, dones, _ = ours.step(action[None])
+        _, reward, done, _, _ = plain.step(action)
+        assert reward == pytest.approx(rewards[0], rel=1e-5, abs=1e-6) and done == dones[0]
+        if done:
+            plain.reset()
 
 
 @pytest.mark.parametrize("seed", range(40))
