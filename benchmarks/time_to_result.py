@@ -50,6 +50,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sor_sb3
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
+from sor_sb3.envs.same_day import SameDayBaseline
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.folders import write_json
 from sor_sb3.experiments.training import SEED_STRIDE_BITS, VALIDATION_SEED
@@ -68,10 +69,12 @@ MLP_TUNED = SHIPPED | {
     "policy": "MlpPolicy",
     "n_timesteps": 1_500_000,
     "n_envs": 256,
+    "envs_per_day": 1,
     "n_steps": 20,
     "batch_size": 1280,
     "n_epochs": 4,
     "learning_rate": "lin_2e-3",
+    "clip_range": 0.2,
     "gae_lambda": 0.9,
     "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "Tanh", "log_std_init": -1.5},
 }
@@ -140,10 +143,20 @@ GAPS = {  # by the arm that says how far one can get; the arms that are measured
 def make_env(arm: Arm, seed: int) -> VecEnv:
     """The training env of an arm."""
     first = seed << SEED_STRIDE_BITS
-    n_envs = arm.settings["n_envs"]
+    n_envs, envs_per_day = arm.settings["n_envs"], arm.settings.get("envs_per_day", 1)
     if arm.env == "ours":
-        return sor_sb3.make_vec_env(ENV_ID, MARKET, n_envs, first, "train", arm.reduced)
-    return make_dummy_vec_env(lambda: PlainEnv(MARKET, variance_reduction=arm.reduced), n_envs=n_envs, seed=first)
+        return sor_sb3.make_vec_env(ENV_ID, MARKET, n_envs, first, "train", arm.reduced, envs_per_day=envs_per_day)
+    venv = make_dummy_vec_env(lambda: PlainEnv(MARKET, variance_reduction=arm.reduced), n_envs=n_envs, seed=first)
+    return PlainSameDay(venv, n_envs) if envs_per_day > 1 else venv
+
+
+class PlainSameDay(SameDayBaseline):
+    """All plain envs play the same days: what they draw does not depend on what is done."""
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """One seed for all."""
+        self.venv._seeds = [seed] * self.num_envs
+        return self.venv._seeds
 
 
 def make_model(arm: Arm, seed: int) -> PPO:
