@@ -66,7 +66,8 @@ def test_training_seeds_meet_different_days():
         venv = make_training_env(config)
         venv.seed(seed << SEED_STRIDE_BITS)
         rows.append(venv.reset())
-    assert len(np.unique(np.concatenate(rows), axis=0)) == 8
+    per_day = config.hyperparameters["envs_per_day"]
+    assert len(np.unique(np.concatenate(rows), axis=0)) == 8 // per_day
 
 
 def test_folder_has_the_layout_of_the_zoo(tmp_path):
@@ -163,6 +164,32 @@ def test_progress_is_reported(tmp_path):
 def test_n_envs_must_be_a_whole_number(n_envs):
     with pytest.raises(UserError, match="n_envs is"):
         train_config("ppo", "OrderSplit-v0", load_market("notebook"), 0, settings={"n_envs": n_envs})
+
+
+def test_a_default_of_envs_per_day_gives_way_to_the_number_of_envs():
+    market = load_market("us_equity")
+    for n_envs, envs_per_day in ((256, 8), (12, 4), (7, 1)):
+        config = train_config("ppo", "OrderSplit-v0", market, 0, n_envs=n_envs)
+        assert config.hyperparameters["envs_per_day"] == envs_per_day
+    assert train_config("ppo", "OrderSplit-v0", load_market("dark"), 0).hyperparameters["envs_per_day"] == 1
+
+
+def test_envs_per_day_that_a_user_sets_must_fit():
+    settings = {"n_envs": 12, "envs_per_day": 8}
+    config = train_config("ppo", "OrderSplit-v0", load_market("us_equity"), 0, settings=settings)
+    with pytest.raises(UserError, match="multiple of envs_per_day"):
+        make_training_env(config)
+
+
+def test_envs_of_one_day_train_relative_to_each_other():
+    config = train_config("ppo", "OrderSplit-v0", load_market("us_equity"), 3, n_envs=16)
+    venv = make_training_env(config)
+    venv.seed(config.seed << SEED_STRIDE_BITS)
+    rows = venv.reset().reshape(2, 8, -1)
+    np.testing.assert_array_equal(rows, rows[:, :1].repeat(8, axis=1))
+    _, rewards, _, _ = venv.step(np.random.default_rng(0).uniform(-1, 1, (16, 10)).astype(np.float32))
+    np.testing.assert_allclose(rewards.reshape(2, 8).sum(axis=1), 0.0, atol=1e-5)
+    assert rewards.any()
 
 
 def test_digest_tells_configs_apart():
