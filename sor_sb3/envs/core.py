@@ -73,9 +73,10 @@ class RoutingCore:
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here."""
         weights, pace = self.codec.decode(actions)
-        cost, noise, done = self.simulator.step(weights, pace)
+        rows = self.observer.blank(self.n)
+        cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
         rewards = noise - cost if self.variance_reduction else -cost
-        return self.observer.observe(), rewards.astype(np.float32), done.copy()
+        return rows, rewards.astype(np.float32), done.copy()
 
     def get_state(self) -> dict[str, Any]:
         """What changes as time goes on, as copies: seeds, episode numbers and the simulator's state."""

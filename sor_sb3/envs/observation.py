@@ -253,14 +253,23 @@ class Observer:
 
     def observe(self, which: np.ndarray | None = None) -> np.ndarray:
         """A fresh float32 array (n, 7 + 12 K): rows of the members `which` (all, by default)."""
-        sim = self.simulator
-        out = np.empty((sim.n if which is None else len(which), self.size), dtype=np.float32)
-        fixed = sim.orders, sim.venues, sim.children, sim.parameters.venues, sim.parameters.market, self._scales
-        if which is None:
-            sim.in_parts(lambda part: _observe_batch(self._everyone[part], *fixed, out[part]))
-        else:
-            _observe_batch(which, *fixed, out)
+        which = self._everyone if which is None else which
+        out = self.blank(len(which))
+        self._write(which, out)
         return out
+
+    def blank(self, n: int) -> np.ndarray:
+        """A fresh float32 array (n, 7 + 12 K), to be written."""
+        return np.empty((n, self.size), dtype=np.float32)
+
+    def write_part(self, part: slice, out: np.ndarray) -> None:
+        """Write the rows of the members in `part` into those of `out` (N, 7 + 12 K)."""
+        self._write(self._everyone[part], out[part])
+
+    def _write(self, which: np.ndarray, out: np.ndarray) -> None:
+        sim = self.simulator
+        fixed = sim.orders, sim.venues, sim.children, sim.parameters.venues, sim.parameters.market, self._scales
+        _observe_batch(which, *fixed, out)
 
 
 @dataclass(frozen=True)

@@ -179,12 +179,15 @@ class BatchSimulator:
         for future in waiting:
             future.result()
 
-    def step(self, weights: np.ndarray, pace: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def step(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, then: Callable[[slice], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Execute one decision in every member.
 
         Args:
             weights: float64 (N, K), non-negative, rows summing to 1.
             pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
+            then: what else to do with each part of the batch, in the thread that stepped it.
 
         Returns:
             cost (N,) of the step in the market's cost unit; the part of it that is pure noise of the mid
@@ -193,9 +196,14 @@ class BatchSimulator:
         pace = self._schedule if pace is None else pace
         state = self.orders, self.venues, self.children
         results = self._cost, self._noise, self._done
-        self.in_parts(lambda part: _step_batch(
-            weights[part], pace[part], *(a[part] for a in state), *self._fixed(part), *(a[part] for a in results)
-        ))  # fmt: skip
+
+        def work(part: slice) -> None:
+            changing, cost = (a[part] for a in state), (a[part] for a in results)
+            _step_batch(weights[part], pace[part], *changing, *self._fixed(part), *cost)
+            if then is not None:
+                then(part)
+
+        self.in_parts(work)
         return self._cost, self._noise, self._done
 
     def branch(self, members: np.ndarray) -> BatchSimulator:
