@@ -255,7 +255,7 @@ class Observer:
         """A fresh float32 array (n, 7 + 12 K): rows of the members `which` (all, by default)."""
         which = self._everyone if which is None else which
         out = self.blank(len(which))
-        self._write(which, out)
+        self.simulator.in_parts(lambda part: self._write(which[part], out[part]), len(which))
         return out
 
     def blank(self, n: int) -> np.ndarray:

@@ -28,10 +28,11 @@ from sor_sb3.simulator.paths import (
 from sor_sb3.simulator.random import episode_keys
 from sor_sb3.simulator.records import CHILD, ORDER, RECORDING, VENUE
 
+WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
 LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
 
 
-@entry_point()
+@entry_point(nogil=True)
 def _reset_batch(
     which: Any, keys: Any, orders: Any, venues: Any, children: Any, parameters: Any, market: Any, recording: Any
 ) -> None:
@@ -160,19 +161,21 @@ class BatchSimulator:
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
         keys = episode_keys(self.split, seeds, episodes)
         self.parameters.draw(keys, which)
-        _reset_batch(which, keys, self.orders, self.venues, self.children, *self._fixed())
+        state = self.orders, self.venues, self.children, *self._fixed()
+        self.in_parts(lambda part: _reset_batch(which[part], keys[part], *state), len(which))
 
     def _fixed(self, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray, Recording]:
         fixed = self.parameters
         part = part if fixed.is_drawn else slice(None)
         return fixed.venues[part], fixed.market[part], self.recording
 
-    def in_parts(self, work: Callable[[slice], None]) -> None:
-        """Do `work` on the whole batch, or on as many parts of it as there are threads, at once."""
-        if self._pool is None:
-            work(slice(0, self.n))
+    def in_parts(self, work: Callable[[slice], None], n: int | None = None) -> None:
+        """Do `work` on n members (all), or on as many parts of them as there are threads, at once."""
+        n = self.n if n is None else n
+        if self._pool is None or (n < self.n and n < WORTH_A_THREAD):
+            work(slice(0, n))
             return
-        edges = np.linspace(0, self.n, self.threads + 1).astype(int).tolist()
+        edges = np.linspace(0, n, self.threads + 1).astype(int).tolist()
         parts = [slice(low, high) for low, high in pairwise(edges)]
         waiting = [self._pool.submit(work, part) for part in parts[1:]]
         work(parts[0])
