@@ -9,13 +9,8 @@ import yaml
 
 from sor_sb3.errors import UserError
 
-ZOO_KEYS = (
-    "n_timesteps",
-    "n_envs",
-    "policy",
-    "normalize",
-    "envs_per_day",
-)  # ours to read; all others go to the constructor
+# ours to read; all others go to the constructor
+ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_day")
 
 
 def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[str, Any]:

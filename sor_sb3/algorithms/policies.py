@@ -123,8 +123,7 @@ class VenueExtractor(nn.Module):
         latent = self.actor(inputs)
         scores = self.score(latent).squeeze(-1) + self._suggested(inputs)
         if self.masked:
-            is_open = inputs[:, :, VENUE_FEATURES.index("open")] > 0.5
-            scores = th.where(is_open, scores, th.full_like(scores, -math.inf))
+            scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
         return scores if self.pace is None else th.cat((scores, self.pace(venue_mean(latent))), dim=1)
 
     def _critic_latent(self, inputs: th.Tensor) -> th.Tensor:
@@ -143,10 +142,9 @@ class VenueExtractor(nn.Module):
         return th.log(prior.clamp(min=0.0) + 0.003)
 
 
-def open_venues(rows: th.Tensor) -> th.Tensor:
-    """Which venues trade, as heard: bool (n, K), from raw rows (n, G + K F) of observations."""
-    first = len(MARKET_FEATURES) + VENUE_FEATURES.index("open")
-    return rows[:, first :: len(VENUE_FEATURES)] > 0.5
+def open_venues(inputs: th.Tensor) -> th.Tensor:
+    """Which venues trade, as heard: bool (n, K), from venue inputs (n, K, F + E + G) of raw rows."""
+    return inputs[:, :, VENUE_FEATURES.index("open")] > 0.5
 
 
 def count_venues(observation_space: spaces.Space) -> int | None:

@@ -31,6 +31,16 @@ def run_config(folder: Path) -> TrainConfig:
     return config
 
 
+def check_finished(folder: Path) -> None:
+    """Whether a run came to its end.
+
+    Raises:
+        UserError: it did not.
+    """
+    if not (folder / DONE_FILE).is_file():
+        raise UserError(f"{folder} has no {DONE_FILE}: the run is not finished; run its command again")
+
+
 def evaluate_runs(
     folders: Sequence[Path],
     scenarios: int,
@@ -55,8 +65,7 @@ def evaluate_runs(
                 f"{first.env}; compare runs of one market and env"
             )
     for folder in folders:
-        if not (folder / DONE_FILE).is_file():
-            raise UserError(f"{folder} has no {DONE_FILE}: the run is not finished; run its command again")
+        check_finished(folder)
     learned: dict[str, Any] = {}
     for folder, config in zip(folders, configs, strict=True):
         learned.setdefault(config.algo, []).append(load_policy(config, folder))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from sor_sb3.algorithms.translation import fast_policy
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.evaluate import run_config
-from sor_sb3.experiments.folders import DONE_FILE
+from sor_sb3.experiments.evaluate import check_finished, run_config
 from sor_sb3.experiments.training import load_policy
 
 BEST_FILE, LAST_FILE = "fast_policy.npz", "fast_policy_last.npz"
@@ -27,8 +26,7 @@ def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path
     if out is not None and out.exists():
         raise UserError(f"--out {out} exists; give another name, or delete it")
     config = run_config(folder)
-    if not (folder / DONE_FILE).is_file():
-        raise UserError(f"{folder} has no {DONE_FILE}: the run is not finished; run its command again")
+    check_finished(folder)
     file = out or folder / (BEST_FILE if best else LAST_FILE)
     fast_policy(load_policy(config, folder, best)).save(file)
     return file

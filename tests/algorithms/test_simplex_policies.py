@@ -18,6 +18,7 @@ from sor_sb3.algorithms.policies import (
     MaskableVenuePolicy,
     VenuePolicy,
     open_venues,
+    venue_inputs,
 )
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -213,7 +214,8 @@ def test_usable_by_name(name):
 
 def test_open_venues_are_read_from_the_row():
     is_open = np.random.default_rng(0).random((50, K)) < 0.5
-    np.testing.assert_array_equal(open_venues(th.as_tensor(rows_with(is_open))).numpy(), is_open)
+    inputs = venue_inputs(th.as_tensor(rows_with(is_open)), K)
+    np.testing.assert_array_equal(open_venues(inputs).numpy(), is_open)
 
 
 def test_maskable_ppo_with_the_shared_network_never_takes_a_masked_venue():
