@@ -1,6 +1,6 @@
 """How long one decision takes: `model.predict` against the fast path, the same policies on the same observations.
 
-    python benchmarks/bench_decision.py [--quick]
+    python benchmarks/bench_decision.py [--quick] [--out FILE.json]
 
 Blocks of the two paths alternate, several rounds of them, so that a busy machine slows both; the latencies of all
 rounds are pooled before quantiles are taken. Every call has another observation, a real one of `us_equity`. Torch has
@@ -9,22 +9,23 @@ one thread. Weights are untrained but for noise: arithmetic takes as long whatev
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from measuring import COLOURS, PLAIN_COLOUR, Column, Results, Sheet, command, new_chart, number, save_chart
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
 import sor_sb3
 from sor_sb3.algorithms.policies import LogisticNormalPolicy, MaskableVenuePolicy, VenuePolicy
 
+TITLE = "One decision"
 MARKET = "us_equity"
 SELECT, SPLIT = "VenueSelect-v0", "OrderSplit-v0"
 MANY = 1000  # rows of a batch
@@ -97,14 +98,14 @@ def measure_policy(name: str, rows: np.ndarray, masks: np.ndarray, plan: Plan) -
     for batch, calls in plan.calls.items():
         rng = np.random.default_rng(1)
         latencies: dict[str, list[np.ndarray]] = {path: [] for path in PATHS}
-        for number in range(plan.rounds + 1):
+        for turn in range(plan.rounds + 1):
             first = rng.permutation(len(rows) - batch)[:calls] if batch > 1 else rng.permutation(len(rows))[:calls]
             at = [slice(i, i + batch) if batch > 1 else i for i in first]
             observations = [rows[i] for i in at]
             beside = [masks[i] for i in at] if name.startswith("Maskable") else None
-            for path in PATHS if number % 2 == 0 else PATHS[::-1]:
+            for path in PATHS if turn % 2 == 0 else PATHS[::-1]:
                 taken = time_calls(paths[path], observations, beside)
-                if number > 0:  # the first round warms up
+                if turn > 0:  # the first round warms up
                     latencies[path].append(taken)
         quantiles = {path: np.quantile(np.concatenate(latencies[path]), (0.5, 0.99)) / 1e3 for path in PATHS}
         for path in PATHS:
@@ -114,37 +115,44 @@ def measure_policy(name: str, rows: np.ndarray, masks: np.ndarray, plan: Plan) -
     return found
 
 
-def measure(quick: bool) -> list[dict[str, Any]]:
-    """Latencies by policy, path and batch: "policy", "path", "batch", "p50_us", "p99_us", "ratio_p50", "ratio_p99".
-
-    A ratio is how many times longer `model.predict` takes.
-    """
-    torch.set_num_threads(1)
+def measure(quick: bool) -> Results:
+    """Microseconds of a decision by policy, path and batch; a ratio is how many times longer `model.predict` takes."""
     rows, masks = observed_rows()
     plan = QUICK if quick else WHOLE
-    return [line for name in POLICIES for line in measure_policy(name, rows, masks, plan)]
+    return {"rows": [line for name in POLICIES for line in measure_policy(name, rows, masks, plan)]}
 
 
-def show(console: Console, lines: list[dict[str, Any]]) -> None:
-    """Print a table."""
-    shown = Table(title=f"One decision, {MARKET}, microseconds", title_justify="left")
-    for column in ("policy", "path"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("rows", "p50", "p99", "ratio, p50", "ratio, p99"):
-        shown.add_column(column, justify="right")
-    for line in lines:
-        ratios = [f"{line[key]:.1f}" for key in ("ratio_p50", "ratio_p99")]
-        latencies = [f"{line[key]:,.2f}" for key in ("p50_us", "p99_us")]
-        shown.add_row(line["policy"], line["path"], str(line["batch"]), *latencies, *ratios)
-    console.print(shown)
+def sheets(results: Results) -> list[Sheet]:
+    """One table."""
+    columns = (
+        Column("policy", "policy"),
+        Column("path", "path", str),
+        Column("batch", "batch"),
+        Column("p50_us", "p50, us", lambda value: number(value, 1)),
+        Column("p99_us", "p99, us", lambda value: number(value, 1)),
+        Column("ratio_p50", "times model.predict, p50", lambda value: number(value, 1)),
+        Column("ratio_p99", "p99", lambda value: number(value, 1)),
+    )
+    return [Sheet("One decision, one thread", columns, results["rows"])]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: a rough look")
-    show(Console(), measure(parser.parse_args().quick))
+def draw(results: Results, folder: Path) -> list[Path]:
+    """p50 as bars and p99 as whiskers of single decisions."""
+    rows = [row for row in results["rows"] if row["batch"] == 1]
+    figure, [axes] = new_chart(height=max(2.4, 0.35 * len(rows) + 1.0))
+    for at, row in enumerate(rows):
+        colour = PLAIN_COLOUR if row["path"] == "model.predict" else COLOURS[0]
+        axes.barh(at, row["p50_us"], color=colour, alpha=0.85)
+        axes.plot([row["p50_us"], row["p99_us"]], [at, at], color="black", linewidth=1.5)
+        text = f"{row['p50_us']:.1f} / {row['p99_us']:.1f}"
+        axes.annotate(text, (row["p99_us"], at), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{row['policy']}, {row['path']}" for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("microseconds of one decision: p50 as bar, p99 as whisker")
+    axes.set_title("One decision, one thread", fontsize=10)
+    return [save_chart(figure, folder / "performance_decision.svg")]
 
 
 if __name__ == "__main__":
-    main()
+    command(sys.modules[__name__])

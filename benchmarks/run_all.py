@@ -28,7 +28,7 @@ TOPICS = (
     "bench_simulator",
     "bench_training",
     "time_to_result",
-    "decision_section",
+    "bench_decision",
     "bench_evaluation",
     "bench_notebook",
     "bench_growth",

@@ -126,8 +126,8 @@ TARGETS = (
     Target("time to 95 %, to the same settings on plain x 8", "time_to_result", 3, "x", _time("mlp_ours", "mlp_plain")),
     Target("the same with VenuePolicy", "time_to_result", 3, "x", _time("venue_ours", "venue_plain")),
     Target("REINFORCE to the notebook's loop, steps / s", "bench_notebook", 50, "x", _notebook),
-    Target("a decision to model.predict, p50", "decision_section", 25, "x", _decision("ratio_p50")),
-    Target("a decision to model.predict, p99", "decision_section", 15, "x", _decision("ratio_p99")),
+    Target("a decision to model.predict, p50", "bench_decision", 25, "x", _decision("ratio_p50")),
+    Target("a decision to model.predict, p99", "bench_decision", 15, "x", _decision("ratio_p99")),
     Target("evaluation of 10 policies x 1,000 scenarios", "bench_evaluation", 30, "s", _evaluation, at_most=True),
     Target(
         "`import sor_sb3` beyond gymnasium",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from types import ModuleType
 
+import bench_decision
 import bench_evaluation
 import bench_growth
 import bench_notebook
 import bench_simulator
 import bench_startup
 import bench_training
-import decision_section
 import measuring
 import numpy as np
 import pytest
@@ -22,19 +21,10 @@ from notebook_loop import STEPS, FixedStates, NotebookEnv, NotebookLearner
 
 from sor_sb3.market.loading import load_market
 
-DECISIONS = [
-    {"policy": "MlpPolicy", "path": path, "batch": batch, "p50_us": us, "p99_us": 2 * us, "ratio_p50": 200 / us}
-    | {"ratio_p99": 100 / us}
-    for path, us in (("model.predict", 200.0), ("fast_policy", 5.0))
-    for batch in (1, 64)
-]
-
 
 @pytest.fixture(scope="module")
 def topics() -> dict[str, dict]:
     """Results of every topic that is measured here, in as small a form as there is."""
-    decisions = ModuleType("bench_decision")
-    decisions.measure = lambda quick: DECISIONS
     small = (
         (measuring, "time_once", one_run),
         (bench_simulator, "QUICK_BATCHES", (1, 8)),
@@ -47,12 +37,13 @@ def topics() -> dict[str, dict]:
         (bench_growth, "QUICK_ENVS", (16, 32)),
         (bench_growth, "QUICK_HORIZONS", (2, 4)),
         (bench_growth, "N_ENVS", 16),
+        (bench_decision, "POLICIES", {"PPO MlpPolicy": bench_decision.POLICIES["PPO MlpPolicy"]}),
+        (bench_decision, "QUICK", bench_decision.Plan(2, {1: 20, bench_decision.MANY: 1})),
         (bench_startup, "first_steps", lambda rounds: ([18.0], [2.0])),
     )
-    names = ("simulator", "training", "evaluation", "notebook", "growth", "startup")
-    modules = [*(sys.modules[f"bench_{name}"] for name in names), decision_section]
+    names = ("simulator", "training", "evaluation", "notebook", "growth", "startup", "decision")
+    modules = [sys.modules[f"bench_{name}"] for name in names]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "bench_decision", decisions)
         for module, name, value in small:
             patch.setattr(module, name, value)
         return {module.__name__: module.measure(True) for module in modules}
@@ -114,12 +105,6 @@ def test_evaluation_is_extrapolated_per_scenario(topics):
 def test_the_import_is_light_and_every_process_has_a_row(topics):
     assert topics["bench_startup"]["loaded"] == []
     assert len(topics["bench_startup"]["rows"]) == len(bench_startup.PROGRAMS) + 3
-
-
-def test_decisions_are_left_out_where_nobody_measures_them(monkeypatch):
-    monkeypatch.setitem(sys.modules, "bench_decision", None)
-    with pytest.raises(measuring.SkippedError):
-        decision_section.measure(True)
 
 
 # ---------------------------------------------------------------------------------------------- the notebook's loop
