@@ -69,7 +69,7 @@ class Stepper:
         """The simulator's steps and resets, without observations."""
         core = self.venv.core
         for i in range(self.horizon):
-            weights, pace = core.codec.decode(self.actions[i % len(self.actions)])
+            weights, pace = core.action_adapter.decode(self.actions[i % len(self.actions)])
             _, _, done = core.simulator.step(weights, pace)
             ended = np.flatnonzero(done)
             if len(ended):

@@ -52,9 +52,11 @@ def plain_env() -> VecEnv:
     return make_dummy_vec_env(lambda: PlainEnv(MARKET), n_envs=PLAIN_ENVS, seed=0)
 
 
-def our_env(n_envs: int, envs_per_day: int = 1) -> VecEnv:
+def our_env(n_envs: int, envs_per_scenario: int = 1) -> VecEnv:
     """Ours, as it trains: under VecMonitor."""
-    return sor_sb3.make_vec_env(ENV_ID, MARKET, n_envs, seed=0, variance_reduction=True, envs_per_day=envs_per_day)
+    return sor_sb3.make_vec_env(
+        ENV_ID, MARKET, n_envs, seed=0, variance_reduction=True, envs_per_scenario=envs_per_scenario
+    )
 
 
 def learn(model: Any) -> Callable[[], int]:
@@ -119,7 +121,7 @@ def algorithm_cases(name: str, quick: bool) -> list[Case]:
     like_big = {**big, "n_steps": n_steps * BATCH_ENVS // PLAIN_ENVS}
     like_shipped = {**arguments, **cpu, "n_steps": n_envs * settings["n_steps"] // PLAIN_ENVS}
     default_steps = {"n_steps": 2048} if name == "PPO" else {}  # its default, to be shortened in a quick look
-    many, few = our_env(BATCH_ENVS), our_env(n_envs, settings.get("envs_per_day", 1))
+    many, few = our_env(BATCH_ENVS), our_env(n_envs, settings.get("envs_per_scenario", 1))
     return [
         plain_case(defaults, algorithm, "MlpPolicy", quick, **default_steps, **cpu),
         plain_case(same, algorithm, "MlpPolicy", quick, **like_big),

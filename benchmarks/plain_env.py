@@ -2,7 +2,7 @@
 
 One order, NumPy over its venues, plain Python over steps: what a competent user would write. Same model,
 same actions (``OrderSplit-v0``), same observation row and same reward as the package, which a test proves by
-giving both the same random numbers (`AddressedDraws`). For timing it draws from ``numpy.random.Generator``,
+giving both the same random numbers (`CounterDraws`). For timing it draws from ``numpy.random.Generator``,
 which is faster.
 """
 
@@ -103,13 +103,13 @@ class GeneratorDraws:
         return Tick(*z[:4].tolist(), *market, against_us < 0.5, *venues, *u[5:].reshape(8, self.n_venues))
 
 
-class AddressedDraws:
+class CounterDraws:
     """The package's own numbers, to prove that the model is the same. Slow: one Python call a number."""
 
     def __init__(self, venue_names: tuple[str, ...], split: str = "train") -> None:
         from sor_sb3.simulator.random import name_key
 
-        self.split = split
+        self.data_split = split
         self.names = np.array([name_key(name) for name in venue_names], dtype=np.uint64)
         self.episode_seed, self.episode = 0, -1
 
@@ -132,7 +132,7 @@ class AddressedDraws:
 
         self.episode += 1
         seeds, episodes = np.array([self.episode_seed], np.uint64), np.array([self.episode])
-        self.key = episode_keys(self.split, seeds, episodes)[0]
+        self.key = episode_keys(self.data_split, seeds, episodes)[0]
         self.venue_keys = [np.uint64(mix64(self.key ^ name)) for name in self.names]
         (high, low, fast), (day, _, slow) = self._words(RESET_PLACE), self._words(RESET_PLACE + 1)
         (_, _, status), (_, _, late) = self._words(RESET_PLACE + 2), self._words(RESET_PLACE + 3)
@@ -221,7 +221,7 @@ class _Costs:
 
     spread: float = 0.0
     impact: float = 0.0
-    delay: float = 0.0
+    timing: float = 0.0
     fee: float = 0.0
     cleanup: float = 0.0
 
@@ -372,7 +372,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         self.step_number = 0
         self.remaining = self.available = self.quantity
         self.mid_bps = self.next_mid_bps = self.displacement_bps = self.last_move_bps = 0.0
-        self.dearest_bps = self.leak_bps = 0.0
+        self.worst_offered_bps = self.leak_bps = 0.0
         self.depleted = np.zeros(self.n_venues)
         self.fill_ratio, self.reject = np.ones(self.n_venues), np.zeros(self.n_venues)
         self.children, self.fills = _Children(self.n_venues), _Fills()
@@ -473,8 +473,8 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         """A quote that changed too short a while ago for the venue's feed has not been heard of."""
         feed_ms = np.where(self.congested, self.market.latency.congestion_factor, 1.0) * self.feed_ms
         unheard = feed_ms > self.step_ms * (1.0 - self.change_at)
-        self.heard_offset = np.where(unheard, self.offset, self.next_offset)
-        self.heard_size = np.where(unheard, self.size, self.next_size)
+        self.observed_offset = np.where(unheard, self.offset, self.next_offset)
+        self.observed_size = np.where(unheard, self.size, self.next_size)
         self.offset, self.size = self.next_offset, self.next_size
         self.offset_fast = self.fast * self.offset_fast + self.offset_fast_shock * draw.z_offset_fast
         self.offset_slow = self.slow * self.offset_slow + self.offset_slow_shock * draw.z_offset_slow
@@ -490,7 +490,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         self.congested = self.congested ^ (draw.u_congested < np.where(self.congested, self.congest_leave, enter))
         self.open = self.open ^ (draw.u_halted < np.where(self.open, self.halt_enter, self.halt_leave))
         self.outage = self.outage ^ (draw.u_outage < np.where(self.outage, self.outage_leave, self.outage_enter))
-        self.heard_latency_ms = self.latency_ms
+        self.observed_latency_ms = self.latency_ms
         self.latency_ms = self._latency(draw.z_latency)
         self.latency_ms[draw.u_tail < latency.tail_probability] *= latency.tail_factor
         self.latency_ms += self.bump_ms
@@ -528,7 +528,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _execute(self, sent: np.ndarray) -> float:
         """Send child orders and let a step pass; its cost in bps of the order."""
-        self._raise_dearest()
+        self._raise_worst_offered()
         idle = self.available - self._slice()  # no child of this decision carries these
         self._send(sent)
         filled = self._fill()
@@ -543,12 +543,12 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         self.noise_cost = self._pure_noise(idle)
         return cost + self._mark_to_next_mid(total)
 
-    def _raise_dearest(self) -> None:
+    def _raise_worst_offered(self) -> None:
         """The dearest price above the mid that a child could pay in this step, wherever and whenever it arrives."""
         worst_move_bps = max(self.smooth_bps, 0.0) + self.bad_news_bps
         worst_quote_bps = np.maximum(self.offset, self.next_offset)
         dearest = worst_quote_bps + worst_move_bps + self.walk_bps + self.fee_bps
-        self.dearest_bps = max(self.dearest_bps, float(dearest.max()))
+        self.worst_offered_bps = max(self.worst_offered_bps, float(dearest.max()))
 
     def _send(self, sent: np.ndarray) -> None:
         """Put new children on their way."""
@@ -576,13 +576,13 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _displayed(self) -> np.ndarray:
         """What venues show, as heard, less what we took; a pool shows nothing."""
-        left = self.heard_size - self.depleted
-        return np.where(self.open & (left > ROUNDING * self.heard_size), left, 0.0)
+        left = self.observed_size - self.depleted
+        return np.where(self.open & (left > ROUNDING * self.observed_size), left, 0.0)
 
     def _limits(self, sent: np.ndarray) -> np.ndarray:
         """The dearest prices above the mid that new children may pay."""
         shown = self._displayed()
-        quoted_bps = np.where(shown > 0.0, self.heard_offset, math.inf)
+        quoted_bps = np.where(shown > 0.0, self.observed_offset, math.inf)
         limits = np.full(self.n_venues, quoted_bps.min() + self.limit_offset_bps)
         if self.market.order_protection:
             untaken_bps = np.where(sent < shown * (1.0 - ROUNDING), quoted_bps, math.inf)
@@ -637,15 +637,15 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         if total <= 0.0:
             return 0.0
         walked = self.walk_bps * filled / np.maximum(self.held, 1e-300)
-        spread, delay = float(filled @ self.offset), float(filled @ self.touch_move)
+        spread, timing = float(filled @ self.offset), float(filled @ self.touch_move)
         impact, fee = float(filled @ walked), float(filled @ self.fee_bps)
         costs.spread += spread / self.quantity
-        costs.delay += delay / self.quantity
+        costs.timing += timing / self.quantity
         costs.impact += impact / self.quantity
         costs.fee += fee / self.quantity
         self.fills.filled += total
-        self.fills.value_bps_shares += spread + delay + impact + total * (self.mid_bps + self.displacement_bps)
-        return (spread + delay + impact + fee) / self.quantity
+        self.fills.value_bps_shares += spread + timing + impact + total * (self.mid_bps + self.displacement_bps)
+        return (spread + timing + impact + fee) / self.quantity
 
     def _hear_answers(self) -> None:
         """Hear of the children that are answered before the next decision, and let time pass for the others."""
@@ -672,7 +672,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         push_bps = self.impact_bps_per_share * filled + leaked_bps
         move_bps = self.next_mid_bps - self.mid_bps
         share = self.remaining / self.quantity
-        self.fills.costs.delay += share * move_bps
+        self.fills.costs.timing += share * move_bps
         self.fills.costs.impact += share * push_bps
         self.displacement_bps += push_bps
         self.mid_bps = self.next_mid_bps
@@ -681,7 +681,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         return share * self.last_move_bps
 
     def _clean_up(self) -> float:
-        price_bps = self.dearest_bps + self.market.response.cleanup_penalty_bps
+        price_bps = self.worst_offered_bps + self.market.response.cleanup_penalty_bps
         cost = self.remaining / self.quantity * price_bps
         self.fills.costs.cleanup += cost
         self.remaining = 0.0
@@ -691,7 +691,7 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _observation(self) -> np.ndarray:
         wanted, shown = self._slice(), self._displayed()
-        all_in = self.heard_offset + self.fee_bps
+        all_in = self.observed_offset + self.fee_bps
         price, best = self._slice_prices(wanted, shown, all_in)
         in_flight, volume = float(self.children.shares.sum()), self.volume.sum()
         row = np.empty(MARKET_FEATURES + self.n_venues * VENUE_FEATURES, dtype=np.float32)
@@ -707,10 +707,10 @@ class PlainEnv(gym.Env[np.ndarray, np.ndarray]):
         venues[:, 1] = self.dark
         venues[:, 2] = self.children.shares > 0.0
         venues[:, 3] = (price - price.min()) / self.price_scale
-        venues[:, 4] = self.heard_offset / self.price_scale
+        venues[:, 4] = self.observed_offset / self.price_scale
         venues[:, 5] = self.fee_bps / self.price_scale
         venues[:, 6] = np.log1p(shown / self.share_scale)
-        venues[:, 7] = np.log1p(self.heard_latency_ms / self.latency_scale)
+        venues[:, 7] = np.log1p(self.observed_latency_ms / self.latency_scale)
         venues[:, 8] = self.volume / volume if volume > 0.0 else 0.0
         venues[:, 9] = self.fill_ratio
         venues[:, 10] = self.reject

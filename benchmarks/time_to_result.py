@@ -50,7 +50,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sor_sb3
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
-from sor_sb3.envs.same_day import SameDayBaseline
+from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.folders import write_json
 from sor_sb3.experiments.training import SEED_STRIDE_BITS, VALIDATION_SEED
@@ -69,7 +69,7 @@ MLP_TUNED = SHIPPED | {
     "policy": "MlpPolicy",
     "n_timesteps": 1_500_000,
     "n_envs": 256,
-    "envs_per_day": 1,
+    "envs_per_scenario": 1,
     "n_steps": 20,
     "batch_size": 1280,
     "n_epochs": 4,
@@ -137,14 +137,16 @@ GAPS = {  # by the arm that says how far one can get; the arms that are measured
 def make_env(arm: Arm, seed: int) -> VecEnv:
     """The training env of an arm."""
     first = seed << SEED_STRIDE_BITS
-    n_envs, envs_per_day = arm.settings["n_envs"], arm.settings.get("envs_per_day", 1)
+    n_envs, envs_per_scenario = arm.settings["n_envs"], arm.settings.get("envs_per_scenario", 1)
     if arm.env == "ours":
-        return sor_sb3.make_vec_env(ENV_ID, MARKET, n_envs, first, "train", arm.reduced, envs_per_day=envs_per_day)
+        return sor_sb3.make_vec_env(
+            ENV_ID, MARKET, n_envs, first, "train", arm.reduced, envs_per_scenario=envs_per_scenario
+        )
     venv = make_dummy_vec_env(lambda: PlainEnv(MARKET, variance_reduction=arm.reduced), n_envs=n_envs, seed=first)
-    return PlainSameDay(venv, n_envs) if envs_per_day > 1 else venv
+    return PlainLeaveOneOut(venv, n_envs) if envs_per_scenario > 1 else venv
 
 
-class PlainSameDay(SameDayBaseline):
+class PlainLeaveOneOut(LeaveOneOutBaseline):
     """All plain envs play the same days: what they draw does not depend on what is done."""
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:

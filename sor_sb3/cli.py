@@ -153,7 +153,7 @@ def train(
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
-    from sor_sb3.callbacks.board_server import running_board
+    from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.evaluate import run_config
     from sor_sb3.experiments.folders import DONE_FILE, new_run_folder
@@ -177,7 +177,7 @@ def train(
     board = folder / "tensorboard"
     with ExitStack() as stack:
         if tensorboard:
-            typer.echo(f"TensorBoard: {stack.enter_context(running_board(board))}", err=True)
+            typer.echo(f"TensorBoard: {stack.enter_context(running_tensorboard(board))}", err=True)
         bar = _Bar(progress)
         stack.callback(bar.stop)
         try:
@@ -256,7 +256,7 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that train or compare made (LOG_DIR/ALGO/ENV_k).")],
     scenarios: Scenarios = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Of the first scenario.")] = 10_000,
-    split: Annotated[str, typer.Option("--split", help="test, validation or train.")] = "test",
+    data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
@@ -267,7 +267,7 @@ def evaluate(
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
-    results = evaluate_runs(runs, scenarios, seed, split, deterministic=not stochastic)
+    results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic)
     if output is not None:
         write_json(output, results)
     print_results(results)
@@ -339,13 +339,13 @@ def markets_show(
     """The venues of a market as a table, and a sample day as a picture, LOG_DIR/markets/NAME.png."""
     from rich.console import Console
 
-    from sor_sb3.reports.markets import sample_day_figure, venues_table
+    from sor_sb3.reports.markets import sample_path_figure, venues_table
 
     market = _market(name, None, None, None, None, None, None)
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(venues_table(market))
     figure = log_dir / "markets" / f"{market.name.replace('/', '_')}.png"
-    sample_day_figure(market, figure, seed)
+    sample_path_figure(market, figure, seed)
     typer.echo(f"a sample day: {figure}")
 
 

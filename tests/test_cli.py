@@ -318,7 +318,9 @@ def test_evaluate_does_not_overwrite(mistake, comparison: Finished):
 
 
 def test_evaluate_unknown_split(mistake, comparison: Finished):
-    assert "split 'tset'" in mistake("evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--split", "tset")
+    assert "data_split 'tset'" in mistake(
+        "evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--data-split", "tset"
+    )
 
 
 def test_evaluate_agrees_with_the_comparison(comparison: Finished, tmp_path, monkeypatch, capsys):
@@ -341,7 +343,7 @@ def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monk
     for name, options in {
         "test": [],
         "again": [],
-        "validation": ["--split", "validation"],
+        "validation": ["--data-split", "validation"],
         "seed": ["--seed", 5],
         "drawn": ["--stochastic"],
         "drawn again": ["--stochastic"],

@@ -10,7 +10,7 @@ import yaml
 from sor_sb3.errors import UserError
 
 # ours to read; all others go to the constructor
-ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_day")
+ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario")
 
 
 def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sor_sb3.callbacks.board import board_writer, layout, log_pictures
+from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.policies import NormalizedPolicy
 
@@ -81,7 +81,7 @@ class RoutingEvalCallback(BaseCallback):
         if self.baseline_folder is not None:
             for name in self.baseline_names:
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
-        writer = board_writer(self.logger)
+        writer = tensorboard_writer(self.logger)
         if writer is not None:
             writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
         if not self._timesteps:  # else it goes on from a checkpoint, which was taken after this one

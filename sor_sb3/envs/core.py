@@ -1,4 +1,4 @@
-"""The batched env that the three façades wrap: simulator, codec, observer, seeds. No calls of SB3."""
+"""The batched env that the three façades wrap: simulator, action_adapter, observer, seeds. No calls of SB3."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, NotebookMarket
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
-from sor_sb3.simulator.random import SPLITS, seed_word
+from sor_sb3.simulator.random import DATA_SPLITS, seed_word
 
 EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
 EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
@@ -21,14 +21,14 @@ EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
 class RoutingCore:
     """N routing episodes side by side.
 
-    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (split, seed, episode number)
+    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (data_split, seed, episode number)
     and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
 
     Args:
-        env_id: which codec: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
+        env_id: which action_adapter: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path of a market file or of recorded quotes, or a specification.
         n: how many episodes side by side.
-        split: "train", "validation" or "test".
+        data_split: "train", "validation" or "test".
         variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
             whatever the actions, so expected returns do not change.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
@@ -39,20 +39,20 @@ class RoutingCore:
         env_id: str,
         market: str | MarketSpec,
         n: int,
-        split: str = "train",
+        data_split: str = "train",
         variance_reduction: bool = False,
         threads: int = 1,
     ) -> None:
-        if split not in SPLITS:
-            raise UserError(f"split '{split}' is unknown; expected one of {', '.join(SPLITS)}")
+        if data_split not in DATA_SPLITS:
+            raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
         self.market = load_market(market)
-        self.n, self.split, self.variance_reduction = n, split, variance_reduction
+        self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.env_id = env_id.removeprefix("sor_sb3:")
-        self.codec = make_codec(env_id, self.market.n_venues)
-        self.simulator = BatchSimulator(self.market, n, split, threads)
+        self.action_adapter = make_action_adapter(env_id, self.market.n_venues)
+        self.simulator = BatchSimulator(self.market, n, data_split, threads)
         self.observer = Observer(self.simulator)
         self.observation_space = observation_space(self.market)
-        self.action_space = self.codec.space
+        self.action_space = self.action_adapter.space
         self.seeds = np.zeros(n, dtype=np.uint64)
         self.episodes = np.full(n, -1, dtype=np.int64)
         self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
@@ -72,7 +72,7 @@ class RoutingCore:
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here."""
-        weights, pace = self.codec.decode(actions)
+        weights, pace = self.action_adapter.decode(actions)
         rows = self.observer.blank(self.n)
         cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
         rewards = noise - cost if self.variance_reduction else -cost
@@ -104,7 +104,7 @@ class RoutingCore:
                     "shortfall": shortfall,
                     "spread": spread,
                     "impact": impact,
-                    "delay": delay,
+                    "timing": timing,
                     "fee": fee,
                     "cleanup": cleanup,
                 },
@@ -113,7 +113,7 @@ class RoutingCore:
                 "fill_rate": fill_rate,
                 "completion": completion,
             }
-            for shortfall, spread, impact, delay, fee, cleanup, slippage_bps, fee_bps, fill_rate, completion in rows
+            for shortfall, spread, impact, timing, fee, cleanup, slippage_bps, fee_bps, fill_rate, completion in rows
         ]
 
     def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:

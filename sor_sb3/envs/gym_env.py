@@ -46,15 +46,15 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         self,
         env_id: str,
         market: str | MarketSpec = "us_equity",
-        split: str = "train",
+        data_split: str = "train",
         variance_reduction: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        self.core = RoutingCore(env_id, market, 1, split, variance_reduction)
+        self.core = RoutingCore(env_id, market, 1, data_split, variance_reduction)
         self.observation_space = self.core.observation_space
         self.action_space = self.core.action_space
         self.render_mode = render_mode
-        if self.core.codec.masked:
+        if self.core.action_adapter.masked:
             self.action_masks = self._action_masks
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:

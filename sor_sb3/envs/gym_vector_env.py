@@ -20,11 +20,11 @@ class RoutingVectorEnv(VectorEnv):
         env_id: str,
         num_envs: int = 1,
         market: str | MarketSpec = "us_equity",
-        split: str = "train",
+        data_split: str = "train",
         variance_reduction: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        self.core = RoutingCore(env_id, market, num_envs, split, variance_reduction)
+        self.core = RoutingCore(env_id, market, num_envs, data_split, variance_reduction)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = self.core.observation_space

@@ -96,10 +96,10 @@ def _load_lanes(order: Any, venues: Any, parameters: Any, first: int, lanes: Any
     miss = -math.inf
     for k in range(venues.size):
         venue, fixed, j = venues[k], parameters[k], np.uint64(first + k)
-        all_in = venue.heard_offset_bps + fixed.take_fee_bps
+        all_in = venue.observed_offset_bps + fixed.take_fee_bps
         lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
         lanes[_ALL_IN + j], lanes[_SHOWN + j] = all_in, displayed_shares(venue)
-        lanes[_LATENCY + j], lanes[_WANTED + j] = venue.heard_latency_ms, wanted
+        lanes[_LATENCY + j], lanes[_WANTED + j] = venue.observed_latency_ms, wanted
         if venue.open == 1 and fixed.dark == 0:
             miss = max(miss, all_in + fixed.walk_bps)
     miss = 0.0 if miss == -math.inf else miss
@@ -188,7 +188,7 @@ def _write_row(
         row[at + 1] = parameters[k].dark
         row[at + 2] = 1.0 if order.in_flight > 0 and children[k].shares > 0.0 else 0.0
         row[at + 3] = (lanes[_PRICE + j] - lowest) * per_bps
-        row[at + 4] = venue.heard_offset_bps * per_bps
+        row[at + 4] = venue.observed_offset_bps * per_bps
         row[at + 5] = lanes[_FEE + j] * per_bps
         row[at + 6] = lanes[_LOG_SIZE + j]
         row[at + 7] = lanes[_LOG_LATENCY + j]

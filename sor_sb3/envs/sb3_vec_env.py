@@ -13,26 +13,27 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
+from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore
-from sor_sb3.envs.same_day import SameDayBaseline, check_envs_per_day
+from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline, check_envs_per_scenario
 from sor_sb3.market.spec import MarketSpec
 
 
 class RoutingVecEnv(VecEnv):
-    """`n_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i // envs_per_day``.
+    """`n_envs` routing episodes in one batch; env i equals a lone env seeded ``seed + i // envs_per_scenario``.
 
     Args:
         env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path, or specification.
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.
-        split: "train", "validation" or "test".
+        data_split: "train", "validation" or "test".
         variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
         threads: likewise; more than one pays where the cores are idle and the batch is large.
-        envs_per_day: how many neighbouring envs play the same market days, each in its own way.
+        envs_per_scenario: how many neighbouring envs play the same market days, each in its own way.
 
     Raises:
-        UserError: the env, market or split is unknown, the market file is wrong, or `envs_per_day` does not fit.
+        UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
     """
 
     def __init__(
@@ -41,25 +42,25 @@ class RoutingVecEnv(VecEnv):
         market: str | MarketSpec = "us_equity",
         n_envs: int = 1,
         seed: int | None = None,
-        split: str = "train",
+        data_split: str = "train",
         variance_reduction: bool = False,
         threads: int = 1,
-        envs_per_day: int = 1,
+        envs_per_scenario: int = 1,
     ) -> None:
-        self.core = RoutingCore(env_id, market, n_envs, split, variance_reduction, threads)
-        check_envs_per_day(self.core.env_id, n_envs, envs_per_day)
-        self.envs_per_day = envs_per_day
+        self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads)
+        check_envs_per_scenario(self.core.env_id, n_envs, envs_per_scenario)
+        self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions = np.zeros(0)
         super().__init__(n_envs, self.core.observation_space, self.core.action_space)
-        self.core.seed(self.core.seeds[::envs_per_day].repeat(envs_per_day).tolist())
+        self.core.seed(self.core.seeds[::envs_per_scenario].repeat(envs_per_scenario).tolist())
         if seed is not None:
             self.seed(seed)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seeds of the envs from the next reset on: `seed`, or one of the system's, and those that follow it."""
         days = super().seed(seed)
-        self._seeds = [days[i // self.envs_per_day] for i in range(self.num_envs)]
+        self._seeds = [days[i // self.envs_per_scenario] for i in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> np.ndarray:
@@ -115,7 +116,7 @@ class RoutingVecEnv(VecEnv):
             AttributeError: there is none of this name.
         """
         if attr_name == "action_masks":
-            if not self.core.codec.masked:
+            if not self.core.action_adapter.masked:
                 raise AttributeError("this env has no action masks: its actions are weights")
             return [lambda i=i: self.core.action_masks()[i] for i in self._get_indices(indices)]
         return [getattr(self, attr_name)] * self._count(indices)
@@ -148,24 +149,25 @@ class RoutingVecEnv(VecEnv):
         return [False] * self._count(indices)
 
 
+@renamed_arguments(envs_per_day="envs_per_scenario", split="data_split")
 def make_vec_env(
     env_id: str,
     market: str | MarketSpec = "us_equity",
     n_envs: int = 1,
     seed: int | None = None,
-    split: str = "train",
+    data_split: str = "train",
     variance_reduction: bool = False,
     monitor: bool = True,
     threads: int = 1,
-    envs_per_day: int = 1,
+    envs_per_scenario: int = 1,
 ) -> VecEnv:
     """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
 
-    With `envs_per_day` above 1 as many neighbours play the same days, and rewards are relative to theirs, under
-    :class:`~sor_sb3.envs.same_day.SameDayBaseline`: for policy gradients, which get by with far fewer steps.
+    With `envs_per_scenario` above 1 as many neighbours play the same days, and rewards are relative to theirs, under
+    :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: for policy gradients, which get by with far fewer steps.
 
     Raises:
-        UserError: the env, market or split is unknown, the market file is wrong, or `envs_per_day` does not fit.
+        UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
 
     Example:
         >>> import sor_sb3
@@ -173,9 +175,11 @@ def make_vec_env(
         >>> venv.reset().shape
         (4, 43)
     """
-    venv: VecEnv = RoutingVecEnv(env_id, market, n_envs, seed, split, variance_reduction, threads, envs_per_day)
+    venv: VecEnv = RoutingVecEnv(
+        env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
+    )
     if monitor:
         from stable_baselines3.common.vec_env import VecMonitor
 
         venv = VecMonitor(venv)
-    return SameDayBaseline(venv, envs_per_day) if envs_per_day > 1 else venv
+    return LeaveOneOutBaseline(venv, envs_per_scenario) if envs_per_scenario > 1 else venv

@@ -393,7 +393,7 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
     """Flow and cost by spread, by latency and by urgency. The first two states do not depend on what a policy does."""
     # Rounded, since our own displacement of the mid was added and is taken off again, and touches tie on ticks.
     touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps[:, :-1], 9)
-    latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.heard_latency_ms, 1e-9)), np.nan), axis=2))
+    latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.observed_latency_ms, 1e-9)), np.nan), axis=2))
     cuts = []
     for name, what, unit, values in (
         ("spread", "mean far touch above the mid", price_unit, touch),

@@ -79,7 +79,7 @@ class _Question:
 
 
 def _slow(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["heard_latency_ms"][:, venue] *= SLOWER_TIMES
+    simulator.venues["observed_latency_ms"][:, venue] *= SLOWER_TIMES
 
 
 def _halt(simulator: BatchSimulator, venue: int) -> None:
@@ -87,7 +87,7 @@ def _halt(simulator: BatchSimulator, venue: int) -> None:
 
 
 def _shrink(simulator: BatchSimulator, venue: int) -> None:
-    for field in ("heard_shares", "depleted_shares"):
+    for field in ("observed_shares", "depleted_shares"):
         simulator.venues[field][:, venue] *= 0.1
 
 
@@ -104,7 +104,7 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
     dearer = DEARER_SCALES * observation_scales(market)[0]
 
     def quote_worse(simulator: BatchSimulator, venue: int) -> None:
-        simulator.venues["heard_offset_bps"][:, venue] += dearer
+        simulator.venues["observed_offset_bps"][:, venue] += dearer
 
     def raise_fee(simulator: BatchSimulator, venue: int) -> None:
         simulator.parameters.venues["take_fee_bps"][:, venue] += dearer
@@ -142,7 +142,7 @@ class _Asker:
 
     def __init__(self, evaluator: Evaluator, policy: Any) -> None:
         self.core, self.policy = evaluator.core, policy
-        self.masked = masks_wanted(policy) and self.core.codec.masked
+        self.masked = masks_wanted(policy) and self.core.action_adapter.masked
         self.state: Any = None
         self.first = np.ones(self.core.n, dtype=bool)
 
@@ -154,7 +154,7 @@ class _Asker:
         """
         masks = {"action_masks": self.core.action_masks()} if self.masked else {}
         actions, state = self.policy.predict(self.core.observer.observe(), self.state, self.first, True, **masks)
-        weights, pace = self.core.codec.decode(actions)
+        weights, pace = self.core.action_adapter.decode(actions)
         if pace is not None:
             weights = np.column_stack([weights * pace[:, None], 1.0 - pace])
         return weights, actions, state

@@ -36,7 +36,7 @@ class _Path:
 
 
 def relaxed_bound(
-    market: str | MarketSpec, env: str, scenarios: int, seed: int = 10_000, split: str = "test"
+    market: str | MarketSpec, env: str, scenarios: int, seed: int = 10_000, data_split: str = "test"
 ) -> np.ndarray:
     """A cost that no policy goes below on any of these days, in variance-reduced cost.
 
@@ -50,7 +50,7 @@ def relaxed_bound(
         env: whose schedule binds: none does in "OrderExecute-v0".
         scenarios: how many days; day j has seed + j, as in `evaluate`.
         seed: of the first.
-        split: "train", "validation" or "test".
+        data_split: "train", "validation" or "test".
 
     Returns:
         float64 (scenarios,), in the market's cost unit.
@@ -62,7 +62,7 @@ def relaxed_bound(
     if isinstance(market, ReplayMarket):
         raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
     scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
-    simulator = BatchSimulator(market, scenarios, split)
+    simulator = BatchSimulator(market, scenarios, data_split)
     simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
     if isinstance(market, NotebookMarket):
         return _notebook_bounds(simulator, scheduled)
@@ -125,9 +125,9 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
         for name, values in found.items():
             columns.setdefault(name, []).append(values.copy())
         latest_ms = np.maximum(np.maximum(latest_ms, venues["latency_ms"]) - step_ms, 0.0)
-        dearest = simulator.orders["dearest_bps"].copy()
+        dearest = simulator.orders["worst_offered_bps"].copy()
         simulator.step(weights, idle)
-        dearest = np.maximum(dearest, simulator.orders["dearest_bps"])
+        dearest = np.maximum(dearest, simulator.orders["worst_offered_bps"])
     stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
     walk, decay = (np.broadcast_to(fixed[name], venues["open"].shape) for name in ("walk_bps", "refill_decay"))
     cleanup = dearest + rules["cleanup_penalty_bps"]

@@ -39,7 +39,7 @@ class ChildLog:
         touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
         shown_shares: float64 (N, T, K), displayed at the decision.
         latency_ms: float64 (N, T, K), one way, of a child sent now.
-        heard_latency_ms: float64 (N, T, K), as the router heard it.
+        observed_latency_ms: float64 (N, T, K), as the router heard it.
         ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
         volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
         mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
@@ -64,7 +64,7 @@ class ChildLog:
     touch_move_bps: np.ndarray
     shown_shares: np.ndarray
     latency_ms: np.ndarray
-    heard_latency_ms: np.ndarray
+    observed_latency_ms: np.ndarray
     ack_ms: np.ndarray
     volume_shares: np.ndarray
     mid_bps: np.ndarray
@@ -118,7 +118,7 @@ class ChildRecorder:
             "touch_move",
             "shown",
             "latency",
-            "heard_latency",
+            "observed_latency",
             "ack",
             "volume",
         )
@@ -151,7 +151,7 @@ class ChildRecorder:
             is_open, np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0), 0.0
         )
         cells["latency"][:, t] = venues["latency_ms"]
-        cells["heard_latency"][:, t] = venues["heard_latency_ms"]
+        cells["observed_latency"][:, t] = venues["observed_latency_ms"]
         cells["volume"][:, t] = venues["recent_volume_shares"]
 
     def after(self) -> None:
@@ -183,7 +183,7 @@ class ChildRecorder:
             touch_move_bps=cells["touch_move"],
             shown_shares=cells["shown"],
             latency_ms=cells["latency"],
-            heard_latency_ms=cells["heard_latency"],
+            observed_latency_ms=cells["observed_latency"],
             ack_ms=cells["ack"],
             volume_shares=cells["volume"],
             mid_bps=self._mid,

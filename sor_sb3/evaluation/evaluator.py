@@ -17,7 +17,7 @@ from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
-from sor_sb3.routers import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
+from sor_sb3.policies.registry import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
 
 Kind = Literal["learned", "rule", "oracle"]
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -70,7 +70,7 @@ class Evaluation:
 
     market: MarketSpec
     env_id: str
-    split: str
+    data_split: str
     seed: int
     scores: dict[str, Scores]
     blocks: np.ndarray | None = field(default=None)
@@ -121,14 +121,14 @@ class Evaluator:
         market: preset name, path, or specification.
         scenarios: how many.
         seed: of the first; scenario j has seed + j.
-        split: "train", "validation" or "test".
+        data_split: "train", "validation" or "test".
     """
 
     def __init__(
-        self, env: str, market: str | MarketSpec, scenarios: int, seed: int = 10_000, split: str = "test"
+        self, env: str, market: str | MarketSpec, scenarios: int, seed: int = 10_000, data_split: str = "test"
     ) -> None:
-        self.market, self.env_id, self.seed, self.split = load_market(market), env, seed, split
-        self.core = RoutingCore(env, self.market, scenarios, split)
+        self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
+        self.core = RoutingCore(env, self.market, scenarios, data_split)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Evaluator:
         observations = self.start()
         recorder = ChildRecorder(core.simulator) if logs is not None else None
         state, first = None, np.ones(core.n, dtype=bool)
-        masked = masks_wanted(policy) and core.codec.masked
+        masked = masks_wanted(policy) and core.action_adapter.masked
         latencies = []
         for _ in range(self.market.order.horizon_steps):
             masks = {"action_masks": core.action_masks()} if masked else {}
@@ -214,7 +214,7 @@ class Evaluator:
             if each is not None:
                 each(scores[name])
                 scores[name] = replace(scores[name], children=None)
-        return Evaluation(self.market, self.env_id, self.split, self.seed, scores, self.blocks())
+        return Evaluation(self.market, self.env_id, self.data_split, self.seed, scores, self.blocks())
 
 
 def evaluate(
@@ -223,7 +223,7 @@ def evaluate(
     market: str | MarketSpec = "us_equity",
     scenarios: int = 1000,
     seed: int = 10_000,
-    split: str = "test",
+    data_split: str = "test",
     deterministic: bool = True,
 ) -> Evaluation:
     """Score policies on the same scenarios.
@@ -235,11 +235,11 @@ def evaluate(
         market: preset name, path, or specification.
         scenarios: how many market days.
         seed: of the first; scenario j has seed + j, the same for every policy.
-        split: "test" by default; its days never meet those of "train" and "validation".
+        data_split: "test" by default; its days never meet those of "train" and "validation".
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:
-        UserError: env, market, split or a router's name is unknown.
+        UserError: env, market, data_split or a router's name is unknown.
 
     Example:
         >>> import sor_sb3
@@ -247,7 +247,7 @@ def evaluate(
         >>> result.difference("pro_rata", "random").mean < 0
         True
     """
-    return Evaluator(env, market, scenarios, seed, split).evaluate(policies, deterministic)
+    return Evaluator(env, market, scenarios, seed, data_split).evaluate(policies, deterministic)
 
 
 def standard_rules(market: MarketSpec) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from sor_sb3.envs.observation import Observer
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
-from sor_sb3.routers.base import Router
+from sor_sb3.policies.protocol import Router
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
 
 
@@ -47,7 +47,7 @@ class Decision:
         touch_bps: its far touch above the mid.
         fee_bps: its take fee.
         shown_shares: what it displayed.
-        heard_latency_ms: one way, as heard.
+        observed_latency_ms: one way, as heard.
         sent_shares: what went there.
         filled_shares: what came back filled.
         price_bps: average price of that above the mid plus fee; NaN if nothing filled.
@@ -66,7 +66,7 @@ class Decision:
     touch_bps: np.ndarray
     fee_bps: np.ndarray
     shown_shares: np.ndarray
-    heard_latency_ms: np.ndarray
+    observed_latency_ms: np.ndarray
     sent_shares: np.ndarray
     filled_shares: np.ndarray
     price_bps: np.ndarray
@@ -108,11 +108,11 @@ class _Alternatives:
     def __init__(self, evaluator: Evaluator, policy: Any, member: int) -> None:
         market = evaluator.market
         self.source, self.member = evaluator.core.simulator, member
-        self.fork = Evaluator(evaluator.env_id, market, market.n_venues, 0, evaluator.split)
+        self.fork = Evaluator(evaluator.env_id, market, market.n_venues, 0, evaluator.data_split)
         self.fork.start()
         looks_into_core = getattr(policy, "core", None) is evaluator.core  # an oracle does
         self.policy = self.fork.policies([policy.name])[policy.name] if looks_into_core else policy
-        self.masked = masks_wanted(policy) and evaluator.core.codec.masked
+        self.masked = masks_wanted(policy) and evaluator.core.action_adapter.masked
         self.steps = market.order.horizon_steps
 
     def ask(self, step: int, pace: np.ndarray | None, state: Any, quantity_shares: float) -> Alternative:
@@ -176,7 +176,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     observations = evaluator.start()
     recorder = ChildRecorder(simulator)
     alternatives = _Alternatives(evaluator, policy, member)
-    masked = masks_wanted(policy) and core.codec.masked
+    masked = masks_wanted(policy) and core.action_adapter.masked
     state: Any = None
     first = np.ones(core.n, dtype=bool)
     quantity = float(simulator.orders["remaining_shares"][member])
@@ -189,7 +189,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
             break
         masks = {"action_masks": core.action_masks()} if masked else {}
         actions, state = policy.predict(observations, state, first, True, **masks)
-        options.append(alternatives.ask(step, core.codec.decode(actions)[1], state, quantity))
+        options.append(alternatives.ask(step, core.action_adapter.decode(actions)[1], state, quantity))
         recorder.before()
         observations, _, _ = core.step(actions)
         recorder.after()
@@ -240,7 +240,7 @@ def _decision(
         touch_bps=log.touch_bps[0, t] - mid,
         fee_bps=log.fee_bps[0],
         shown_shares=log.shown_shares[0, t],
-        heard_latency_ms=log.heard_latency_ms[0, t],
+        observed_latency_ms=log.observed_latency_ms[0, t],
         sent_shares=log.sent_shares[0, t],
         filled_shares=log.filled_shares[0, t],
         price_bps=log.price_bps[0, t] - mid + log.fee_bps[0],

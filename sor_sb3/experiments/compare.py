@@ -116,11 +116,13 @@ def _end_with_the_command() -> None:
     os._exit(1)
 
 
-def _train_in_worker(index: int, config: TrainConfig, folder: Path, board: Path, baselines: list[str]) -> None:
+def _train_in_worker(
+    index: int, config: TrainConfig, folder: Path, tensorboard_dir: Path, baselines: list[str]
+) -> None:
     def report(timesteps: int) -> None:
         _timesteps_done[index] = timesteps
 
-    train(config, folder, board, baselines, report=report)
+    train(config, folder, tensorboard_dir, baselines, report=report)
 
 
 class Comparison:
@@ -180,12 +182,12 @@ class Comparison:
 
     def _submit(self, pool: ProcessPoolExecutor, index: int, run: TrainConfig) -> Future[None]:
         folder = self.run_folder(run)
-        board = self.folder / "tensorboard" / f"{run.algo.replace(':', '_')}_seed_{run.seed}"
+        tensorboard_dir = self.folder / "tensorboard" / f"{run.algo.replace(':', '_')}_seed_{run.seed}"
         if not can_resume(run, folder):
-            for leftover in (folder, board):  # of a run that was cut off before its first checkpoint
+            for leftover in (folder, tensorboard_dir):  # of a run that was cut off before its first checkpoint
                 shutil.rmtree(leftover, ignore_errors=True)
         baselines = [run.market.reference_router, run.market.oracle]
-        return pool.submit(_train_in_worker, index, run, folder, board, baselines)
+        return pool.submit(_train_in_worker, index, run, folder, tensorboard_dir, baselines)
 
     def score_rules_on_validation(self) -> Evaluation:
         """Rules and oracle on the days that may choose; also what names the best rule."""
@@ -224,7 +226,7 @@ class Comparison:
     def _score(self, judge: Evaluator) -> tuple[Evaluation, ReportWriter]:
         policies = self.policies(judge)
         report = ReportWriter(self.config.market, policies)
-        return judge.evaluate(policies, each=report.take), report
+        return judge.evaluate(policies, each=report.add), report
 
     def _results(self, evaluation: Evaluation, validation: Evaluation) -> dict[str, Any]:
         config = {"digest": self.config.digest(), **self.config.canonical()}
@@ -258,9 +260,9 @@ class Comparison:
 
         longest = max(run.timesteps for run in self.config.runs)
         for name, scores in validation.scores.items():
-            board = self.folder / "tensorboard" / name
-            shutil.rmtree(board, ignore_errors=True)
-            logger = configure(str(board), ["tensorboard"])
+            tensorboard_dir = self.folder / "tensorboard" / name
+            shutil.rmtree(tensorboard_dir, ignore_errors=True)
+            logger = configure(str(tensorboard_dir), ["tensorboard"])
             gap = validation.gap_closed(name)
             for step in (0, longest // 2, longest):
                 for tag, value in scalars(evaluator, scores, gap.mean if gap else None).items():

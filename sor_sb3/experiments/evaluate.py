@@ -45,7 +45,7 @@ def evaluate_runs(
     folders: Sequence[Path],
     scenarios: int,
     seed: int,
-    split: str = "test",
+    data_split: str = "test",
     deterministic: bool = True,
     report_into: Path | None = None,
 ) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def evaluate_runs(
     rules = standard_rules(first.market)
     chooser = validation_evaluator(first.env, first.market)
     validation = chooser.evaluate(chooser.policies(rules))
-    judge = Evaluator(first.env, first.market, scenarios, seed, split)
+    judge = Evaluator(first.env, first.market, scenarios, seed, data_split)
     policies = {**learned, **judge.policies(rules)}
     report = ReportWriter(first.market, policies) if report_into is not None else None
-    evaluation = judge.evaluate(policies, deterministic, each=report.take if report is not None else None)
-    config_of_results = {"runs": [c.canonical() for c in configs], "split": split, "seed": seed}
+    evaluation = judge.evaluate(policies, deterministic, each=report.add if report is not None else None)
+    config_of_results = {"runs": [c.canonical() for c in configs], "data_split": data_split, "seed": seed}
     results = make_results(evaluation, validation.names("rule")[0], config_of_results)
     if report is not None and report_into is not None:
         baselines = {name: float(scores.cost.mean()) for name, scores in validation.scores.items()}

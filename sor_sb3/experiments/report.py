@@ -50,7 +50,7 @@ class ReportWriter:
         self.market, self.policies = market, policies
         self.analyses: dict[str, PolicyAnalysis] = {}
 
-    def take(self, scores: Scores) -> None:
+    def add(self, scores: Scores) -> None:
         """Analyse a policy's child orders; hand it to `Evaluator.evaluate`."""
         assert scores.children is not None
         priced = not isinstance(self.market, NotebookMarket)
@@ -83,7 +83,7 @@ class ReportWriter:
 
     def _audits(self, evaluation: Evaluation, results: dict[str, Any]) -> dict[str, list[Audit]]:
         """Of every learned policy, each training seed, and of the best rule and the reference."""
-        judge = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.split)
+        judge = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
         wanted = [*evaluation.names("learned"), results["best_rule"], results["reference_rule"]]
         audits = {}
         for name in dict.fromkeys(n for n in wanted if n in self.policies):
@@ -108,10 +108,10 @@ def report_data(
     return _plain(
         {
             "results": results,
-            "cast": _cast(results),
+            "featured": _featured(results),
             "venues": list(evaluation.market.venue_names),
             "description": evaluation.market.description,
-            "split": evaluation.split,
+            "data_split": evaluation.data_split,
             "first_seed": evaluation.seed,
             "order": evaluation.market.order.model_dump(),
             "blocks": None if evaluation.blocks is None else len(np.unique(evaluation.blocks)),
@@ -134,7 +134,7 @@ def report_data(
     )
 
 
-def _cast(results: dict[str, Any]) -> list[str]:
+def _featured(results: dict[str, Any]) -> list[str]:
     """Policies that the detailed figures and tables show: the learned, the best rule, the reference, the oracle."""
     learned = [p["name"] for p in results["policies"] if p["kind"] == "learned"]
     known = {p["name"] for p in results["policies"]}

@@ -24,7 +24,7 @@ from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
 from sor_sb3.callbacks.hparams import HParamCallback
-from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
@@ -60,7 +60,7 @@ def train_config(
     Raises:
         UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
-    algo = find_algorithm(algo, make_codec(env, market.n_venues).space).name
+    algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
     hyperparameters = default_hyperparameters(algo, env, market.name)
     settings = settings or {}
     if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
@@ -72,14 +72,14 @@ def train_config(
         hyperparameters["n_timesteps"] = timesteps
     if hyperparameters.get("n_steps") == "episode":
         hyperparameters["n_steps"] = market.order.horizon_steps
-    hyperparameters.setdefault("envs_per_day", 1)
-    for key in ("n_envs", "n_timesteps", "envs_per_day"):
+    hyperparameters.setdefault("envs_per_scenario", 1)
+    for key in ("n_envs", "n_timesteps", "envs_per_scenario"):
         value = hyperparameters[key]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1 or value != int(value):
             raise UserError(f"{key} is {value!r}; expected a whole number of at least 1")
         hyperparameters[key] = int(value)
-    if "envs_per_day" not in settings:  # a default gives way to the number of envs
-        hyperparameters["envs_per_day"] = math.gcd(hyperparameters["envs_per_day"], hyperparameters["n_envs"])
+    if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
+        hyperparameters["envs_per_scenario"] = math.gcd(hyperparameters["envs_per_scenario"], hyperparameters["n_envs"])
     variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
     return TrainConfig(
         algo=algo,
@@ -98,9 +98,9 @@ def make_training_env(config: TrainConfig) -> VecEnv:
         config.env,
         config.market,
         config.hyperparameters["n_envs"],
-        split="train",
+        data_split="train",
         variance_reduction=config.variance_reduction,
-        envs_per_day=config.hyperparameters.get("envs_per_day", 1),
+        envs_per_scenario=config.hyperparameters.get("envs_per_scenario", 1),
     )
     normalize = config.hyperparameters.get("normalize")
     if normalize:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-SPLIT_ORDER = ("train", "validation", "test")
+DATA_SPLIT_ORDER = ("train", "validation", "test")
 """The order in time in which a recording is cut."""
 DEFAULT_ORDER = {"horizon_steps": 20, "step_s": 5.0}
 SLICE_OF_DISPLAY = 0.5
@@ -100,11 +100,11 @@ def complete_replay(data: dict[str, Any], where: str, folder: Path) -> dict[str,
     return data
 
 
-def recording_for(market: ReplayMarket, split: str) -> Recording:
-    """The arrays to replay (shared: not to be written to), and where the windows of a split may start.
+def recording_for(market: ReplayMarket, data_split: str) -> Recording:
+    """The arrays to replay (shared: not to be written to), and where the windows of a data split may start.
 
     A window, from its first decision to its end and the last arrival, and the volume that its first decision
-    looks back on, lies inside one segment and inside the split's own time.
+    looks back on, lies inside one segment and inside the data split's own time.
 
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
@@ -114,7 +114,7 @@ def recording_for(market: ReplayMarket, split: str) -> Recording:
 
     recording = _recording_of(market)
     _check_windows(market, recording)
-    windows = _windows(market, recording)[split]
+    windows = _windows(market, recording)[data_split]
     place = {name: k for k, name in enumerate(recording.venues)}
     rows = np.zeros(market.n_venues, RECORDING)
     for row, name in zip(rows, market.venue_names, strict=True):
@@ -208,15 +208,15 @@ def _check_digest(market: ReplayMarket, recording: QuoteRecording) -> None:
 
 
 def _split_segments(segments: FloatArray, shares: tuple[float, float, float]) -> dict[str, FloatArray]:
-    """Start and end (n, 2), in seconds, of each split's stretches: the segments' time, cut by `shares`."""
+    """Start and end (n, 2), in seconds, of each data split's stretches: the segments' time, cut by `shares`."""
     before = np.append(0.0, np.cumsum(segments[:, 1] - segments[:, 0]))
     borders = before[-1] * np.append(0.0, np.cumsum(shares)) / sum(shares)
     borders[-1] = before[-1]
     cut = {}
-    for split, low, high in zip(SPLIT_ORDER, borders[:-1], borders[1:], strict=True):
+    for data_split, low, high in zip(DATA_SPLIT_ORDER, borders[:-1], borders[1:], strict=True):
         start, end = np.maximum(before[:-1], low), np.minimum(before[1:], high)
         stretches = np.column_stack([start, end]) - before[:-1, None] + segments[:, :1]
-        cut[split] = stretches[end > start]
+        cut[data_split] = stretches[end > start]
     return cut
 
 
@@ -239,23 +239,23 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
     """Earliest and latest start of a window (n, 2), in seconds, in each stretch that has room for one."""
     back, ahead = _margins_s(market)
     windows = {}
-    for split, stretches in _split_segments(recording.segments, market.time_split).items():
+    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
         starts = stretches + np.array([back, -ahead])
-        windows[split] = starts[starts[:, 1] > starts[:, 0]]
+        windows[data_split] = starts[starts[:, 1] > starts[:, 0]]
     return windows
 
 
 def _check_windows(market: ReplayMarket, recording: QuoteRecording) -> None:
     back, ahead = _margins_s(market)
     stretches = _split_segments(recording.segments, market.time_split)
-    for split, windows in _windows(market, recording).items():
+    for data_split, windows in _windows(market, recording).items():
         if len(windows):
             continue
-        longest = float(np.max(stretches[split][:, 1] - stretches[split][:, 0], initial=0.0))
+        longest = float(np.max(stretches[data_split][:, 1] - stretches[data_split][:, 0], initial=0.0))
         total = recording.report.segment_hours * 3600.0
         order = market.order
         raise QuoteFileError(
-            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {split} "
+            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
             f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more "
             f"than {back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} "
             f"s, and room for {'volumes before it and ' if back else ''}latency); use fewer or shorter "
@@ -398,15 +398,15 @@ def _utc(recording: QuoteRecording, time_s: float) -> str:
 def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
     _, ahead = _margins_s(market)
     lines = []
-    for split, stretches in _split_segments(recording.segments, market.time_split).items():
+    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
         length = stretches[:, 1] - stretches[:, 0]
         fit = int(np.sum(length // ahead))
         pieces = f" in {len(stretches)} pieces" if len(stretches) > 1 else ""
         lines.append(
-            f"Split {split}: {_utc(recording, stretches[0, 0])} to {_utc(recording, stretches[-1, 1])}, "
+            f"Split {data_split}: {_utc(recording, stretches[0, 0])} to {_utc(recording, stretches[-1, 1])}, "
             f"{length.sum() / 3600.0:.2f} hours{pieces}; room for {fit:,} orders end to end."
         )
-        if split == "test" and fit < FEW_WINDOWS:
+        if data_split == "test" and fit < FEW_WINDOWS:
             lines.append(
                 f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and "
                 "differences between routers will hardly be significant: use fewer or shorter steps, or a "

@@ -79,7 +79,7 @@ def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, s
             "touch": _number(decision.touch_bps[k]),
             "fee": _number(decision.fee_bps[k]),
             "shown": _number(decision.shown_shares[k], 0),
-            "heard ms": _number(decision.heard_latency_ms[k], 3),
+            "heard ms": _number(decision.observed_latency_ms[k], 3),
             "sent": _number(decision.sent_shares[k], 0) if decision.sent_shares[k] > 0 else "",
             "filled": _number(decision.filled_shares[k], 0) if decision.sent_shares[k] > 0 else "",
             "paid": _number(decision.price_bps[k]) if decision.filled_shares[k] > 0 else "",

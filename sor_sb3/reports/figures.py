@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sor_sb3.routers import ORACLE_NAMES
+from sor_sb3.policies.registry import ORACLE_NAMES
 
 _KIND_COLOURS = {"learned": "#1f77b4", "rule": "#8c8c8c", "oracle": "#2ca02c"}
 _BASELINES_SHOWN = 6  # the cheapest; the others would only squeeze the curves

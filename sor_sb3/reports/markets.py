@@ -58,14 +58,14 @@ def _dark_cell(venue: Any) -> str:
     return ", ".join(words)
 
 
-def sample_day(market: MarketSpec, seed: int = 0, split: str = "train") -> dict[str, np.ndarray]:
+def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") -> dict[str, np.ndarray]:
     """One episode's path when nobody trades.
 
     Returns:
         "mid_bps" (T,), at each decision since arrival; and per venue, float64 (T, K), NaN where there is nothing:
         "offset_bps" of the far touch, "displayed_shares", "hidden_shares" (at arrival), "latency_ms".
     """
-    simulator = BatchSimulator(market, 1, split)
+    simulator = BatchSimulator(market, 1, data_split)
     simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
     idle, weights = np.zeros(1), np.full((1, market.n_venues), 1.0 / market.n_venues)
     day: dict[str, list[np.ndarray]] = {}
@@ -86,9 +86,9 @@ def sample_day(market: MarketSpec, seed: int = 0, split: str = "train") -> dict[
     return {name: np.stack(rows) for name, rows in day.items()}
 
 
-def sample_day_figure(market: MarketSpec, file: Path, seed: int = 0, split: str = "train") -> None:
-    """Draw `sample_day` into a PNG: mid, far touches, sizes (dark and hidden ones as crosses) and latencies."""
-    day, order = sample_day(market, seed, split), market.order
+def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split: str = "train") -> None:
+    """Draw `sample_path` into a PNG: mid, far touches, sizes (dark and hidden ones as crosses) and latencies."""
+    day, order = sample_path(market, seed, data_split), market.order
     seconds = np.arange(order.horizon_steps) * order.step_s
     notebook = isinstance(market, NotebookMarket)
     unit = "notebook's unit" if notebook else "bps"
@@ -117,6 +117,6 @@ def sample_day_figure(market: MarketSpec, file: Path, seed: int = 0, split: str 
     for axes in (mid, size, latency):
         axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8, frameon=False)
-    figure.suptitle(f"{market.name}: a sample day when nobody trades ({split}, seed {seed})")
+    figure.suptitle(f"{market.name}: a sample day when nobody trades ({data_split}, seed {seed})")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)

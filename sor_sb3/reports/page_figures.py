@@ -213,7 +213,7 @@ def performance_profile(data: Data) -> Figure | None:
         return None
     figure, axes = new_axes(2.9)
     taus = np.array(aggregates["taus"])
-    names = [name for name in data["cast"] if name in aggregates["profiles"]]
+    names = [name for name in data["featured"] if name in aggregates["profiles"]]
     for i, name in enumerate(names):
         profile = aggregates["profiles"][name]
         mean, low, high = ([100.0 * e[key] for e in profile] for key in ("mean", "low", "high"))
@@ -325,20 +325,20 @@ def _flow_by_state(data: Data, name: str, key: str, title: str) -> Figure | None
 @_styled
 def flow_by_state(data: Data) -> Figure | None:
     """Venue shares of the first learned policy by market state."""
-    return _flow_by_state(data, data["cast"][0], "states", f"Flow by market state: {data['cast'][0]}")
+    return _flow_by_state(data, data["featured"][0], "states", f"Flow by market state: {data['featured'][0]}")
 
 
 @_styled
 def flow_by_state_of_the_best_rule(data: Data) -> Figure | None:
     """Venue shares of the best rule by market state."""
     best = data["results"]["best_rule"]
-    if best == data["cast"][0]:
+    if best == data["featured"][0]:
         return None
     return _flow_by_state(data, best, "states-rule", f"Flow by market state: {best}")
 
 
 def _cost_by(data: Data, which: str, title: str) -> Figure | None:
-    cuts = {n: c for n in data["cast"] for c in data["states"].get(n, []) if c["name"] == which}
+    cuts = {n: c for n in data["featured"] for c in data["states"].get(n, []) if c["name"] == which}
     if not cuts:
         return None
     labels = max((c["labels"] for c in cuts.values()), key=len)
@@ -398,7 +398,7 @@ def cost_by_urgency(data: Data) -> Figure | None:
 @_styled
 def stress(data: Data) -> Figure | None:
     """Flow of the first audited policy as it is, with its favourite slow, and halted."""
-    name = next((n for n in data["cast"] if n in data["audit"]), None)
+    name = next((n for n in data["featured"] if n in data["audit"]), None)
     if name is None:
         return None
     found = data["audit"][name]
@@ -456,7 +456,7 @@ def cost_parts(data: Data) -> Figure | None:
         "parts",
         "What the cost is made of",
         to_svg(figure, "parts", f"Mean cost by part; {policies[0]['name']}, {_unit(data)}: {numbers}."),
-        "The shortfall's parts, which add up to it exactly (diamond). Delay holds what the mid did while shares "
+        "The shortfall's parts, which add up to it exactly (diamond). Timing holds what the mid did while shares "
         "waited; a part below zero earned money.",
     )
 
@@ -464,7 +464,7 @@ def cost_parts(data: Data) -> Figure | None:
 @_styled
 def markouts(data: Data) -> Figure | None:
     """Markout against horizon."""
-    names = [n for n in data["cast"] if n in data["tca"]]
+    names = [n for n in data["featured"] if n in data["tca"]]
     if not names:
         return None
     figure, axes = new_axes(2.8)

@@ -29,7 +29,7 @@ from sor_sb3.simulator.random import episode_keys
 from sor_sb3.simulator.records import CHILD, ORDER, RECORDING, VENUE
 
 WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
-LEDGER_PARTS = ("spread", "impact", "delay", "fee", "cleanup")
+LEDGER_PARTS = ("spread", "impact", "timing", "fee", "cleanup")
 
 
 @entry_point(nogil=True)
@@ -113,15 +113,15 @@ class BatchSimulator:
     Args:
         market: the specification.
         n: how many parent orders.
-        split: "train", "validation" or "test"; their market days never meet. A recording is cut in time.
+        data_split: "train", "validation" or "test"; their market days never meet. A recording is cut in time.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
     """
 
-    def __init__(self, market: MarketSpec, n: int, split: str = "train", threads: int = 1) -> None:
+    def __init__(self, market: MarketSpec, n: int, data_split: str = "train", threads: int = 1) -> None:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
         say_what_takes_long()
-        self.market, self.n, self.split = market, n, split
+        self.market, self.n, self.data_split = market, n, data_split
         self.threads = max(1, min(threads, n))
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         self.parameters = Parameters(market, n)
@@ -129,7 +129,7 @@ class BatchSimulator:
         if isinstance(market, ReplayMarket):
             from sor_sb3.market.recordings import recording_for
 
-            self.recording = recording_for(market, split)
+            self.recording = recording_for(market, data_split)
         self.orders = np.zeros(n, ORDER)
         self.venues = np.zeros((n, market.n_venues), VENUE)
         self.children = np.zeros((n, market.n_venues), CHILD)
@@ -159,7 +159,7 @@ class BatchSimulator:
     def reset(self, seeds: np.ndarray, episodes: np.ndarray, which: np.ndarray | None = None) -> None:
         """Begin episode `episodes[j]` (int) of seed `seeds[j]` (uint64) in `which[j]` (all if None)."""
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
-        keys = episode_keys(self.split, seeds, episodes)
+        keys = episode_keys(self.data_split, seeds, episodes)
         self.parameters.draw(keys, which)
         state = self.orders, self.venues, self.children, *self._fixed()
         self.in_parts(lambda part: _reset_batch(which[part], keys[part], *state), len(which))

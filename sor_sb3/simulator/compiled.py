@@ -24,7 +24,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
     "simulator/*.py",
     "envs/observation.py",
-    "envs/codecs.py",
+    "envs/action_adapters.py",
     "routers/oracle.py",
     "algorithms/fast_kernels.py",
 )

@@ -35,8 +35,8 @@ def scheduled_slice(order: Any, market: Any) -> float:
 @njit(inline="always")
 def displayed_shares(venue: Any) -> float:
     """What a venue shows, as heard: its quoted size, less what we took and it has not refilled; no rounding rests."""
-    left = venue.heard_shares - venue.depleted_shares
-    return left if venue.open == 1 and left > 1e-9 * venue.heard_shares else 0.0
+    left = venue.observed_shares - venue.depleted_shares
+    return left if venue.open == 1 and left > 1e-9 * venue.observed_shares else 0.0
 
 
 @njit(inline="always")
@@ -80,7 +80,7 @@ def _book_fill(
     fee_bps = parameters.take_fee_bps
     price_bps = venue.offset_bps + move_bps + walk_bps
     order.spread_cost += filled * venue.offset_bps * share_cost
-    order.delay_cost += filled * move_bps * share_cost
+    order.timing_cost += filled * move_bps * share_cost
     order.impact_cost += filled * walk_bps * share_cost
     order.fee_cost += filled * fee_bps * share_cost
     order.fill_value_bps_shares += filled * (price_bps + order.mid_bps + order.displacement_bps)
@@ -175,12 +175,12 @@ def first_arrival_ms(venues: Any, parameters: Any, market: Any, latest_ms: float
 
 
 @njit(inline="always")
-def best_heard_bps(venues: Any, parameters: Any) -> float:
+def best_observed_bps(venues: Any, parameters: Any) -> float:
     """The best far touch heard, above the mid; infinite where nobody quotes."""
     best = math.inf
     for k in range(venues.size):
         if parameters[k].dark == 0 and displayed_shares(venues[k]) > 0.0:
-            best = min(best, venues[k].heard_offset_bps)
+            best = min(best, venues[k].observed_offset_bps)
     return best
 
 
@@ -193,7 +193,7 @@ def untaken_quotes(venues: Any, parameters: Any, sent: bool) -> tuple[int, float
     """
     at, best, second = -1, math.inf, math.inf
     for k in range(venues.size):
-        shown, offset_bps = displayed_shares(venues[k]), venues[k].heard_offset_bps
+        shown, offset_bps = displayed_shares(venues[k]), venues[k].observed_offset_bps
         taken = sent and venues[k].sent_shares >= shown * (1.0 - 1e-9)
         if parameters[k].dark == 0 and shown > 0.0 and not taken:
             if offset_bps < best:
@@ -204,12 +204,12 @@ def untaken_quotes(venues: Any, parameters: Any, sent: bool) -> tuple[int, float
 
 
 @njit
-def limit_of(market: Any, k: int, heard_bps: float, untaken: tuple[int, float, float]) -> float:
+def limit_of(market: Any, k: int, observed_bps: float, untaken: tuple[int, float, float]) -> float:
     """The dearest price, above the mid at the decision, that a child at venue `k` may pay.
 
     The best price heard plus the market's offset and, with order protection, no quote that is left elsewhere.
     """
-    limit_bps = heard_bps + market.limit_offset_bps
+    limit_bps = observed_bps + market.limit_offset_bps
     if market.order_protection == 1:
         limit_bps = min(limit_bps, untaken[2] if untaken[0] == k else untaken[1])
     return limit_bps
@@ -254,8 +254,8 @@ def look_up_arrivals(order: Any, venues: Any, children: Any, parameters: Any, ma
         if 0.0 <= arrives_ms < step_ms and venue.open == 1:
             move_bps, shown, hidden = arrival_state(order, venue, k, fixed, market, recording, arrives_ms)
             child.move_bps, child.shown_shares, child.hidden_shares = move_bps, shown, hidden
-            dearest_bps = venue.offset_bps + max(move_bps, 0.0) + fixed.walk_bps + fixed.take_fee_bps
-            order.dearest_bps = max(order.dearest_bps, dearest_bps)
+            worst_offered_bps = venue.offset_bps + max(move_bps, 0.0) + fixed.walk_bps + fixed.take_fee_bps
+            order.worst_offered_bps = max(order.worst_offered_bps, worst_offered_bps)
 
 
 @njit(inline="always")
@@ -268,9 +268,9 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
     latest_ms = latest_expected_ms(venues, parameters) if market.synchronise == 1 else 0.0
     first_ms = first_arrival_ms(venues, parameters, market, latest_ms)
     limited = market.limit_offset_bps < math.inf or market.order_protection == 1
-    heard_bps, untaken = math.inf, (-1, math.inf, math.inf)
+    observed_bps, untaken = math.inf, (-1, math.inf, math.inf)
     if limited:
-        heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, True)
+        observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, True)
     total = 0.0
     for k in range(venues.size):
         venue, fixed = venues[k], parameters[k]
@@ -287,7 +287,7 @@ def fill_children(order: Any, venues: Any, children: Any, parameters: Any, marke
         rejected = venue.open == 1 and venue.outage == 1 and not late
         answers_ms = arrives_ms + venue.latency_ms - fixed.speed_bump_ms
         venue.ack_ms = max(answers_ms, market.outage_reject_ms) if rejected else answers_ms
-        limit_bps = limit_of(market, k, heard_bps, untaken) if limited else math.inf
+        limit_bps = limit_of(market, k, observed_bps, untaken) if limited else math.inf
         filled = 0.0
         if venue.open == 1 and venue.outage == 0 and not late:
             move_bps, shown, hidden = venue.touch_move_bps, venue.arrival_size_shares, venue.hidden_shares
@@ -363,10 +363,10 @@ def age_children(order: Any, children: Any, market: Any) -> None:
 
 
 @njit(inline="always")
-def dearest_offer_bps(order: Any, venues: Any, parameters: Any, market: Any) -> float:
+def worst_offer_of_step_bps(order: Any, venues: Any, parameters: Any, market: Any) -> float:
     """The dearest all-in price above the mid that a child of this step could pay anywhere, however late it comes."""
     smooth_bps, jump_bps = max(order.smooth_move_bps, 0.0), max(order.news_bps, 0.0)
-    dearest_bps = -math.inf
+    worst_offered_bps = -math.inf
     for k in range(venues.size):
         venue = venues[k]
         move_bps, walk_bps = venue.touch_move_bps, parameters[k].walk_bps
@@ -376,8 +376,10 @@ def dearest_offer_bps(order: Any, venues: Any, parameters: Any, market: Any) -> 
             walk_bps += market.latency_cost * market.notebook_latency_high
         elif market.model == SYNTHETIC:
             move_bps = smooth_bps + jump_bps + max(venue.next_offset_bps - venue.offset_bps, 0.0)
-        dearest_bps = max(dearest_bps, venue.offset_bps + max(move_bps, 0.0) + walk_bps + parameters[k].take_fee_bps)
-    return dearest_bps
+        worst_offered_bps = max(
+            worst_offered_bps, venue.offset_bps + max(move_bps, 0.0) + walk_bps + parameters[k].take_fee_bps
+        )
+    return worst_offered_bps
 
 
 @njit(inline="always")
@@ -395,11 +397,11 @@ def mark_to_next_mid(order: Any, market: Any, filled_shares: float, idle_shares:
     order.leak_bps -= leaked_bps
     push_bps = market.permanent_bps_per_share * filled_shares + leaked_bps
     move_bps = order.next_mid_bps - order.mid_bps
-    delay = order.remaining_shares * move_bps * share_cost
+    timing = order.remaining_shares * move_bps * share_cost
     push = order.remaining_shares * push_bps * share_cost
-    order.delay_cost += delay
+    order.timing_cost += timing
     order.impact_cost += push
-    order.step_cost += delay + push
+    order.step_cost += timing + push
     limited = market.limit_offset_bps < math.inf or market.order_protection == 1
     noise = (idle_shares if limited else order.remaining_shares) * order.mid_noise_bps
     scheduled = market.quantity_shares * (1.0 - (order.step + 1.0) / market.horizon_steps)
@@ -419,7 +421,7 @@ def clean_up(order: Any, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
     if order.remaining_shares <= 0.0:
         return
-    price_bps = order.dearest_bps + market.cleanup_penalty_bps
+    price_bps = order.worst_offered_bps + market.cleanup_penalty_bps
     cost = order.remaining_shares * price_bps * market.cost_scale / market.quantity_shares
     order.cleanup_shares = order.remaining_shares
     order.cleanup_cost += cost
@@ -440,7 +442,7 @@ def send_children(
     order.step_cost, order.step_noise_cost, order.paced = 0.0, 0.0, 1 if pace >= 0.0 else 0
     order.sent_shares = shares_to_send(order, market, pace)
     assign_shares(venues, parameters, market, weights, order.sent_shares, scratch)
-    order.dearest_bps = max(order.dearest_bps, dearest_offer_bps(order, venues, parameters, market))
+    order.worst_offered_bps = max(order.worst_offered_bps, worst_offer_of_step_bps(order, venues, parameters, market))
     if order.in_flight > 0:
         _keep_back(venues, children)
 

@@ -230,10 +230,10 @@ def _hear(venue: Any, feed_ms: float, market: Any) -> None:
     """The quote in force, and what the feed says of it: the one before, if that has changed since the feed left."""
     old_offset_bps, old_shares = venue.offset_bps, venue.quote_shares
     venue.offset_bps, venue.quote_shares = venue.next_offset_bps, venue.next_shares
-    venue.heard_offset_bps, venue.heard_shares = venue.offset_bps, venue.quote_shares
+    venue.observed_offset_bps, venue.observed_shares = venue.offset_bps, venue.quote_shares
     congestion = market.congest_factor if venue.congested == 1 else 1.0
     if feed_ms * congestion > 1e3 * market.step_s * (1.0 - venue.change_at) and old_shares > 0.0:
-        venue.heard_offset_bps, venue.heard_shares = old_offset_bps, old_shares
+        venue.observed_offset_bps, venue.observed_shares = old_offset_bps, old_shares
 
 
 @njit(inline="always")
@@ -245,7 +245,7 @@ def _load_lanes(order: Any, venues: Any, parameters: Any, market: Any, first: in
     for k in range(venues.size):
         venue, j = venues[k], np.uint64(first + k)
         _hear(venue, parameters[k].feed_ms, market)
-        venue.heard_latency_ms = venue.latency_ms
+        venue.observed_latency_ms = venue.latency_ms
         streams[j] = stream_at(venue.key, place)
         lanes[OFFSET_FAST + j], lanes[OFFSET_SLOW + j] = venue.offset_fast, venue.offset_slow
         lanes[SIZE_FAST + j], lanes[SIZE_SLOW + j] = venue.size_fast, venue.size_slow
@@ -335,8 +335,8 @@ def _store_lanes(order: Any, venues: Any, parameters: Any, market: Any, first: i
 @njit(inline="always")
 def _rest_in_the_dark(order: Any, venue: Any, parameters: Any, market: Any) -> None:
     """What rests at the midpoint until the next decision: nothing, or a power law's size; no quote is ever seen."""
-    venue.offset_bps, venue.next_offset_bps, venue.heard_offset_bps = 0.0, 0.0, 0.0
-    venue.quote_shares, venue.next_shares, venue.heard_shares = 0.0, 0.0, 0.0
+    venue.offset_bps, venue.next_offset_bps, venue.observed_offset_bps = 0.0, 0.0, 0.0
+    venue.quote_shares, venue.next_shares, venue.observed_shares = 0.0, 0.0, 0.0
     bits = draw_bits(venue.key, order.step * PLACES_PER_STEP + 6)
     venue.touch_move_bps = _mid_move_bps(order, market, venue.latency_ms)
     venue.arrival_size_shares, venue.hidden_shares = 0.0, 0.0
@@ -419,8 +419,8 @@ def _advance_notebook(order: Any, venues: Any, market: Any) -> None:
         venue.latency_ms = _between(
             market.notebook_latency_low, market.notebook_latency_high, uniform(high_word(second))
         )
-        venue.heard_latency_ms = venue.latency_ms
-        venue.heard_offset_bps, venue.heard_shares = venue.offset_bps, venue.quote_shares
+        venue.observed_latency_ms = venue.latency_ms
+        venue.observed_offset_bps, venue.observed_shares = venue.offset_bps, venue.quote_shares
         venue.touch_move_bps = 0.0
         venue.arrival_size_shares = venue.quote_shares
         if market.blind == 1:
@@ -525,7 +525,7 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
     order.mid_noise_bps = 0.0
     far = recording.ask_px if market.side > 0.0 else recording.bid_px
     far_shares = recording.ask_shares if market.side > 0.0 else recording.bid_shares
-    bid_total, ask_total, dearest_bps = 0.0, 0.0, -math.inf
+    bid_total, ask_total, worst_offered_bps = 0.0, 0.0, -math.inf
     place = order.step * PLACES_PER_STEP
     for k in range(venues.size):
         venue, rows = venues[k], recording.rows[k]
@@ -533,20 +533,20 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
         venue.cursor = row
         latency_bits = draw_bits(venue.key, place + 2)
         u_congest = uniform(high_word(draw_bits(venue.key, place + 4)))
-        venue.heard_latency_ms = venue.latency_ms
+        venue.observed_latency_ms = venue.latency_ms
         venue.congested = _markov(venue.congested, market.congest_enter, market.congest_leave, u_congest)
         z, u_tail = normal(high_word(latency_bits)), uniform(low_word(latency_bits))
         _draw_latency(venue, parameters[k], market, z, u_tail)
-        venue.open, venue.quote_shares, venue.heard_shares = 0, 0.0, 0.0
+        venue.open, venue.quote_shares, venue.observed_shares = 0, 0.0, 0.0
         venue.touch_move_bps, venue.arrival_size_shares = 0.0, 0.0
         if row >= rows.first and not math.isnan(far[row]):
             venue.open, venue.quote_shares = 1, far_shares[row]
             venue.offset_bps = (far[row] - order.arrival_mid_px) * to_bps - order.mid_bps
             heard = _row_back(recording.time_s, row, rows.first, now_s - 1e-3 * parameters[k].feed_ms)
             heard = row if math.isnan(far[heard]) else heard
-            venue.heard_offset_bps = venue.offset_bps + (far[heard] - far[row]) * to_bps
-            venue.heard_shares = far_shares[heard]
-            dearest_bps = max(dearest_bps, venue.offset_bps)
+            venue.observed_offset_bps = venue.offset_bps + (far[heard] - far[row]) * to_bps
+            venue.observed_shares = far_shares[heard]
+            worst_offered_bps = max(worst_offered_bps, venue.offset_bps)
             bid_total += recording.bid_shares[row]
             ask_total += recording.ask_shares[row]
             arrival = _row_from(recording.time_s, row, rows.last, now_s + 1e-3 * venue.latency_ms)
@@ -556,10 +556,10 @@ def _advance_replay(order: Any, venues: Any, parameters: Any, market: Any, recor
         if rows.last_trade > rows.first_trade and order.step > 0:
             volume = _traded_shares(recording, rows, now_s, market.step_s)
             venue.recent_volume_shares += (1.0 - market.volume_memory) * (volume - venue.recent_volume_shares)
-    if order.step == 0 and dearest_bps > -math.inf:
+    if order.step == 0 and worst_offered_bps > -math.inf:
         for k in range(venues.size):
             if venues[k].open == 0:
-                venues[k].offset_bps, venues[k].heard_offset_bps = dearest_bps, dearest_bps
+                venues[k].offset_bps, venues[k].observed_offset_bps = worst_offered_bps, worst_offered_bps
     total = bid_total + ask_total
     order.signal = market.side * (bid_total - ask_total) / total if total > 0.0 else 0.0
 

@@ -1,6 +1,6 @@
 """Addressed randomness: every number is a pure function of its key and its place in the key's stream.
 
-Nothing here holds state. A key is a mixture of (split, episode seed, episode number) and, for a venue, of the
+Nothing here holds state. A key is a mixture of (data split, episode seed, episode number) and, for a venue, of the
 venue's name; the place is (step, purpose). The generator is SplitMix64 (Steele, Lea, Flood 2014, "Fast
 splittable pseudorandom number generators"): a Weyl sequence of the key through a 64-bit finaliser.
 """
@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from sor_sb3.simulator.compiled import entry_point
 
-SPLITS = ("train", "validation", "test")
+DATA_SPLITS = ("train", "validation", "test")
 
 _MASK = (1 << 64) - 1
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
@@ -107,20 +107,20 @@ def name_key(name: str) -> int:
 
 
 @entry_point()
-def _episode_keys(split: Any, seeds: Any, episodes: Any, out: Any) -> None:
+def _episode_keys(data_split: Any, seeds: Any, episodes: Any, out: Any) -> None:
     for i in range(seeds.size):
-        key = mix64(split + _WEYL)
+        key = mix64(data_split + _WEYL)
         key = mix64(key ^ mix64(seeds[i] + _WEYL))
         out[i] = mix64(key ^ mix64(np.uint64(episodes[i]) * _MIX_1 + _WEYL))
 
 
-def episode_keys(split: str, seeds: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-    """Keys of episodes: uint64 (n,), from a split's name, episode seeds (n,) and episode numbers (n,).
+def episode_keys(data_split: str, seeds: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """Keys of episodes: uint64 (n,), from a data split's name, episode seeds (n,) and episode numbers (n,).
 
-    The splits' streams never meet, whatever seeds a user picks: the split is part of the key.
+    The splits' streams never meet, whatever seeds a user picks: the data split is part of the key.
     """
     out = np.empty(len(seeds), dtype=np.uint64)
-    _episode_keys(np.uint64(name_key(split)), np.asarray(seeds, np.uint64), np.asarray(episodes, np.uint64), out)
+    _episode_keys(np.uint64(name_key(data_split)), np.asarray(seeds, np.uint64), np.asarray(episodes, np.uint64), out)
     return out
 
 

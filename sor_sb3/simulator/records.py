@@ -137,7 +137,7 @@ ORDER = _record(
     day_position="f8",  # of the intraday volume curve, in [0, 1)
     start_s="f8",  # replay: where in the recording the window starts
     arrival_mid_px="f8",  # replay: the mid at arrival, the unit of bps
-    dearest_bps="f8",  # the dearest all-in price above the mid that any venue has offered so far
+    worst_offered_bps="f8",  # the dearest all-in price above the mid that any venue has offered so far
     # our own order
     displacement_bps="f8",  # permanent impact so far
     leak_bps="f8",  # that leaky pools gave away and that has not moved the mid yet
@@ -153,7 +153,7 @@ ORDER = _record(
     # the ledger, in cost units of the whole order
     spread_cost="f8",
     impact_cost="f8",
-    delay_cost="f8",
+    timing_cost="f8",
     fee_cost="f8",
     cleanup_cost="f8",
     cleanup_shares="f8",
@@ -180,9 +180,9 @@ VENUE = _record(
     quote_shares="f8",  # displayed size when nobody trades
     # what the router hears at its decision: the same, as late as the feed
     open="i8",
-    heard_offset_bps="f8",
-    heard_shares="f8",  # when nobody trades; see `displayed_shares`
-    heard_latency_ms="f8",
+    observed_offset_bps="f8",
+    observed_shares="f8",  # when nobody trades; see `displayed_shares`
+    observed_latency_ms="f8",
     recent_volume_shares="f8",  # per step
     fill_ratio="f8",  # of our own children here, recent
     reject="f8",  # 1 when a child came back from an outage, fading; 0 after any other answer

@@ -21,7 +21,7 @@ import yaml
 from sor_sb3.envs import ENV_IDS
 from sor_sb3.errors import UserError
 
-_OURS_ALONE = ("variance_reduction", "envs_per_day")  # keys of our YAML that the zoo would hand to the algorithm
+_OURS_ALONE = ("variance_reduction", "envs_per_scenario")  # keys of our YAML that the zoo would hand to the algorithm
 
 
 def register_with_rl_zoo3() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.env_checker import check_env
 
-from benchmarks.plain_env import AddressedDraws, PlainEnv
+from benchmarks.plain_env import CounterDraws, PlainEnv
 from sor_sb3.envs.gym_env import RoutingEnv
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.market.loading import load_market
@@ -18,7 +18,7 @@ from sor_sb3.market.spec import SyntheticMarket
 class WatchedEnv(PlainEnv):
     """The plain env, which notes in `seen` what has happened in it."""
 
-    def __init__(self, market: SyntheticMarket, draws: AddressedDraws) -> None:
+    def __init__(self, market: SyntheticMarket, draws: CounterDraws) -> None:
         super().__init__(market, draws)
         self.seen: set[str] = set()
         self.steps_in_flight = np.zeros(self.n_venues, dtype=int)
@@ -48,8 +48,8 @@ class WatchedEnv(PlainEnv):
     def _limits(self, sent: np.ndarray) -> np.ndarray:
         limits = super()._limits(sent)
         shown = self._displayed()
-        heard_bps = np.where(shown > 0.0, self.heard_offset, np.inf).min()
-        protected = (sent > 0.0) & (limits < heard_bps + self.limit_offset_bps)
+        observed_bps = np.where(shown > 0.0, self.observed_offset, np.inf).min()
+        protected = (sent > 0.0) & (limits < observed_bps + self.limit_offset_bps)
         self.note(protected_quote=protected, quote_taken_whole=(shown > 0.0) & (sent >= shown))
         return limits
 
@@ -95,8 +95,8 @@ class WatchedEnv(PlainEnv):
     def _advance(self, draw: Any) -> None:
         super()._advance(draw)
         self.note(
-            late_feed=self.heard_offset != self.offset,
-            late_and_congested_feed=(self.heard_offset != self.offset) & self.congested,
+            late_feed=self.observed_offset != self.offset,
+            late_and_congested_feed=(self.observed_offset != self.offset) & self.congested,
             stress=self.stressed,
             outage=self.outage,
         )
@@ -326,7 +326,7 @@ def some_action(generator: np.random.Generator, n_venues: int) -> np.ndarray:
 def play_both(market: SyntheticMarket, seed: int, episodes: int, split: str = "train") -> set[str]:
     """Play whole episodes in both envs on the same numbers and compare all that they say; what happened in them."""
     ours = RoutingEnv("OrderSplit-v0", market, split)
-    plain = WatchedEnv(market, AddressedDraws(market.venue_names, split))
+    plain = WatchedEnv(market, CounterDraws(market.venue_names, split))
     generator = np.random.default_rng(seed)
     for episode in range(episodes):
         episode_seed = seed if episode == 0 else None
@@ -367,7 +367,7 @@ def test_same_trajectories_where_all_that_is_rare_is_frequent(name, features):
 def test_variance_reduction_leaves_out_the_same_noise(market):
     market = load_market(market)
     ours = RoutingVecEnv("OrderSplit-v0", market, 1, seed=7, variance_reduction=True)
-    plain = PlainEnv(market, AddressedDraws(market.venue_names), variance_reduction=True)
+    plain = PlainEnv(market, CounterDraws(market.venue_names), variance_reduction=True)
     generator = np.random.default_rng(0)
     ours.reset()
     plain.reset(seed=7)

@@ -193,7 +193,7 @@ def test_vec_monitor_takes_our_measures_as_keywords():
 
 
 def test_splits_meet_different_market_days():
-    rows = [RoutingVecEnv("OrderSplit-v0", "us_equity", 2, seed=0, split=s).reset() for s in ("train", "test")]
+    rows = [RoutingVecEnv("OrderSplit-v0", "us_equity", 2, seed=0, data_split=s).reset() for s in ("train", "test")]
     assert not np.array_equal(*rows)
 
 
@@ -213,7 +213,7 @@ def test_envs_without_a_seed_differ():
     ("options", "said"),
     [
         ({"market": "us_equities"}, r"did you mean 'us_equity'"),
-        ({"split": "training"}, r"split 'training' is unknown; expected one of train, validation, test"),
+        ({"data_split": "training"}, r"data_split 'training' is unknown; expected one of train, validation, test"),
     ],
 )
 def test_what_is_unknown_is_refused_in_one_sentence(options, said):

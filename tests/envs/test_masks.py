@@ -52,7 +52,7 @@ def test_where_all_are_halted_the_step_is_a_forced_wait():
         assert info["completion"] == 0.0 and info["fill_rate"] == 0.0 and np.isnan(info["slippage_bps"])
         cost = info["episode_cost"]
         assert cost["spread"] == cost["fee"] == cost["impact"] == 0.0
-        assert cost["cleanup"] > 2.0 and cost["cleanup"] + cost["delay"] == pytest.approx(-earned, abs=1e-4)
+        assert cost["cleanup"] > 2.0 and cost["cleanup"] + cost["timing"] == pytest.approx(-earned, abs=1e-4)
 
 
 def test_masks_of_the_three_ways_to_ask_agree():

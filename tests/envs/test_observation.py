@@ -41,7 +41,7 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         assert rows.dtype == np.float32 and np.isfinite(rows).all()
         view, venues, orders = ObservationView.of(rows, market), simulator.venues, simulator.orders
         is_open = venues["open"] == 1
-        shown = np.maximum(venues["heard_shares"] - venues["depleted_shares"], 0.0) * is_open
+        shown = np.maximum(venues["observed_shares"] - venues["depleted_shares"], 0.0) * is_open
         even = market.order.quantity_shares / market.order.horizon_steps
         assert np.array_equal(view.open, is_open)
         np.testing.assert_allclose(view.time_left, 1.0 - step / market.order.horizon_steps, rtol=1e-6)
@@ -53,16 +53,16 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         assert np.array_equal(view.busy, simulator.children["shares"] > 0.0)
         assert np.array_equal(view.dark, np.broadcast_to([v.dark is not None for v in market.venues], view.dark.shape))
         np.testing.assert_allclose(view.slice_shares, orders["slice_shares"], rtol=3e-6, atol=1e-6 * even)
-        np.testing.assert_allclose(view.offset_bps, venues["heard_offset_bps"], rtol=1e-6)
+        np.testing.assert_allclose(view.offset_bps, venues["observed_offset_bps"], rtol=1e-6)
         np.testing.assert_allclose(view.fee_bps, np.broadcast_to(fees, view.fee_bps.shape), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(view.size_shares, shown, rtol=1e-5, atol=1e-6 * even)
         latency = observation_scales(market)[2]
-        np.testing.assert_allclose(view.latency_ms, venues["heard_latency_ms"], rtol=1e-5, atol=1e-6 * latency)
+        np.testing.assert_allclose(view.latency_ms, venues["observed_latency_ms"], rtol=1e-5, atol=1e-6 * latency)
         np.testing.assert_allclose(view.fill_ratio, venues["fill_ratio"], rtol=1e-6)
         total = view.volume_share.sum(axis=1)
         assert np.all((np.abs(total - 1.0) < 1e-5) | (total == 0.0))
         assert np.all(view.slice_excess_bps >= 0.0) and np.all(view.slice_excess_bps.min(axis=1) == 0.0)
-        check_split(view, shown, venues["heard_offset_bps"] + fees, walks, orders["slice_shares"])
+        check_split(view, shown, venues["observed_offset_bps"] + fees, walks, orders["slice_shares"])
         pace = None if not policy[1] else generator.random(4)
         if simulator.step(some_weights(generator, 4, market.n_venues), pace)[2].any():
             break
@@ -139,9 +139,9 @@ def test_price_of_the_whole_slice_by_hand():
     for i in range(32):
         is_open = venues["open"][i] == 1
         dark = np.array([v.dark is not None for v in market.venues])
-        all_in = venues["heard_offset_bps"][i] + np.array([v.take_fee_bps for v in market.venues])
+        all_in = venues["observed_offset_bps"][i] + np.array([v.take_fee_bps for v in market.venues])
         walk = np.array([0.0 if v.dark else v.walk_bps for v in market.venues])
-        shown = venues["heard_shares"][i] * is_open
+        shown = venues["observed_shares"][i] * is_open
         miss = (all_in + walk)[is_open & ~dark].max()
         part = np.minimum(250.0 / np.maximum(shown, 1e-9), 1.0) * (shown > 0)
         filled = np.minimum(shown / 250.0, 1.0)

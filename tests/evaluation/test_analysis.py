@@ -33,7 +33,7 @@ def hand_made() -> ChildLog:
         touch_move_bps=np.zeros((1, 2, 2)),
         shown_shares=np.array([[[80.0, 500.0], [200.0, 0.0]]]),
         latency_ms=np.array([[[1.0, 2.0], [3.0, 4.0]]]),
-        heard_latency_ms=np.array([[[1.0, 2.0], [3.0, 4.0]]]),
+        observed_latency_ms=np.array([[[1.0, 2.0], [3.0, 4.0]]]),
         ack_ms=np.array([[[2.0, 4.0], [6.0, 8.0]]]),
         volume_shares=np.array([[[900.0, 100.0], [3000.0, 0.0]]]),
         mid_bps=np.array([[0.0, 4.0, 8.0]]),

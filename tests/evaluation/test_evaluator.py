@@ -104,7 +104,7 @@ def test_batch_equals_one_scenario_at_a_time(env_id, who):
     policy = untrained(PPO, env_id) if who == "model" else make(who, market, env_id)
     n, seed, rel = 5, 123, 1e-5 if who == "model" else 0.0  # torch rounds by batch size, float32; we do not
     scores = evaluate({"p": policy}, env_id, market, scenarios=n, seed=seed).scores["p"]
-    env = gym.make(f"sor_sb3:{env_id}", market=market, split="test")
+    env = gym.make(f"sor_sb3:{env_id}", market=market, data_split="test")
     for j in range(n):
         observation, _ = env.reset(seed=seed + j)
         rewards, ended, info = [], False, {}
@@ -154,7 +154,7 @@ def test_splits_share_no_days():
     starts = {s: Evaluator("OrderSplit-v0", "us_equity", 50, 0, s).start() for s in ("train", "validation", "test")}
     rows = np.concatenate(list(starts.values()))
     assert len(np.unique(rows, axis=0)) == 150
-    costs = [evaluate({"p": "all_in"}, scenarios=50, seed=0, split=s).scores["p"].cost for s in starts]
+    costs = [evaluate({"p": "all_in"}, scenarios=50, seed=0, data_split=s).scores["p"].cost for s in starts]
     assert len(np.intersect1d(costs[0], costs[1])) == len(np.intersect1d(costs[0], costs[2])) == 0
 
 
@@ -375,7 +375,7 @@ def test_deterministic_repeats_and_stochastic_draws():
     [
         ({"market": "us_equty"}, "did you mean 'us_equity'"),
         ({"env": "OrderSplt-v0"}, "did you mean 'OrderSplit-v0'"),
-        ({"split": "tset"}, "split 'tset' is unknown"),
+        ({"data_split": "tset"}, "data_split 'tset' is unknown"),
     ],
 )
 def test_unknown_names_are_user_errors(options, message):

@@ -11,7 +11,7 @@ import torch as th
 import sor_sb3
 from sor_sb3.algorithms.registry import algorithm_names
 from sor_sb3.envs import ENV_IDS
-from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.training import load_policy, train, train_config
@@ -39,7 +39,7 @@ QUICK: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("td3", "ddpg", "tqc", "crossq", "dqn", "qrdqn"), OFF_POLICY),
     "ars": {},
 }
-FITTING = [(algo, env_id) for env_id in ENV_IDS for algo in algorithm_names(make_codec(env_id, 3).space)]
+FITTING = [(algo, env_id) for env_id in ENV_IDS for algo in algorithm_names(make_action_adapter(env_id, 3).space)]
 
 
 def quick_config(algo: str, env_id: str) -> TrainConfig:
@@ -62,7 +62,7 @@ def test_trains_saves_loads_predicts_and_is_scored(algo, env_id, tmp_path):
     loaded = load_policy(config, tmp_path, best=False)
     actions, _ = model.predict(rows, deterministic=True)
     np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], actions)
-    assert all(make_codec(env_id, 3).space.contains(action) for action in actions)
+    assert all(make_action_adapter(env_id, 3).space.contains(action) for action in actions)
     best = Evaluator(env_id, config.market, 20, 1, "validation").score("best", load_policy(config, tmp_path))
     with np.load(tmp_path / "evaluations.npz") as log:
         assert best.cost.mean() == pytest.approx(-log["results"].mean(axis=1).max(), rel=1e-6)

@@ -83,7 +83,7 @@ def rules_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     judge = Evaluator("OrderSplit-v0", market, 40)
     policies = judge.policies(RULES)
     report = ReportWriter(market, policies)
-    evaluation = judge.evaluate(policies, each=report.take)
+    evaluation = judge.evaluate(policies, each=report.add)
     results = make_results(evaluation, "all_in_sized", {"digest": "0", "note": "x"})
     report.write(folder, results, evaluation, {}, {})
     return folder, evaluation

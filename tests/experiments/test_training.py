@@ -66,7 +66,7 @@ def test_training_seeds_meet_different_days():
         venv = make_training_env(config)
         venv.seed(seed << SEED_STRIDE_BITS)
         rows.append(venv.reset())
-    per_day = config.hyperparameters["envs_per_day"]
+    per_day = config.hyperparameters["envs_per_scenario"]
     assert len(np.unique(np.concatenate(rows), axis=0)) == 8 // per_day
 
 
@@ -166,18 +166,18 @@ def test_n_envs_must_be_a_whole_number(n_envs):
         train_config("ppo", "OrderSplit-v0", load_market("notebook"), 0, settings={"n_envs": n_envs})
 
 
-def test_a_default_of_envs_per_day_gives_way_to_the_number_of_envs():
+def test_a_default_of_envs_per_scenario_gives_way_to_the_number_of_envs():
     market = load_market("us_equity")
-    for n_envs, envs_per_day in ((256, 8), (12, 4), (7, 1)):
+    for n_envs, envs_per_scenario in ((256, 8), (12, 4), (7, 1)):
         config = train_config("ppo", "OrderSplit-v0", market, 0, n_envs=n_envs)
-        assert config.hyperparameters["envs_per_day"] == envs_per_day
-    assert train_config("ppo", "OrderSplit-v0", load_market("dark"), 0).hyperparameters["envs_per_day"] == 1
+        assert config.hyperparameters["envs_per_scenario"] == envs_per_scenario
+    assert train_config("ppo", "OrderSplit-v0", load_market("dark"), 0).hyperparameters["envs_per_scenario"] == 1
 
 
-def test_envs_per_day_that_a_user_sets_must_fit():
-    settings = {"n_envs": 12, "envs_per_day": 8}
+def test_envs_per_scenario_that_a_user_sets_must_fit():
+    settings = {"n_envs": 12, "envs_per_scenario": 8}
     config = train_config("ppo", "OrderSplit-v0", load_market("us_equity"), 0, settings=settings)
-    with pytest.raises(UserError, match="multiple of envs_per_day"):
+    with pytest.raises(UserError, match="multiple of envs_per_scenario"):
         make_training_env(config)
 
 

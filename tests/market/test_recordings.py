@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sor_sb3.errors import UserError
 from sor_sb3.market import recordings
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.recordings import SPLIT_ORDER, recording_for, recording_lines
+from sor_sb3.market.recordings import DATA_SPLIT_ORDER, recording_for, recording_lines
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
 
@@ -105,7 +105,7 @@ def test_a_recording_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
     load = recordings.load_quotes
     monkeypatch.setattr(recordings, "load_quotes", lambda *a, **k: reads.append(a) or load(*a, **k))
     market = replay(load_market(folder / "quotes.parquet"))
-    arrays = [recording_for(market, split) for split in SPLIT_ORDER]
+    arrays = [recording_for(market, split) for split in DATA_SPLIT_ORDER]
     recording_lines(market)
     assert len(reads) == 1
     assert arrays[0].time_s is arrays[2].time_s
@@ -139,7 +139,7 @@ def test_windows_lie_in_one_segment_and_one_split(
     back_s = VOLUME_LOOKBACK_STEPS * step_s if market.has_volume else 0.0
     ahead_s = horizon * step_s + 1e-3 * latency_ms
     spans = []
-    for split in SPLIT_ORDER:
+    for split in DATA_SPLIT_ORDER:
         arrays = recording_for(market, split)
         low, lengths = arrays.window_low_s, np.diff(arrays.window_cumulative_s)
         assert len(low) == len(lengths) > 0
@@ -154,7 +154,7 @@ def test_windows_lie_in_one_segment_and_one_split(
 
 def test_time_is_shared_out_as_asked(folder: Path) -> None:
     market = replay(load_market(folder / "pieces.csv.gz", horizon_steps=1, step_s=1.0, latency_ms=0.0))
-    starts = {split: recording_for(market, split) for split in SPLIT_ORDER}
+    starts = {split: recording_for(market, split) for split in DATA_SPLIT_ORDER}
     # 500 + 900 + 450 s: training ends at 1,110 s of them, validation at 1,387.5 s
     assert starts["train"].window_low_s == pytest.approx([0, 900])
     assert np.diff(starts["train"].window_cumulative_s) == pytest.approx([499, 609])

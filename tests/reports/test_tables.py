@@ -12,9 +12,9 @@ from rich.console import Console
 from sor_sb3.evaluation.evaluator import evaluate, standard_rules
 from sor_sb3.experiments.results import make_results
 from sor_sb3.market.loading import load_market, preset_names
+from sor_sb3.policies.rules.price import PRICE
 from sor_sb3.reports.markets import venues_table
 from sor_sb3.reports.tables import print_results, verdict_lines
-from sor_sb3.routers.price import PRICE
 
 
 class Constant:

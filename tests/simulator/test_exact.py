@@ -10,8 +10,8 @@ from scipy.integrate import quad
 
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.loading import load_market
+from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 from sor_sb3.routers import ROUTER_NAMES, make, rule_names
-from sor_sb3.routers.oracle import SnapshotOracle
 
 RANDOM = 50 * (0.03 + math.log(4) / 150 + 0.0055)  # 2.2371
 OPTIMUM = 1.7013

@@ -88,7 +88,7 @@ def test_two_steps_by_hand():
     assert ledger["fee"] == pytest.approx((150.0 * 0.3 - fades_to * 0.2) / 400.0, rel=1e-12)
     pushes = remaining * push + swept * 0.2
     assert ledger["impact"] == pytest.approx((150.0 + fades_to * 0.5 + pushes) / 400.0, rel=1e-12)
-    assert ledger["delay"] == 0.0
+    assert ledger["timing"] == 0.0
     assert ledger["cleanup"] == pytest.approx(swept * 4.3 / 400.0, rel=1e-12)
     assert ledger["shortfall"] == pytest.approx(first + second, rel=1e-12)
     # The same from the tape: prices against the arrival mid, our own lasting push included.

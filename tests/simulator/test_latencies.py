@@ -99,7 +99,7 @@ def test_an_outage_is_learned_by_a_late_rejection():
     simulator = start(slow_market(latency_ms=10.0))
     simulator.venues["outage"][0, 0] = 1
     far = simulator.venues[0, 0]
-    assert far["open"] == 1 and far["heard_shares"] > 0.0, "nobody says so"
+    assert far["open"] == 1 and far["observed_shares"] > 0.0, "nobody says so"
     simulator.step(FAR)
     assert far["filled_shares"] == 0.0 and far["ack_ms"] == 2500.0 and far["reject"] == 0.0
     simulator.step(NEAR)
@@ -117,8 +117,8 @@ def test_a_feed_says_what_was_true_when_it_left():
     now = simulator.venues
     late = before["change_at"] > 0.7  # it changed within the last 300 ms of the step
     assert 0.2 < late.mean() < 0.4
-    assert np.array_equal(now["heard_offset_bps"], np.where(late, before["offset_bps"], now["offset_bps"]))
-    assert np.array_equal(now["heard_shares"], np.where(late, before["quote_shares"], now["quote_shares"]))
+    assert np.array_equal(now["observed_offset_bps"], np.where(late, before["offset_bps"], now["offset_bps"]))
+    assert np.array_equal(now["observed_shares"], np.where(late, before["quote_shares"], now["quote_shares"]))
 
 
 # ---------------------------------------------------------------------------------------- what it costs

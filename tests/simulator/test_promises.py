@@ -140,8 +140,8 @@ def test_no_child_is_filled_beyond_its_limit(market, seed, policy):
     quantity = market.order.quantity_shares
     for s in steps:
         before, now, filled = s.venues_before, s.venues, s.venues["filled_shares"]
-        shown = np.maximum(before["heard_shares"] - before["depleted_shares"], 0.0) * (before["open"] == 1) * lit
-        quotes = np.where(shown > 0.0, before["heard_offset_bps"], np.inf)
+        shown = np.maximum(before["observed_shares"] - before["depleted_shares"], 0.0) * (before["open"] == 1) * lit
+        quotes = np.where(shown > 0.0, before["observed_offset_bps"], np.inf)
         new = s.live[:, None] & (filled > 0.0) & (now["sent_shares"] > 0.0)  # sent at this very decision
         for i, k in zip(*np.nonzero(new), strict=True):
             price = now["fill_cost"][i, k] * quantity / filled[i, k] - fees[i, k]  # average

@@ -8,7 +8,7 @@ from numba import njit
 from scipy.special import ndtri
 
 from sor_sb3.simulator.random import (
-    SPLITS,
+    DATA_SPLITS,
     draw_bits,
     episode_keys,
     high_word,
@@ -144,10 +144,10 @@ def test_keys_one_bit_apart_give_unrelated_draws():
 
 def test_splits_never_meet():
     seeds = np.arange(20_000, dtype=np.uint64)
-    keys = {split: episode_keys(split, seeds, np.zeros(len(seeds), dtype=np.int64)) for split in SPLITS}
+    keys = {split: episode_keys(split, seeds, np.zeros(len(seeds), dtype=np.int64)) for split in DATA_SPLITS}
     assert len(np.unique(np.concatenate(list(keys.values())))) == 3 * len(seeds)
-    draws = {split: np.empty(len(seeds)) for split in SPLITS}
-    for split in SPLITS:
+    draws = {split: np.empty(len(seeds)) for split in DATA_SPLITS}
+    for split in DATA_SPLITS:
         _first_of_keys(keys[split], 0, draws[split])
     assert abs(correlation(draws["train"], draws["test"])) < 5 / np.sqrt(len(seeds))
     assert abs(correlation(draws["train"], draws["validation"])) < 5 / np.sqrt(len(seeds))

@@ -118,7 +118,7 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert order["spread_cost"] == pytest.approx((50 * 10 + 50 * 20) / 200)
     assert order["impact_cost"] == pytest.approx(50 * 2 * 0.5 / 200)  # half of A's display taken
     assert order["fee_cost"] == pytest.approx(50 * 0.5 / 200)
-    assert order["delay_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # B's move; the mid's, on the rest
+    assert order["timing_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # B's move; the mid's, on the rest
     # the second decision, at 11 s: offsets are above the mid of now, in bps of the arrival mid
     assert order["mid_bps"] == pytest.approx(10)
     assert [v["offset_bps"] for v in (a, b)] == pytest.approx([10, 15])
@@ -137,7 +137,7 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert order["impact_cost"] == pytest.approx((50 * 1 + 50 * walk) / 200)
     assert order["cleanup_shares"] == 50
     assert order["cleanup_cost"] == pytest.approx(50 * (dearest + 3) / 200)
-    assert order["delay_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # the mid of 12 s is that of 11 s
+    assert order["timing_cost"] == pytest.approx((50 * 5 + 100 * 10) / 200)  # the mid of 12 s is that of 11 s
 
 
 def test_a_sale_hits_the_bids(hand: ReplayMarket) -> None:
@@ -283,7 +283,7 @@ def test_rules_and_oracle_run_on_every_split(folder: Path) -> None:
     market = replay(folder / "quotes.parquet", trades_file=folder / "trades.parquet", take_fee_bps={"NYSE": 0.3})
     assert "vwap" in standard_rules(market)
     for split in ("train", "validation", "test"):
-        evaluator = Evaluator("OrderSplit-v0", market, 200, split=split)
+        evaluator = Evaluator("OrderSplit-v0", market, 200, data_split=split)
         result = evaluator.evaluate(evaluator.policies(standard_rules(market)))
         assert result.blocks is not None
         assert all(np.isfinite(scores.cost).all() for scores in result.scores.values())

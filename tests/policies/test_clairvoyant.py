@@ -10,8 +10,8 @@ from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.routers.clairvoyant import Clairvoyant, compositions
-from sor_sb3.routers.oracle import SnapshotOracle
+from sor_sb3.policies.oracles.clairvoyant import Clairvoyant, compositions
+from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
 

@@ -52,7 +52,7 @@ class Clairvoyant:
     name = "clairvoyant"
 
     def __init__(self, core: RoutingCore) -> None:
-        if not core.codec.masked and core.market.order.lot_shares is None:
+        if not core.action_adapter.masked and core.market.order.lot_shares is None:
             raise UserError(
                 f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots: set "
                 "order.lot_shares in the market, or use VenueSelect-v0"
@@ -86,7 +86,7 @@ class Clairvoyant:
         """For each state, weights (m, K) and pace (m,), negative for the schedule's, that send different children."""
         n_venues, lot = self.core.market.n_venues, self.core.market.order.lot_shares
         paced = self.core.env_id == "OrderExecute-v0"
-        if self.core.codec.masked:
+        if self.core.action_adapter.masked:
             lots, counts = [], [n_venues] * simulator.n
         else:
             wanted = simulator.orders["available_shares" if paced else "slice_shares"]
@@ -97,7 +97,7 @@ class Clairvoyant:
                 f"router 'clairvoyant' would have to try {sum(counts)} states of {self.core.market.name} at one "
                 "decision; give it fewer venues, steps or lots"
             )
-        if self.core.codec.masked:
+        if self.core.action_adapter.masked:
             return [(np.eye(n_venues), np.full(n_venues, -1.0))] * simulator.n
         return [_lot_choices(n, n_venues, paced) for n in lots]
 
@@ -111,7 +111,7 @@ class Clairvoyant:
             choices = self._choices(frontier)
             members = np.repeat(np.arange(frontier.n), [len(pace) for _, pace in choices])
             weights, pace = (np.concatenate(part) for part in zip(*choices, strict=True))
-            taken.append(self.core.codec.encode(weights, np.maximum(pace, 0.0)))
+            taken.append(self.core.action_adapter.encode(weights, np.maximum(pace, 0.0)))
             branch = frontier.branch(members)
             step_cost, _, done = branch.step(weights, pace)
             cost = cost[members] + step_cost
@@ -130,7 +130,7 @@ class Clairvoyant:
 def _distinct(simulator: BatchSimulator, cost: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Of `members` whose future is the same whatever is done, the cheapest one each."""
     orders, venues, children = (a[members] for a in (simulator.orders, simulator.venues, simulator.children))
-    ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "dearest_bps")
+    ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "worst_offered_bps")
     columns = [orders[name] for name in ours]
     columns += list(venues["depleted_shares"].T)
     columns += [children[name][:, k] for name in children.dtype.names for k in range(children.shape[1])]

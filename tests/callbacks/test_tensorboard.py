@@ -13,8 +13,8 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-from sor_sb3.callbacks.board import board_writer, layout, log_pictures
-from sor_sb3.callbacks.board_server import running_board
+from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
+from sor_sb3.callbacks.tensorboard_server import running_tensorboard
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.market.loading import load_market
 from tests.conftest import Finished, run_command
@@ -56,7 +56,7 @@ def test_every_chart_names_tags_that_are_logged(market, tmp_path):
 def test_nothing_is_drawn_where_nothing_is_logged(tmp_path):
     evaluator = Evaluator("OrderSplit-v0", "notebook", 3)
     logger = configure(str(tmp_path), ["csv"])
-    assert board_writer(logger) is None
+    assert tensorboard_writer(logger) is None
     log_pictures(logger, load_market("notebook"), evaluator.score("p", "pro_rata"), 0)
     assert [p.name for p in tmp_path.iterdir()] == ["progress.csv"]
 
@@ -70,7 +70,7 @@ def answers(address: str) -> bool:
 
 
 def test_the_board_serves_while_the_block_runs(comparison: Finished):
-    with running_board(comparison.folder / "tensorboard") as address:
+    with running_tensorboard(comparison.folder / "tensorboard") as address:
         assert address.startswith("http://127.0.0.1:")
         assert answers(address)
     assert not answers(address)
@@ -78,8 +78,9 @@ def test_the_board_serves_while_the_block_runs(comparison: Finished):
 
 def test_the_board_ends_with_a_command_that_is_killed(tmp_path):
     code = (
-        "import time; from pathlib import Path; from sor_sb3.callbacks.board_server import running_board\n"
-        f"with running_board(Path({str(tmp_path)!r})) as address:\n    print(address, flush=True); time.sleep(600)"
+        "import time; from pathlib import Path\n"
+        "from sor_sb3.callbacks.tensorboard_server import running_tensorboard\n"
+        f"with running_tensorboard(Path({str(tmp_path)!r})) as a:\n    print(a, flush=True); time.sleep(600)"
     )
     command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert command.stdout is not None

@@ -16,8 +16,8 @@ from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.routers.clairvoyant import compositions
-from sor_sb3.routers.oracle import SnapshotOracle
+from sor_sb3.policies.oracles.clairvoyant import compositions
+from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, floats, venues
 
@@ -69,7 +69,7 @@ def best_of_grid(market: SyntheticMarket, seed: int, grid: np.ndarray) -> float:
 def oracle_cost(market: SyntheticMarket, seed: int, env_id: str = "OrderSplit-v0") -> float:
     core = RoutingCore(env_id, market, 1)
     core.seed([seed])
-    weights, _ = core.codec.decode(SnapshotOracle(core).predict(core.reset())[0])
+    weights, _ = core.action_adapter.decode(SnapshotOracle(core).predict(core.reset())[0])
     return float(core.simulator.step(weights)[0][0])
 
 
@@ -185,7 +185,7 @@ def test_a_halted_venue_is_no_trouble(market, seed, closed):
     core.seed([seed])
     core.reset()
     core.simulator.venues["open"][0, closed] = 0
-    weights, _ = core.codec.decode(SnapshotOracle(core).predict(np.zeros((1, 1)))[0])
+    weights, _ = core.action_adapter.decode(SnapshotOracle(core).predict(np.zeros((1, 1)))[0])
     grid = simplex_grid(market.n_venues)
     simulator = BatchSimulator(market, len(grid), "train")
     simulator.reset(np.full(len(grid), seed, dtype=np.uint64), np.zeros(len(grid), dtype=np.int64))

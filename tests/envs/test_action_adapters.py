@@ -1,4 +1,4 @@
-"""Actions as weights: what every codec can express, and what it does with what it cannot."""
+"""Actions as weights: what every action_adapter can express, and what it does with what it cannot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sor_sb3.envs.codecs import OrderSplit, VenueSelect, make_codec
+from sor_sb3.envs.action_adapters import OrderSplit, VenueSelect, make_action_adapter
 from sor_sb3.errors import UserError
 
 K = st.integers(2, 12)
@@ -43,19 +43,19 @@ def test_decode_leaves_the_actions_alone(actions):
 @settings(deadline=None)
 def test_a_point_of_the_simplex_maps_to_itself(k, seed):
     weights = np.random.default_rng(seed).dirichlet(np.full(k, 0.3), size=8)
-    codec = OrderSplit(k)
-    actions = codec.encode(weights)
-    assert actions.dtype == np.float32 and all(row in codec.space for row in actions)
-    np.testing.assert_allclose(codec.decode(actions)[0], weights, atol=2e-7)
-    np.testing.assert_allclose(codec.decode(weights)[0], weights, rtol=1e-14)
+    action_adapter = OrderSplit(k)
+    actions = action_adapter.encode(weights)
+    assert actions.dtype == np.float32 and all(row in action_adapter.space for row in actions)
+    np.testing.assert_allclose(action_adapter.decode(actions)[0], weights, atol=2e-7)
+    np.testing.assert_allclose(action_adapter.decode(weights)[0], weights, rtol=1e-14)
 
 
 @given(K)
 def test_vertices_are_reached_exactly_by_both_codecs(k):
-    for codec in (OrderSplit(k), VenueSelect(k)):
-        actions = codec.encode(np.eye(k))
-        assert all(codec.space.contains(action) for action in actions)
-        assert np.array_equal(codec.decode(actions)[0], np.eye(k))
+    for action_adapter in (OrderSplit(k), VenueSelect(k)):
+        actions = action_adapter.encode(np.eye(k))
+        assert all(action_adapter.space.contains(action) for action in actions)
+        assert np.array_equal(action_adapter.decode(actions)[0], np.eye(k))
 
 
 @pytest.mark.parametrize("action", [0.0, -1.0, -0.3])
@@ -79,7 +79,7 @@ def test_the_smallest_positive_action_counts():
 
 
 def test_codecs_go_by_the_names_of_the_envs():
-    assert make_codec("sor_sb3:VenueSelect-v0", 3) == VenueSelect(3)
-    assert make_codec("OrderSplit-v0", 3) == OrderSplit(3)
+    assert make_action_adapter("sor_sb3:VenueSelect-v0", 3) == VenueSelect(3)
+    assert make_action_adapter("OrderSplit-v0", 3) == OrderSplit(3)
     with pytest.raises(UserError, match="expected one of VenueSelect-v0, OrderSplit-v0"):
-        make_codec("Nothing-v7", 3)
+        make_action_adapter("Nothing-v7", 3)

@@ -49,7 +49,7 @@ class Scene:
         self.simulator = BatchSimulator(self.market, 1)
         self.simulator.reset(np.zeros(1, np.uint64), np.zeros(1, np.int64))
         self.venues, self.order = self.simulator.venues[0], self.simulator.orders[0]
-        self.set(heard_offset_bps=[1, 2, 3, 4], heard_shares=[50, 60, 70, 20], open=[1, 1, 1, 1])
+        self.set(observed_offset_bps=[1, 2, 3, 4], observed_shares=[50, 60, 70, 20], open=[1, 1, 1, 1])
         self.set(recent_volume_shares=[10, 20, 30, 40])
 
     def set(self, **columns: list[float]) -> Scene:
@@ -67,45 +67,47 @@ def one_hot(k: int) -> list[float]:
 
 
 def test_best_price_takes_the_lowest_touch_whatever_the_fee():
-    assert Scene().set(heard_offset_bps=[1.0, 0.9, 0.8, 0.85]).route("best_price").tolist() == one_hot(2)
+    assert Scene().set(observed_offset_bps=[1.0, 0.9, 0.8, 0.85]).route("best_price").tolist() == one_hot(2)
 
 
 def test_best_price_breaks_ties_by_displayed_size_and_then_by_order():
-    scene = Scene().set(heard_offset_bps=[1, 1, 1, 2])
+    scene = Scene().set(observed_offset_bps=[1, 1, 1, 2])
     assert scene.route("best_price").tolist() == one_hot(2)
-    assert scene.set(heard_shares=[70, 60, 70, 90]).route("best_price").tolist() == one_hot(0)
+    assert scene.set(observed_shares=[70, 60, 70, 90]).route("best_price").tolist() == one_hot(0)
 
 
 def test_all_in_adds_the_fee():
-    scene = Scene().set(heard_offset_bps=[0.8, 1.2, 1.0, 1.01])  # all-in 1.1, 1.0, 1.1, 1.01
+    scene = Scene().set(observed_offset_bps=[0.8, 1.2, 1.0, 1.01])  # all-in 1.1, 1.0, 1.1, 1.01
     assert scene.route("all_in").tolist() == one_hot(1)
     assert scene.route("best_price").tolist() == one_hot(0)
 
 
 def test_all_in_sized_prices_the_whole_slice():
     """Slice 100. All-in 1.3, 1.8, 3.1, 4; a venue with all 100 beats a nearer touch with 20 of them."""
-    scene = Scene().set(heard_shares=[20, 1000, 1000, 1000])
+    scene = Scene().set(observed_shares=[20, 1000, 1000, 1000])
     # venue 0: .2 (1.3 + 1) + .8 miss, where miss is 4 + 1; venue 1: 1.8 + .1
     assert scene.route("all_in").tolist() == one_hot(0)
     assert scene.route("all_in_sized").tolist() == one_hot(1)
-    scene.set(heard_shares=[100, 100, 100, 100])  # all can: 1.3 + 1 is least
+    scene.set(observed_shares=[100, 100, 100, 100])  # all can: 1.3 + 1 is least
     assert scene.route("all_in_sized").tolist() == one_hot(0)
 
 
 def test_all_in_sweep_takes_displays_in_order_of_price():
     scene = Scene()  # all-in 1.3, 1.8, 3.1, 4.0; displayed 50, 60, 70, 20; slice 100
     np.testing.assert_allclose(scene.route("all_in_sweep"), [0.5, 0.5, 0.0, 0.0], atol=1e-6)
-    scene.set(heard_offset_bps=[3, 2, 0.5, 0.55])  # all-in 3.3, 1.8, .6, .55
+    scene.set(observed_offset_bps=[3, 2, 0.5, 0.55])  # all-in 3.3, 1.8, .6, .55
     np.testing.assert_allclose(scene.route("all_in_sweep"), [0.0, 0.1, 0.7, 0.2], atol=1e-6)
 
 
 def test_all_in_sweep_breaks_ties_by_name():
-    scene = Scene().set(heard_offset_bps=[0.7, 1.2, 0.9, 5.0], heard_shares=[100, 100, 100, 100])  # A, B, C all at 1.0
+    scene = Scene().set(
+        observed_offset_bps=[0.7, 1.2, 0.9, 5.0], observed_shares=[100, 100, 100, 100]
+    )  # A, B, C all at 1.0
     np.testing.assert_allclose(scene.route("all_in_sweep"), one_hot(1), atol=1e-6)  # A, whose number is 1
 
 
 def test_all_in_sweep_spreads_what_displays_cannot_take():
-    scene = Scene().set(heard_shares=[10, 20, 0, 10])
+    scene = Scene().set(observed_shares=[10, 20, 0, 10])
     np.testing.assert_allclose(scene.route("all_in_sweep"), [0.25, 0.5, 0.0, 0.25], atol=1e-6)
 
 
@@ -182,7 +184,7 @@ def test_halted_venues_get_nothing_while_one_is_open(name):
 def test_where_all_is_halted_or_empty_there_is_still_an_action(name):
     for state in (
         {"open": [0, 0, 0, 0]},
-        {"heard_shares": [0, 0, 0, 0]},
+        {"observed_shares": [0, 0, 0, 0]},
         {"recent_volume_shares": [0, 0, 0, 0]},
     ):
         weights = Scene().set(**state).route(name)
@@ -222,7 +224,7 @@ def test_rules_run_on_any_market(market, seed):
             options = {"venue": market.venue_names[-1]} if name == "best_fixed_venue" else {}
             actions = routers.make(name, market, env_id, **options).predict(rows)[0]
             assert all(core.action_space.contains(action) for action in actions), name
-            weights, _ = core.codec.decode(actions)
+            weights, _ = core.action_adapter.decode(actions)
             assert np.allclose(weights.sum(axis=1), 1.0)
 
 
@@ -237,7 +239,7 @@ def test_the_numbers_of_venues_do_not_matter(name):
     venues = tuple(scene.market.venues[k] for k in order)
     other = Scene(scene.market.model_copy(update={"venues": venues}))
     assert list(other.market.venue_names) == names
-    for column in ("heard_offset_bps", "heard_shares", "recent_volume_shares"):
+    for column in ("observed_offset_bps", "observed_shares", "recent_volume_shares"):
         other.set(**{column: scene.venues[column][order]})
     np.testing.assert_allclose(other.route(name), base[order], atol=1e-6)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sor_sb3.envs.codecs import make_codec
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.market.spec import MarketSpec
 
@@ -28,7 +28,7 @@ class Router(ABC):
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
-        self.codec = make_codec(env_id, market.n_venues)
+        self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
     @abstractmethod
     def weights(self, view: ObservationView) -> np.ndarray:
@@ -55,7 +55,7 @@ class Router(ABC):
             nowhere = weights.sum(axis=1) <= 0.0
             weights[nowhere] = fallback[nowhere]
         weights /= weights.sum(axis=1, keepdims=True)
-        actions = self.codec.encode(weights, view.pace)
+        actions = self.action_adapter.encode(weights, view.pace)
         return (actions if rows.ndim > 1 else actions[0]), state
 
 

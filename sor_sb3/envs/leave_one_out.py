@@ -9,41 +9,41 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from sor_sb3.errors import UserError
 
 
-def check_envs_per_day(env_id: str, n_envs: int, envs_per_day: int) -> None:
+def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) -> None:
     """Whether so many envs can be parted into groups of one day each.
 
     Raises:
         UserError: they cannot.
     """
-    if envs_per_day < 1 or n_envs % envs_per_day:
+    if envs_per_scenario < 1 or n_envs % envs_per_scenario:
         raise UserError(
-            f"envs_per_day is {envs_per_day} and n_envs {n_envs}; expected n_envs to be a multiple of envs_per_day, "
-            "such as 512 and 8"
+            f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; expected n_envs to be a multiple of "
+            "envs_per_scenario, such as 512 and 8"
         )
-    if envs_per_day > 1 and env_id.endswith("OrderExecute-v0"):
+    if envs_per_scenario > 1 and env_id.endswith("OrderExecute-v0"):
         raise UserError(
-            f"envs_per_day is {envs_per_day}; expected 1 in OrderExecute-v0, where an order that is filled early goes "
-            "on to another day than its fellows"
+            f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, where an order that is "
+            "filled early is followed by another scenario than its group's"
         )
 
 
-class SameDayBaseline(VecEnvWrapper):
+class LeaveOneOutBaseline(VecEnvWrapper):
     """Takes from each env's reward the mean reward of the others that play the same day, at the same moment.
 
-    Groups are of `envs_per_day` neighbours. What happens on a day does not depend on what is done in it, so that the
+    Groups are of `envs_per_scenario` neighbours. A scenario's market does not depend on the actions, so that the
     others' rewards are independent of an env's own actions: expected policy gradients stay the same, and what is luck
     of the day goes out of their variance. Rewards of a group sum to 0, so they are for policy gradients alone; what an
     episode cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling
     2019, "Buy 4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
 
     Args:
-        venv: envs whose neighbours play the same days, as `RoutingVecEnv` makes them with `envs_per_day`.
-        envs_per_day: size of a group, at least 2.
+        venv: envs whose neighbours play the same days, as `RoutingVecEnv` makes them with `envs_per_scenario`.
+        envs_per_scenario: size of a group, at least 2.
     """
 
-    def __init__(self, venv: VecEnv, envs_per_day: int) -> None:
+    def __init__(self, venv: VecEnv, envs_per_scenario: int) -> None:
         super().__init__(venv)
-        self.envs_per_day = envs_per_day
+        self.envs_per_scenario = envs_per_scenario
 
     def reset(self) -> VecEnvObs:
         """Reset the envs."""
@@ -56,10 +56,10 @@ class SameDayBaseline(VecEnvWrapper):
             RuntimeError: episodes of one day do not end together.
         """
         observations, rewards, dones, infos = self.venv.step_wait()
-        groups, ends = rewards.reshape(-1, self.envs_per_day), dones.reshape(-1, self.envs_per_day)
+        groups, ends = rewards.reshape(-1, self.envs_per_scenario), dones.reshape(-1, self.envs_per_scenario)
         if (ends != ends[:, :1]).any():
             raise RuntimeError("episodes of one day did not end together; they have no common moments any more")
-        others = (groups.sum(axis=1, dtype=np.float64, keepdims=True) - groups) / (self.envs_per_day - 1)
+        others = (groups.sum(axis=1, dtype=np.float64, keepdims=True) - groups) / (self.envs_per_scenario - 1)
         return observations, (groups - others).astype(np.float32).reshape(-1), dones, infos
 
     def get_state(self) -> None:

@@ -1,4 +1,4 @@
-"""Start TensorBoard for as long as a command runs: ``python -m sor_sb3.callbacks.board_server LOGDIR``.
+"""Start TensorBoard for as long as a command runs: ``python -m sor_sb3.callbacks.tensorboard_server LOGDIR``.
 
 It runs in a process of its own, so that it takes no time from training's, and ends when its standard input closes,
 which the end of the command does, whatever ends it.
@@ -17,14 +17,14 @@ from sor_sb3.errors import UserError
 
 
 @contextmanager
-def running_board(folder: Path) -> Iterator[str]:
+def running_tensorboard(folder: Path) -> Iterator[str]:
     """TensorBoard of `folder` while the block runs; gives its address on this machine.
 
     Raises:
         UserError: it did not start.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "sor_sb3.callbacks.board_server", str(folder)],
+        [sys.executable, "-m", "sor_sb3.callbacks.tensorboard_server", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

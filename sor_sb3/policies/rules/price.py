@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
-from sor_sb3.routers.base import Router, cheapest
+from sor_sb3.policies.protocol import Router, cheapest
 
 
 class BestPrice(Router):

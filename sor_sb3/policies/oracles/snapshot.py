@@ -11,14 +11,14 @@ from numba import njit
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.execution import (
-    best_heard_bps,
-    dearest_offer_bps,
+    best_observed_bps,
     faded,
     fill_of,
     held_back_ms,
     held_shares,
     limit_of,
     untaken_quotes,
+    worst_offer_of_step_bps,
 )
 from sor_sb3.simulator.paths import arrival_state
 from sor_sb3.simulator.records import NOTEBOOK
@@ -127,7 +127,7 @@ def _route(
     lot, ceiling = wanted / lots, _ceiling(order, venues, parameters, market, continuation)
     costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
     choice = np.empty((n_venues, lots + 1), np.int64)
-    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
+    observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, False)
     lowest, sent = np.inf, 0
     for latest in range(-1, n_venues if market.synchronise == 1 else 0):
         if latest >= 0 and children[latest].shares > 0.0:  # a child that will not be sent
@@ -138,7 +138,7 @@ def _route(
                 if not _reached(venues, children, parameters, market, first, arrives_ms):
                     continue
             for k in range(n_venues):
-                limit_bps = limit_of(market, k, heard_bps, untaken)
+                limit_bps = limit_of(market, k, observed_bps, untaken)
                 # fmt: off
                 _lot_costs(order, venues, children, parameters, market, recording, k, first, latest, lot, ceiling,
                            limit_bps, costs[k])
@@ -173,13 +173,13 @@ def _select(
     """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
     lowest, choice = np.inf, 0
     ceiling = _ceiling(order, venues, parameters, market, continuation)
-    heard_bps, untaken = best_heard_bps(venues, parameters), untaken_quotes(venues, parameters, False)
+    observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, False)
     costs = np.empty(2)
     for k in range(venues.size):
         wanted = order.slice_shares
         # fmt: off
         _lot_costs(order, venues, children, parameters, market, recording, k, k, k, wanted, ceiling,
-                   limit_of(market, k, heard_bps, untaken), costs)
+                   limit_of(market, k, observed_bps, untaken), costs)
         # fmt: on
         out[k] = 0.0
         if costs[1] < lowest:
@@ -193,8 +193,8 @@ def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation
     """What a share costs that is left for later: `continuation`, and at the last step the clean-up's price."""
     if order.step < market.horizon_steps - 1:
         return continuation
-    offered_bps = dearest_offer_bps(order, venues, parameters, market)
-    return max(order.dearest_bps, offered_bps) + market.cleanup_penalty_bps
+    offered_bps = worst_offer_of_step_bps(order, venues, parameters, market)
+    return max(order.worst_offered_bps, offered_bps) + market.cleanup_penalty_bps
 
 
 @njit
@@ -277,8 +277,8 @@ class SnapshotOracle:
 
     def place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every member of the env: lots or weights (n, K), pace (n,), and their cost (n,) in bps x shares."""
-        sim, codec = self.core.simulator, self.core.codec
-        out, pace, costs = np.zeros((sim.n, codec.n_venues)), np.zeros(sim.n), np.zeros(sim.n)
+        sim, action_adapter = self.core.simulator, self.core.action_adapter
+        out, pace, costs = np.zeros((sim.n, action_adapter.n_venues)), np.zeros(sim.n), np.zeros(sim.n)
         _route_batch(
             sim.orders,
             sim.venues,
@@ -287,7 +287,7 @@ class SnapshotOracle:
             sim.parameters.market,
             sim.recording,
             self.continuation_bps,
-            codec.masked,
+            action_adapter.masked,
             self.core.env_id == "OrderExecute-v0",
             out,
             pace,
@@ -305,5 +305,5 @@ class SnapshotOracle:
     ) -> tuple[np.ndarray, Any]:
         """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
         lots, pace, _ = self.place()
-        actions = self.core.codec.encode(lots / lots.sum(axis=1, keepdims=True), pace)
+        actions = self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state

@@ -9,8 +9,8 @@ import numpy as np
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.routers.base import Router
-from sor_sb3.routers.price import MarginalPrice
+from sor_sb3.policies.protocol import Router
+from sor_sb3.policies.rules.price import MarginalPrice
 
 
 class ProRata(Router):

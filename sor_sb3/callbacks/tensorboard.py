@@ -1,7 +1,7 @@
 """What TensorBoard shows beside scalars: charts grouped by subject, histograms and a figure at each evaluation.
 
 Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor the server, which is
-:mod:`sor_sb3.callbacks.board_server`'s.
+:mod:`sor_sb3.callbacks.tensorboard_server`'s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sor_sb3.market.spec import MarketSpec
 _INK, _BAR = "#444c56", "#1f77b4"
 
 
-def board_writer(logger: Logger) -> Any | None:
+def tensorboard_writer(logger: Logger) -> Any | None:
     """The TensorBoard writer of an SB3 logger, or None if it logs to none."""
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
@@ -46,7 +46,7 @@ def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]
 
 def log_pictures(logger: Logger, market: MarketSpec, scores: Scores, step: int) -> None:
     """Histograms of cost and latency, and a figure of them with the venue shares; nothing without TensorBoard."""
-    writer = board_writer(logger)
+    writer = tensorboard_writer(logger)
     if writer is None:
         return
     writer.add_histogram("eval_distribution/cost", scores.cost.ravel(), step)

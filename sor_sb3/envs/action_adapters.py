@@ -12,7 +12,7 @@ from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.simulator.compiled import entry_point
 
 
-class ActionCodec(Protocol):
+class ActionAdapter(Protocol):
     """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions."""
 
     masked: ClassVar[bool]
@@ -136,22 +136,23 @@ def _weights_of(rows: np.ndarray, n_venues: int) -> np.ndarray:
     return weights
 
 
-CODECS: dict[str, type[VenueSelect] | type[OrderSplit] | type[OrderExecute]] = {
+ACTION_ADAPTERS: dict[str, type[VenueSelect] | type[OrderSplit] | type[OrderExecute]] = {
     "VenueSelect-v0": VenueSelect,
     "OrderSplit-v0": OrderSplit,
     "OrderExecute-v0": OrderExecute,
 }
 
 
-def make_codec(env_id: str, n_venues: int) -> ActionCodec:
-    """The codec of a registered env (`sor_sb3:` in front is allowed).
+def make_action_adapter(env_id: str, n_venues: int) -> ActionAdapter:
+    """The action_adapter of a registered env (`sor_sb3:` in front is allowed).
 
     Raises:
         UserError: no env has this name.
     """
     name = env_id.removeprefix("sor_sb3:")
-    if name not in CODECS:
+    if name not in ACTION_ADAPTERS:
         raise UserError(
-            f"env '{env_id}' is unknown{did_you_mean(name, list(CODECS))}; expected one of {', '.join(CODECS)}"
+            f"env '{env_id}' is unknown{did_you_mean(name, list(ACTION_ADAPTERS))}; "
+            f"expected one of {', '.join(ACTION_ADAPTERS)}"
         )
-    return CODECS[name](n_venues)
+    return ACTION_ADAPTERS[name](n_venues)

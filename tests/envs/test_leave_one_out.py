@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import sor_sb3
 from sor_sb3.envs.gym_env import RoutingEnv
-from sor_sb3.envs.same_day import SameDayBaseline
+from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 
@@ -21,7 +21,7 @@ def random_actions(venv, steps, seed=0):
 
 @pytest.mark.parametrize("seed", [7, None])
 def test_neighbours_begin_on_the_same_day(seed):
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=seed, envs_per_day=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=seed, envs_per_scenario=PER_DAY)
     for _ in range(2):  # as made, and with fresh seeds
         groups = venv.reset().reshape(N // PER_DAY, PER_DAY, -1)
         np.testing.assert_array_equal(groups, groups[:, :1].repeat(PER_DAY, axis=1))
@@ -30,7 +30,7 @@ def test_neighbours_begin_on_the_same_day(seed):
 
 
 def test_each_env_equals_a_lone_one_of_its_days_seed():
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_day=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_scenario=PER_DAY)
     actions = random_actions(venv, 25)
     rows = [venv.reset(), *(venv.step(action)[0] for action in actions)]
     lone = RoutingEnv(ENV, MARKET)
@@ -42,9 +42,9 @@ def test_each_env_equals_a_lone_one_of_its_days_seed():
 
 
 def test_rewards_are_relative_to_the_others_of_the_day():
-    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_day=PER_DAY)
-    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_day=PER_DAY)
-    assert isinstance(venv, SameDayBaseline) and isinstance(venv.venv, VecMonitor)
+    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_scenario=PER_DAY)
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_DAY)
+    assert isinstance(venv, LeaveOneOutBaseline) and isinstance(venv.venv, VecMonitor)
     raw.reset(), venv.reset()
     for action in random_actions(raw, 21):
         observations, rewards, dones, infos = raw.step(action)
@@ -61,7 +61,7 @@ def test_rewards_are_relative_to_the_others_of_the_day():
 
 
 def test_the_monitor_inside_sees_what_an_episode_earned():
-    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_day=PER_DAY)
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_DAY)
     venv.reset()
     for action in random_actions(venv, 20):
         _, _, _, infos = venv.step(action)
@@ -71,7 +71,7 @@ def test_the_monitor_inside_sees_what_an_episode_earned():
 
 def test_a_baseline_does_not_depend_on_an_envs_own_actions():
     """What makes it leave expected gradients as they are."""
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=5, envs_per_day=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=5, envs_per_scenario=PER_DAY)
     actions = random_actions(venv, 40)
     others = [j for j in range(N) if j != 2]
 
@@ -89,7 +89,7 @@ def test_a_baseline_does_not_depend_on_an_envs_own_actions():
 
 def test_luck_of_the_day_goes_out_of_the_rewards():
     raw = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3)
-    relative = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3, envs_per_day=8)
+    relative = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3, envs_per_scenario=8)
     spread = []
     for venv in (raw, relative):
         venv.reset()
@@ -98,21 +98,21 @@ def test_luck_of_the_day_goes_out_of_the_rewards():
 
 
 @pytest.mark.parametrize(
-    ("env", "n_envs", "envs_per_day", "said"),
+    ("env", "n_envs", "envs_per_scenario", "said"),
     [
-        (ENV, 10, 4, "multiple of envs_per_day"),
-        (ENV, 8, 0, "multiple of envs_per_day"),
+        (ENV, 10, 4, "multiple of envs_per_scenario"),
+        (ENV, 8, 0, "multiple of envs_per_scenario"),
         ("OrderExecute-v0", 8, 4, "expected 1 in OrderExecute-v0"),
     ],
 )
-def test_what_does_not_fit_is_refused(env, n_envs, envs_per_day, said):
+def test_what_does_not_fit_is_refused(env, n_envs, envs_per_scenario, said):
     with pytest.raises(UserError, match=said):
-        sor_sb3.make_vec_env(env, MARKET, n_envs=n_envs, envs_per_day=envs_per_day)
+        sor_sb3.make_vec_env(env, MARKET, n_envs=n_envs, envs_per_scenario=envs_per_scenario)
 
 
 def test_episodes_that_part_are_noticed():
     venv = DummyVecEnv([lambda i=i: RoutingEnv("OrderExecute-v0", "notebook") for i in range(2)])
-    parted = SameDayBaseline(venv, 2)
+    parted = LeaveOneOutBaseline(venv, 2)
     parted.reset()
     all_now, wait = np.ones(4, "f4"), np.full(4, -1, "f4")
     with pytest.raises(RuntimeError, match="did not end together"):

@@ -7,10 +7,10 @@ from typing import Any
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.routers.base import Router
-from sor_sb3.routers.naive import NAIVE
-from sor_sb3.routers.price import PRICE
-from sor_sb3.routers.volume import VOLUME
+from sor_sb3.policies.protocol import Router
+from sor_sb3.policies.rules.naive import NAIVE
+from sor_sb3.policies.rules.price import PRICE
+from sor_sb3.policies.rules.volume import VOLUME
 
 __all__ = ["ORACLE_NAMES", "ROUTER_NAMES", "Router", "make", "rule_names"]
 
@@ -33,8 +33,8 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
         UserError: no such router, or the market lacks what it needs.
     """
     if name in ORACLE_NAMES:
-        from sor_sb3.routers.clairvoyant import Clairvoyant
-        from sor_sb3.routers.oracle import SnapshotOracle
+        from sor_sb3.policies.oracles.clairvoyant import Clairvoyant
+        from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 
         core = find_core(env)
         if core is None:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sor_sb3.envs.codecs import VenueSelect
+from sor_sb3.envs.action_adapters import VenueSelect
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.routers.base import Router
+from sor_sb3.policies.protocol import Router
 
 
 class RandomRouter(Router):
@@ -72,7 +72,7 @@ class BestFixedVenue(Router):
 
         costs: list[float] = []
         for k in range(self.market.n_venues):
-            core = RoutingCore("VenueSelect-v0", self.market, self.calibration_scenarios, split="train")
+            core = RoutingCore("VenueSelect-v0", self.market, self.calibration_scenarios, data_split="train")
             core.seed(list(range(self.calibration_scenarios)))
             core.reset()
             actions = np.full(core.n, k)

@@ -1,0 +1,1 @@
+"""Everything that answers ``predict`` and was not trained: rules, oracles, and how to make one by name."""

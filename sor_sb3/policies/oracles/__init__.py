@@ -1,0 +1,1 @@
+"""Oracles: bounds, which see hidden state."""

@@ -1,0 +1,1 @@
+"""Rules: routers that see what any router sees."""
