@@ -39,7 +39,7 @@ import sor_sb3
 from sor_sb3 import REINFORCE
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.training import SEED_STRIDE_BITS, VALIDATION_SEED
+from sor_sb3.experiments.run import SEED_STRIDE_BITS, VALIDATION_SEED
 from sor_sb3.market.loading import load_market
 
 TITLE = "The notebook's loop"

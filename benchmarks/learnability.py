@@ -18,7 +18,8 @@ import numpy as np
 
 from sor_sb3.evaluation.bounds import relaxed_bound
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.compare import compare, compare_config
+from sor_sb3.experiments.comparison import compare
+from sor_sb3.experiments.config import compare_config
 from sor_sb3.market.loading import load_market, preset_names
 
 ENV, LEARNER = "OrderSplit-v0", "ppo"

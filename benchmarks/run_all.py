@@ -21,7 +21,7 @@ import targets
 from measuring import RESULTS_FOLDER, load, machine_text
 from rich.console import Console
 
-from sor_sb3.experiments.folders import write_text
+from sor_sb3.files import write_text
 
 HERE = Path(__file__).parent
 TOPICS = (

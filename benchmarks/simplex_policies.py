@@ -20,9 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.statistics import verdict
-from sor_sb3.experiments.config import TrainConfig
-from sor_sb3.experiments.folders import DONE_FILE, write_text
-from sor_sb3.experiments.training import load_policy, train, train_config
+from sor_sb3.experiments.config import TrainConfig, train_config
+from sor_sb3.experiments.folder import DONE_FILE
+from sor_sb3.experiments.run import load_policy, train
+from sor_sb3.files import write_text
 from sor_sb3.market.loading import load_market
 
 POLICIES = {

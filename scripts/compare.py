@@ -1,4 +1,4 @@
-"""Train REINFORCE, A2C and PPO side by side, score them with every rule on the same days, and say who is better.
+"""Train REINFORCE, A2C and PPO side by side, score them with every rule on the same scenarios, and say who is better.
 
 python scripts/compare.py --market notebook
 python scripts/compare.py --market us_equity --env VenueSelect-v0 --algos ppo,maskableppo --seeds 5
@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 import sor_sb3
-from sor_sb3.experiments.compare import compare, compare_config
+from sor_sb3.envs import ENV_IDS
+from sor_sb3.experiments.comparison import compare
+from sor_sb3.experiments.config import compare_config
+from sor_sb3.experiments.folder import named_folder
 from sor_sb3.reports.tables import print_results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--market", default="us_equity", help="preset, market .yaml, or quotes .parquet/.csv")
-    parser.add_argument("--env", default="OrderSplit-v0", help="VenueSelect-v0 or OrderSplit-v0")
+    parser.add_argument("--env", default="OrderSplit-v0", help=", ".join(ENV_IDS))
     parser.add_argument("--algos", default="reinforce,a2c,ppo")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timesteps", type=int, default=None, help="default: each algorithm's own budget")
@@ -28,8 +31,8 @@ def main() -> None:
     config = compare_config(
         market, args.env, args.algos.split(","), args.seeds, timesteps=args.timesteps, scenarios=args.scenarios
     )
-    folder = args.log_dir / f"{market.name}_{config.env}"
-    results = compare(config, folder)  # stop it when you like: the same command goes on where it was
+    folder = named_folder(args.log_dir, None, market.name, config.env)
+    results = compare(config, folder)  # stop it at any time: the same command continues
 
     print_results(results)
     print(f"results, figures, models and TensorBoard logs: {folder}")

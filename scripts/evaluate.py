@@ -1,4 +1,4 @@
-"""Score trained runs beside the rules and the oracle, on the same test days.
+"""Score trained runs beside the rules and the oracle, on the same test scenarios.
 
 python scripts/evaluate.py logs/us_equity_OrderSplit-v0/ppo/OrderSplit-v0_*
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import sor_sb3
-from sor_sb3.experiments.evaluate import evaluate_runs
+from sor_sb3.experiments.reopen import evaluate_runs
 from sor_sb3.reports.tables import print_results
 
 

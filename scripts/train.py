@@ -1,4 +1,4 @@
-"""Train one algorithm on one market, watch it in TensorBoard, and score it on days it has never seen.
+"""Train one algorithm on one market, watch it in TensorBoard, and score it on scenarios that it has never seen.
 
 python scripts/train.py --algo ppo --market us_equity --env OrderSplit-v0 --timesteps 600000
 tensorboard --logdir logs
@@ -11,15 +11,17 @@ from pathlib import Path
 import torch
 
 import sor_sb3
-from sor_sb3.experiments.folders import new_run_folder
-from sor_sb3.experiments.training import load_policy, train, train_config
+from sor_sb3.envs import ENV_IDS
+from sor_sb3.experiments.config import train_config
+from sor_sb3.experiments.folder import new_run_folder, path_component
+from sor_sb3.experiments.run import load_policy, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algo", default="ppo", help="reinforce, a2c, ppo, maskableppo, sac, ...")
     parser.add_argument("--market", default="us_equity", help="preset, market .yaml, or quotes .parquet/.csv")
-    parser.add_argument("--env", default="OrderSplit-v0", help="VenueSelect-v0 or OrderSplit-v0")
+    parser.add_argument("--env", default="OrderSplit-v0", help=", ".join(ENV_IDS))
     parser.add_argument("--timesteps", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-dir", type=Path, default=Path("logs"))
@@ -28,7 +30,7 @@ def main() -> None:
 
     market = sor_sb3.load_market(args.market)
     config = train_config(args.algo, args.env, market, args.seed, args.timesteps)
-    folder = new_run_folder(args.log_dir / config.algo, config.env)
+    folder = new_run_folder(args.log_dir / path_component(config.algo), config.env)
 
     baselines = [market.reference_router, "all_in_sweep", market.oracle]
     train(config, folder, folder / "tensorboard" / "learner", baselines, folder / "tensorboard", verbose=1)

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sor_sb3.errors import UserError
+from sor_sb3.envs import ENV_IDS
+from sor_sb3.errors import UserError, WorkFailed
 
 app = typer.Typer(
     name="sor-sb3",
@@ -25,12 +26,13 @@ markets_app = typer.Typer(help="List, show and check markets.", no_args_is_help=
 app.add_typer(markets_app, name="markets")
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
-Env = Annotated[str, typer.Option("--env", help="VenueSelect-v0, OrderSplit-v0 or OrderExecute-v0.")]
+Env = Annotated[str, typer.Option("--env", help=f"{', '.join(ENV_IDS)}.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
-Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test days.")]
+Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test scenarios.")]
 LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where run folders go.")]
-Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory.")]
+Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
 ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
 Depth = Annotated[float | None, typer.Option("--assumed-depth", help="Recorded quotes without sizes: shares shown.")]
@@ -50,7 +52,7 @@ def _market(
     size_multiplier: float | None,
     fees: list[str] | None,
 ) -> Any:
-    """The market that the flags name, after printing what was dropped from a recording."""
+    """The market that the flags name. What was dropped from a recording is printed."""
     from sor_sb3.market.loading import load_market
 
     options: dict[str, Any] = {
@@ -134,14 +136,14 @@ def train(
     algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
     market: Market = "us_equity",
     env: Env = "OrderSplit-v0",
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Seed = 0,
     timesteps: Timesteps = None,
     n_envs: NEnvs = None,
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Folder of a run that was stopped, to go on with, bit for bit.")
+        Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")
     ] = None,
     progress: ShowProgress = True,
     depth: Depth = None,
@@ -155,45 +157,53 @@ def train(
     from sor_sb3.algorithms.hyperparameters import parse_settings
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.evaluation.evaluator import standard_rules
-    from sor_sb3.experiments.evaluate import run_config
-    from sor_sb3.experiments.folders import DONE_FILE, new_run_folder
-    from sor_sb3.experiments.training import check_settings, train_config, where_it_goes_on
-    from sor_sb3.experiments.training import train as train_run
+    from sor_sb3.experiments.config import train_config
+    from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER, new_run_folder, path_component
+    from sor_sb3.experiments.reopen import run_config
+    from sor_sb3.experiments.run import check_settings, resume_point
+    from sor_sb3.experiments.run import train as train_run
+    from sor_sb3.files import make_folder, remove_empty, writing
 
     if resume is not None:
         _refuse_beside(context, "--resume", {"resume", "progress"})
-        config, folder = run_config(resume), resume
-        if (folder / DONE_FILE).is_file():
-            typer.echo(f"{folder} is finished already; score it with: sor-sb3 evaluate {folder}")
+        config = run_config(resume)
+        if (resume / DONE_FILE).is_file():
+            typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
             return
     else:
         spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
         check_settings(config)
-        folder = new_run_folder(log_dir / config.algo.replace(":", "_"), config.env)
-    algo, spec = config.algo, config.market
-    what = f"{algo} on {spec.name}, {config.env}, {config.timesteps} steps, in {folder}"
-    typer.echo(f"training {what}{where_it_goes_on(config, folder) if resume else ''}", err=True)
-    board = folder / "tensorboard"
-    with ExitStack() as stack:
+    named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
+    with writing(named, resume or log_dir), ExitStack() as stack:
+        if resume is None:
+            parent = log_dir / path_component(config.algo)
+            made = make_folder(parent)
+            folder = new_run_folder(parent, config.env)
+            stack.callback(remove_empty, [folder, *made])
+        else:
+            folder = resume
+        what = f"{config.algo} on {config.market.name}, {config.env}, {config.timesteps} steps, in {folder}"
+        typer.echo(f"training {what}{resume_point(config, folder) if resume else ''}", err=True)
+        logs = folder / TENSORBOARD_FOLDER
         if tensorboard:
-            typer.echo(f"TensorBoard: {stack.enter_context(running_tensorboard(board))}", err=True)
+            typer.echo(f"TensorBoard: {stack.enter_context(running_tensorboard(logs))}", err=True)
         bar = _Bar(progress)
         stack.callback(bar.stop)
         try:
             train_run(
                 config,
                 folder,
-                board / "learner",
-                standard_rules(spec),
-                board,
-                report=lambda done: bar(f"training {algo}", min(done, config.timesteps), config.timesteps),
+                logs / "learner",
+                standard_rules(config.market),
+                logs,
+                report=lambda done: bar(f"training {config.algo}", min(done, config.timesteps), config.timesteps),
             )
         except KeyboardInterrupt:
             bar.stop()
-            typer.echo(f"stopped; go on with: sor-sb3 train --resume {folder}", err=True)
+            typer.echo(f"stopped; continue with: sor-sb3 train --resume {folder}", err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {board}")
+    typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {logs}")
 
 
 @app.command()
@@ -220,10 +230,13 @@ def compare(
     size_multiplier: SizeMultiplier = None,
     fees: Fees = None,
 ) -> None:
-    """Train several algorithms, score them with every rule on the same test days, print who is better."""
+    """Train several algorithms, score them with every rule on the same test scenarios, print who is better."""
     from sor_sb3.algorithms.hyperparameters import parse_settings
-    from sor_sb3.experiments.compare import compare as run_comparison
-    from sor_sb3.experiments.compare import compare_config, read_comparison
+    from sor_sb3.experiments.comparison import compare as run_comparison
+    from sor_sb3.experiments.config import compare_config
+    from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
+    from sor_sb3.experiments.reopen import read_comparison
+    from sor_sb3.files import writing
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
@@ -233,43 +246,46 @@ def compare(
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         hyperparameters = parse_settings(settings or [])
         config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
-    folder = log_dir / (name or f"{config.market.name}_{config.env}")
+    folder = named_folder(log_dir, name, config.market.name, config.env)
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
     bar = _Bar(progress)
     try:
-        results = run_comparison(config, folder, workers, bar)
+        with writing(f"--log-dir {log_dir}", log_dir):
+            results = run_comparison(config, folder, workers, bar)
     except KeyboardInterrupt:
         bar.stop()
-        typer.echo(f"stopped; finished runs are kept in {folder}, and the same command goes on from there", err=True)
+        typer.echo(f"stopped; finished runs are kept in {folder}, and the same command continues", err=True)
         raise typer.Exit(130) from None
     finally:
         bar.stop()
     print_results(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
-    typer.echo(f"watch it with: tensorboard --logdir {folder / 'tensorboard'}")
+    typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
 
 
 @app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that train or compare made (LOG_DIR/ALGO/ENV_k).")],
     scenarios: Scenarios = 1000,
-    seed: Annotated[int, typer.Option("--seed", help="Of the first scenario.")] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**62, help="Of the first scenario.")] = 10_000,
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
-    """Score trained runs beside every rule and the oracle, on the same days; runs of one algorithm are its seeds."""
-    from sor_sb3.experiments.evaluate import evaluate_runs
-    from sor_sb3.experiments.folders import write_json
+    """Score trained runs beside every rule and the oracle on the same scenarios; an algorithm's runs are its seeds."""
+    from sor_sb3.experiments.folder import write_json
+    from sor_sb3.experiments.reopen import evaluate_runs
+    from sor_sb3.files import writing
     from sor_sb3.reports.tables import print_results
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
     results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic)
     if output is not None:
-        write_json(output, results)
+        with writing(f"--output {output}", output):
+            write_json(output, results)
     print_results(results)
 
 
@@ -277,21 +293,23 @@ def evaluate(
 def export(
     folder: Annotated[Path, typer.Argument(help="Run folder that train or compare made (LOG_DIR/ALGO/ENV_k).")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write, .npz.", dir_okay=False)] = None,
-    last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation days.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
 ) -> None:
     """Write a run's policy as one file that a live process loads without torch (sor_sb3.FastPolicy.load)."""
     from sor_sb3.experiments.export import export_run
+    from sor_sb3.files import writing
 
-    typer.echo(f"fast policy: {export_run(folder, out, best=not last)}")
+    with writing(f"--out {out or folder}", out or folder):
+        typer.echo(f"fast policy: {export_run(folder, out, best=not last)}")
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
-    scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Test days, for a training run.")] = 1000,
+    scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Test scenarios, for a training run.")] = 1000,
 ) -> None:
     """Write report.html, report.md, report.json and tca_parents.csv into a folder that compare or train made."""
-    from sor_sb3.experiments.report import report_folder
+    from sor_sb3.experiments.reopen import report_folder
 
     typer.echo(f"report: {report_folder(folder, scenarios)}")
 
@@ -299,15 +317,15 @@ def report(
 @app.command()
 def explain(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison, or of a training run.")],
-    scenario: Annotated[int, typer.Option("--scenario", help="Seed of the market day, such as 10000.")],
+    scenario: Annotated[int, typer.Option("--scenario", help="Seed of the scenario, such as 10000.")],
     policy: Annotated[str | None, typer.Option("--policy", help="Algorithm, rule or oracle; default the best.")] = None,
     training_run: Annotated[int, typer.Option("--training-run", min=1, help="Which run of an algorithm.")] = 1,
     step: Annotated[int | None, typer.Option("--step", min=1, help="Print this step alone.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page here too.", dir_okay=False)] = None,
 ) -> None:
     """Replay one parent order: what the router saw, sent and got, and what each venue would have cost."""
-    from sor_sb3.experiments.explain import explain_folder
-    from sor_sb3.experiments.folders import write_text
+    from sor_sb3.experiments.reopen import explain_folder
+    from sor_sb3.files import write_text, writing
     from sor_sb3.reports.explanations import print_explanation, render_explanation
 
     if html is not None and html.exists():
@@ -316,14 +334,15 @@ def explain(
     if step is not None and step > len(found.decisions):
         raise UserError(f"--step is {step}; this order has steps 1 to {len(found.decisions)}")
     if html is not None:
-        write_text(html, render_explanation(found))
+        with writing(f"--html {html}", html):
+            write_text(html, render_explanation(found))
         typer.echo(f"page: {html}", err=True)
     print_explanation(found, step=step)
 
 
 @markets_app.command("list")
 def markets_list() -> None:
-    """Names of the presets, one a line with what they are."""
+    """Names of the presets, one a line, with descriptions."""
     from sor_sb3.market.loading import load_market, preset_names
 
     for name in preset_names():
@@ -333,20 +352,23 @@ def markets_list() -> None:
 @markets_app.command("show")
 def markets_show(
     name: Annotated[str, typer.Argument(help="Preset, .yaml file or recorded quotes.")],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample day.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample scenario.")] = 0,
     log_dir: LogDir = Path("logs"),
 ) -> None:
-    """The venues of a market as a table, and a sample day as a picture, LOG_DIR/markets/NAME.png."""
+    """The venues of a market as a table, and a sample scenario as a picture, LOG_DIR/markets/NAME.png."""
     from rich.console import Console
 
+    from sor_sb3.experiments.folder import path_component
+    from sor_sb3.files import writing
     from sor_sb3.reports.markets import sample_path_figure, venues_table
 
     market = _market(name, None, None, None, None, None, None)
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(venues_table(market))
-    figure = log_dir / "markets" / f"{market.name.replace('/', '_')}.png"
-    sample_path_figure(market, figure, seed)
-    typer.echo(f"a sample day: {figure}")
+    figure = log_dir / "markets" / f"{path_component(market.name)}.png"
+    with writing(f"--log-dir {log_dir}", log_dir):
+        sample_path_figure(market, figure, seed)
+    typer.echo(f"a sample scenario: {figure}")
 
 
 @markets_app.command("check")
@@ -357,9 +379,9 @@ def markets_check(file: Annotated[str, typer.Argument(help="A .yaml market or re
 
 
 def main() -> None:
-    """Entry point: a mistake that the user can mend is one sentence and exit status 2."""
+    """Entry point: a mistake that the user can mend is one sentence and exit status 2; failed work is 1."""
     try:
         app()
-    except UserError as error:
+    except (UserError, WorkFailed) as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend; every command turns it into exit status 2.
+"""The exceptions that a command says in one sentence: a user's mistake (exit status 2), and failed work (1).
 
 Not for faults of ours: those keep their traceback.
 """
@@ -10,6 +10,10 @@ from difflib import get_close_matches
 
 class UserError(ValueError):
     """Something the user asked for cannot be done; the message says what to change, in one sentence."""
+
+
+class WorkFailed(RuntimeError):
+    """The work failed for a reason outside the command; the message says what to do, in one sentence."""
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -17,8 +17,8 @@ import yaml
 
 from sor_sb3 import cli
 from sor_sb3.algorithms.fast_policy import FastPolicy
-from sor_sb3.experiments.evaluate import run_config
-from sor_sb3.experiments.training import load_policy
+from sor_sb3.experiments.reopen import run_config
+from sor_sb3.experiments.run import load_policy
 from sor_sb3.market.loading import preset_names
 from tests.conftest import Finished, run_command
 from tests.market.quote_fixtures import write_recording, write_table
@@ -428,7 +428,7 @@ def test_train_stopped_by_hand(tmp_path, monkeypatch, capsys):
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sor_sb3.experiments.training.train", stopped)
+    monkeypatch.setattr("sor_sb3.experiments.run.train", stopped)
     assert call(monkeypatch, "train", "--market", "notebook", "--log-dir", tmp_path) == 130
     assert "Traceback" not in capsys.readouterr().err
 

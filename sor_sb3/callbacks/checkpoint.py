@@ -1,19 +1,20 @@
-"""Exact resume: checkpoints from which training goes on bit for bit, as if it had never been stopped.
+"""Exact resume: checkpoints from which training continues bit for bit, as if training had never been stopped.
 
-A checkpoint is taken between an update and the next rollout, and put in place at that same point. It is a folder:
+A checkpoint is taken between an update and the next rollout, and restored at that same point. A checkpoint is a folder:
 
 * ``model.zip``: the model with its optimiser, as SB3 saves and loads it;
 * ``vecnormalize.pkl``: statistics, where observations or rewards are normalised;
 * ``state.pkl``: generators, env, rollout buffer, callbacks, logger, and the versions that made it;
 * ``digest.json``: SHA-256 of the others, written last.
 
-For SB3's on-policy algorithms on this package's envs. Replay buffers are not kept: off-policy runs start over. As all
-of SB3's files these are pickles; open only your own.
+For SB3's on-policy algorithms on this package's envs. Replay buffers are not kept: off-policy runs start over. As with
+all files of SB3, these are pickles; open only your own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -42,12 +43,24 @@ _LOGGER_FIELDS = ("name_to_value", "name_to_count", "name_to_excluded")
 _OF_THIS_PROCESS = ("start_time", "action_space", "observation_space")  # of a saved model's attributes
 
 
+def saved(model: Any) -> bytes:
+    """What ``model.save`` writes into a file."""
+    file = io.BytesIO()
+    model.save(file)
+    return file.getvalue()
+
+
+def pickled(statistics: VecNormalize) -> bytes:
+    """What ``VecNormalize.save`` writes into a file."""
+    return pickle.dumps(statistics)
+
+
 def can_checkpoint(model: Any) -> bool:
-    """Whether a model is one that can be resumed exactly: on-policy, its parameters torch's."""
+    """Whether a model can be resumed exactly: it is on-policy and its parameters are torch's."""
     return isinstance(model, OnPolicyAlgorithm) and "policy" in model._get_torch_save_params()[0]
 
 
-# ----------------------------------------------------------------------------------------- what changes in training
+# --------------------------------------------------------------------------------------------- state of training
 
 
 def _random_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
@@ -82,7 +95,7 @@ def _layer_state(layer: VecEnv) -> Any:
     if hasattr(type(layer), "get_state"):
         return layer.get_state()  # type: ignore[attr-defined]
     if type(layer) not in _LAYER_FIELDS:
-        raise TypeError(f"{type(layer).__name__} has no get_state(): training in it cannot be resumed exactly")
+        raise TypeError(f"{type(layer).__name__} has no get_state(): training in this env cannot be resumed exactly")
     return {name: getattr(layer, name, None) for name in _LAYER_FIELDS[type(layer)]}
 
 
@@ -100,7 +113,7 @@ def _noise(model: OnPolicyAlgorithm) -> dict[str, th.Tensor]:
 
 
 def training_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What ``model.save`` leaves out, to be pickled at once: the arrays are not copied."""
+    """What ``model.save`` leaves out. The arrays are not copied: pickle them at once."""
     assert model.env is not None
     buffer = model.rollout_buffer
     return {
@@ -113,7 +126,7 @@ def training_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
 
 
 def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]) -> None:
-    """Put a model that is about to begin a rollout where the checkpoint's was."""
+    """Restore the checkpoint's state in a model that is about to begin a rollout."""
     assert model.env is not None
     data, parameters, variables = load_from_zip_file(checkpoint / MODEL, device=model.device)
     assert data is not None and not variables, "an on-policy model saves its attributes and state dicts only"
@@ -139,9 +152,9 @@ def _digest(file: Path) -> str:
 
 
 def _to_disk(path: Path) -> None:
-    """Have a file's content, or a folder's entries, survive a loss of power."""
+    """Make a file's content, or a folder's entries, survive a loss of power."""
     if os.name == "nt" and path.is_dir():
-        return  # which Windows does by itself, and cannot be asked for
+        return  # Windows does so by itself, and cannot be asked to
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -164,20 +177,20 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; a torn one is passed over. None where there is none."""
+    """The newest checkpoint that is whole; None where there is none."""
     return next((checkpoint for checkpoint in checkpoints(folder) if is_whole(checkpoint)), None)
 
 
 class ExactCheckpointCallback(BaseCallback):
-    """Keep checkpoints while training, and begin from one if it is given.
+    """Keep checkpoints during training, and begin from one if one is given.
 
-    Resuming is training as usual, with the same arguments, on a model and env built as the first time: at the start
-    of the first rollout everything is put where it was. So the schedules' horizon is the original one.
+    To resume is to train with the same arguments, on a model and an env built as the first time: at the start of the
+    first rollout all state is restored. So the schedules' horizon is the original one.
 
     Args:
-        folder: where checkpoints go, ``{timesteps}_steps/`` each; written beside and renamed.
+        folder: where checkpoints go, one ``{timesteps}_steps/`` each; written beside and renamed.
         every: timesteps between them, at least; they are taken at the start of the first rollout after that.
-        versions: of the software; a checkpoint made by others is refused.
+        versions: of the software; a checkpoint made with other versions is refused.
         stateful: callbacks whose `get_state()` is kept and whose `set_state()` is called before training starts.
         resume_from: a whole checkpoint, such as `latest_checkpoint` finds; None begins from the start.
         keep: how many of the newest stay; 0 keeps all.
@@ -232,32 +245,43 @@ class ExactCheckpointCallback(BaseCallback):
         return True
 
     def save(self) -> Path:
-        """Write a checkpoint of this very moment; its folder."""
+        """Write a checkpoint of the present state; returns its folder.
+
+        Raises:
+            OSError: the checkpoint cannot be written. Nothing of the checkpoint stays.
+        """
         name = f"{self.model.num_timesteps:012d}_steps"
         target, beside = self.folder / name, self.folder / f".{name}.{os.getpid()}"
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        self.model.save(beside / MODEL)
+        try:
+            beside.mkdir(parents=True)
+            self._write(beside)
+            shutil.rmtree(target, ignore_errors=True)  # a torn one of the same timestep
+            beside.rename(target)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        _to_disk(self.folder)
+        for old in checkpoints(self.folder)[self.keep :] if self.keep else ():
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def _write(self, folder: Path) -> None:
+        (folder / MODEL).write_bytes(saved(self.model))
         normalize = self.model.get_vec_normalize_env()
         if normalize is not None:
-            normalize.save(str(beside / STATISTICS))
+            (folder / STATISTICS).write_bytes(pickled(normalize))
         state = {
             "versions": self.versions,
             "seconds": self.seconds,
             "callbacks": [callback.get_state() for callback in self.stateful],
             **training_state(self.model),  # type: ignore[arg-type]
         }
-        (beside / STATE).write_bytes(pickle.dumps(state))
-        digests = {file.name: _digest(file) for file in sorted(beside.iterdir())}
-        (beside / DIGEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-        for path in (*beside.iterdir(), beside):
+        (folder / STATE).write_bytes(pickle.dumps(state))
+        digests = {file.name: _digest(file) for file in sorted(folder.iterdir())}
+        (folder / DIGEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        for path in (*folder.iterdir(), folder):
             _to_disk(path)
-        shutil.rmtree(target, ignore_errors=True)  # a torn one of the same moment
-        beside.rename(target)
-        _to_disk(self.folder)
-        for old in checkpoints(self.folder)[self.keep :] if self.keep else ():
-            shutil.rmtree(old, ignore_errors=True)
-        return target
 
 
 def _check_versions(checkpoint: Path, made_with: Mapping[str, str], running: Mapping[str, str]) -> None:

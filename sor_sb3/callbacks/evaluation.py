@@ -1,10 +1,12 @@
-"""During training: score the learner on held-out days, keep the best, and log it beside every baseline.
+"""During training: score the learner on held-out scenarios, keep the best model, and log it beside every baseline.
 
-Evaluation draws nothing from the generators that training uses: scenarios are addressed, policies take their mode.
+Evaluation draws nothing from the generators that training uses: scenarios have numbers of their own, and policies take
+their mode.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sor_sb3.callbacks.checkpoint import pickled, saved
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.files import write_bytes
 
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
 
@@ -48,10 +52,10 @@ class RoutingEvalCallback(BaseCallback):
     its own under `baseline_folder`, so that one chart shows them all.
 
     Args:
-        evaluator: the scenarios (use the split "validation").
+        evaluator: the scenarios (use the data split "validation").
         every: timesteps between evaluations.
         folder: where ``best_model.zip`` and ``evaluations.npz`` go; None keeps neither.
-        baselines: rules and oracles to score once.
+        baselines: names of rules and oracles, which are scored once, or their scores on the same scenarios.
         baseline_folder: where their TensorBoard runs go; None writes none.
     """
 
@@ -60,14 +64,14 @@ class RoutingEvalCallback(BaseCallback):
         evaluator: Evaluator,
         every: int,
         folder: Path | None = None,
-        baselines: Sequence[str] = (),
+        baselines: Sequence[str] | Evaluation = (),
         baseline_folder: Path | None = None,
-        verbose: int = 0,
     ) -> None:
-        super().__init__(verbose)
+        super().__init__()
         self.evaluator, self.every, self.folder = evaluator, max(every, 1), folder
-        self.baseline_names, self.baseline_folder = list(baselines), baseline_folder
-        self.baselines: Evaluation | None = None
+        self.baseline_folder = baseline_folder
+        self.baseline_names = [] if isinstance(baselines, Evaluation) else list(baselines)
+        self.baselines = baselines if isinstance(baselines, Evaluation) else None
         self.best_cost = np.inf
         self._next = 0
         self._last = -1
@@ -78,21 +82,21 @@ class RoutingEvalCallback(BaseCallback):
     def _on_training_start(self) -> None:
         if self.baseline_names and self.baselines is None:
             self.baselines = self.evaluator.evaluate(self.evaluator.policies(self.baseline_names))
-        if self.baseline_folder is not None:
-            for name in self.baseline_names:
+        if self.baseline_folder is not None and self.baselines is not None:
+            for name in self.baselines.scores:
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
         writer = tensorboard_writer(self.logger)
         if writer is not None:
             writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
-        if not self._timesteps:  # else it goes on from a checkpoint, which was taken after this one
+        if not self._timesteps:  # else training continues from a checkpoint, which has this evaluation
             self._evaluate()
 
     def get_state(self) -> dict[str, Any]:
-        """What outlives an evaluation, for an exact resume."""
+        """What an exact resume needs."""
         return {name: getattr(self, name) for name in _STATE}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `get_state` gave, before training starts."""
+        """Restore what `get_state` gave, before training starts."""
         vars(self).update(state)
 
     def _on_step(self) -> bool:
@@ -107,7 +111,7 @@ class RoutingEvalCallback(BaseCallback):
             logger.close()
 
     def policy(self) -> Any:
-        """The learner as it is now, normalising observations where training does."""
+        """The learner in its present state, normalising observations where training does."""
         env = self.model.get_vec_normalize_env()
         return NormalizedPolicy(self.model, env) if isinstance(env, VecNormalize) else self.model
 
@@ -149,14 +153,11 @@ class RoutingEvalCallback(BaseCallback):
         if self.folder is None:
             return
         if better:
-            self.model.save(self.folder / "best_model.zip")
+            write_bytes(self.folder / "best_model.zip", saved(self.model))
             env = self.model.get_vec_normalize_env()
             if env is not None:
-                env.save(str(self.folder / "best_vecnormalize.pkl"))
+                write_bytes(self.folder / "best_vecnormalize.pkl", pickled(env))
+        log = io.BytesIO()
         lengths = np.full((len(self._costs), len(costs)), self.evaluator.market.order.horizon_steps)
-        np.savez(
-            self.folder / "evaluations.npz",
-            timesteps=np.array(self._timesteps),
-            results=-np.stack(self._costs),
-            ep_lengths=lengths,
-        )
+        np.savez(log, timesteps=np.array(self._timesteps), results=-np.stack(self._costs), ep_lengths=lengths)
+        write_bytes(self.folder / "evaluations.npz", log.getvalue())

@@ -10,7 +10,7 @@ from stable_baselines3.common.logger import HParam
 
 
 def flat(hyperparameters: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Hyperparameters as TensorBoard takes them: numbers, truths and words; what is nested or None is written out."""
+    """Hyperparameters as TensorBoard takes them: numbers, booleans and strings; other values become strings."""
     return {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in hyperparameters.items()}
 
 
@@ -18,7 +18,7 @@ class HParamCallback(BaseCallback):
     """Records hyperparameters once, when training starts.
 
     Args:
-        hyperparameters: by name; of any type.
+        hyperparameters: by name, of any type.
         metrics: tags of scalars that the run logs; TensorBoard shows their last values beside the hyperparameters.
     """
 

@@ -19,7 +19,7 @@ _INK, _BAR = "#444c56", "#1f77b4"
 
 
 def tensorboard_writer(logger: Logger) -> Any | None:
-    """The TensorBoard writer of an SB3 logger, or None if it logs to none."""
+    """The TensorBoard writer of an SB3 logger; None where the logger has none."""
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             return output.writer
@@ -39,7 +39,7 @@ def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]
         "4 latency": {"acknowledgement p50, p95, p99, ms": lines(*(f"eval/latency_p{q}_ms" for q in (50, 95, 99)))},
         "5 venue shares": {"venue shares": lines(*(f"venue_share/{name}" for name in market.venue_names))},
     }
-    if market.cost_unit != "bps":  # nothing in the notebook's unit has these
+    if market.cost_unit != "bps":  # a market without prices has none of these
         del groups["2 slippage"], groups["3 fills"]
     return groups
 
@@ -56,13 +56,13 @@ def log_pictures(logger: Logger, market: MarketSpec, scores: Scores, step: int) 
 
 
 def _figure(market: MarketSpec, scores: Scores) -> Figure:
-    """Costs of the evaluation's scenarios, and where the flow went."""
+    """Costs of the evaluation's scenarios, and the share of each venue."""
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     costs, flow = figure.subplots(1, 2)
     costs.hist(scores.cost.ravel(), bins=40, color=_BAR, alpha=0.8)
     costs.axvline(float(scores.cost.mean()), color=_INK, linestyle="--", label=f"mean {scores.cost.mean():.3f}")
     costs.set_xlabel(f"cost of a parent order, {market.cost_unit}")
-    costs.set_ylabel("market days")
+    costs.set_ylabel("scenarios")
     costs.legend(frameon=False)
     shares = 100.0 * scores.venue_shares.mean(axis=0)
     rows = range(len(shares))

@@ -1,7 +1,7 @@
 """Start TensorBoard for as long as a command runs: ``python -m sor_sb3.callbacks.tensorboard_server LOGDIR``.
 
-It runs in a process of its own, so that it takes no time from training's, and ends when its standard input closes,
-which the end of the command does, whatever ends it.
+The server runs in a process of its own, so that it takes no time from training, and ends when its standard input
+closes. The end of the command closes that input, whatever ends the command.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sor_sb3.errors import UserError
 
 @contextmanager
 def running_tensorboard(folder: Path) -> Iterator[str]:
-    """TensorBoard of `folder` while the block runs; gives its address on this machine.
+    """TensorBoard of `folder` while the block runs; gives the server's address on this machine.
 
     Raises:
-        UserError: it did not start.
+        UserError: the server did not start.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "sor_sb3.callbacks.tensorboard_server", str(folder)],
@@ -29,7 +29,7 @@ def running_tensorboard(folder: Path) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # an interrupt is the command's, which then ends it
+        start_new_session=True,  # an interrupt reaches the command alone, which ends the server
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -51,13 +51,13 @@ def running_tensorboard(folder: Path) -> Iterator[str]:
 
 
 def serve(folder: str) -> None:
-    """Start TensorBoard on a free port, say where, and stay until standard input closes."""
+    """Start TensorBoard on a free port, print the address, and stay until standard input closes."""
     from tensorboard import program
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    board = program.TensorBoard()
-    board.configure(argv=[None, "--logdir", folder, "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"])
-    print(board.launch(), flush=True)
+    server = program.TensorBoard()
+    server.configure(argv=[None, "--logdir", folder, "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"])
+    print(server.launch(), flush=True)
     sys.stdin.read()
 
 

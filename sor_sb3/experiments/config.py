@@ -1,18 +1,36 @@
-"""A config is the experiment: frozen, complete, hashed. Paths and display flags are not part of it."""
+"""A config is the experiment: frozen, complete, hashed. Paths, prose and display flags are not part of the hash."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sor_sb3.algorithms.hyperparameters import default_hyperparameters
+from sor_sb3.algorithms.registry import find_algorithm
+from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import standard_rules
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.market.validation import validate
 
 EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"]
 VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
+_PATHS = ("quotes_file", "trades_file")  # of a recording the content counts, by its own hash
+_PROSE = ("description", "sources", "source", "fees_as_of")  # of a market and of its venues
+
+
+def without_prose(market: MarketSpec) -> dict[str, Any]:
+    """What of a market a result depends on: neither descriptions and sources nor where a recording lies."""
+    data: dict[str, Any] = json.loads(market.model_dump_json())
+    left_out = (*_PATHS, *_PROSE)
+    data["venues"] = [{key: value for key, value in venue.items() if key not in left_out} for venue in data["venues"]]
+    return {key: value for key, value in data.items() if key not in left_out}
 
 
 class _Config(BaseModel):
@@ -23,10 +41,10 @@ class _Config(BaseModel):
         return json.loads(self.model_dump_json())
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, 16 hexadecimal digits; of a recording its content counts, not its path."""
+        """SHA-256 of the canonical JSON, 16 hexadecimal digits, of what a result depends on."""
         data = self.canonical()
-        for path in ("quotes_file", "trades_file"):
-            data.get("market", {}).pop(path, None)
+        if "market" in data:
+            data["market"] = without_prose(self.market)  # type: ignore[attr-defined]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -48,10 +66,11 @@ class TrainConfig(Learner):
     """One training run.
 
     Attributes:
-        validation_scenarios: held-out days of the split "validation" that choose the best checkpoint.
+        validation_scenarios: held-out scenarios of the data split "validation" that choose the best checkpoint.
         evaluations: how often during training they are run, first and last included.
     """
 
+    kind: Literal["train"] = "train"
     env: EnvId
     market: Annotated[MarketSpec, Field(discriminator="model")]
     seed: Annotated[int, Field(ge=0)]
@@ -62,6 +81,7 @@ class TrainConfig(Learner):
 class CompareConfig(_Config):
     """Several algorithms, several training seeds each, against every rule on the same test scenarios."""
 
+    kind: Literal["compare"] = "compare"
     market: Annotated[MarketSpec, Field(discriminator="model")]
     env: EnvId
     learners: Annotated[tuple[Learner, ...], Field(min_length=1)]
@@ -78,3 +98,100 @@ class CompareConfig(_Config):
             for learner in self.learners
             for seed in self.seeds
         )
+
+
+def parse_config(data: dict[str, Any], where: str) -> TrainConfig | CompareConfig:
+    """A config of plain data, of the kind that the data name. Data of the version before name none.
+
+    Args:
+        data: as `canonical` gives them.
+        where: the file, for the message.
+
+    Raises:
+        UserError: a field is missing, unknown or out of range.
+    """
+    kind = data.get("kind", "compare" if "learners" in data else "train")
+    config: TrainConfig | CompareConfig = validate(CompareConfig if kind == "compare" else TrainConfig, data, where)
+    return config
+
+
+def train_config(
+    algo: str,
+    env: str,
+    market: MarketSpec,
+    seed: int,
+    timesteps: int | None = None,
+    n_envs: int | None = None,
+    settings: dict[str, Any] | None = None,
+) -> TrainConfig:
+    """A complete config: defaults of the YAML, overridden by `settings` (``--set``), `n_envs` and `timesteps`.
+
+    Raises:
+        UserError: the env or the algorithm is unknown, or they do not fit each other.
+    """
+    algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
+    hyperparameters = default_hyperparameters(algo, env, market.name)
+    settings = settings or {}
+    if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
+        hyperparameters.pop("policy_kwargs", None)  # they are the other policy's
+    hyperparameters.update(settings)
+    if n_envs is not None:
+        hyperparameters["n_envs"] = n_envs
+    if timesteps is not None:
+        hyperparameters["n_timesteps"] = timesteps
+    if hyperparameters.get("n_steps") == "episode":
+        hyperparameters["n_steps"] = market.order.horizon_steps
+    hyperparameters.setdefault("envs_per_scenario", 1)
+    for key in ("n_envs", "n_timesteps", "envs_per_scenario"):
+        value = hyperparameters[key]
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1 <= value < 2**63 or value % 1:
+            raise UserError(f"{key} is {value!r}; expected a whole number of at least 1")
+        hyperparameters[key] = int(value)
+    if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
+        hyperparameters["envs_per_scenario"] = math.gcd(hyperparameters["envs_per_scenario"], hyperparameters["n_envs"])
+    variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
+    return TrainConfig(
+        algo=algo,
+        env=env.removeprefix("sor_sb3:"),  # type: ignore[arg-type]
+        market=market,
+        seed=seed,
+        timesteps=hyperparameters["n_timesteps"],
+        hyperparameters=hyperparameters,
+        variance_reduction=variance_reduction,
+    )
+
+
+def compare_config(
+    market: MarketSpec,
+    env: str = "OrderSplit-v0",
+    algos: Sequence[str] = ("reinforce", "a2c", "ppo"),
+    seeds: int = 5,
+    first_seed: int = 0,
+    timesteps: int | None = None,
+    n_envs: int | None = None,
+    scenarios: int = 1000,
+    settings: dict[str, Any] | None = None,
+) -> CompareConfig:
+    """A complete config of a comparison.
+
+    Raises:
+        UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    """
+    if not algos:
+        raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
+    if seeds < 1:
+        raise UserError(f"--seeds is {seeds}; expected at least 1")
+    if scenarios < 2:
+        raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
+    runs = [
+        train_config(algo, env, market, first_seed, timesteps, n_envs, settings)
+        for algo in dict.fromkeys(find_algorithm(a).name for a in algos)
+    ]
+    return CompareConfig(
+        market=market,
+        env=runs[0].env,
+        learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
+        seeds=tuple(range(first_seed, first_seed + seeds)),
+        scenarios=scenarios,
+        routers=tuple(standard_rules(market)),
+    )

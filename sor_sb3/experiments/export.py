@@ -6,19 +6,20 @@ from pathlib import Path
 
 from sor_sb3.algorithms.translation import fast_policy
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.evaluate import check_finished, run_config
-from sor_sb3.experiments.training import load_policy
+from sor_sb3.experiments.folder import check_finished
+from sor_sb3.experiments.reopen import run_config
+from sor_sb3.experiments.run import load_policy
 
 BEST_FILE, LAST_FILE = "fast_policy.npz", "fast_policy_last.npz"
 
 
 def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path:
-    """Write a finished run's policy as a :class:`~sor_sb3.FastPolicy`, its normalisation inside; returns the file.
+    """Write a finished run's policy as a :class:`~sor_sb3.FastPolicy`, with its normalisation; returns the file.
 
     Args:
         folder: of the run.
         out: the file; by default ``fast_policy.npz``, or ``fast_policy_last.npz``, in the run's folder.
-        best: the policy that was best on the run's validation days; else the last.
+        best: the policy that was best on the run's validation scenarios; else the last.
 
     Raises:
         UserError: the folder is no finished run, its policy has no translation, or `out` exists.

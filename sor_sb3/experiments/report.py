@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from sor_sb3.errors import UserError
 from sor_sb3.evaluation.aggregates import (
     interquartile_mean,
     normalised_scores,
@@ -26,8 +25,8 @@ from sor_sb3.evaluation.audit import AUDIT_SCENARIOS, Audit, audit
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.statistics import Estimate
 from sor_sb3.evaluation.tca import cvar
-from sor_sb3.experiments.config import TEST_SEED
-from sor_sb3.experiments.folders import read_config, system_versions, write_json, write_text
+from sor_sb3.experiments.folder import system_versions, write_json
+from sor_sb3.files import write_text
 from sor_sb3.market.spec import MarketSpec, NotebookMarket
 from sor_sb3.reports.page import render_html, render_markdown
 
@@ -270,25 +269,3 @@ def _parents_csv(evaluation: Evaluation, analyses: Mapping[str, PolicyAnalysis])
             cells = ["" if math.isnan(v) else f"{v:.10g}" for v in row]
             out.write(",".join([name, str(i // n + 1), str(evaluation.seed + i % n), *cells]) + "\n")
     return out.getvalue()
-
-
-def report_folder(folder: Path, scenarios: int = 1000) -> Path:
-    """Evaluate again what a folder holds, a comparison or a training run, and write its report there.
-
-    Args:
-        folder: that compare or train made. A comparison keeps its own number of scenarios.
-        scenarios: for a training run.
-
-    Raises:
-        UserError: it holds neither, or is not finished.
-    """
-    from sor_sb3.experiments.compare import RESULTS_FILE, Comparison, read_comparison
-    from sor_sb3.experiments.evaluate import evaluate_runs
-
-    if "learners" not in read_config(folder):
-        evaluate_runs([folder], scenarios, TEST_SEED, report_into=folder)
-        return folder / REPORT_HTML
-    comparison = Comparison(read_comparison(folder), folder)
-    if not (folder / RESULTS_FILE).is_file():
-        raise UserError(f"{folder} has no {RESULTS_FILE}: the comparison is not finished; run its command again")
-    return comparison.write_report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from sor_sb3.files import write_bytes
 from sor_sb3.policies.registry import ORACLE_NAMES
 
 _KIND_COLOURS = {"learned": "#1f77b4", "rule": "#8c8c8c", "oracle": "#2ca02c"}
@@ -20,10 +22,10 @@ _LEARNER_COLOURS = ("#1f77b4", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c5
 
 
 def _save(figure: Any, path: Path) -> Path:
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, dpi=150, bbox_inches="tight", format="png")
+    image = io.BytesIO()
+    figure.savefig(image, dpi=150, bbox_inches="tight", format="png")
     plt.close(figure)
-    beside.replace(path)
+    write_bytes(path, image.getvalue())
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import matplotlib
 import numpy as np
 from rich.table import Table
 
+from sor_sb3.files import write_bytes
 from sor_sb3.market.spec import MarketSpec, NotebookMarket
 from sor_sb3.simulator.batch import BatchSimulator
 
@@ -118,5 +120,6 @@ def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split
         axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8, frameon=False)
     figure.suptitle(f"{market.name}: a sample day when nobody trades ({data_split}, seed {seed})")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=120)
+    write_bytes(file, image.getvalue())

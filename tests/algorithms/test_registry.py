@@ -15,8 +15,9 @@ from sor_sb3.algorithms import registry
 from sor_sb3.algorithms.registry import algorithm_names, find_algorithm, register_algorithm
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.compare import compare, compare_config
-from sor_sb3.experiments.training import load_policy, train, train_config
+from sor_sb3.experiments.comparison import compare
+from sor_sb3.experiments.config import compare_config, train_config
+from sor_sb3.experiments.run import load_policy, train
 from sor_sb3.market.loading import load_market
 
 BOX, DISCRETE = spaces.Box(-1, 1, (3,)), spaces.Discrete(3)

@@ -24,7 +24,8 @@ from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.training import check_settings, train_config
+from sor_sb3.experiments.config import train_config
+from sor_sb3.experiments.run import check_settings
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
 

@@ -13,8 +13,8 @@ from sor_sb3.algorithms.registry import algorithm_names
 from sor_sb3.envs import ENV_IDS
 from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.config import TrainConfig
-from sor_sb3.experiments.training import load_policy, train, train_config
+from sor_sb3.experiments.config import TrainConfig, train_config
+from sor_sb3.experiments.run import load_policy, train
 from sor_sb3.market.loading import load_market
 
 th.set_num_threads(1)

@@ -14,10 +14,11 @@ import pytest
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.analysis import MEASURES
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.compare import Comparison, read_comparison
-from sor_sb3.experiments.explain import explain_folder
-from sor_sb3.experiments.report import REPORT_HTML, REPORT_JSON, REPORT_MARKDOWN, ReportWriter, report_folder
+from sor_sb3.experiments.comparison import Comparison
+from sor_sb3.experiments.reopen import explain_folder, read_comparison, report_folder
+from sor_sb3.experiments.report import REPORT_HTML, REPORT_JSON, REPORT_MARKDOWN, ReportWriter
 from sor_sb3.experiments.results import make_results
+from sor_sb3.experiments.score import policies_of
 from sor_sb3.market.loading import load_market
 from sor_sb3.reports.page import headline
 from tests.conftest import Finished, run_command
@@ -178,8 +179,8 @@ def test_folders_that_hold_no_finished_work_are_user_errors(command, comparison:
 def test_explain_costs_what_the_evaluator_says(scenario, comparison: Finished):
     held = Comparison(read_comparison(comparison.folder), comparison.folder)
     inside = 10_000 <= scenario < 10_020
-    judge = held.judge() if inside else Evaluator("OrderSplit-v0", held.config.market, 1, scenario)
-    policies = held.policies(judge)
+    judge = held.test_evaluator() if inside else Evaluator("OrderSplit-v0", held.config.market, 1, scenario)
+    policies = policies_of(held.runs, held.config.routers, judge)
     cheapest = json.loads((comparison.folder / "results.json").read_text(encoding="utf-8"))["policies"]
     default = next(p["name"] for p in cheapest if p["kind"] == "learned")
     for name in (None, "reinforce", "pro_rata", "snapshot_oracle"):

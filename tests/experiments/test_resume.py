@@ -14,8 +14,9 @@ import torch as th
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sor_sb3.callbacks.checkpoint import checkpoints, is_whole, latest_checkpoint
-from sor_sb3.experiments import training
-from sor_sb3.experiments.training import can_resume, train, train_config, where_it_goes_on
+from sor_sb3.experiments import run as training
+from sor_sb3.experiments.config import train_config
+from sor_sb3.experiments.run import can_resume, resume_point, train
 from sor_sb3.market.loading import load_market
 from tests.conftest import COMMAND, COMPARISON, RUN_NAMES, Finished, run_command
 from tests.experiments.test_compare import no_leftovers, session_members, wait_for
@@ -135,12 +136,12 @@ def test_a_run_without_a_whole_checkpoint_starts_over(tmp_path, monkeypatch, cap
     folder = tmp_path / "cut"
     cut_off(config, folder)
     assert can_resume(config, folder)
-    assert where_it_goes_on(config, folder).startswith(", from step 1")
+    assert resume_point(config, folder).startswith(", from step 1")
     for checkpoint in checkpoints(folder / "checkpoints"):
         (checkpoint / "digest.json").unlink()
     assert not can_resume(config, folder)
     assert call(monkeypatch, "train", "--resume", folder, "--no-progress") == 0
-    assert "from the start: it has no whole checkpoint" in capsys.readouterr().err
+    assert "from the start: the run has no whole checkpoint" in capsys.readouterr().err
     assert_same_run(tmp_path / "straight", folder)
     assert straight.num_timesteps == 400
 
@@ -181,4 +182,4 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "train", stop)
     assert call(monkeypatch, "train", "--market", "notebook", "--algo", "a2c", "--log-dir", tmp_path) == 130
     folder = tmp_path / "a2c" / "OrderSplit-v0_1"
-    assert f"go on with: sor-sb3 train --resume {folder}" in capsys.readouterr().err
+    assert f"continue with: sor-sb3 train --resume {folder}" in capsys.readouterr().err

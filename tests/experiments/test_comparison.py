@@ -20,8 +20,10 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sor_sb3.errors import UserError
-from sor_sb3.experiments import compare as module
-from sor_sb3.experiments.compare import Comparison, compare, compare_config, read_comparison
+from sor_sb3.experiments import comparison as module
+from sor_sb3.experiments.comparison import Comparison, compare
+from sor_sb3.experiments.config import compare_config
+from sor_sb3.experiments.reopen import read_comparison
 from sor_sb3.market.loading import load_market
 from sor_sb3.routers import rule_names
 from tests.conftest import COMMAND, COMPARISON, RUN_NAMES, Finished
@@ -342,7 +344,7 @@ def test_a_run_is_done_only_with_its_own_digest(tmp_path):
 
 def test_a_worker_that_fails_fails_the_comparison(tmp_path, monkeypatch):
     config = tiny()
-    monkeypatch.setattr(module, "_train_in_worker", sys.exit)  # takes too many arguments
+    monkeypatch.setattr(module, "_train_in_worker", sys.exit)  # takes one argument only
     with pytest.raises(TypeError):
         compare(config, tmp_path, workers=1)
     assert not (tmp_path / "results.json").exists()

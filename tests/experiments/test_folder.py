@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sor_sb3.errors import UserError
-from sor_sb3.experiments import folders
+from sor_sb3.experiments import folder as folders
 
 
 def test_new_run_folders_are_numbered_from_one(tmp_path):

@@ -1,0 +1,183 @@
+"""Train several algorithms with several seeds, score them and every rule on the same test scenarios, say who wins.
+
+A comparison is a folder: ``LOG_DIR/NAME/`` holds its config, one run folder a training run, TensorBoard logs, and in
+the end ``results.json`` and figures. Whatever stops a comparison, the same command continues: finished runs stay,
+unfinished ones continue from their last checkpoints, and the results are the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.experiments.config import CompareConfig, TrainConfig
+from sor_sb3.experiments.folder import (
+    TENSORBOARD_FOLDER,
+    check_claim,
+    claim_folder,
+    is_done,
+    locked,
+    path_component,
+    release_folder,
+    system_versions,
+    write_json,
+)
+from sor_sb3.experiments.run import can_resume, check_settings, train
+from sor_sb3.experiments.score import Run, Scored, score, score_rules_on_validation
+from sor_sb3.experiments.workers import run_jobs
+from sor_sb3.files import writing
+
+Progress = Callable[[str, int, int], None]  # what is done, how far, of how much
+
+
+class Comparison:
+    """A comparison and its folder. To make one is to touch nothing.
+
+    Args:
+        config: what is compared.
+        folder: ``LOG_DIR/NAME``.
+    """
+
+    def __init__(self, config: CompareConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def run_folder(self, run: TrainConfig) -> Path:
+        """Where a training run lives: ``ALGO/ENV_k``, k counting the algorithm's seeds from 1."""
+        return self.folder / path_component(run.algo) / f"{run.env}_{self.config.seeds.index(run.seed) + 1}"
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every training run with its folder."""
+        return [(run, self.run_folder(run)) for run in self.config.runs]
+
+    def is_done(self, run: TrainConfig) -> bool:
+        """Whether a run is finished, with this very config."""
+        return is_done(self.run_folder(run), run)
+
+    def train_all(
+        self, workers: int | None = None, progress: Progress | None = None, validation: Evaluation | None = None
+    ) -> None:
+        """Train what is not done, as many runs at once as there are cores; each in a process of its own.
+
+        Args:
+            workers: how many at once; None takes one a usable core.
+            progress: told how far all runs together are.
+            validation: scores of reference rule and oracle, from which a worker computes gap closed.
+        """
+        pending = [run for run in self.config.runs if not self.is_done(run)]
+        if not pending:
+            return
+        total = sum(run.timesteps for run in pending)
+
+        def tell(finished: int, timesteps: Sequence[int]) -> None:
+            if progress is not None:
+                steps = sum(min(done, run.timesteps) for done, run in zip(timesteps, pending, strict=True))
+                progress(f"training, {finished} of {len(pending)} runs done", steps, total)
+
+        baselines = None if validation is None else self._baselines(validation)
+        run_jobs(_train_in_worker, [(*self._cleared(run), baselines) for run in pending], workers, tell)
+
+    def _cleared(self, run: TrainConfig) -> tuple[TrainConfig, Path, Path]:
+        """A run, its folder and its TensorBoard folder, without leftovers of a run that cannot be resumed."""
+        folder = self.run_folder(run)
+        tensorboard_dir = self.folder / TENSORBOARD_FOLDER / f"{path_component(run.algo)}_seed_{run.seed}"
+        if folder.exists() and not can_resume(run, folder):
+            with locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            shutil.rmtree(tensorboard_dir, ignore_errors=True)
+        return run, folder, tensorboard_dir
+
+    def _baselines(self, validation: Evaluation) -> Evaluation:
+        """What gap closed is computed from: the costs of the reference rule and of the oracle."""
+        names = (self.config.market.reference_router, self.config.market.oracle)
+        scores = {
+            name: replace(validation.scores[name], latency_ms=np.zeros(0))
+            for name in names
+            if name in validation.scores
+        }
+        return replace(validation, scores=scores)
+
+    def score_rules_on_validation(self) -> Evaluation:
+        """Rules and oracle on the scenarios that may choose, which name the best rule."""
+        return score_rules_on_validation(self.config.env, self.config.market, self.config.routers)
+
+    def test_evaluator(self) -> Evaluator:
+        """The test scenarios."""
+        return Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
+
+    def score(self, evaluator: Evaluator, validation: Evaluation | None = None) -> Scored:
+        """Score everything on the test scenarios, ready for a report."""
+        config = {"digest": self.config.digest(), **self.config.canonical()}
+        return score(self.runs, self.config.routers, evaluator, config, validation, report=True)
+
+    def finish(self, validation: Evaluation) -> dict[str, Any]:
+        """Score everything on test scenarios; leave results, figures, report and the baselines' TensorBoard runs."""
+        evaluator = self.test_evaluator()
+        scored = self.score(evaluator, validation)
+        scored.write_results(self.folder)
+        self._log_baselines(evaluator, validation)
+        scored.write_report(self.folder)
+        return scored.results
+
+    def _log_baselines(self, evaluator: Evaluator, validation: Evaluation) -> None:
+        """Each rule and oracle as a TensorBoard run of its own: a flat line beside the learners' curves."""
+        from stable_baselines3.common.logger import configure
+
+        from sor_sb3.callbacks.evaluation import scalars
+
+        longest = max(run.timesteps for run in self.config.runs)
+        for name, scores in validation.scores.items():
+            tensorboard_dir = self.folder / TENSORBOARD_FOLDER / path_component(name)
+            shutil.rmtree(tensorboard_dir, ignore_errors=True)
+            logger = configure(str(tensorboard_dir), ["tensorboard"])
+            gap = validation.gap_closed(name)
+            for step in (0, longest // 2, longest):
+                for tag, value in scalars(evaluator, scores, gap.mean if gap else None).items():
+                    logger.record(tag, value)
+                logger.dump(step)
+            logger.close()
+
+
+def _train_in_worker(
+    report: Callable[[int], None], config: TrainConfig, folder: Path, tensorboard_dir: Path, baselines: Evaluation
+) -> None:
+    train(config, folder, tensorboard_dir, baselines, report=report)
+
+
+def compare(
+    config: CompareConfig,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a comparison, or continue one; returns the content of its ``results.json``.
+
+    Raises:
+        UserError: the folder belongs to another config, another process works in the folder, or the folder cannot be
+            written.
+        WorkFailed: a training process was killed.
+    """
+    started = time.perf_counter()
+    comparison = Comparison(config, folder)
+    with writing(str(folder), folder), locked(folder):
+        check_claim(folder, config.digest())
+        for run in {run.algo: run for run in config.runs}.values():
+            check_settings(run)
+        validation = comparison.score_rules_on_validation()  # also compiles the kernels before the workers need them
+        claim_folder(folder, config.canonical(), config.digest())
+        try:
+            comparison.train_all(workers, progress, validation)
+        except Exception:
+            release_folder(folder)
+            raise
+        results = comparison.finish(validation)
+        write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
+    return results

@@ -1,0 +1,258 @@
+"""Folders under ``logs/``: names that stay inside, numbers taken by exclusive creation, one process at a time.
+
+What a folder holds beyond its config is the business of the modules that wrote it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sor_sb3.errors import UserError
+from sor_sb3.experiments.config import CompareConfig, TrainConfig, parse_config
+from sor_sb3.files import make_folder, remove_empty, write_text
+
+CONFIG_FILE, DONE_FILE, RESULTS_FILE = "config.yaml", "done.json", "results.json"
+CHECKPOINT_FOLDER, TENSORBOARD_FOLDER = "checkpoints", "tensorboard"
+_LONGEST_BYTES = 180  # of a name that becomes a part of a path; systems allow 255
+
+
+def write_json(path: Path, data: Any) -> None:
+    """`write_text` of indented JSON (NaN is refused)."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, data: Any) -> None:
+    """`write_text` of a plain YAML mapping, in the order given."""
+    write_text(path, yaml.safe_dump(data, sort_keys=False, width=110))
+
+
+# ----------------------------------------------------------------------------------------------------- names of folders
+
+
+def path_component(name: str) -> str:
+    """A name as one part of a path: whatever may lead elsewhere or is no file's name becomes ``_``."""
+    safe = re.sub(r"[^\w. +=@,-]", "_", name).strip(" ")
+    safe = re.sub(r"^\.", "_", safe).encode()[:_LONGEST_BYTES].decode(errors="ignore")
+    return safe or "_"
+
+
+def named_folder(log_dir: Path, name: str | None, market: str, env: str) -> Path:
+    """The folder of a comparison: `name`, or by default the market's and the env's; always under `log_dir`.
+
+    A market's name may group markets by one "/", as ``heldout/crypto_regional``; every part is made safe.
+
+    Raises:
+        UserError: a `name` that the user gave leads out of `log_dir`.
+    """
+    if name is None:
+        parts = [part for part in f"{market}_{env}".split("/") if part not in ("", ".", "..")]
+        return log_dir.joinpath(*map(path_component, parts))
+    within = os.path.relpath(log_dir / name, log_dir)
+    if within == os.curdir or within.split(os.sep)[0] == os.pardir:
+        raise UserError(f"--name '{name}' is not a folder under --log-dir; give a name without '..' and without '/'")
+    return log_dir / within
+
+
+def new_run_folder(parent: Path, env_id: str) -> Path:
+    """Create ``parent/ENV_k`` with the lowest free k >= 1, safely beside other processes that do the same.
+
+    Raises:
+        WriteError: the folder cannot be made.
+    """
+    make_folder(parent)
+    k = 1
+    while True:
+        try:
+            folder = parent / f"{env_id}_{k}"
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            k += 1
+
+
+# ------------------------------------------------------------------------------------------------------ whose it is
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder, which is made where it is missing and dropped if left empty.
+
+    The lock is on the folder itself, so that no file is left, and ends with the process, whatever ends the process.
+    Where the system cannot lock a folder (Windows, some network disks), nothing is locked.
+
+    Raises:
+        UserError: another process works in the folder.
+        WriteError: the folder cannot be made.
+    """
+    made = make_folder(folder)
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        remove_empty(made)
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise UserError(
+                f"another process works in {folder}; wait until that process has ended, or give another folder"
+            ) from None
+        return None
+    return handle
+
+
+def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
+    """Take `folder` for a config. True if it holds earlier work of the same config, which goes on.
+
+    A comparison that was ended before its first run began holds nothing, and gives way to another config.
+
+    Raises:
+        UserError: it belongs to another config, or holds something else; nothing is touched.
+    """
+    if check_claim(folder, digest):
+        return True
+    write_yaml(folder / CONFIG_FILE, {"digest": digest, "config": config})
+    return False
+
+
+def check_claim(folder: Path, digest: str) -> bool:
+    """Whether a folder holds earlier work of the config of this digest; False if a config may take it.
+
+    Raises:
+        UserError: it belongs to another config, or holds something else.
+    """
+    if (folder / CONFIG_FILE).is_file():
+        held = held_digest(folder)
+        if held == digest:
+            return True
+        if isinstance(_whole_config(folder), CompareConfig) and not any(folder.glob(f"*/*/{CONFIG_FILE}")):
+            return False
+        raise UserError(
+            f"{folder} holds a run of another configuration ({held}; this one is {digest}); give another "
+            "--name, or delete the folder"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not a run of this tool; give another --name")
+    return False
+
+
+def release_folder(folder: Path) -> None:
+    """Give a comparison's folder up after a failure, if no run in it is finished or has a checkpoint.
+
+    The corrected command may have other settings, and so another digest. Files that others put there stay.
+    """
+    runs = [file.parent for file in folder.glob(f"*/*/{CONFIG_FILE}")]
+    if any((run / DONE_FILE).exists() or any(run.glob(f"{CHECKPOINT_FOLDER}/*_steps")) for run in runs):
+        return
+    for run in runs:
+        shutil.rmtree(run, ignore_errors=True)
+        remove_empty([run.parent])
+    shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------------- what it holds
+
+
+def _read_yaml(file: Path) -> Any:
+    """What a YAML file holds; None where it is not readable."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that a folder holds, as plain data.
+
+    Raises:
+        UserError: there is none, or it is not readable.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise UserError(f"{folder} is no run folder: it has no {CONFIG_FILE}; give a folder that train or compare made")
+    data = _read_yaml(file)
+    if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
+        raise UserError(f"{file} is damaged: it has no field 'config'; restore it, or train again")
+    config: dict[str, Any] = data["config"]
+    return config
+
+
+def folder_config(folder: Path) -> TrainConfig | CompareConfig:
+    """The config of a training run's or a comparison's folder.
+
+    Raises:
+        UserError: there is none, or the config is damaged.
+    """
+    return parse_config(read_config(folder), str(folder / CONFIG_FILE))
+
+
+def _whole_config(folder: Path) -> TrainConfig | CompareConfig | None:
+    try:
+        return folder_config(folder)
+    except UserError:
+        return None
+
+
+def written_digest(folder: Path) -> str | None:
+    """The digest as it was written into a folder; None where there is none that is readable."""
+    file = folder / CONFIG_FILE
+    held = _read_yaml(file) if file.is_file() else None
+    return held.get("digest") if isinstance(held, dict) else None
+
+
+def held_digest(folder: Path) -> str | None:
+    """Digest of the config that a folder holds, computed again, since the version before hashed prose too."""
+    config = _whole_config(folder)
+    return written_digest(folder) if config is None else config.digest()
+
+
+def is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether a folder holds the finished run of this very config."""
+    try:
+        done = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return done == config.digest() or (done == written_digest(folder) and held_digest(folder) == config.digest())
+
+
+def check_finished(folder: Path, file: str = DONE_FILE) -> None:
+    """Whether a run, or with ``results.json`` a comparison, came to its end.
+
+    Raises:
+        UserError: it did not.
+    """
+    if not (folder / file).is_file():
+        what = "comparison" if file == RESULTS_FILE else "run"
+        raise UserError(f"{folder} has no {file}: the {what} is not finished; run its command again")
+
+
+def system_versions() -> dict[str, str]:
+    """Versions of what computed a result, and the machine's kind."""
+    names = ("sor-sb3", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy", "numba")
+    versions = {name: metadata.version(name) for name in names}
+    return {"python": sys.version.split()[0], "platform": platform.platform(), **versions}

@@ -1,0 +1,157 @@
+"""Read back what a folder holds: score runs again, write a report again, replay one parent order.
+
+Nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
+from sor_sb3.evaluation.explain import Explanation, explain
+from sor_sb3.experiments.comparison import Comparison
+from sor_sb3.experiments.config import TEST_SEED, CompareConfig, TrainConfig, without_prose
+from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_config, locked
+from sor_sb3.experiments.run import load_policy
+from sor_sb3.experiments.score import Run, Scored, score
+from sor_sb3.files import writing
+
+
+def run_config(folder: Path) -> TrainConfig:
+    """The config of a training run's folder.
+
+    Raises:
+        UserError: the folder holds none, or the config is damaged.
+    """
+    config = folder_config(folder)
+    if isinstance(config, CompareConfig):
+        raise UserError(f"{folder} is a comparison; give its run folders, such as {folder}/ppo/{config.env}_1")
+    return config
+
+
+def read_comparison(folder: Path) -> CompareConfig:
+    """The config of a comparison's folder, to repeat the comparison.
+
+    Raises:
+        UserError: the folder holds none, or the config is damaged.
+    """
+    config = folder_config(folder)
+    if isinstance(config, TrainConfig):
+        raise UserError(f"{folder} is a single training run; give a folder that compare made")
+    return config
+
+
+def evaluate_runs(
+    folders: Sequence[Path],
+    scenarios: int,
+    seed: int,
+    data_split: str = "test",
+    deterministic: bool = True,
+) -> dict[str, Any]:
+    """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
+
+    Raises:
+        UserError: a folder is no finished run, or the runs differ in market or env.
+    """
+    return _score_runs(folders, scenarios, seed, data_split, deterministic).results
+
+
+def _score_runs(
+    folders: Sequence[Path],
+    scenarios: int,
+    seed: int,
+    data_split: str = "test",
+    deterministic: bool = True,
+    report: bool = False,
+) -> Scored:
+    runs = [(run_config(folder), folder) for folder in folders]
+    first = runs[0][0]
+    for config, folder in runs:
+        if (without_prose(config.market), config.env) != (without_prose(first.market), first.env):
+            raise UserError(
+                f"{folder} was trained on {config.market.name}, {config.env} and {folders[0]} on {first.market.name}, "
+                f"{first.env}; compare runs of one market and env"
+            )
+    for folder in folders:
+        check_finished(folder)
+    evaluator = Evaluator(first.env, first.market, scenarios, seed, data_split)
+    about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
+    return score(runs, standard_rules(first.market), evaluator, about, None, deterministic, report)
+
+
+def report_folder(folder: Path, scenarios: int = 1000) -> Path:
+    """Score again what a folder holds, which gives the same numbers, and write the report there; returns the page.
+
+    Args:
+        folder: that compare or train made. A comparison keeps its own number of scenarios.
+        scenarios: for a training run.
+
+    Raises:
+        UserError: the folder holds neither, is not finished or cannot be written, or another process works in it.
+    """
+    config = folder_config(folder)
+    check_finished(folder, *((RESULTS_FILE,) if isinstance(config, CompareConfig) else ()))
+    with writing(str(folder), folder), locked(folder):
+        if isinstance(config, TrainConfig):
+            scored = _score_runs([folder], scenarios, TEST_SEED, report=True)
+        else:
+            comparison = Comparison(config, folder)
+            scored = comparison.score(comparison.test_evaluator())
+        return scored.write_report(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------- explain
+
+
+def explain_folder(folder: Path, scenario: int, policy: str | None = None, training_run: int = 1) -> Explanation:
+    """Replay one parent order of a policy in a comparison's or a training run's folder.
+
+    Args:
+        folder: that compare or train made.
+        scenario: seed of the scenario, of the data split "test".
+        policy: an algorithm of the folder, a rule or the oracle; None takes the learned policy that the comparison
+            found cheapest.
+        training_run: which of an algorithm's runs, counted from 1.
+
+    Raises:
+        UserError: the folder is not finished, or the scenario, the policy or the run is unknown.
+    """
+    if not 0 <= scenario < 2**63:
+        raise UserError(f"--scenario is {scenario}; expected a seed of at least 0, such as {TEST_SEED}")
+    config = folder_config(folder)
+    runs, rules, default = _contents(folder, config)
+    known = list(dict.fromkeys([*(run.algo for run, _ in runs), *rules]))
+    name = policy or default
+    if name not in known:
+        raise UserError(
+            f"policy '{name}' is not in {folder}{did_you_mean(name, known)}; expected one of {', '.join(known)}"
+        )
+    evaluator = _evaluator_of(config, folder, scenario)
+    if name in rules:
+        return explain(evaluator, name, evaluator.policies([name])[name], scenario)
+    of = [run for run in runs if run[0].algo == name]
+    if not 1 <= training_run <= len(of):
+        raise UserError(f"--training-run is {training_run}; {name} has runs 1 to {len(of)} in {folder}")
+    return explain(evaluator, name, load_policy(*of[training_run - 1]), scenario)
+
+
+def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[Run], list[str], str]:
+    """The folder's training runs, its rules and the policy that is explained by default."""
+    if isinstance(config, TrainConfig):
+        return [(config, folder)], standard_rules(config.market), config.algo
+    check_finished(folder, RESULTS_FILE)
+    runs = Comparison(config, folder).runs
+    learned = [run.algo for run, _ in runs]
+    ranked = [p["name"] for p in json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))["policies"]]
+    return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in learned)
+
+
+def _evaluator_of(config: TrainConfig | CompareConfig, folder: Path, scenario: int) -> Evaluator:
+    """Holds the scenario: among a comparison's own if they hold it, so that even a network's rounding is the same."""
+    if isinstance(config, CompareConfig) and config.test_seed <= scenario < config.test_seed + config.scenarios:
+        return Comparison(config, folder).test_evaluator()
+    return Evaluator(config.env, config.market, 1, scenario, "test")

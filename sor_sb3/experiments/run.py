@@ -1,0 +1,238 @@
+"""Train one algorithm with one seed in one folder, in the zoo's layout. What a worker process runs.
+
+FOLDER/config.yaml  done.json  best_model.zip  evaluations.npz
+FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize.pkl]
+FOLDER/checkpoints/ during training: a run that is stopped continues from its last checkpoint, bit for bit.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sor_sb3.algorithms.hyperparameters import constructor_arguments, policy_of
+from sor_sb3.algorithms.registry import find_algorithm
+from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint, pickled, saved
+from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
+from sor_sb3.callbacks.hparams import HParamCallback
+from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
+from sor_sb3.experiments.folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    DONE_FILE,
+    held_digest,
+    locked,
+    system_versions,
+    write_json,
+    write_yaml,
+)
+from sor_sb3.files import write_bytes, write_text, writing
+from sor_sb3.market.spec import MarketSpec
+
+CHECKPOINTS = 20  # how many are taken in a run; the last two stay
+VALIDATION_SEED = 1
+SEED_STRIDE_BITS = 24  # env i of training seed s has seed (s << 24) + i, so training seeds share no scenarios
+
+
+def make_training_env(config: TrainConfig) -> VecEnv:
+    """The training env of a config: native, monitored, normalised if the hyperparameters say so."""
+    venv = make_vec_env(
+        config.env,
+        config.market,
+        config.hyperparameters["n_envs"],
+        data_split="train",
+        variance_reduction=config.variance_reduction,
+        envs_per_scenario=config.hyperparameters.get("envs_per_scenario", 1),
+    )
+    normalize = config.hyperparameters.get("normalize")
+    if normalize:
+        options = normalize if isinstance(normalize, dict) else {}
+        try:
+            venv = VecNormalize(venv, gamma=config.hyperparameters.get("gamma", 1.0), **options)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"normalize is {normalize!r}: {error}; give true, or VecNormalize's options") from None
+    return venv
+
+
+def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
+    """The algorithm's object, seeded.
+
+    Raises:
+        UserError: the constructor refuses a hyperparameter, or the policy needs raw observations and would get others.
+    """
+    algorithm = find_algorithm(config.algo, venv.action_space).load()
+    arguments = constructor_arguments(config.hyperparameters)
+    policy = policy_of(config.hyperparameters.get("policy", "MlpPolicy"))
+    arguments.setdefault("device", "cpu")
+    if getattr(policy, "masked", False) and isinstance(venv, VecNormalize) and venv.norm_obs:
+        raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
+    try:
+        model = algorithm(policy, venv, seed=config.seed, verbose=verbose, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"algorithm '{config.algo}' refuses its settings: {error}; change them with --set") from error
+    venv.seed(config.seed << SEED_STRIDE_BITS)
+    return model
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Build what a run would train, and drop it: a wrong setting is refused before a folder is made.
+
+    Raises:
+        UserError: the algorithm cannot be imported, or refuses a hyperparameter.
+    """
+    make_model(config, make_training_env(config))
+
+
+def validation_evaluator(env: str, market: MarketSpec, scenarios: int = VALIDATION_SCENARIOS) -> Evaluator:
+    """The held-out scenarios that choose: the best checkpoint of a run, the best rule of a comparison."""
+    return Evaluator(env, market, scenarios, VALIDATION_SEED, "validation")
+
+
+class _Progress(BaseCallback):
+    """Tells somebody how far training is."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        super().__init__()
+        self._report = report
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._report(self.num_timesteps)
+
+
+def can_resume(config: TrainConfig, folder: Path) -> bool:
+    """Whether a folder holds a whole checkpoint of this very run."""
+    return held_digest(folder) == config.digest() and latest_checkpoint(folder / CHECKPOINT_FOLDER) is not None
+
+
+def resume_point(config: TrainConfig, folder: Path) -> str:
+    """In words, for a person, from where a run is resumed."""
+    checkpoint = latest_checkpoint(folder / CHECKPOINT_FOLDER) if can_resume(config, folder) else None
+    if checkpoint is None:
+        return ", from the start: the run has no whole checkpoint"
+    return f", from step {int(checkpoint.name.partition('_')[0])}"
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    tensorboard_folder: Path | None = None,
+    baselines: Sequence[str] | Evaluation = (),
+    baseline_folder: Path | None = None,
+    report: Callable[[int], None] | None = None,
+    verbose: int = 0,
+) -> Any:
+    """Train, evaluate from time to time, and leave the run in `folder`. Returns the model.
+
+    Where the folder holds a checkpoint of this run, training continues from the checkpoint and ends as if the run had
+    never been stopped (on-policy algorithms; others start over).
+
+    Args:
+        config: the run.
+        folder: made where it is missing.
+        tensorboard_folder: of the learner's event file; None logs nothing.
+        baselines: for gap closed and the chart: names, which are scored once on the validation scenarios, or their
+            scores there.
+        baseline_folder: where the baselines' TensorBoard runs go.
+        report: called with the timesteps done after every rollout.
+        verbose: SB3's.
+
+    Raises:
+        UserError: the checkpoint was made with other versions of the software, another process works in the folder,
+            or the folder cannot be written.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    with writing(str(folder), folder), locked(folder):
+        kept = folder / CHECKPOINT_FOLDER
+        resume_from = latest_checkpoint(kept) if can_resume(config, folder) else None
+        venv = make_training_env(config)
+        model = make_model(config, venv, verbose)
+        write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
+        formats = (["stdout"] if verbose else []) + (["tensorboard"] if tensorboard_folder else [])
+        model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
+        evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
+        evaluation = RoutingEvalCallback(
+            evaluator, config.timesteps // (config.evaluations - 1), folder, baselines, baseline_folder
+        )
+        checkpoint = ExactCheckpointCallback(
+            kept, config.timesteps // CHECKPOINTS, system_versions(), [evaluation], resume_from
+        )
+        callbacks: list[BaseCallback] = [HParamCallback(hparams(config), metrics(evaluator)), evaluation, checkpoint]
+        if report is not None:
+            callbacks.append(_Progress(report))
+        model.learn(config.timesteps, callback=CallbackList(callbacks))
+        _leave_run(config, folder, model, checkpoint.seconds, evaluation.best_cost)
+    return model
+
+
+def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, best_cost: float) -> None:
+    """Files of a finished run; ``done.json`` last but for the checkpoints, which go."""
+    write_bytes(folder / f"{config.env}.zip", saved(model))
+    zoo, data = folder / config.env, config.canonical()
+    arguments = {key: value for key, value in data.items() if key not in ("kind", "market", "hyperparameters")}
+    write_yaml(zoo / "args.yml", dict(sorted({**arguments, "market": config.market.name}.items())))
+    write_yaml(zoo / "config.yml", data["hyperparameters"])
+    write_text(zoo / "command.txt", shlex.join(sys.orig_argv) + "\n")
+    env = model.get_vec_normalize_env()
+    if env is not None:
+        write_bytes(zoo / "vecnormalize.pkl", pickled(env))
+    done = {
+        "digest": config.digest(),
+        "timesteps": model.num_timesteps,
+        "seconds": round(seconds, 3),
+        "best_validation_cost": best_cost,
+        "versions": system_versions(),
+    }
+    write_json(folder / DONE_FILE, done)
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+
+def hparams(config: TrainConfig) -> dict[str, Any]:
+    """What TensorBoard shows as the run's hyperparameters."""
+    run = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
+    return {**run, "variance_reduction": config.variance_reduction, **config.hyperparameters}
+
+
+def metrics(evaluator: Evaluator) -> list[str]:
+    """Tags of the charts that TensorBoard shows beside the hyperparameters."""
+    return [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
+
+
+def load_policy(config: TrainConfig, folder: Path, best: bool = True) -> Any:
+    """The policy that a run left: the best on the run's validation scenarios, or the last.
+
+    Raises:
+        UserError: the run is not finished, or a file of the run is damaged.
+    """
+    file = folder / ("best_model.zip" if best else f"{config.env}.zip")
+    if not file.is_file():
+        raise UserError(f"{folder} has no {file.name}: the run is not finished; run the same command again")
+    statistics = folder / ("best_vecnormalize.pkl" if best else f"{config.env}/vecnormalize.pkl")
+    if config.hyperparameters.get("normalize") and not statistics.is_file():
+        raise UserError(f"{folder} has no {statistics.name}, which the run's policy needs; train again")
+    algorithm = find_algorithm(config.algo).load()
+    try:
+        model = algorithm.load(file, device="cpu")
+        file = statistics
+        if statistics.is_file():
+            venv = RoutingVecEnv(config.env, config.market, 1)
+            return NormalizedPolicy(model, VecNormalize.load(str(statistics), venv))
+    except Exception as error:
+        raise UserError(f"{file} cannot be read ({error}); delete the folder and train again") from error
+    return model

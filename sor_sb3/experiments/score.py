@@ -1,0 +1,124 @@
+"""Score trained runs beside every rule and the oracle on the same scenarios: the one flow of compare, evaluate, report.
+
+The numbers are made in `evaluation`; what a report says of them is made in `reports`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.experiments.config import TrainConfig
+from sor_sb3.experiments.folder import RESULTS_FILE, write_json
+from sor_sb3.experiments.report import ReportWriter
+from sor_sb3.experiments.results import make_results
+from sor_sb3.experiments.run import load_policy, validation_evaluator
+
+Run = tuple[TrainConfig, Path]  # a trained run and its folder
+Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Policies scored on test scenarios.
+
+    Attributes:
+        results: the content of ``results.json``.
+        evaluation: the scores that the results were made of.
+        validation: scores of rules and oracle on the validation scenarios, which named the best rule.
+        curves: by algorithm, one (timesteps, mean validation costs) a training run.
+        writer: of the report; None where child orders were not recorded.
+    """
+
+    results: dict[str, Any]
+    evaluation: Evaluation
+    validation: Evaluation
+    curves: Curves
+    writer: ReportWriter | None
+
+    def write_report(self, folder: Path) -> Path:
+        """Write the report into `folder`; returns the page."""
+        assert self.writer is not None, "score with report=True"
+        costs = mean_costs(self.validation)
+        return self.writer.write(folder, self.results, self.evaluation, self.curves, costs)
+
+    def write_results(self, folder: Path) -> None:
+        """Write ``results.json`` and two figures of the results into `folder`."""
+        from sor_sb3.reports.figures import comparison_figure, learning_curves_figure
+
+        results = self.results
+        write_json(folder / RESULTS_FILE, results)
+        comparison_figure(results, folder / "comparison.png")
+        title = f"{results['market']}, {results['env']}: cost on held-out validation scenarios"
+        learning_curves_figure(
+            self.curves, mean_costs(self.validation), title, results["cost_unit"], folder / "learning_curves.png"
+        )
+
+
+def mean_costs(evaluation: Evaluation) -> dict[str, float]:
+    """Mean cost of every policy."""
+    return {name: float(scores.cost.mean()) for name, scores in evaluation.scores.items()}
+
+
+def score_rules_on_validation(env: str, market: Any, rules: Sequence[str]) -> Evaluation:
+    """Rules and oracle on the scenarios that may choose, which name the best rule."""
+    evaluator = validation_evaluator(env, market)
+    return evaluator.evaluate(evaluator.policies(rules))
+
+
+def policies_of(runs: Sequence[Run], rules: Sequence[str], evaluator: Evaluator) -> dict[str, Any]:
+    """By name: every algorithm's trained policies, one a run, then rules and oracle.
+
+    Raises:
+        UserError: a run is not finished.
+    """
+    learned: dict[str, Any] = {}
+    for config, folder in runs:
+        learned.setdefault(config.algo, []).append(load_policy(config, folder))
+    return {**learned, **evaluator.policies(rules)}
+
+
+def score(
+    runs: Sequence[Run],
+    rules: Sequence[str],
+    evaluator: Evaluator,
+    config: dict[str, Any],
+    validation: Evaluation | None = None,
+    deterministic: bool = True,
+    report: bool = False,
+) -> Scored:
+    """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
+
+    Args:
+        runs: of one market and env.
+        rules: names of rules and of the oracle.
+        evaluator: holds the scenarios.
+        config: what the results say of how they were made.
+        validation: `score_rules_on_validation`, where somebody has it.
+        deterministic: whether learned policies take their mode instead of drawing.
+        report: whether to record child orders, for `Scored.write_report`.
+
+    Raises:
+        UserError: a run is not finished.
+    """
+    policies = policies_of(runs, rules, evaluator)
+    writer = ReportWriter(evaluator.market, policies) if report else None
+    if validation is None:
+        validation = score_rules_on_validation(evaluator.env_id, evaluator.market, rules)
+    evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer is not None else None)
+    results = make_results(evaluation, validation.names("rule")[0], config)
+    return Scored(results, evaluation, validation, learning_curves(runs), writer)
+
+
+def learning_curves(runs: Sequence[Run]) -> Curves:
+    """By algorithm, one (timesteps, mean validation costs) a run."""
+    curves: Curves = {}
+    for config, folder in runs:
+        with np.load(folder / "evaluations.npz") as log:
+            curves.setdefault(config.algo, []).append((log["timesteps"], -log["results"].mean(axis=1)))
+    return curves
