@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sor_sb3.errors import UserError
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # these often name no file
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _number = itertools.count()
 
 
@@ -95,6 +96,8 @@ def write_text(path: Path, text: str) -> None:
 def writing(what: str, folder: Path) -> Iterator[None]:
     """Say of every write in `folder` that fails ``WHAT cannot be written (REASON); give another``.
 
+    A thread that fails to write, as TensorBoard's does on a full disk, prints nothing: the block's own next write fails.
+
     Args:
         what: the user's word for it, such as ``--log-dir logs``.
         folder: where the block writes. Failures elsewhere pass through as they are.
@@ -102,17 +105,28 @@ def writing(what: str, folder: Path) -> Iterator[None]:
     Raises:
         WriteError: a write failed.
     """
+    hook = threading.excepthook
+
+    def quiet_hook(failure: threading.ExceptHookArgs) -> None:
+        if not (isinstance(failure.exc_value, OSError) and _concerns(failure.exc_value, folder)):
+            hook(failure)
+
+    threading.excepthook = quiet_hook
     try:
         yield
     except OSError as error:
-        if not (isinstance(error, WriteError) or _concerns(error, folder)):
+        if not _concerns(error, folder):
             raise
         raise _write_error(what, _reason(error)) from error
+    finally:
+        threading.excepthook = hook
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    """Whether an error is of the folder, of something in the folder or of a parent, or of a whole disk."""
+    """Whether an error is of the folder, of something in the folder or of a parent, or of a disk."""
+    if isinstance(error, WriteError) or error.errno in _DISK_ERRORS:
+        return True
     if not isinstance(error.filename, (str, bytes, os.PathLike)):
-        return error.errno in _DISK_ERRORS
+        return False
     named, here = Path(os.path.abspath(os.fsdecode(error.filename))), Path(os.path.abspath(folder))
     return named.is_relative_to(here) or here.is_relative_to(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,25 @@ def test_the_error_comes_whole_from_another_process(tmp_path):
         write_bytes(tmp_path, b"")
     again = pickle.loads(pickle.dumps(found.value))
     assert (str(again), again.reason) == (str(found.value), "Is a directory")
+
+
+def test_a_thread_that_cannot_write_is_silent_and_others_are_not(tmp_path, capsys):
+    def fail(error: Exception) -> None:
+        def run() -> None:
+            raise error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    before = threading.excepthook
+    heard: list[threading.ExceptHookArgs] = []
+    try:
+        threading.excepthook = heard.append  # type: ignore[assignment]
+        with writing("--log-dir logs", tmp_path):
+            fail(OSError(errno.ENOSPC, "No space", "/tensorboard/events"))
+            fail(PermissionError(errno.EACCES, "No", str(tmp_path / "x")))
+            fail(ValueError("a fault"))
+    finally:
+        threading.excepthook = before
+    assert [failure.exc_type for failure in heard] == [ValueError]

@@ -1,6 +1,6 @@
 """Runs: configs, folders, training, comparisons. A config is the experiment.
 
-The modules ``compare``, ``evaluate``, ``explain``, ``folders`` and ``training`` of the version before can be imported for
+The modules of the version before (``compare``, ``evaluate``, ``explain``, ``folders``, ``training``) are importable for
 one version more, with a warning.
 """
 
