@@ -96,7 +96,7 @@ def write_text(path: Path, text: str) -> None:
 def writing(what: str, folder: Path) -> Iterator[None]:
     """Say of every write in `folder` that fails ``WHAT cannot be written (REASON); give another``.
 
-    A thread that fails to write, as TensorBoard's does on a full disk, prints nothing: the block's own next write fails.
+    A thread that fails to write, as TensorBoard's on a full disk, prints nothing: the block's own next write fails.
 
     Args:
         what: the user's word for it, such as ``--log-dir logs``.
