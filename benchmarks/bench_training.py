@@ -121,7 +121,9 @@ def algorithm_cases(name: str, quick: bool) -> list[Case]:
     big: dict[str, Any] = {**large, **cpu}
     like_big = {**big, "n_steps": n_steps * BATCH_ENVS // PLAIN_ENVS}
     like_shipped = {**arguments, **cpu, "n_steps": n_envs * settings["n_steps"] // PLAIN_ENVS}
-    default_steps: dict[str, Any] = {"n_steps": 2048} if name == "PPO" else {}  # its default, to be shortened in a quick look
+    default_steps: dict[str, Any] = (
+        {"n_steps": 2048} if name == "PPO" else {}
+    )  # its default, to be shortened in a quick look
     many, few = our_env(BATCH_ENVS), our_env(n_envs, settings.get("envs_per_scenario", 1))
     return [
         plain_case(defaults, algorithm, "MlpPolicy", quick, **default_steps, **cpu),
