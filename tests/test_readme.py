@@ -1,4 +1,4 @@
-"""The README's commands, its market file and its Python screen run as written, at a small budget and in README's order."""
+"""The README's commands, market file and Python screen run as written, in their order, at a small budget."""
 
 from __future__ import annotations
 
