@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from sor_sb3.algorithms.translation import fast_policy
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.folder import check_finished
+from sor_sb3.experiments.folder import check_finished, locked
 from sor_sb3.experiments.reopen import run_config
 from sor_sb3.experiments.run import load_policy
 
@@ -29,5 +30,6 @@ def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path
     config = run_config(folder)
     check_finished(folder)
     file = out or folder / (BEST_FILE if best else LAST_FILE)
-    fast_policy(load_policy(config, folder, best)).save(file)
+    with locked(folder) if out is None else nullcontext():
+        fast_policy(load_policy(config, folder, best)).save(file)
     return file

@@ -19,7 +19,7 @@ from sor_sb3.experiments.config import train_config
 from sor_sb3.experiments.run import can_resume, resume_point, train
 from sor_sb3.market.loading import load_market
 from tests.conftest import COMMAND, COMPARISON, RUN_NAMES, Finished, run_command
-from tests.experiments.test_compare import no_leftovers, session_members, wait_for
+from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
 from tests.test_cli import call
 
 th.set_num_threads(1)
