@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 
 from sor_sb3 import cli
 from sor_sb3.algorithms.fast_policy import FastPolicy
+from sor_sb3.envs import ENV_IDS
 from sor_sb3.experiments.reopen import run_config
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.market.loading import preset_names
@@ -453,3 +455,17 @@ def test_the_process_ends_with_status_and_sentence(tmp_path):
     assert done.stderr.startswith("error: market 'us_equty' is unknown")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("command", [("train",), ("compare",), "scripts/train.py", "scripts/compare.py"], ids=str)
+def test_help_names_every_env(command, monkeypatch, capsys):
+    if isinstance(command, tuple):
+        monkeypatch.setenv("COLUMNS", "200")
+        assert call(monkeypatch, *command, "--help") == 0
+        said = capsys.readouterr().out
+    else:
+        script = Path(__file__).parents[1] / command
+        done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)
+        said = done.stdout
+    for env_id in ENV_IDS:
+        assert env_id in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,51 @@ def test_same_name_with_another_config_is_refused_and_nothing_changes(
     assert errors[0].startswith("error: ")
     assert "--name" in errors[0]
     assert tree(comparison.folder) == before
+
+
+def test_a_folder_of_the_version_before_is_read(comparison: Finished, tmp_path, monkeypatch, capsys):
+    """That version named no kind and hashed prose, so its digests were others."""
+    folder = Path(shutil.copytree(comparison.folder, tmp_path / "comparison"))
+    for file in folder.rglob("config.yaml"):
+        held = yaml.safe_load(file.read_text(encoding="utf-8"))
+        del held["config"]["kind"]
+        held["digest"] = held["digest"][::-1]
+        file.write_text(yaml.safe_dump(held, sort_keys=False), encoding="utf-8")
+    for file in folder.rglob("done.json"):
+        done = strict_json(file)
+        file.write_text(json.dumps({**done, "digest": done["digest"][::-1]}), encoding="utf-8")
+    before = tree(folder)
+    assert call(monkeypatch, *COMPARISON, "--log-dir", tmp_path) == 0, capsys.readouterr().err
+    after = tree(folder)
+    for name in (n for n in before if n.startswith(RUN_NAMES)):
+        assert after[name] == before[name]
+    assert (folder / "results.json").read_bytes() == (comparison.folder / "results.json").read_bytes()
+    run = folder / "ppo" / "OrderSplit-v0_1"
+    assert call(monkeypatch, "evaluate", run, "--scenarios", 5) == 0
+    assert call(monkeypatch, "explain", run, "--scenario", 7, "--step", 1) == 0
+
+
+def fail_in_worker(*_: Any) -> NoReturn:
+    raise TypeError("slice indices must be integers")
+
+
+def test_a_failed_comparison_does_not_hold_its_folder(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(module, "_train_in_worker", fail_in_worker)
+        compare(tiny(), tmp_path / "name", workers=1)
+    assert not (tmp_path / "name").exists()
+    assert compare(tiny(timesteps=120), tmp_path / "name", workers=1)["scenarios"] == 5
+
+
+@pytest.mark.parametrize("call_that_fails", ["check_settings", "score_rules_on_validation"])
+def test_what_can_be_checked_is_checked_before_the_folder_is_taken(call_that_fails, tmp_path, monkeypatch):
+    def fail(*_: Any) -> NoReturn:
+        raise UserError("no such router")
+
+    monkeypatch.setattr(module, call_that_fails, fail)
+    with pytest.raises(UserError, match="no such router"):
+        compare(tiny(), tmp_path / "name", workers=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- stopped --------------------------------------------------------------------------------------

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from sor_sb3.errors import UserError
 from sor_sb3.experiments import folder as folders
+from sor_sb3.experiments.config import CompareConfig, compare_config
+from sor_sb3.market.loading import load_market
+from tests.conftest import Finished
 
 
 def test_new_run_folders_are_numbered_from_one(tmp_path):
@@ -61,6 +67,63 @@ def test_a_folder_of_another_config_is_refused(tmp_path, content):
     with pytest.raises(UserError, match="--name"):
         folders.claim_folder(tmp_path, {"a": 1}, "d1")
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == content
+
+
+def a_comparison(**changes: Any) -> CompareConfig:
+    options = {"algos": ["a2c"], "seeds": 1, "timesteps": 100, "n_envs": 4, "scenarios": 5, **changes}
+    return compare_config(load_market("notebook"), **options)
+
+
+def claim(folder: Path, config: CompareConfig) -> bool:
+    return folders.claim_folder(folder, config.canonical(), config.digest())
+
+
+def test_a_comparison_that_never_began_gives_way(tmp_path):
+    assert claim(tmp_path, a_comparison()) is False
+    assert claim(tmp_path, a_comparison(scenarios=6)) is False
+    assert claim(tmp_path, a_comparison(scenarios=6)) is True
+    (tmp_path / "a2c" / "OrderSplit-v0_1").mkdir(parents=True)
+    (tmp_path / "a2c" / "OrderSplit-v0_1" / "config.yaml").touch()
+    with pytest.raises(UserError, match="--name"):
+        claim(tmp_path, a_comparison())
+
+
+@pytest.mark.parametrize("work", [None, "done.json", "checkpoints/000000000100_steps"])
+def test_a_failed_comparison_lets_go_of_its_folder_unless_there_is_work_in_it(tmp_path, work):
+    claim(tmp_path, a_comparison())
+    run = tmp_path / "a2c" / "OrderSplit-v0_1"
+    for name in ("a2c/OrderSplit-v0_1/config.yaml", "tensorboard/a2c_seed_0/events", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if work is not None:
+        (run / work).mkdir(parents=True)
+    folders.release_folder(tmp_path)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == (["notes.txt"] if work is None else ["a2c", "config.yaml", "notes.txt", "tensorboard"])
+
+
+def test_every_config_names_its_kind(comparison: Finished):
+    assert folders.read_config(comparison.folder)["kind"] == "compare"
+    assert folders.read_config(comparison.folder / "ppo" / "OrderSplit-v0_1")["kind"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("compare", "compare"),
+        ("compare", "read_comparison"),
+        ("training", "train_config"),
+        ("training", "train"),
+        ("evaluate", "evaluate_runs"),
+        ("explain", "explain_folder"),
+        ("folders", "write_json"),
+    ],
+)
+def test_modules_of_the_version_before_warn(module, name):
+    with pytest.warns(DeprecationWarning, match=f"'sor_sb3.experiments.{module}.{name}' is now"):
+        assert callable(getattr(import_module(f"sor_sb3.experiments.{module}"), name))
+    with pytest.raises(AttributeError):
+        import_module(f"sor_sb3.experiments.{module}").no_such_name  # noqa: B018
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.experiments.config import TrainConfig, train_config
-from sor_sb3.experiments.run import SEED_STRIDE_BITS, load_policy, make_training_env, train
+from sor_sb3.experiments.run import SEED_STRIDE_BITS, load_policy, make_training_env, train, validation_evaluator
 from sor_sb3.market.loading import load_market
 from tests.market.quote_fixtures import write_recording
 
@@ -234,3 +234,45 @@ def test_digest_follows_a_recordings_content_not_its_path(tmp_path):
     other = write_recording(tmp_path / "other" / "a.parquet", seed=2)
     digests = [train_config("ppo", "OrderSplit-v0", load_market(p), 0).digest() for p in (first, moved, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_prose_is_no_part_of_the_digest():
+    market = load_market("us_equity")
+    config = train_config("ppo", "OrderSplit-v0", market, 0)
+    prose = {"description": "other words", "sources": {"fees": "a page"}, "fees_as_of": "yesterday"}
+    told = market.model_copy(update=prose)
+    assert config.model_copy(update={"market": told}).digest() == config.digest()
+    order = market.order.model_copy(update={"step_s": 2.0})
+    for change in ({"name": "another"}, {"order": order}, {"venues": market.venues[:3]}, {"oracle": "clairvoyant"}):
+        other = config.model_copy(update={"market": market.model_copy(update=change)})
+        assert other.digest() != config.digest(), change
+
+
+def test_normalize_that_cannot_be_is_a_sentence():
+    with pytest.raises(UserError, match="normalize"):
+        make_training_env(tiny_config("a2c", "OrderSplit-v0", normalize={"foo": 1}, policy="MlpPolicy"))
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_a_run_without_its_statistics_is_refused(best, tmp_path):
+    config = tiny_config("a2c", "OrderSplit-v0", normalize=True, policy="MlpPolicy", policy_kwargs={})
+    train(config, tmp_path)
+    statistics = tmp_path / ("best_vecnormalize.pkl" if best else "OrderSplit-v0/vecnormalize.pkl")
+    statistics.write_bytes(b"no pickle")
+    with pytest.raises(UserError, match=rf"{statistics.name} cannot be read"):
+        load_policy(config, tmp_path, best)
+    statistics.unlink()
+    with pytest.raises(UserError, match=rf"has no {statistics.name}"):
+        load_policy(config, tmp_path, best)
+
+
+def test_baselines_that_are_scored_already_are_not_scored_again(tmp_path, monkeypatch):
+    config = tiny_config("ppo", "OrderSplit-v0", "us_equity").model_copy(update={"validation_scenarios": 40})
+    names = [config.market.reference_router, config.market.oracle]
+    evaluator = validation_evaluator(config.env, config.market, 40)
+    scored = evaluator.evaluate(evaluator.policies(names))
+    train(config, tmp_path / "names", tmp_path / "names" / "learner", names)
+    monkeypatch.setattr(Evaluator, "policies", None)
+    train(config, tmp_path / "scores", tmp_path / "scores" / "learner", scored)
+    curves = [scalars_of(tmp_path / name / "learner")["eval/gap_closed"] for name in ("names", "scores")]
+    assert len(curves[0]) == 3 and curves[0] == curves[1]
