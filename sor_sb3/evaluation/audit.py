@@ -1,13 +1,15 @@
-"""Behaviour audit: what a policy's actions depend on, found by changing what it observes, with a number each.
+"""Behaviour audit: what a policy's actions depend on, found by changing what the policy observes, with a number each.
 
-It asks nothing of a policy but `predict`, so learned and unlearned ones are audited alike. It says what a policy
+The audit calls nothing but `predict`, so learned and unlearned policies are audited alike. The audit says what a policy
 reacts to, not whether the reaction pays: costs are the evaluator's business.
 
-At every decision of some scenarios one thing about the policy's favourite venue is changed in the simulator's public
-records, the observation is written anew (so that features derived from others stay consistent), the policy is asked
-again, and the records are put back. The number is the share of the order flow that moves: half the sum over venues of
-``|w_k - w'_k|`` (total variation distance), averaged over decisions, in per cent: 0 is no reaction, 100 a wholly
-different route.
+At every decision of some scenarios one thing about a venue is changed in the simulator's public records, the
+observation is written anew (so that features derived from others stay consistent), the policy is asked again, and the
+records are put back. The venue is the one that gets most of the policy's flow, its favourite. A dark pool shows neither
+a quote nor a size, so questions about these are asked at the favourite lit venue.
+
+The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|`` (total variation
+distance), averaged over decisions, in per cent: 0 is no reaction, 100 a wholly different route.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import numpy as np
 
 from sor_sb3.envs.observation import observation_scales
 from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
-from sor_sb3.market.spec import NotebookMarket
 from sor_sb3.simulator.batch import BatchSimulator
 
 AUDIT_SCENARIOS = 100
@@ -41,8 +42,10 @@ class Finding:
         question: in words.
         change: what was changed in the observation.
         moved_percent: share of the flow that moved, mean over decisions.
-        flow_before_percent: flow to the favourite venue, mean over decisions, before the change; NaN if it is of none.
-        flow_after_percent: and after.
+        venue: at which it was changed; "" where nothing was.
+        flow_before_percent: flow to `venue`, mean over decisions, before the change; NaN where nothing was changed.
+        flow_after_percent: and after the change.
+        yes: whether the answer is yes.
         answer: in words.
     """
 
@@ -50,8 +53,10 @@ class Finding:
     question: str
     change: str
     moved_percent: float
+    venue: str
     flow_before_percent: float
     flow_after_percent: float
+    yes: bool
     answer: str
 
 
@@ -62,7 +67,7 @@ class Audit:
     Attributes:
         findings: one a question.
         favourite: the venue that gets the most flow overall.
-        flow_percent: by "as it is", "slow" and "halted" (where the market has halts), float64 (K,): where flow goes.
+        flow_percent: by "unchanged", "slow" and "halted" (where the market has halts), float64 (K,): where flow goes.
     """
 
     findings: tuple[Finding, ...]
@@ -76,6 +81,7 @@ class _Question:
     what: str  # that a policy may ignore
     change: str
     apply: Change
+    lit: bool = False  # whether it is about what a dark pool does not show
 
 
 def _slow(simulator: BatchSimulator, venue: int) -> None:
@@ -109,26 +115,26 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
     def raise_fee(simulator: BatchSimulator, venue: int) -> None:
         simulator.parameters.venues["take_fee_bps"][:, venue] += dearer
 
-    by = f"{dearer:.3g} {'bps' if market.cost_unit == 'bps' else 'units'}"
-    latency = _Question("latency", "latency", f"the favourite is {SLOWER_TIMES:g} times slower", _slow)
-    price = _Question("price", "the price", f"the favourite quotes {by} worse", quote_worse)
-    size = _Question("size", "displayed size", "the favourite shows a tenth of it", _shrink)
-    if isinstance(market, NotebookMarket):  # no fees, partial fills, schedule or halts there
+    by = f"{dearer:.3g} {market.price_unit}"
+    latency = _Question("latency", "latency", f"the favourite venue is {SLOWER_TIMES:g} times slower", _slow)
+    price = _Question("price", "the price", f"the favourite lit venue quotes {by} worse", quote_worse, True)
+    size = _Question("size", "displayed size", "the favourite lit venue shows a tenth of its size", _shrink, True)
+    if not market.charges_bps:  # no fees, partial fills, schedule or halts there
         return [latency, price, size]
     return [
         latency,
         price,
         size,
-        _Question("fees", "fees", f"the favourite's fee is {by} higher", raise_fee),
-        _Question("own_fills", "its own fills", "none of its last children at the favourite filled", _lose_fills),
-        _Question("urgency", "how far behind it is", "twice as much is to be done now", _hurry),
-        _Question("halt", "halts", "the favourite is halted", _halt),
+        _Question("fees", "fees", f"the fee of the favourite venue is {by} higher", raise_fee),
+        _Question("own_fills", "its own fills", "none of its last children at the favourite venue filled", _lose_fills),
+        _Question("urgency", "how far behind the order is", "twice as many shares are to be done now", _hurry),
+        _Question("halt", "halts", "the favourite venue is halted", _halt),
     ]
 
 
 @contextmanager
 def _put_back(simulator: BatchSimulator) -> Iterator[None]:
-    """Whatever is changed in the records inside is undone."""
+    """Undo every change that is made in the records inside."""
     kept = [(a, a.copy()) for a in (simulator.orders, simulator.venues, simulator.parameters.venues)]
     try:
         yield
@@ -175,62 +181,67 @@ def _distance(weights: np.ndarray, others: np.ndarray) -> float:
     return float(50.0 * np.abs(weights - others).sum(axis=-1).mean())
 
 
-def _favourite(evaluator: Evaluator, policy: Any) -> int:
+def _favourites(evaluator: Evaluator, policy: Any) -> tuple[int, int]:
+    """The venue that gets the most flow overall, and the lit one that does (the first of all where none is lit)."""
     evaluator.start()
-    k = evaluator.market.n_venues
-    asker, flow = _Asker(evaluator, policy), np.zeros(k)
+    venues = evaluator.market.venues
+    asker, flow = _Asker(evaluator, policy), np.zeros(len(venues))
     for _ in range(evaluator.market.order.horizon_steps):
         weights, actions, state = asker.ask()
-        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0, :k].sum(axis=0)
+        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0, : len(venues)].sum(axis=0)
         asker.go_on(actions, state)
-    return int(np.argmax(flow))
+    dark = np.array([getattr(venue, "dark", None) is not None for venue in venues])
+    return int(np.argmax(flow)), int(np.argmax(np.where(dark, -1.0, flow)))
 
 
 def audit(evaluator: Evaluator, policy: Any) -> Audit:
     """Ask what a policy's actions depend on, at every decision of the evaluator's scenarios.
 
     Args:
-        evaluator: the market days; `AUDIT_SCENARIOS` of them say enough.
-        policy: anything with SB3's ``predict`` that looks at observations only (so no oracle).
+        evaluator: the scenarios; `AUDIT_SCENARIOS` of them are enough.
+        policy: anything with SB3's ``predict`` that reads observations only (so no oracle).
     """
-    favourite, questions = _favourite(evaluator, policy), _questions(evaluator)
+    (favourite, favourite_lit), questions = _favourites(evaluator, policy), _questions(evaluator)
+    venue_of = {q.key: favourite_lit if q.lit else favourite for q in questions}
     evaluator.start()
     asker, simulator = _Asker(evaluator, policy), evaluator.core.simulator
-    as_is: list[np.ndarray] = []
+    unchanged: list[np.ndarray] = []
     again: list[np.ndarray] = []
     changed: dict[str, list[np.ndarray]] = {q.key: [] for q in questions}
     for _ in range(evaluator.market.order.horizon_steps):
         weights, actions, state = asker.ask()
         busy = simulator.orders["remaining_shares"] > 0.0
-        as_is.append(weights[busy])
+        unchanged.append(weights[busy])
         again.append(asker.ask()[0][busy])
         for question in questions:
             with _put_back(simulator):
-                question.apply(simulator, favourite)
+                question.apply(simulator, venue_of[question.key])
                 changed[question.key].append(asker.ask()[0][busy])
         asker.go_on(actions, state)
-    base = np.concatenate(as_is)
+    base = np.concatenate(unchanged)
     after = {key: np.concatenate(rows) for key, rows in changed.items()}
     drawn = _distance(base, np.concatenate(again))
-    flow = {"as it is": base, "slow": after["latency"]} | ({"halted": after["halt"]} if "halt" in after else {})
+    flow = {"unchanged": base, "slow": after["latency"]} | ({"halted": after["halt"]} if "halt" in after else {})
+    names = evaluator.market.venue_names
+    findings = [_finding(q, base, after[q.key], venue_of[q.key], names, drawn) for q in questions]
     return Audit(
-        findings=(_constancy(base, drawn), *(_finding(q, base, after[q.key], favourite, drawn) for q in questions)),
-        favourite=evaluator.market.venue_names[favourite],
-        flow_percent={name: _percent(rows[:, : evaluator.market.n_venues].sum(axis=0)) for name, rows in flow.items()},
+        findings=(_constancy(base, drawn), *findings),
+        favourite=names[favourite],
+        flow_percent={name: _percent(rows[:, : len(names)].sum(axis=0)) for name, rows in flow.items()},
     )
 
 
 def _constancy(base: np.ndarray, drawn: float) -> Finding:
-    moved = _distance(base, base.mean(axis=0))
-    if drawn >= IGNORED_BELOW_PERCENT:
-        answer = "no, it draws anew"
-    else:
-        answer = "yes, constant" if moved < IGNORED_BELOW_PERCENT else "no"
+    moved, nan = _distance(base, base.mean(axis=0)), float("nan")
+    constant = drawn < IGNORED_BELOW_PERCENT and moved < IGNORED_BELOW_PERCENT
+    answer = "yes, constant" if constant else "no" if drawn < IGNORED_BELOW_PERCENT else "no, it draws anew"
     change = "none: each decision's split against the average split"
-    return Finding("constant", "Is it constant?", change, moved, float("nan"), float("nan"), answer)
+    return Finding("constant", "Is it constant?", change, moved, "", nan, nan, constant, answer)
 
 
-def _finding(question: _Question, base: np.ndarray, after: np.ndarray, favourite: int, drawn: float) -> Finding:
+def _finding(
+    question: _Question, base: np.ndarray, after: np.ndarray, venue: int, names: tuple[str, ...], drawn: float
+) -> Finding:
     moved = _distance(base, after)
     ignores = moved < drawn + IGNORED_BELOW_PERCENT
     return Finding(
@@ -238,7 +249,9 @@ def _finding(question: _Question, base: np.ndarray, after: np.ndarray, favourite
         f"Does it ignore {question.what}?",
         question.change,
         moved,
-        float(100.0 * base[:, favourite].mean()),
-        float(100.0 * after[:, favourite].mean()),
+        names[venue],
+        float(100.0 * base[:, venue].mean()),
+        float(100.0 * after[:, venue].mean()),
+        ignores,
         "yes, ignores it" if ignores else "no",
     )

@@ -1,8 +1,8 @@
-"""Replay one parent order, step by step: what the router saw, sent and got, and what each venue would have cost.
+"""Replay one parent order, step by step: what the router observed, sent and got, and what each venue would have cost.
 
-The counterfactuals answer "why that venue?": from a copy of the very same state the whole slice goes to one venue, and
-the policy goes on as before to the end of the order. The market's randomness is addressed, so the rest of the day is
-the same day. Not for drawing, nor for scoring many orders, which is the evaluator's business.
+The counterfactuals answer "why that venue?". From a copy of the same state the whole slice goes to one venue, and the
+policy decides the later steps as before. The market's random numbers are counter-based, so the rest of the scenario is
+the same market. Nothing is drawn here, and many orders are scored by the evaluator, not here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Alternative:
     Attributes:
         filled_shares: of the slice, in this step.
         price_bps: average price of that above the mid at the decision plus fee; NaN where nothing filled.
-        order_cost: what the whole order would have cost, had the policy gone on as it does, in cost units.
+        order_cost: what the whole order would then have cost, with the policy deciding the later steps, in cost units.
     """
 
     filled_shares: np.ndarray
@@ -47,11 +47,11 @@ class Decision:
         touch_bps: its far touch above the mid.
         fee_bps: its take fee.
         shown_shares: what it displayed.
-        observed_latency_ms: one way, as heard.
+        observed_latency_ms: one way, as observed.
         sent_shares: what went there.
         filled_shares: what came back filled.
         price_bps: average price of that above the mid plus fee; NaN if nothing filled.
-        latency_ms: one way, as the child met it.
+        latency_ms: one way, of the child order.
         cost: of the step in cost units; a step's costs add up to the order's.
         parts: the ledger's parts of it.
         alternative: the whole slice to one venue.
@@ -78,11 +78,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A parent order of one policy on one market day.
+    """A parent order of one policy in one scenario.
 
     Attributes:
         policy: its name.
-        scenario: seed of the market day.
+        scenario: its seed.
         cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs.
         parts: the ledger's parts of it.
         quantity_shares: of the order.
@@ -94,6 +94,7 @@ class Explanation:
     policy: str
     scenario: int
     cost_unit: str
+    price_unit: str
     venue_names: tuple[str, ...]
     cost: float
     parts: dict[str, float]
@@ -163,7 +164,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         evaluator: whose scenarios hold `scenario`.
         name: what to call the policy.
         policy: anything with SB3's ``predict``.
-        scenario: seed of the market day.
+        scenario: its seed.
 
     Raises:
         ValueError: the evaluator has no such scenario.
@@ -205,6 +206,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         policy=name,
         scenario=scenario,
         cost_unit=evaluator.market.cost_unit,
+        price_unit=evaluator.market.price_unit,
         venue_names=tuple(evaluator.market.venue_names),
         cost=cost,
         parts={part: float(values[member]) for part, values in parts.items()},

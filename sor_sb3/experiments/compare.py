@@ -25,6 +25,7 @@ import numpy as np
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, standard_rules
+from sor_sb3.evaluation.results import make_results
 from sor_sb3.experiments.config import CompareConfig, Learner, TrainConfig
 from sor_sb3.experiments.folders import (
     CONFIG_FILE,
@@ -34,8 +35,6 @@ from sor_sb3.experiments.folders import (
     system_versions,
     write_json,
 )
-from sor_sb3.experiments.report import ReportWriter
-from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import (
     can_resume,
     check_settings,
@@ -46,6 +45,7 @@ from sor_sb3.experiments.training import (
 )
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.market.validation import validate
+from sor_sb3.reports.writer import ReportWriter
 
 RESULTS_FILE = "results.json"
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how much

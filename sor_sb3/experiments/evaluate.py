@@ -10,12 +10,12 @@ import numpy as np
 
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
+from sor_sb3.evaluation.results import make_results
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folders import CONFIG_FILE, DONE_FILE, read_config
-from sor_sb3.experiments.report import ReportWriter
-from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.training import load_policy, validation_evaluator
 from sor_sb3.market.validation import validate
+from sor_sb3.reports.writer import ReportWriter
 
 
 def run_config(folder: Path) -> TrainConfig:

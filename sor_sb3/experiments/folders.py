@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sor_sb3.errors import UserError
+from sor_sb3.evaluation.results import system_versions as system_versions
 
 CONFIG_FILE, DONE_FILE = "config.yaml", "done.json"
 
@@ -97,10 +95,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or "config" not in data:
         raise UserError(f"{file} is damaged: it has no field 'config'; restore it, or train again")
     return data["config"]
-
-
-def system_versions() -> dict[str, str]:
-    """Versions of what computed a result, and the machine's kind."""
-    names = ("sor-sb3", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy", "numba")
-    versions = {name: metadata.version(name) for name in names}
-    return {"python": sys.version.split()[0], "platform": platform.platform(), **versions}

@@ -200,6 +200,11 @@ class _Market(_Spec):
         return "bps"
 
     @property
+    def price_unit(self) -> str:
+        """The unit of prices and of a step's cost."""
+        return self.cost_unit.removesuffix(" per episode")
+
+    @property
     def charges_bps(self) -> bool:
         """Whether a fill has a price and a fee, in bps of the arrival mid; without them slippage has no meaning."""
         return True

@@ -1,0 +1,260 @@
+"""Collect every number of a report into ``report.json`` and write the report. Nothing is drawn or scored here.
+
+``FOLDER/report.json  report.html  report.md  tca_parents.csv``; the last has a row a parent order.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.evaluation.aggregates import (
+    interquartile_mean,
+    normalised_scores,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
+from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, StateCut, analyse
+from sor_sb3.evaluation.audit import AUDIT_SCENARIOS, Audit, audit
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
+from sor_sb3.evaluation.results import Runs, learning_curve, system_versions
+from sor_sb3.evaluation.statistics import Estimate
+from sor_sb3.evaluation.tca import cvar
+from sor_sb3.files import write_text
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.reports.page import render_html, render_markdown
+
+REPORT_JSON, REPORT_HTML, REPORT_MARKDOWN, PARENTS_CSV = "report.json", "report.html", "report.md", "tca_parents.csv"
+PROFILE_TAUS = np.linspace(-2.0, 4.0, 49)
+AUDIT_SEED = 20_000
+
+Curves = Mapping[str, Runs]
+
+
+class ReportWriter:
+    """Takes the scores of policies while these are evaluated, and writes the report when all are scored.
+
+    Args:
+        market: in which the policies were scored.
+        policies: by name, what was scored: a policy, or a list of one policy's training seeds. The audit asks them.
+    """
+
+    def __init__(self, market: MarketSpec, policies: Mapping[str, Any]) -> None:
+        self.market, self.policies = market, policies
+        self.analyses: dict[str, PolicyAnalysis] = {}
+
+    def add(self, scores: Scores) -> None:
+        """Analyse a policy's child orders; hand it to `Evaluator.evaluate`."""
+        assert scores.children is not None
+        self.analyses[scores.name] = analyse(scores.children, self.market.charges_bps, self.market.price_unit)
+
+    def write(
+        self,
+        folder: Path,
+        results: dict[str, Any],
+        evaluation: Evaluation,
+        curves: Curves,
+        baselines: Mapping[str, float],
+    ) -> Path:
+        """Write the report into `folder`; returns the page.
+
+        Args:
+            folder: where.
+            results: content of ``results.json``.
+            evaluation: what `results` was made of.
+            curves: by algorithm, one (timesteps, mean validation costs) a training seed.
+            baselines: validation cost of rules and oracles.
+        """
+        data = report_data(results, evaluation, self.analyses, self._audits(evaluation, results), curves, baselines)
+        write_text(folder / REPORT_JSON, json.dumps(data, indent=2, allow_nan=False) + "\n")
+        write_text(folder / REPORT_MARKDOWN, render_markdown(data))
+        write_text(folder / REPORT_HTML, render_html(data))
+        if any(a.parents for a in self.analyses.values()):
+            write_text(folder / PARENTS_CSV, _parents_csv(evaluation, self.analyses))
+        return folder / REPORT_HTML
+
+    def _audits(self, evaluation: Evaluation, results: dict[str, Any]) -> dict[str, list[Audit]]:
+        """Of every learned policy, each training seed, and of the best rule and the reference."""
+        evaluator = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
+        wanted = [*evaluation.names("learned"), results["best_rule"], results["reference_rule"]]
+        audits = {}
+        for name in dict.fromkeys(n for n in wanted if n in self.policies):
+            members = self.policies[name]
+            members = list(members) if isinstance(members, (list, tuple)) else [members]
+            members = [evaluator.policies([m])[m] if isinstance(m, str) else m for m in members]
+            audits[name] = [audit(evaluator, member) for member in members]
+        return audits
+
+
+def report_data(
+    results: dict[str, Any],
+    evaluation: Evaluation,
+    analyses: Mapping[str, PolicyAnalysis],
+    audits: Mapping[str, Sequence[Audit]],
+    curves: Curves,
+    baselines: Mapping[str, float],
+) -> dict[str, Any]:
+    """Every number of the report, as plain data; null where one has no value."""
+    names = [p["name"] for p in results["policies"]]
+    best = results["best_rule"]
+    return _plain(
+        {
+            "results": results,
+            "featured": _featured(results),
+            "venues": list(evaluation.market.venue_names),
+            "description": evaluation.market.description,
+            "data_split": evaluation.data_split,
+            "first_seed": evaluation.seed,
+            "order": evaluation.market.order.model_dump(),
+            "blocks": None if evaluation.blocks is None else len(np.unique(evaluation.blocks)),
+            "differences": {name: _estimate(evaluation.difference(name, best)) for name in names},
+            "distributions": {name: _distribution(evaluation.scores[name].cost.ravel()) for name in names},
+            "difference_distributions": {
+                name: _distribution((evaluation.scores[name].cost - evaluation.scores[best].cost[0]).ravel())
+                for name in names
+                if name != best
+            },
+            "aggregates": _aggregates(evaluation, best),
+            "curves": {name: learning_curve(runs) for name, runs in curves.items()},
+            "baselines": dict(baselines),
+            "states": {name: [_state(cut) for cut in analyses[name].states] for name in names},
+            "measures": {key: [m.label, m.unit, m.good] for key, m in MEASURES.items()},
+            "tca": {name: _tca(analyses[name]) for name in names if analyses[name].totals},
+            "audit": {name: _audit(list(of)) for name, of in audits.items()},
+            "versions": system_versions(),
+        }
+    )
+
+
+def _featured(results: dict[str, Any]) -> list[str]:
+    """Policies that the detailed figures and tables show: the learned, the best rule, the reference, the oracle."""
+    learned = [p["name"] for p in results["policies"] if p["kind"] == "learned"]
+    known = {p["name"] for p in results["policies"]}
+    rest = (results["best_rule"], results["reference_rule"], results["oracle"])
+    return [name for name in dict.fromkeys([*learned, *rest]) if name in known]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and NumPy numbers as lists and floats; what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _estimate(estimate: Estimate) -> dict[str, float]:
+    return {"mean": estimate.mean, "low": estimate.ci95_low, "high": estimate.ci95_high}
+
+
+def _distribution(costs: np.ndarray) -> dict[str, float]:
+    quantiles = np.quantile(costs, DISTRIBUTION)
+    named = {f"p{round(100 * q)}": value for q, value in zip(DISTRIBUTION, quantiles, strict=True)}
+    sd = float(costs.std(ddof=1)) if costs.size > 1 else float("nan")
+    return {**named, "mean": float(costs.mean()), "sd": sd, "cvar95": cvar(costs)}
+
+
+def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None:
+    """rliable's four, of scores on which the reference has mean 0 and the oracle 1; None without such a scale."""
+    scores, blocks = evaluation.scores, evaluation.blocks
+    reference, oracle = scores.get(evaluation.market.reference_router), scores.get(evaluation.market.oracle)
+    if reference is None or oracle is None:
+        return None
+    normalised = {n: normalised_scores(s.cost, reference.cost, oracle.cost) for n, s in scores.items()}
+    of = {name: cells for name, cells in normalised.items() if cells is not None}
+    if not of:
+        return None
+    return {
+        "policies": {
+            name: {
+                "iqm": _estimate(interquartile_mean(cells, blocks)),
+                "optimality_gap": _estimate(optimality_gap(cells, 1.0, blocks)),
+                "improvement": None
+                if name == best_rule
+                else _estimate(probability_of_improvement(cells, of[best_rule], blocks)),
+            }
+            for name, cells in ((name, of[name]) for name in evaluation.names() if name in of)
+        },
+        "taus": PROFILE_TAUS,
+        "profiles": {
+            name: [_estimate(e) for e in performance_profile(cells, PROFILE_TAUS, blocks)] for name, cells in of.items()
+        },
+    }
+
+
+def _state(cut: StateCut) -> dict[str, Any]:
+    return {
+        "name": cut.name,
+        "title": cut.title,
+        "labels": cut.labels,
+        "decisions": cut.decisions,
+        "venue_shares": cut.venue_shares,
+        "cost": cut.cost,
+        "fill_rate": cut.fill_rate,
+    }
+
+
+def _tca(analysis: PolicyAnalysis) -> dict[str, Any]:
+    return {
+        "totals": analysis.totals,
+        "venues": analysis.venues,
+        "horizons_s": analysis.horizons_s,
+        "markout_bps": analysis.markout_bps,
+        "realised_spread_bps": analysis.realised_spread_bps,
+        "price_impact_bps": analysis.price_impact_bps,
+        "known_percent": analysis.known_percent,
+        "rule_605": analysis.rule_605,
+        "rule_606": analysis.rule_606,
+    }
+
+
+def _audit(members: Sequence[Audit]) -> dict[str, Any]:
+    """One policy's audit: means over its training seeds, and how many of the seeds answer yes."""
+    findings = []
+    for of in zip(*(m.findings for m in members), strict=True):
+        first, yes = of[0], sum(f.yes for f in of)
+        answer = first.answer
+        if len(of) > 1:
+            answer = "yes" if yes == len(of) else "no" if yes == 0 else f"{yes} of {len(of)} seeds do"
+        numbers = ("moved_percent", "flow_before_percent", "flow_after_percent")
+        findings.append(
+            {
+                **{"key": first.key, "question": first.question, "change": first.change, "venue": first.venue},
+                **{name: float(np.mean([getattr(f, name) for f in of])) for name in numbers},
+                **{"yes": yes == len(of), "answer": answer},
+            }
+        )
+    first_member = members[0]
+    return {
+        "findings": findings,
+        "favourite": first_member.favourite,
+        "seeds": len(members),
+        "flow_percent": first_member.flow_percent,
+    }
+
+
+def _parents_csv(evaluation: Evaluation, analyses: Mapping[str, PolicyAnalysis]) -> str:
+    """A row a parent order: policy, training seed (counted from 1), scenario seed, every measure of it."""
+    out = io.StringIO()
+    keys = list(next(a.parents for a in analyses.values() if a.parents))
+    out.write(",".join(["policy", "training_run", "scenario", *keys]) + "\n")
+    n = evaluation.n_scenarios
+    for name, analysis in analyses.items():
+        columns = [analysis.parents[key].tolist() for key in keys]
+        for i, row in enumerate(zip(*columns, strict=True)):
+            cells = ["" if math.isnan(v) else f"{v:.10g}" for v in row]
+            out.write(",".join([name, str(i // n + 1), str(evaluation.seed + i % n), *cells]) + "\n")
+    return out.getvalue()
