@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.observation import observation_scales
-from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.simulator.batch import BatchSimulator
 
 AUDIT_SCENARIOS = 100
@@ -143,32 +145,14 @@ def _put_back(simulator: BatchSimulator) -> Iterator[None]:
             array[:] = before
 
 
-class _Asker:
-    """Asks a policy for weights at the evaluator's present state, as it is or changed."""
+def _weights(core: RoutingCore, actions: np.ndarray) -> np.ndarray:
+    """Weights (n, K) that actions stand for.
 
-    def __init__(self, evaluator: Evaluator, policy: Any) -> None:
-        self.core, self.policy = evaluator.core, policy
-        self.masked = masks_wanted(policy) and self.core.action_adapter.masked
-        self.state: Any = None
-        self.first = np.ones(self.core.n, dtype=bool)
-
-    def ask(self) -> tuple[np.ndarray, Any, Any]:
-        """Weights (n, K), the action they came from, and the policy's next state.
-
-        Where the policy also sets a pace, the weights are of what it sends now and a last column (n, K + 1) is what
-        it keeps for later.
-        """
-        masks = {"action_masks": self.core.action_masks()} if self.masked else {}
-        actions, state = self.policy.predict(self.core.observer.observe(), self.state, self.first, True, **masks)
-        weights, pace = self.core.action_adapter.decode(actions)
-        if pace is not None:
-            weights = np.column_stack([weights * pace[:, None], 1.0 - pace])
-        return weights, actions, state
-
-    def go_on(self, actions: Any, state: Any) -> None:
-        """Take the step."""
-        self.core.step(actions)
-        self.state, self.first = state, np.zeros(self.core.n, dtype=bool)
+    Where the policy also sets a pace, the weights are of what is sent now and a last column (n, K + 1) is what is kept
+    for later.
+    """
+    weights, pace = core.action_adapter.decode(actions)
+    return weights if pace is None else np.column_stack([weights * pace[:, None], 1.0 - pace])
 
 
 def _percent(flow: np.ndarray) -> np.ndarray:
@@ -183,13 +167,11 @@ def _distance(weights: np.ndarray, others: np.ndarray) -> float:
 
 def _favourites(evaluator: Evaluator, policy: Any) -> tuple[int, int]:
     """The venue that gets the most flow overall, and the lit one that does (the first of all where none is lit)."""
-    evaluator.start()
-    venues = evaluator.market.venues
-    asker, flow = _Asker(evaluator, policy), np.zeros(len(venues))
-    for _ in range(evaluator.market.order.horizon_steps):
-        weights, actions, state = asker.ask()
-        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0, : len(venues)].sum(axis=0)
-        asker.go_on(actions, state)
+    core, venues = evaluator.core, evaluator.market.venues
+    flow = np.zeros(len(venues))
+    for decision in rollout(core, policy, evaluator.start()):
+        busy = core.simulator.orders["remaining_shares"] > 0.0
+        flow += _weights(core, decision.actions)[busy, : len(venues)].sum(axis=0)
     dark = np.array([getattr(venue, "dark", None) is not None for venue in venues])
     return int(np.argmax(flow)), int(np.argmax(np.where(dark, -1.0, flow)))
 
@@ -203,21 +185,18 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
     """
     (favourite, favourite_lit), questions = _favourites(evaluator, policy), _questions(evaluator)
     venue_of = {q.key: favourite_lit if q.lit else favourite for q in questions}
-    evaluator.start()
-    asker, simulator = _Asker(evaluator, policy), evaluator.core.simulator
+    core = evaluator.core
     unchanged: list[np.ndarray] = []
     again: list[np.ndarray] = []
     changed: dict[str, list[np.ndarray]] = {q.key: [] for q in questions}
-    for _ in range(evaluator.market.order.horizon_steps):
-        weights, actions, state = asker.ask()
-        busy = simulator.orders["remaining_shares"] > 0.0
-        unchanged.append(weights[busy])
-        again.append(asker.ask()[0][busy])
+    for decision in rollout(core, policy, evaluator.start()):
+        busy = core.simulator.orders["remaining_shares"] > 0.0
+        unchanged.append(_weights(core, decision.actions)[busy])
+        again.append(_weights(core, decision.ask(core.observer.observe()))[busy])
         for question in questions:
-            with _put_back(simulator):
-                question.apply(simulator, venue_of[question.key])
-                changed[question.key].append(asker.ask()[0][busy])
-        asker.go_on(actions, state)
+            with _put_back(core.simulator):
+                question.apply(core.simulator, venue_of[question.key])
+                changed[question.key].append(_weights(core, decision.ask(core.observer.observe()))[busy])
     base = np.concatenate(unchanged)
     after = {key: np.concatenate(rows) for key, rows in changed.items()}
     drawn = _distance(base, np.concatenate(again))

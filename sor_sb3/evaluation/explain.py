@@ -15,7 +15,9 @@ import numpy as np
 
 from sor_sb3.envs.observation import Observer
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
-from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.rollout import Decision as PolicyDecision
+from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.policies.protocol import Router
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
 
@@ -113,11 +115,9 @@ class _Alternatives:
         self.fork.start()
         looks_into_core = getattr(policy, "core", None) is evaluator.core  # an oracle does
         self.policy = self.fork.policies([policy.name])[policy.name] if looks_into_core else policy
-        self.masked = masks_wanted(policy) and evaluator.core.action_adapter.masked
-        self.steps = market.order.horizon_steps
 
-    def ask(self, step: int, pace: np.ndarray | None, state: Any, quantity_shares: float) -> Alternative:
-        """The alternatives at the present state; `state` is the policy's after it decided, None if it keeps none."""
+    def ask(self, decision: PolicyDecision, pace: np.ndarray | None, quantity_shares: float) -> Alternative:
+        """The alternatives to a decision at the present state."""
         core = self.fork.core
         k = core.n
         sim = core.simulator = self.source.branch(np.full(k, self.member))
@@ -128,11 +128,9 @@ class _Alternatives:
         per_share = quantity_shares / sim.parameters.market["cost_scale"][0]
         paid = np.diag(sim.venues["fill_cost"]) * per_share
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
-        state, first = _repeat(state, self.member, k), np.zeros(k, dtype=bool)
-        for _ in range(step + 1, self.steps):
-            masks = {"action_masks": core.action_masks()} if self.masked else {}
-            actions, state = policy.predict(core.observer.observe(), state, first, True, **masks)
-            core.step(actions)
+        state = _repeat(decision.next_state, self.member, k)
+        for _ in rollout(core, policy, core.observer.observe(), state=state, first_step=decision.step + 1):
+            pass
         return Alternative(filled, price, sim.ledger()["shortfall"])
 
 
@@ -177,24 +175,18 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     observations = evaluator.start()
     recorder = ChildRecorder(simulator)
     alternatives = _Alternatives(evaluator, policy, member)
-    masked = masks_wanted(policy) and core.action_adapter.masked
-    state: Any = None
-    first = np.ones(core.n, dtype=bool)
     quantity = float(simulator.orders["remaining_shares"][member])
     ledgers = [_parts(simulator, member)]
     remaining: list[float] = []
     options: list[Alternative] = []
-    for step in range(evaluator.market.order.horizon_steps):
+    for decision in rollout(core, policy, observations, name=name):
         left = float(simulator.orders["remaining_shares"][member])
         if left <= 0.0:
             break
-        masks = {"action_masks": core.action_masks()} if masked else {}
-        actions, state = policy.predict(observations, state, first, True, **masks)
-        options.append(alternatives.ask(step, core.action_adapter.decode(actions)[1], state, quantity))
+        options.append(alternatives.ask(decision, core.action_adapter.decode(decision.actions)[1], quantity))
         recorder.before()
-        observations, _, _ = core.step(actions)
+        decision.take()
         recorder.after()
-        first = np.zeros(core.n, dtype=bool)
         remaining.append(left)
         ledgers.append(_parts(simulator, member))
     parts = simulator.ledger()
