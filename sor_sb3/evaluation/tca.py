@@ -22,12 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sor_sb3.deprecation import warn_renamed
 from sor_sb3.evaluation.measures import measure
 
 Floats = npt.NDArray[np.float64]
@@ -573,12 +571,3 @@ def entropy_nats(shares: npt.ArrayLike) -> Floats:
     (shares,) = _floats(shares)
     w = ratio(shares, shares.sum(axis=-1, keepdims=True))
     return np.asarray(-np.where(w > 0.0, w * np.log(np.where(w > 0.0, w, 1.0)), 0.0 * w).sum(axis=-1))
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("rule_605_table", "rule_606_table"):
-        from sor_sb3.evaluation import rule_tables
-
-        warn_renamed(f"sor_sb3.evaluation.tca.{name}", f"sor_sb3.evaluation.rule_tables.{name}")
-        return getattr(rule_tables, name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

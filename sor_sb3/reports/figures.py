@@ -159,7 +159,17 @@ def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[st
         colour = KINDS[kinds.get(name, "rule")]
         axes.axhline(cost, color=colour, linestyle="--", linewidth=1)
         label_at = max(cost, label_at + apart)
-        axes.annotate(name, (1.01, label_at), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=colour)
+        axes.annotate(
+            name,
+            (1.0, cost),
+            (1.03, label_at),
+            xycoords=("axes fraction", "data"),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
+        )
 
 
 def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds: Mapping[str, str], unit: str) -> None:

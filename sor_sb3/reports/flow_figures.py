@@ -65,7 +65,10 @@ def _stack(axes: Any, row: float, shares: list[float], venues: list[str], label:
         left += width
 
 
-def _flow_by_state(data: Data, name: str, key: str, title: str) -> Figure | None:
+@styled
+def flow_by_state(data: Data, policy: str | None = None, key: str = "states") -> Figure | None:
+    """Venue shares of a policy by market state; of the first featured one by default."""
+    name = policy or data["featured"][0]
     cuts = data["states"].get(name, [])
     if not cuts:
         return None
@@ -97,7 +100,7 @@ def _flow_by_state(data: Data, name: str, key: str, title: str) -> Figure | None
         figure.legend(loc="outside lower center", ncols=columns, fontsize=8, handlelength=1.0, columnspacing=1.2)
     return Figure(
         key,
-        title,
+        f"Flow by market state: {name}",
         to_svg(figure, key, f"Venue shares of {name} by market state: {'; '.join(spoken)}."),
         f"Where {name} sends its shares when quotes are tight or wide, when acknowledgements are quick or slow, and "
         "when the order is on schedule or behind. Bars that differ are decisions that depend on the market.",
@@ -105,21 +108,15 @@ def _flow_by_state(data: Data, name: str, key: str, title: str) -> Figure | None
 
 
 @styled
-def flow_by_state(data: Data) -> Figure | None:
-    """Venue shares of the first learned policy by market state."""
-    return _flow_by_state(data, data["featured"][0], "states", f"Flow by market state: {data['featured'][0]}")
+def flow_by_state_of_the_best_rule(data: Data) -> Figure | None:
+    """Venue shares of the best rule by market state; None where the first featured policy is the best rule."""
+    best = data["results"]["best_rule"]
+    return None if best == data["featured"][0] else flow_by_state(data, best, "states-rule")
 
 
 @styled
-def flow_by_state_of_the_best_rule(data: Data) -> Figure | None:
-    """Venue shares of the best rule by market state."""
-    best = data["results"]["best_rule"]
-    if best == data["featured"][0]:
-        return None
-    return _flow_by_state(data, best, "states-rule", f"Flow by market state: {best}")
-
-
-def _cost_by(data: Data, which: str, title: str) -> Figure | None:
+def cost_by(which: str, data: Data) -> Figure | None:
+    """Cost and fill rate by state: "latency", "spread" or "urgency"."""
     cuts = {n: c for n in data["featured"] for c in data["states"].get(n, []) if c["name"] == which}
     if not cuts:
         return None
@@ -151,29 +148,11 @@ def _cost_by(data: Data, which: str, title: str) -> Figure | None:
     figure.legend(loc="outside upper center", ncols=min(3, len(cuts)), fontsize=8, handlelength=1.2)
     return Figure(
         f"cost-{which}",
-        title,
+        f"Cost by {which}",
         to_svg(figure, f"cost-{which}", f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {listed(spoken)}."),
         "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision"
         + (". On the right the fill rate, since what does not fill is paid for later." if bps else "."),
     )
-
-
-@styled
-def cost_by_latency(data: Data) -> Figure | None:
-    """Cost by latency."""
-    return _cost_by(data, "latency", "Cost by latency")
-
-
-@styled
-def cost_by_spread(data: Data) -> Figure | None:
-    """Cost by spread."""
-    return _cost_by(data, "spread", "Cost by spread")
-
-
-@styled
-def cost_by_urgency(data: Data) -> Figure | None:
-    """Cost by urgency."""
-    return _cost_by(data, "urgency", "Cost by urgency")
 
 
 @styled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jinja2
@@ -11,31 +11,17 @@ import yaml
 
 from sor_sb3.evaluation.formats import interval, number, p_value, percent, signed
 from sor_sb3.evaluation.verdicts import against_best_rule, with_best_rule
-from sor_sb3.reports import figures, flow_figures
+from sor_sb3.reports import figures as f
+from sor_sb3.reports import flow_figures as flow
 from sor_sb3.reports.figures import Data, Figure
 from sor_sb3.reports.theme import DARK, LIGHT
 
 PAGE_FIGURES: dict[str, tuple[Callable[[Data], Figure | None], ...]] = {
-    "result": (
-        figures.differences,
-        figures.gap_closed,
-        figures.cost_distribution,
-        figures.difference_distribution,
-    ),
-    "learning": (figures.learning_curves, figures.performance_profile),
-    "flow": (
-        flow_figures.flow,
-        flow_figures.stress,
-        flow_figures.flow_by_state,
-        flow_figures.flow_by_state_of_the_best_rule,
-    ),
-    "cost": (
-        flow_figures.cost_parts,
-        flow_figures.cost_by_latency,
-        flow_figures.cost_by_spread,
-        flow_figures.cost_by_urgency,
-    ),
-    "tca": (flow_figures.markouts,),
+    "result": (f.differences, f.gap_closed, f.cost_distribution, f.difference_distribution),
+    "learning": (f.learning_curves, f.performance_profile),
+    "flow": (flow.flow, flow.stress, flow.flow_by_state, flow.flow_by_state_of_the_best_rule),
+    "cost": (flow.cost_parts, *(partial(flow.cost_by, which) for which in ("latency", "spread", "urgency"))),
+    "tca": (flow.markouts,),
 }
 """Figures by section of the page, in order; a figure without anything to show is left out."""
 
@@ -52,7 +38,7 @@ def templates() -> jinja2.Environment:
     )
     environment.filters.update(num=number, signed=signed, interval=interval, percent=percent, p=p_value)
     environment.globals.update(
-        light=LIGHT, dark=DARK, part_names=flow_figures.PART_NAMES, against=against_best_rule, found=with_best_rule
+        light=LIGHT, dark=DARK, part_names=flow.PART_NAMES, against=against_best_rule, found=with_best_rule
     )
     return environment
 

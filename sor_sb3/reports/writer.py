@@ -21,7 +21,7 @@ from sor_sb3.evaluation.aggregates import (
     performance_profile,
     probability_of_improvement,
 )
-from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, StateCut, analyse
+from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, analyse
 from sor_sb3.evaluation.audit import AUDIT_SCENARIOS, Audit, audit
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.results import Runs, learning_curve, system_versions
@@ -124,9 +124,13 @@ def report_data(
             "aggregates": _aggregates(evaluation, best),
             "curves": {name: learning_curve(runs) for name, runs in curves.items()},
             "baselines": dict(baselines),
-            "states": {name: [_state(cut) for cut in analyses[name].states] for name in names},
+            "states": {name: [vars(cut) for cut in analyses[name].states] for name in names},
             "measures": {key: [m.label, m.unit, m.good] for key, m in MEASURES.items()},
-            "tca": {name: _tca(analyses[name]) for name in names if analyses[name].totals},
+            "tca": {
+                name: {key: v for key, v in vars(analyses[name]).items() if key not in ("parents", "states")}
+                for name in names
+                if analyses[name].totals
+            },
             "audit": {name: _audit(list(of)) for name, of in audits.items()},
             "versions": system_versions(),
         }
@@ -192,32 +196,6 @@ def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None
         "profiles": {
             name: [_estimate(e) for e in performance_profile(cells, PROFILE_TAUS, blocks)] for name, cells in of.items()
         },
-    }
-
-
-def _state(cut: StateCut) -> dict[str, Any]:
-    return {
-        "name": cut.name,
-        "title": cut.title,
-        "labels": cut.labels,
-        "decisions": cut.decisions,
-        "venue_shares": cut.venue_shares,
-        "cost": cut.cost,
-        "fill_rate": cut.fill_rate,
-    }
-
-
-def _tca(analysis: PolicyAnalysis) -> dict[str, Any]:
-    return {
-        "totals": analysis.totals,
-        "venues": analysis.venues,
-        "horizons_s": analysis.horizons_s,
-        "markout_bps": analysis.markout_bps,
-        "realised_spread_bps": analysis.realised_spread_bps,
-        "price_impact_bps": analysis.price_impact_bps,
-        "known_percent": analysis.known_percent,
-        "rule_605": analysis.rule_605,
-        "rule_606": analysis.rule_606,
     }
 
 

@@ -244,10 +244,7 @@ def test_one_decorator_puts_a_measure_into_the_tables(monkeypatch):
     def shown(sent_shares, displayed_shares):
         return (sent_shares <= displayed_shares).mean(axis=-1)
 
-    columns = {
-        "sent_shares": np.array([[1.0, 5.0], [2.0, 2.0]]),
-        "displayed_shares": np.array([[2.0, 2.0], [2.0, 2.0]]),
-    }
+    columns = {"sent_shares": np.array([[1.0, 5.0], [2.0, 2.0]]), "displayed_shares": np.full((2, 2), 2.0)}
     found = measures.REGISTERED["shown_percent"]
     assert found.of({**columns, "shares": columns["sent_shares"]}, tca.weighted_average).tolist() == [50.0, 100.0]
     with pytest.raises(ValueError, match="measure 'shown_percent': the key is taken"):
@@ -263,10 +260,3 @@ def test_an_averaged_measure_is_weighted_by_filled_shares():
     }
     found = REGISTERED["effective_spread_bps"].of(columns, tca.weighted_average)
     assert float(found) == pytest.approx(2 * (300 * 1 + 100 * 2) / 400)
-
-
-def test_the_old_names_of_the_rule_tables_warn():
-    with pytest.warns(DeprecationWarning, match=r"rule_tables\.rule_606_table"):
-        assert tca.rule_606_table is rule_606_table
-    with pytest.raises(AttributeError, match="no attribute 'rule_607_table'"):
-        tca.rule_607_table  # noqa: B018
