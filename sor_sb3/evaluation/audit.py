@@ -30,7 +30,7 @@ from sor_sb3.simulator.batch import BatchSimulator
 AUDIT_SCENARIOS = 100
 IGNORED_BELOW_PERCENT = 1.0
 SLOWER_TIMES = 10.0
-DEARER_SCALES = 2.0  # price scales of the observation, about a typical half-spread each
+WORSE_SCALES = 2.0  # price scales of the observation, about a typical half-spread each
 
 Change = Callable[[BatchSimulator, int], None]  # change the records in place, at one venue
 
@@ -109,15 +109,15 @@ def _hurry(simulator: BatchSimulator, venue: int) -> None:
 
 def _questions(evaluator: Evaluator) -> list[_Question]:
     market = evaluator.market
-    dearer = DEARER_SCALES * observation_scales(market)[0]
+    worse = WORSE_SCALES * observation_scales(market)[0]
 
     def quote_worse(simulator: BatchSimulator, venue: int) -> None:
-        simulator.venues["observed_offset_bps"][:, venue] += dearer
+        simulator.venues["observed_offset_bps"][:, venue] += worse
 
     def raise_fee(simulator: BatchSimulator, venue: int) -> None:
-        simulator.parameters.venues["take_fee_bps"][:, venue] += dearer
+        simulator.parameters.venues["take_fee_bps"][:, venue] += worse
 
-    by = f"{dearer:.3g} {market.price_unit}"
+    by = f"{worse:.3g} {market.price_unit}"
     latency = _Question("latency", "latency", f"the favourite venue is {SLOWER_TIMES:g} times slower", _slow)
     price = _Question("price", "the price", f"the favourite lit venue quotes {by} worse", quote_worse, True)
     size = _Question("size", "displayed size", "the favourite lit venue shows a tenth of its size", _shrink, True)

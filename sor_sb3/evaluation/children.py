@@ -1,8 +1,8 @@
 """The child-order log: what a policy saw, sent and got in every decision, as arrays. It computes no measure.
 
 One log holds many parent orders of one policy. It is written from the simulator's public records, before and after
-each step, so whatever the market is, the log looks the same: prices in bps of the arrival mid, turned so that dearer
-is larger whichever side the parent is on (a buyer's view; side +1 in every formula).
+each step, so the log looks the same in every market: prices in bps of the arrival mid, in a buyer's view (side +1 in
+every formula), so that a higher price is a higher cost whichever side the parent order is on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ChildLog:
         touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
         shown_shares: float64 (N, T, K), displayed at the decision.
         latency_ms: float64 (N, T, K), one way, of a child sent now.
-        observed_latency_ms: float64 (N, T, K), as the router heard it.
+        observed_latency_ms: float64 (N, T, K), as the router observed it.
         ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
         volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
         mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
