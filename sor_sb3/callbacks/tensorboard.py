@@ -60,9 +60,8 @@ def _figure(market: MarketSpec, scores: Scores) -> Figure:
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     costs, flow = figure.subplots(1, 2)
     costs.hist(scores.cost.ravel(), bins=40, color=SERIES[0], alpha=0.8)
-    costs.axvline(
-        float(scores.cost.mean()), color=INK, linestyle="--", label=f"mean {number(float(scores.cost.mean()))}"
-    )
+    mean = float(scores.cost.mean())
+    costs.axvline(mean, color=INK, linestyle="--", label=f"mean {number(mean)}")
     costs.set_xlabel(f"cost of a parent order, {market.cost_unit}")
     costs.set_ylabel("scenarios")
     costs.legend(frameon=False)

@@ -25,7 +25,6 @@ from sor_sb3.evaluation.measures import REGISTERED, Measure
 from sor_sb3.evaluation.rule_tables import rule_605_table, rule_606_table
 
 MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
-STATE_BINS = 3
 URGENCY_EDGES = (1.05, 2.0)  # this step's slice over an even one
 DISTRIBUTION = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sor_sb3.evaluation.formats import interval, listed, number, p_value, percent, signed
 from sor_sb3.evaluation.statistics import Estimate
@@ -103,6 +105,24 @@ def test_numbers():
     assert (p_value(0.04321), listed([("a", -1.0), ("b", None)], 1)) == ("0.043", "a −1.0, b unknown")
 
 
+@given(st.floats(-1e9, 1e9), st.integers(0, 6))
+def test_a_number_reads_as_what_it_is(value, digits):
+    plain = signed(value, digits).replace(",", "").replace("−", "-")
+    assert float(plain) == pytest.approx(value, rel=1e-15, abs=0.5000001 * 10.0**-digits)
+    assert plain.removeprefix("+") == number(value, digits).replace(",", "").replace("−", "-")
+    assert plain.startswith("+") == (float(plain) > 0) and plain.startswith("-") == (float(plain) < 0)
+
+
+@given(st.floats(-10, 10), st.floats(0, 10), st.floats(0, 1))
+def test_the_sentence_says_what_the_data_say(low, width, p_holm):
+    found = results(low, low + width, p_holm)["comparisons"][0]
+    assert found["verdict"] == ("better" if low + width < 0 else "worse" if low > 0 else "no significant difference")
+    assert (REMARK in found["sentence"]) == (not found["holds_after_correction"])
+    assert found["holds_after_correction"] == (found["verdict"] == "no significant difference" or p_holm < 0.05)
+    even = found["verdict"] == "no significant difference" or REMARK in found["sentence"]
+    assert found["tone"] == ("even" if even else found["verdict"])
+
+
 def test_light_and_dark_are_one_palette():
     assert LIGHT.keys() == DARK.keys()
     for colour in set(LIGHT.values()):  # colours that are one in light are one in dark: a figure is drawn only once
@@ -110,7 +130,7 @@ def test_light_and_dark_are_one_palette():
 
 
 def test_an_inline_figure_takes_the_pages_colours_and_says_what_it_shows():
-    import matplotlib
+    import matplotlib.pyplot
 
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(2.0)
