@@ -142,8 +142,8 @@ class RoutingCore:
         if wrong >= 0:
             raise UserError(
                 f"{self.env_id} in market '{self.market.name}': the cost of row {wrong} is {cost[wrong]:g} "
-                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make the market's prices, fees, moves or "
-                "penalties smaller"
+                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make prices, fees, moves or penalties "
+                "of the market smaller"
             )
         return rows, rewards, done.copy()
 
@@ -166,11 +166,11 @@ class RoutingCore:
         return observations, rewards, done, found
 
     def get_state(self) -> dict[str, Any]:
-        """What changes as time goes on, as copies: seeds, episode numbers and the simulator's state."""
+        """What a step or a reset changes, as copies: seeds, episode numbers and the simulator's state."""
         return {"seeds": self.seeds.copy(), "episodes": self.episodes.copy(), "simulator": self.simulator.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `get_state` gave; the next step is then the one that it would have been."""
+        """Put back what `get_state` gave; the next step is then the step that followed it."""
         self.seeds[...], self.episodes[...] = state["seeds"], state["episodes"]
         self.simulator.set_state(state["simulator"])
         self._begun = True

@@ -122,7 +122,7 @@ def _check_known(what: str, name: str) -> None:
 
 
 def find_core(env: Any) -> Any:
-    """The batched core inside an env of ours, under any wrappers; None for anything else."""
+    """The batched core inside an env of this package, under any wrappers; None for anything else."""
     while env is not None and not isinstance(env, str):
         if "core" in getattr(env, "__dict__", {}):
             return env.core

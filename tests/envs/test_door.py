@@ -225,7 +225,7 @@ def test_numpys_integers_are_counts():
 @pytest.mark.parametrize("value", ["", "Test", "training", None, 0, ["train"]])
 def test_an_unknown_data_split_is_refused(value):
     for make in (gym.make, sor_sb3.make_vec_env):
-        with pytest.raises(UserError, match="is unknown; expected one of train, validation, test"):
+        with pytest.raises(UserError, match=r"is unknown; expected one of train, validation, test"):
             make("sor_sb3:OrderSplit-v0", market="notebook", data_split=value)
 
 
@@ -243,12 +243,12 @@ def test_seeds_of_the_wrong_number_change_nothing(seeds):
 @pytest.mark.parametrize("seed", [2.5, "7", np.nan, [1, 2, 3.5, 4]])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
     core = RoutingCore("OrderSplit-v0", "notebook", N)
-    with pytest.raises(UserError, match="^seed is .*; expected a whole number$"):
+    with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
         core.seed([0, seed, 1, 2]) if not isinstance(seed, list) else core.seed(seed)
     if not isinstance(seed, list):
-        with pytest.raises(UserError, match="^seed is .*; expected a whole number$"):
+        with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
             sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", seed=seed)
-        with pytest.raises(UserError, match="^seed is .*; expected a whole number$"):
+        with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
             sor_sb3.evaluate({"p": "all_in"}, market="notebook", scenarios=2, seed=seed)
 
 

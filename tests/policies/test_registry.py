@@ -103,7 +103,7 @@ def test_what_is_no_class_with_predict_is_refused(router):
 
 @pytest.mark.parametrize("name", [None, 3, ["pro_rata"]])
 def test_a_name_that_is_no_text_is_unknown(name):
-    with pytest.raises(UserError, match="is unknown.*; expected one of random"):
+    with pytest.raises(UserError, match=r"is unknown.*; expected one of random"):
         routers.make(name, "notebook")
 
 
