@@ -142,8 +142,8 @@ class RoutingCore:
         if wrong >= 0:
             raise UserError(
                 f"{self.env_id} in market '{self.market.name}': the cost of row {wrong} is {cost[wrong]:g} "
-                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make prices, fees, moves or penalties "
-                "of the market smaller"
+                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make the market's prices, fees, "
+                "moves or penalties smaller"
             )
         return rows, rewards, done.copy()
 

@@ -40,15 +40,6 @@ def register_router(name: str, router: type) -> None:
 
     Raises:
         UserError: the name is taken or cannot name a folder, or the class has no ``predict``.
-
-    Example:
-        >>> import numpy as np, sor_sb3
-        >>> class FirstVenue(sor_sb3.routers.Router):
-        ...     def weights(self, view):
-        ...         return np.eye(view.open.shape[1])[np.zeros(len(view.open), dtype=int)]
-        >>> sor_sb3.register_router("first_venue", FirstVenue)
-        >>> sor_sb3.routers.make("first_venue", market="notebook").kind
-        'rule'
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.\-]*", name):
         raise UserError(f"router's name is {name!r}; expected letters, digits, '_', '-' and '.', such as 'my_rule'")

@@ -215,12 +215,12 @@ def test_the_oracle_is_made_from_any_of_our_faces(env_id):
     ]
     for env in envs:
         oracle = routers.make("snapshot_oracle", "us_equity", env=env)
-        venv_like = isinstance(face.reset(), np.ndarray)
-        rows = face.reset() if venv_like else face.reset(seed=0)[0]
+        venv_like = isinstance(env.reset(), np.ndarray)
+        rows = env.reset() if venv_like else env.reset(seed=0)[0]
         actions, _ = oracle.predict(rows)
-        space = face.action_space
+        space = env.action_space
         inside = space.contains(actions) if not venv_like else all(space.contains(a) for a in actions)
-        assert inside, type(face).__name__
+        assert inside, type(env).__name__
 
 
 # ------------------------------------------------------------------------------------------- brute force
