@@ -87,7 +87,7 @@ class Clairvoyant:
     def _choices(self, simulator: BatchSimulator) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each state, weights (m, K) and pace (m,), negative for the schedule's, that send different children."""
         n_venues, lot = self.core.market.n_venues, self.core.market.order.lot_shares
-        paced = self.core.env_id == "OrderExecute-v0"
+        paced = self.core.action_adapter.paced
         if self.core.action_adapter.masked:
             lots, counts = [], [n_venues] * simulator.n
         else:

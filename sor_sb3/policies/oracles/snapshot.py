@@ -291,7 +291,7 @@ class SnapshotOracle:
             sim.recording,
             self.continuation_bps,
             action_adapter.masked,
-            self.core.env_id == "OrderExecute-v0",
+            action_adapter.paced,
             out,
             pace,
             costs,
