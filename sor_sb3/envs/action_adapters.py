@@ -31,16 +31,17 @@ class ActionAdapter(ABC):
     venue_names: tuple[str, ...] = field(default=(), compare=False)
     env_id: ClassVar[str]
     masked: ClassVar[bool] = False
+    paced: ClassVar[bool] = False
 
     @property
-    @abstractmethod
-    def space(self) -> spaces.Space:
-        """The action space."""
-
-    @property
-    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one action."""
+        return (self.n_venues + self.paced,)
+
+    @property
+    def space(self) -> spaces.Space:
+        """The action space."""
+        return spaces.Box(-1.0, 1.0, self.shape, np.float32)
 
     @abstractmethod
     def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -139,34 +140,19 @@ class OrderSplit(ActionAdapter):
 
     env_id: ClassVar[str] = "OrderSplit-v0"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one action."""
-        return (self.n_venues,)
-
-    @property
-    def space(self) -> spaces.Box:
-        """The action space."""
-        return spaces.Box(-1.0, 1.0, self.shape, np.float32)
-
     def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Positive parts of finite numbers (N, K), normalised."""
-        return self._weights_of(self._floats(actions, n)), None
-
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
-        """The weights themselves, float32 (N, K). The pace is the schedule's."""
-        return np.asarray(weights, dtype=np.float32)
-
-    def _floats(self, actions: Any, n: int | None) -> np.ndarray:
+        """Positive parts of finite numbers (N, K), normalised; with a pace of (N, K + 1)."""
         rows = np.ascontiguousarray(self._rows(actions, n))
-        return rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
-
-    def _weights_of(self, rows: np.ndarray) -> np.ndarray:
+        rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
         weights = np.empty((len(rows), self.n_venues))
         wrong = _normalise(rows, weights)
         if wrong >= 0:
             self._refuse(rows, wrong)
-        return weights
+        return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0) if self.paced else None
+
+    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+        """The weights themselves, float32 (N, K). The pace is the schedule's."""
+        return np.asarray(weights, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -178,17 +164,7 @@ class OrderExecute(OrderSplit):
     """
 
     env_id: ClassVar[str] = "OrderExecute-v0"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one action."""
-        return (self.n_venues + 1,)
-
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Positive parts of finite numbers (N, K + 1), normalised, and the pace."""
-        rows = self._floats(actions, n)
-        weights = self._weights_of(rows)
-        return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0)
+    paced: ClassVar[bool] = True
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""

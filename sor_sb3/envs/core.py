@@ -6,7 +6,7 @@ Its `step` is the door: what the adapters and the evaluator are given is checked
 from __future__ import annotations
 
 from operator import index
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.random import DATA_SPLITS, seed_word
 
 EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
 EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
+LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their differences, stay finite in float32
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
@@ -36,6 +38,17 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         at_least = "" if least is None else f" of at least {least}"
         raise UserError(f"{name} is {value!r}; expected a whole number{at_least}")
     return number
+
+
+@entry_point(nogil=True)
+def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any) -> int:
+    """Fill `rewards` (N,); returns the first row whose reward is no number or too large, else -1."""
+    for i in range(len(rewards)):
+        reward = noise[i] - cost[i] if variance_reduction else -cost[i]
+        if not abs(reward) < LARGEST_REWARD:
+            return i
+        rewards[i] = reward
+    return -1
 
 
 class RoutingCore:
@@ -117,25 +130,22 @@ class RoutingCore:
 
         Raises:
             UserError: the actions are refused (`ActionAdapter.decode`), no episode has begun, or the market's numbers
-                are so large that a reward is not finite.
+                are so large that a reward's size passes `LARGEST_REWARD`.
         """
         weights, pace = self.action_adapter.decode(actions, self.n)
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
         rows = self.observer.blank(self.n)
         cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
-        with np.errstate(over="ignore"):
-            rewards = (noise - cost if self.variance_reduction else -cost).astype(np.float32)
-        if not np.isfinite(rewards).all():
-            self._refuse_rewards(cost)
+        rewards = np.empty(self.n, dtype=np.float32)
+        wrong = _write_rewards(cost, noise, self.variance_reduction, rewards)
+        if wrong >= 0:
+            raise UserError(
+                f"{self.env_id} in market '{self.market.name}': the cost of row {wrong} is {cost[wrong]:g} "
+                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make the market's prices, fees, "
+                "moves or penalties smaller"
+            )
         return rows, rewards, done.copy()
-
-    def _refuse_rewards(self, cost: np.ndarray) -> NoReturn:
-        i = int(np.argmax(~np.isfinite(cost.astype(np.float32))))
-        raise UserError(
-            f"{self.env_id} in market '{self.market.name}': the cost of row {i} is {cost[i]:g} {self.market.cost_unit}, too "
-            "large for a reward; make the market's prices, fees, moves or penalties smaller"
-        )
 
     def step_and_reset(
         self, actions: Any
@@ -156,11 +166,11 @@ class RoutingCore:
         return observations, rewards, done, found
 
     def get_state(self) -> dict[str, Any]:
-        """What changes as time goes on, as copies: seeds, episode numbers and the simulator's state."""
+        """What a step or a reset changes, as copies: seeds, episode numbers and the simulator's state."""
         return {"seeds": self.seeds.copy(), "episodes": self.episodes.copy(), "simulator": self.simulator.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Put back what `get_state` gave; the next step is then the one that it would have been."""
+        """Put back what `get_state` gave; the next step is then the step that followed it."""
         self.seeds[...], self.episodes[...] = state["seeds"], state["episodes"]
         self.simulator.set_state(state["simulator"])
         self._begun = True

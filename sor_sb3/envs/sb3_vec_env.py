@@ -86,7 +86,7 @@ class RoutingVecEnv(VecEnv):
         return observations, rewards, done, infos
 
     def get_state(self) -> dict[str, Any]:
-        """What changes as time goes on, for an exact resume."""
+        """What a step or a reset changes, for an exact resume."""
         return {"core": self.core.get_state(), "seeds": list(self._seeds)}
 
     def set_state(self, state: dict[str, Any]) -> None:

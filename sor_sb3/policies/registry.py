@@ -40,15 +40,6 @@ def register_router(name: str, router: type) -> None:
 
     Raises:
         UserError: the name is taken or cannot name a folder, or the class has no ``predict``.
-
-    Example:
-        >>> import numpy as np, sor_sb3
-        >>> class FirstVenue(sor_sb3.routers.Router):
-        ...     def weights(self, view):
-        ...         return np.eye(view.open.shape[1])[np.zeros(len(view.open), dtype=int)]
-        >>> sor_sb3.register_router("first_venue", FirstVenue)
-        >>> sor_sb3.routers.make("first_venue", market="notebook").kind
-        'rule'
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.\-]*", name):
         raise UserError(f"router's name is {name!r}; expected letters, digits, '_', '-' and '.', such as 'my_rule'")
@@ -122,7 +113,7 @@ def _check_known(what: str, name: str) -> None:
 
 
 def find_core(env: Any) -> Any:
-    """The batched core inside an env of ours, under any wrappers; None for anything else."""
+    """The batched core inside an env of this package, under any wrappers; None for anything else."""
     while env is not None and not isinstance(env, str):
         if "core" in getattr(env, "__dict__", {}):
             return env.core

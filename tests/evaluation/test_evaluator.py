@@ -1,4 +1,4 @@
-"""The evaluator: same days for everybody, parts that add up, no global generator touched."""
+"""The evaluator: same scenarios for everybody, parts that add up, no global generator touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one router that may look behind the curtain: true size and price at arrival. A bound, not a strategy."""
+"""The oracle of one step: a router that reads true sizes and prices at arrival. A bound, not a strategy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _expected_ms(parameters: Any, k: int) -> float:
 
 @njit
 def _arrival_ms(venues: Any, parameters: Any, market: Any, k: int, latest: int) -> float:
-    """When a child sent now reaches venue `k`, if that to `latest` is the slowest; -1: it waits for none."""
+    """When a child sent now reaches venue `k`, if the child to `latest` is the slowest; -1: it waits for none."""
     return venues[k].latency_ms + (
         held_back_ms(parameters[k], market, _expected_ms(parameters, latest)) if latest >= 0 else 0.0
     )
@@ -43,7 +43,7 @@ def _arrival_ms(venues: Any, parameters: Any, market: Any, k: int, latest: int) 
 
 @njit
 def _reached(venues: Any, children: Any, parameters: Any, market: Any, k: int, arrives_ms: float) -> bool:
-    """Whether a child sent now is filled, if at all, before the next decision."""
+    """Whether a child sent now can be filled before the next decision."""
     working = venues[k].open == 1 and venues[k].outage == 0 and children[k].shares <= 0.0
     return working and arrives_ms < 1e3 * market.step_s
 
@@ -66,7 +66,7 @@ def _lot_costs(
 ) -> None:
     """Cost (bps x shares) of 0, 1, 2, ... lots at venue `k`, if `first` is the first venue reached; -1: none is.
 
-    What comes back costs `ceiling` a share. A venue that would be reached before `first` takes none, `first` some.
+    A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
     """
     fixed, venue = parameters[k], venues[k]
     arrives_ms = _arrival_ms(venues, parameters, market, k, latest)
@@ -171,7 +171,7 @@ def _select(
     continuation: float,
     out: Any,
 ) -> float:
-    """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
+    """The one venue that takes the whole slice most cheaply; unfilled shares cost the continuation price."""
     lowest, choice = np.inf, 0
     ceiling = _ceiling(order, venues, parameters, market, continuation)
     observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, False)
@@ -191,7 +191,7 @@ def _select(
 
 @njit
 def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation: float) -> float:
-    """What a share costs that is left for later: `continuation`, and at the last step the clean-up's price."""
+    """The cost of a share left for later: `continuation`, and at the last step the clean-up's price."""
     if order.step < market.horizon_steps - 1:
         return continuation
     offered_bps = worst_offer_of_step_bps(order, venues, parameters, market)
@@ -260,13 +260,14 @@ def _route_batch(
 class SnapshotOracle:
     """Splits a step's shares with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
 
-    It places whole lots: the market's, or 32 equal ones of the step's shares where it has none. For every venue as the
-    first to be reached (fade depends on nothing else) the cheapest placing is found by dynamic programming, so it is
-    exact whatever a venue's fills cost: minimum executions, limits and hidden size included. A share that comes back,
-    or that ``OrderExecute-v0`` lets it keep, is charged the market's `continuation_bps` (the clean-up price at the last
-    step; where the market names no such price, far more than any fill). In ``VenueSelect-v0`` it takes the one venue
-    that is cheapest by the same reckoning. Under `order_protection` it takes no other quote to be swept, so it may be
-    beaten. It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
+    The oracle places whole lots: the market's, or 32 equal lots of the step's shares where the market has none. For
+    every venue as the first to be reached (fade depends on nothing else) dynamic programming finds the cheapest
+    placing, which is exact for any cost of a venue's fills: minimum executions, limits and hidden size included. A
+    share that comes back, or that ``OrderExecute-v0`` lets the oracle keep, is charged the market's `continuation_bps`
+    (the clean-up price at the last step; where the market names no such price, far more than any fill). In
+    ``VenueSelect-v0`` the oracle takes the one venue that is cheapest by the same computation. Under
+    `order_protection` the oracle assumes that no other quote is swept, so a policy may be cheaper. The oracle is
+    myopic: a policy that manages depletion, leaks or pace well may be cheaper, and reports say so.
     """
 
     name: ClassVar[str] = "snapshot_oracle"
@@ -290,7 +291,7 @@ class SnapshotOracle:
             sim.recording,
             self.continuation_bps,
             action_adapter.masked,
-            self.core.env_id == "OrderExecute-v0",
+            action_adapter.paced,
             out,
             pace,
             costs,
@@ -305,7 +306,7 @@ class SnapshotOracle:
         deterministic: bool = False,
         **kwargs: Any,
     ) -> tuple[np.ndarray, Any]:
-        """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
+        """Actions for all members of the oracle's own env; of `observation` (n, D) only the number of axes is read."""
         lots, pace, _ = self.place()
         actions = self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state

@@ -26,10 +26,10 @@ class ProRata(Router):
 class DarkFirst(MarginalPrice):
     """A fifth of the slice to the dark pools, by how well they filled us of late; the rest at the marginal price.
 
-    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. What the dark returns is carried forward, so it costs time rather
-    than money until the deadline is near: in the last quarter of the horizon nothing goes there. No pool is ever
-    forgotten, since what is never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration).
-    Where all pools have a child in flight it is `marginal_price`.
+    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. Shares that a pool returns are carried forward, so they cost time
+    rather than money until the deadline is near: in the last quarter of the horizon nothing goes to the pools. Every
+    pool keeps some weight, since a pool that gets no child reveals nothing (censored feedback; Ganchev et al. 2010 call
+    this exploration). Where all pools have a child in flight the rule is `marginal_price`.
     """
 
     name = "dark_first"
