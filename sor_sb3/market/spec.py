@@ -7,9 +7,12 @@ names: ``_bps`` is 1e-4 of the arrival mid, ``_ms`` milliseconds, ``_s`` seconds
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from statistics import median
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sor_sb3.market.router_names import check_router_names
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -157,6 +160,12 @@ class Response(_Spec):
     leakage_half_life_s: Positive = 10.0  # in which half of what a leaky pool gave away has moved the mid
 
 
+PROSE_FIELDS = {"description", "fees_as_of", "sources"}
+"""Fields of a market that only people read."""
+PATH_FIELDS = {"quotes_file", "trades_file"}
+"""Where a recording lies; what it holds is in `quotes_sha256`."""
+
+
 class _Market(_Spec):
     """What every kind of market has in common."""
 
@@ -169,6 +178,11 @@ class _Market(_Spec):
     order_protection: bool = False  # no child fills through a better quote heard elsewhere that is left untaken
     fees_as_of: str = ""  # which version of the venues' fee schedules `take_fee_bps` follows
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_routers(self) -> _Market:
+        check_router_names(self)
+        return self
 
     @property
     def venue_names(self) -> tuple[str, ...]:
@@ -186,6 +200,21 @@ class _Market(_Spec):
         return "bps"
 
     @property
+    def charges_bps(self) -> bool:
+        """Whether a fill has a price and a fee, in bps of the arrival mid; without them slippage has no meaning."""
+        return True
+
+    @property
+    def has_partial_fills(self) -> bool:
+        """Whether a child may fill in part or not at all, so that what is done now changes what can be done later."""
+        return True
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """Typical all-in price (in `cost_unit`), even slice (shares) and latency (ms): the units of observations."""
+        raise NotImplementedError
+
+    @property
     def has_volume(self) -> bool:
         """Whether traded volume is published, as `vwap` needs."""
         return False
@@ -194,6 +223,19 @@ class _Market(_Spec):
     def has_dark(self) -> bool:
         """Whether a venue is a dark pool."""
         return False
+
+    @property
+    def has_lots(self) -> bool:
+        """Whether a step's shares go out in whole lots, so that its splits are finite in number."""
+        return self.order.lot_shares is not None
+
+    def without_prose(self) -> dict[str, Any]:
+        """The market as plain data (as JSON would hold it) without texts and paths: what a hash of it should cover."""
+        return self.model_dump(mode="json", exclude=PROSE_FIELDS | PATH_FIELDS)
+
+    @property
+    def _even_slice_shares(self) -> float:
+        return self.order.quantity_shares / self.order.horizon_steps
 
 
 def _unique(names: tuple[str, ...]) -> None:
@@ -231,6 +273,13 @@ class SyntheticMarket(_Market):
             raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
         check_ranges(self)
         return self
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The median over venues of offset plus fee, an even slice, and the median latency."""
+        all_in = [v.offset_bps + abs(v.take_fee_bps) for v in self.venues if v.offset_bps is not None]
+        latency_ms = median(v.latency_ms + v.speed_bump_ms for v in self.venues)
+        return median(all_in), self._even_slice_shares, latency_ms or 1.0
 
     @property
     def has_volume(self) -> bool:
@@ -325,6 +374,21 @@ class NotebookMarket(_Market):
         """The unit of costs and rewards."""
         return "notebook units per episode"
 
+    @property
+    def charges_bps(self) -> bool:
+        """No: a step has one cost, without a price or a fee."""
+        return False
+
+    @property
+    def has_partial_fills(self) -> bool:
+        """No: everything that is sent fills, so every step is a game of its own."""
+        return False
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The middles of the ranges of spread and latency, and an even slice."""
+        return sum(self.spread) / 2, self._even_slice_shares, sum(self.latency) / 2
+
 
 VOLUME_LOOKBACK_STEPS = 10
 """A replayed order's first decision sees the mean traded volume of this many steps before it."""
@@ -371,6 +435,12 @@ class ReplayMarket(_Market):
     def _check(self) -> ReplayMarket:
         _unique(self.venue_names)
         return self
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The typical offset as measured, an even slice, and the median latency over venues."""
+        latency_ms = median(venue.latency_ms for venue in self.venues)
+        return self.price_scale_bps, self._even_slice_shares, latency_ms or 1.0
 
     @property
     def has_volume(self) -> bool:
