@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from sor_sb3.market.outliers import Jump, far_quotes
 from sor_sb3.market.quote_tables import BoolArray, FloatArray, IntArray, QuoteFileError, QuoteTable
 
 SECOND_NS = 1_000_000_000
 _DAY_NS = 86_400 * SECOND_NS
 
 # Why a row is not a usable quote (0: it is one). RESET rows are added by the loader.
-_LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _RESET = range(6)
+_LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _FAR, _RESET = range(7)
+
+_LOWEST_PRICE, _HIGHEST_PRICE = 1e-12, 1e15  # of any instrument in any currency; beyond lie fillers
+_NO_PRICE_FILLER = 9223372036.854775807  # INT64_MAX * 1e-9: how some vendors write that there is no price
+_LARGEST_SIZE_SHARES = 1e12
 
 
 # ---------------------------------------------------------------------------------------------- sessions
@@ -135,7 +140,8 @@ def judge_rows(
     with np.errstate(invalid="ignore", over="ignore"):
         reason[(ask - bid) > max_spread_bps * 1e-4 * 0.5 * (ask + bid)] = _ABSURD_SPREAD
         reason[bid > ask] = _SELF_CROSSED
-    reason[~(np.isfinite(bid) & np.isfinite(ask) & (bid > 0) & (ask > 0))] = _NO_PRICE
+    for price in (bid, ask):
+        reason[~((price >= _LOWEST_PRICE) & (price <= _HIGHEST_PRICE)) | (price == _NO_PRICE_FILLER)] = _NO_PRICE
     good = reason == _LIVE
     sizes: dict[str, FloatArray] = {}
     for name in ("bid_sz", "ask_sz"):
@@ -144,7 +150,7 @@ def judge_rows(
         missing += gone & good
         if assumed_depth_shares is not None:
             size = np.where(gone, assumed_depth_shares, size)
-        reason[good & ~(np.isfinite(size) & (size > 0))] = _NO_SIZE
+        reason[good & ~((size > 0) & (size <= _LARGEST_SIZE_SHARES))] = _NO_SIZE
         sizes[name] = size
     if assumed_depth_shares is None and good.any() and np.all(missing[good] > 0):
         raise QuoteFileError(
@@ -162,6 +168,22 @@ def judge_rows(
         ask=np.where(live, ask, np.nan),
         ask_size=np.where(live, sizes["ask_sz"], 0.0),
     )
+
+
+def end_far_quotes(rows: Rows, names: Sequence[str], max_gap_s: float, counts: dict[str, Any]) -> None:
+    """Makes rows without a quote of bad prints, and names the worst of them and the largest jump that stays."""
+    far, worst, kept = far_quotes(rows.venue, rows.ts, rows.bid, rows.ask, max_gap_s)
+    rows.reason[far] = _FAR
+    rows.bid[far], rows.ask[far], rows.bid_size[far], rows.ask_size[far] = np.nan, np.nan, 0.0, 0.0
+    counts["worst_far"] = _jump_text(worst, names)
+    counts["largest_jump"] = _jump_text(kept, names)
+
+
+def _jump_text(jump: Jump | None, names: Sequence[str]) -> str:
+    if jump is None:
+        return ""
+    when = np.datetime64(jump.ts, "ns").astype("datetime64[ms]")
+    return f"{names[jump.venue]} at {when}Z, mid {jump.mid:.6g} beside {jump.expected:.6g}"
 
 
 def drop_dead_venues(
@@ -192,6 +214,7 @@ def _why_dead(rows: Rows) -> str:
         _NO_PRICE: "without a price",
         _SELF_CROSSED: "with the bid above the ask",
         _ABSURD_SPREAD: "wider than max_spread_bps",
+        _FAR: "far from all other quotes",
         _NO_SIZE: "without a size" + (" (--assumed-depth SHARES would fill it)" if rows.missing.any() else ""),
     }
     counted = {reason: int(np.sum(rows.reason == reason)) for reason in words}
@@ -207,6 +230,7 @@ def count_rows(rows: Rows, filled: bool, counts: dict[str, Any]) -> None:
     counts["self_crossed"] = int(by_reason[_SELF_CROSSED])
     counts["absurd_spread"] = int(by_reason[_ABSURD_SPREAD])
     counts["no_size"] = int(by_reason[_NO_SIZE])
+    counts["far"] = int(by_reason[_FAR])
     counts["self_locked"] = int(np.sum(rows.bid == rows.ask))
     counts["sizes_missing"] = int(np.sum(rows.missing))
     counts["sizes_filled"] = counts["sizes_missing"] if filled else 0

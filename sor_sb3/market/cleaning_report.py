@@ -23,7 +23,7 @@ class CleaningReport:
     """What the loader read, dropped and changed.
 
     Every row read is in one of `unknown_venue, not_requested, out_of_session, duplicates, of_dropped_venues,
-    rows_kept`; every row kept in one of `rows_live, no_price, self_crossed, absurd_spread, no_size`. Shares
+    rows_kept`; every row kept in one of `rows_live, no_price, self_crossed, absurd_spread, no_size, far`. Shares
     are of the time inside segments.
     """
 
@@ -36,10 +36,11 @@ class CleaningReport:
     of_dropped_venues: int
     rows_kept: int
     rows_live: int
-    no_price: int  # a price is missing, zero, negative or infinite
+    no_price: int  # a price is missing, zero, negative, infinite or a vendor's filler
     self_crossed: int  # the venue's bid is above its own ask
     absurd_spread: int  # wider than max_spread_bps
     no_size: int  # a size is zero, negative, infinite, or missing and not filled
+    far: int  # a bad print: see `sor_sb3.market.outliers`
     self_locked: int  # live: the venue's bid equals its own ask
     sizes_missing: int  # bid and ask sizes missing in rows with good prices
     sizes_filled: int  # of them, those set to assumed_depth_shares
@@ -59,6 +60,8 @@ class CleaningReport:
     no_live_share: float
     dropped_venues: tuple[tuple[str, str], ...]  # (name, why)
     venues: tuple[VenueSummary, ...]
+    worst_far: str = ""  # the worst of the bad prints: venue, time, and its mid beside the expected one
+    largest_jump: str = ""  # likewise, of the quotes that stay, if it is one to tell of
     trades_read: int = 0
     trades_kept: int = 0
 
@@ -110,6 +113,11 @@ class CleaningReport:
                     f"Warning: a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of "
                     f"the fastest venue {fastest:.2f} s: it is often stale; leave it out with venues."
                 )
+        if self.largest_jump:
+            lines.append(
+                f"Warning: the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as "
+                f"later quotes or other venues confirm it."
+            )
         if self.crossed_share > 0.02:
             lines.append(
                 f"Warning: the consolidated market is crossed {self.crossed_share:.1%} of the time, which "
@@ -138,6 +146,11 @@ class CleaningReport:
             (self.self_crossed, "the venue's bid is above its own ask"),
             (self.absurd_spread, f"the spread is wider than {self.max_spread_bps:g} bps"),
             (self.no_size, "a size is missing, zero or negative"),
+            (
+                self.far,
+                f"the mid is far from the venue's quotes before and after it and from the other venues (the worst: "
+                f"{self.worst_far})",
+            ),
         ]
         lines = [f"Rows taken as 'not quoting', as {why}: {count:,}." for count, why in counted if count]
         if self.self_locked:

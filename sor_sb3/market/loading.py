@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,44 @@ _KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMark
 }
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML says that keys are unique; PyYAML would silently take the last."""
+LARGEST_FILE_BYTES = 1_000_000
+"""Of a YAML market; one of 256 venues takes a tenth of that."""
+MOST_NODES = 100_000
+"""Values in a YAML market with all aliases written out."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of `node`."""
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.append(key)
-        return super().construct_mapping(node, deep)
+
+class _CarefulLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key given twice is an error (PyYAML takes the last), and so are too many aliases."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """The mapping that comes next, before merge keys are written out."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+    def get_single_node(self) -> Any:
+        """The document, if what it says is not too large with all aliases written out."""
+        node = super().get_single_node()
+        if node is not None and _written_out(node, {}) > MOST_NODES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"aliases stand for more than {MOST_NODES:,} values", node.start_mark
+            )
+        return node
+
+
+def _written_out(node: Any, known: dict[int, float]) -> float:
+    """How many values a node stands for; infinite if it holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted
+        parts = node.value if isinstance(node, yaml.SequenceNode) else (part for pair in node.value for part in pair)
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 HELDOUT = "heldout/"
@@ -65,17 +92,16 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return market
     name = str(market)
-    if name.endswith(QUOTE_SUFFIXES):
+    suffixed = name.lower()
+    if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
 
         return market_of_recording(Path(name), **replay_options)
     if replay_options:
         raise UserError(f"market '{name}' is no recording; {', '.join(replay_options)} applies to recorded quotes only")
-    if name.endswith((".yaml", ".yml")):
+    if suffixed.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
-            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {_presets()}")
-        return parse_market(path.read_text(encoding="utf-8", errors="replace"), str(path), path.parent)
+        return parse_market(_read_yaml(path), str(path), path.parent)
     if name not in preset_names():
         raise UserError(
             f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected a preset ({_presets()}) or the "
@@ -85,6 +111,26 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
     return parse_market(text, f"preset {name}", Path())
 
 
+def _read_yaml(path: Path) -> str:
+    """The text of a market file.
+
+    Raises:
+        UserError: it is not there, not to be read, too large, or not UTF-8 text.
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {_presets()}")
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise UserError(
+                f"{path} is larger than {LARGEST_FILE_BYTES / 1e6:g} MB, too large for a YAML market"
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its name and rights") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
 def _presets() -> str:
     return ", ".join(preset_names())
 
@@ -92,12 +138,16 @@ def _presets() -> str:
 def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
     """A specification from YAML `text`; `where` names it in messages, relative paths start at `folder`."""
     try:
-        data = yaml.load(text, _UniqueKeys)
+        data = yaml.load(text, _CarefulLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", error)).split())
         raise UserError(f"{where} is not valid YAML{line}: {problem}") from None
+    except RecursionError:
+        raise UserError(f"{where} is not valid YAML: its lists and mappings lie too deep in one another") from None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:  # from constructors of PyYAML
+        raise UserError(f"{where} is not valid YAML: a value cannot be read ({error})") from None
     if not isinstance(data, dict):
         raise UserError(f"{where} holds {type(data).__name__}; expected a mapping (name, order, venues)")
     kind = data.get("model", "synthetic")

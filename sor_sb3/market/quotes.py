@@ -25,6 +25,7 @@ from sor_sb3.market.cleaning import (
     continuous_runs,
     count_rows,
     drop_dead_venues,
+    end_far_quotes,
     end_old_quotes,
     in_session,
     judge_rows,
@@ -94,7 +95,8 @@ def load_quotes(
     """Loads a `.parquet`, `.csv` or `.csv.gz` recording.
 
     A row does not quote where a price or size is zero, negative or missing, the venue's bid is above its own
-    ask, or its spread is absurd; a bid equal to the ask is a quote. A quote never outlives its segment.
+    ask, its spread is absurd, or its mid is far from the venue's other quotes and from the other venues
+    (:mod:`sor_sb3.market.outliers`); a bid equal to the ask is a quote. A quote never outlives its segment.
 
     Args:
         path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; `ts` in UTC as int64 ns, a timestamp type
@@ -131,6 +133,7 @@ def load_quotes(
 
     chosen, venue = select_rows(table, wanted, hours, counts)
     rows = judge_rows(chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
+    end_far_quotes(rows, wanted, max_gap_s, counts)
     names, rows = drop_dead_venues(quote_path, wanted, rows, venues is not None, counts)
     count_rows(rows, assumed_depth_shares is not None, counts)
     runs = continuous_runs(quote_path, rows, hours, max_gap_s, counts)
