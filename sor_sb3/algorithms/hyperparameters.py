@@ -23,6 +23,7 @@ ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario")
 
 _OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
 _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
+_WIDEST = 10_000  # of a network's layer, and the most layers, critics or quantiles
 _WHOLE_LIMITS = (1, 10**9)
 _NUMBER_LIMITS = (-1e9, 1e9)
 _LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and -1 have a meaning
@@ -35,6 +36,7 @@ _LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and
     "sde_sample_freq": (-1, 10**9),
     "top_quantiles_to_drop_per_net": (0, 10**6),
     "n_epochs": (1, 10**6),
+    "n_delta": (1, _WIDEST),
     "learning_rate": (0, 1),
     "gamma": (0, 1),
     "gae_lambda": (0, 1),
@@ -56,7 +58,6 @@ _LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and
     "log_std_init": (-20, 20),
     "concentration_init": (1e-6, 1e6),
 }
-_WIDEST = 10_000  # of a network's layer, and the most layers, critics or quantiles
 
 _Parameters = dict[str, tuple[Any, Any]]  # by name: type annotation, default
 
