@@ -59,6 +59,7 @@ _LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and
     "concentration_init": (1e-6, 1e6),
 }
 
+_ANYTHING = "**"  # stands among the names where a constructor takes any
 _Parameters = dict[str, tuple[Any, Any]]  # by name: type annotation, default
 
 
@@ -171,8 +172,8 @@ def _parameters(owner: Any, left_out: set[str]) -> _Parameters:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in left_out:
                 found.setdefault(name, (hints.get(name), parameter.default))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values()):
-            break
-    return found
+            return found
+    return found | {_ANYTHING: (None, None)}
 
 
 def _policy_class(algorithm: Any, name: Any) -> Any:
@@ -192,10 +193,10 @@ def _policy_class(algorithm: Any, name: Any) -> Any:
 def _check_all(prefix: str, values: Mapping[Any, Any], known: _Parameters, owner: str) -> dict[str, Any]:
     checked = {}
     for key, value in values.items():
-        if key not in known:
+        if key not in known and _ANYTHING not in known:
             hint = did_you_mean(str(key), list(known))
             raise UserError(f"{prefix}{key} is no setting of {owner}{hint}; expected one of {', '.join(sorted(known))}")
-        checked[key] = _check(prefix + key, value, *known[key])
+        checked[key] = _check(prefix + key, value, *known.get(key, (None, None)))
     return checked
 
 
@@ -203,7 +204,8 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
     """`value` in the type that is annotated or, without annotation, that the default has."""
     if annotation is None:
         annotation = Any if default in (None, inspect.Parameter.empty) else type(default)
-        annotation = float | annotation if annotation is int and not isinstance(value, int) else annotation
+        if annotation is int and isinstance(value, float) and not value.is_integer():
+            annotation = float  # a default of 0 may stand for a number of any kind
     name, kinds = key.rpartition(".")[2], get_args(annotation) or (annotation,)
     if isinstance(value, str) and value.startswith("lin_") and any(_is_schedule(kind) for kind in kinds):
         _check_range(key, linear_schedule(value, key).start, _LIMITS.get(name, _NUMBER_LIMITS))
@@ -214,8 +216,9 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
             return value
     allowed = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
     try:
-        if isinstance(value, bool) and bool not in kinds and Any not in kinds:
-            raise ValueError
+        literal = any(isinstance(kind, str) for kind in kinds)
+        if isinstance(value, bool | str) and type(value) not in kinds and Any not in kinds and not literal:
+            raise ValueError  # pydantic takes true for 1, and "1" too
         fitting = TypeAdapter(annotation, config=allowed).validate_python(value)
     except (ValidationError, ValueError):
         raise UserError(f"{key} is {_short(value)}; expected {_words(kinds)}") from None
@@ -259,8 +262,8 @@ def _short(value: Any) -> str:
 def _words(kinds: tuple[Any, ...]) -> str:
     """What a user may write for these types."""
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    words = []
-    for kind in kinds:
+    words = [f"one of {', '.join(kinds)}"] if all(isinstance(kind, str) for kind in kinds) else []
+    for kind in kinds if not words else ():
         if _is_schedule(kind):
             words.append("a schedule such as lin_3e-4")
         elif kind in plain:
@@ -268,7 +271,7 @@ def _words(kinds: tuple[Any, ...]) -> str:
         elif getattr(kind, "__origin__", kind) in (list, tuple, dict):
             words.append(f"a {'mapping' if getattr(kind, '__origin__', kind) is dict else 'list'}, {kind}")
         else:
-            words.append(f"one of {kind}" if isinstance(kind, str) else f"{kind}, which only Python can give")
+            words.append(f"{kind}, which only Python can give")
     return " or ".join(words)
 
 
