@@ -112,7 +112,10 @@ def complete_hyperparameters(
     if values.get("n_steps") == "episode":
         values["n_steps"] = market.order.horizon_steps
     values.setdefault("envs_per_scenario", 1)
-    values = check_hyperparameters(find_algorithm(algo).load(), values)
+    try:
+        values = check_hyperparameters(find_algorithm(algo).load(), values)
+    except UserError as error:
+        raise UserError(f"settings of algorithm '{algo}': {error}") from None
     if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
         values["envs_per_scenario"] = math.gcd(values["envs_per_scenario"], values["n_envs"])
     return values
@@ -289,7 +292,10 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {setting}: expected key=value, such as learning_rate=1e-3")
-        parsed[key.strip()] = parse_yaml(value, f"--set {setting}: the value")
+        try:
+            parsed[key.strip()] = parse_yaml(value, "the value")
+        except UserError as error:
+            raise UserError(f"--set {setting}: {error}; it is not readable: expected a number, word or list") from None
     return parsed
 
 
