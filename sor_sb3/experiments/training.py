@@ -7,7 +7,6 @@ FOLDER/checkpoints/ while it trains: a run that is stopped goes on from there, b
 
 from __future__ import annotations
 
-import math
 import shlex
 import shutil
 import sys
@@ -19,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
+from sor_sb3.algorithms.hyperparameters import complete_hyperparameters, constructor_arguments, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
@@ -61,26 +60,8 @@ def train_config(
         UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
     algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
-    hyperparameters = default_hyperparameters(algo, env, market.name)
-    settings = settings or {}
-    if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
-        hyperparameters.pop("policy_kwargs", None)  # they are the other policy's
-    hyperparameters.update(settings)
-    if n_envs is not None:
-        hyperparameters["n_envs"] = n_envs
-    if timesteps is not None:
-        hyperparameters["n_timesteps"] = timesteps
-    if hyperparameters.get("n_steps") == "episode":
-        hyperparameters["n_steps"] = market.order.horizon_steps
-    hyperparameters.setdefault("envs_per_scenario", 1)
-    for key in ("n_envs", "n_timesteps", "envs_per_scenario"):
-        value = hyperparameters[key]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1 or value != int(value):
-            raise UserError(f"{key} is {value!r}; expected a whole number of at least 1")
-        hyperparameters[key] = int(value)
-    if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
-        hyperparameters["envs_per_scenario"] = math.gcd(hyperparameters["envs_per_scenario"], hyperparameters["n_envs"])
-    variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
+    hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps)
+    variance_reduction = hyperparameters.pop("variance_reduction", True)
     return TrainConfig(
         algo=algo,
         env=env.removeprefix("sor_sb3:"),  # type: ignore[arg-type]
@@ -123,7 +104,7 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
         raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:
         model = algorithm(policy, venv, seed=config.seed, verbose=verbose, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, MemoryError) as error:
         raise UserError(f"algorithm '{config.algo}' refuses its settings: {error}; change them with --set") from error
     venv.seed(config.seed << SEED_STRIDE_BITS)
     return model

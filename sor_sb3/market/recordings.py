@@ -70,7 +70,7 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
             raise UserError(f"option '{name}' of a recording is unknown{hint}; expected one of {', '.join(known)}")
     order = dict(given.pop("order", {})) | {k: given.pop(k) for k in _ORDER_OPTIONS if k in given}
     fees, latency_ms = given.pop("take_fee_bps", {}), given.pop("latency_ms", None)
-    stem = path.name.removesuffix(".gz")
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     data = {"name": Path(stem).stem, "model": "replay", **given, "quotes_file": path, "order": order}
     data = _complete(data, str(path), Path())
     _set_fees(data["venues"], fees, path)
