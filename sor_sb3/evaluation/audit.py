@@ -23,6 +23,7 @@ from sor_sb3.envs.observation import observation_scales
 from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
 from sor_sb3.market.spec import NotebookMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Observed, Truth
 
 AUDIT_SCENARIOS = 100
 IGNORED_BELOW_PERCENT = 1.0
@@ -78,25 +79,37 @@ class _Question:
     apply: Change
 
 
+def _times(simulator: BatchSimulator, field: str, venue: int, factor: float) -> None:
+    values = getattr(Observed(simulator), field) * np.ones(1)
+    values[:, venue] *= factor
+    simulator.overwrite(**{field: values})
+
+
+def _add(simulator: BatchSimulator, field: str, venue: int, addend: float) -> None:
+    values = getattr(Observed(simulator), field).copy()
+    values[:, venue] += addend
+    simulator.overwrite(**{field: values})
+
+
 def _slow(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["observed_latency_ms"][:, venue] *= SLOWER_TIMES
+    _times(simulator, "observed_latency_ms", venue, SLOWER_TIMES)
 
 
 def _halt(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["open"][:, venue] = 0
+    _times(simulator, "open", venue, 0.0)
 
 
 def _shrink(simulator: BatchSimulator, venue: int) -> None:
     for field in ("observed_shares", "depleted_shares"):
-        simulator.venues[field][:, venue] *= 0.1
+        _times(simulator, field, venue, 0.1)
 
 
 def _lose_fills(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["fill_ratio"][:, venue] = 0.0
+    _times(simulator, "fill_ratio", venue, 0.0)
 
 
 def _hurry(simulator: BatchSimulator, venue: int) -> None:
-    simulator.orders["slice_shares"] *= 2.0
+    simulator.overwrite(slice_shares=2.0 * Observed(simulator).slice_shares)
 
 
 def _questions(evaluator: Evaluator) -> list[_Question]:
@@ -104,10 +117,10 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
     dearer = DEARER_SCALES * observation_scales(market)[0]
 
     def quote_worse(simulator: BatchSimulator, venue: int) -> None:
-        simulator.venues["observed_offset_bps"][:, venue] += dearer
+        _add(simulator, "observed_offset_bps", venue, dearer)
 
     def raise_fee(simulator: BatchSimulator, venue: int) -> None:
-        simulator.parameters.venues["take_fee_bps"][:, venue] += dearer
+        _add(simulator, "take_fee_bps", venue, dearer)
 
     by = f"{dearer:.3g} {'bps' if market.cost_unit == 'bps' else 'units'}"
     latency = _Question("latency", "latency", f"the favourite is {SLOWER_TIMES:g} times slower", _slow)
@@ -129,12 +142,11 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
 @contextmanager
 def _put_back(simulator: BatchSimulator) -> Iterator[None]:
     """Whatever is changed in the records inside is undone."""
-    kept = [(a, a.copy()) for a in (simulator.orders, simulator.venues, simulator.parameters.venues)]
+    kept = simulator.get_state()
     try:
         yield
     finally:
-        for array, before in kept:
-            array[:] = before
+        simulator.set_state(kept)
 
 
 class _Asker:
@@ -181,7 +193,7 @@ def _favourite(evaluator: Evaluator, policy: Any) -> int:
     asker, flow = _Asker(evaluator, policy), np.zeros(k)
     for _ in range(evaluator.market.order.horizon_steps):
         weights, actions, state = asker.ask()
-        flow += weights[evaluator.core.simulator.orders["remaining_shares"] > 0.0, :k].sum(axis=0)
+        flow += weights[Truth(evaluator.core.simulator).remaining_shares > 0.0, :k].sum(axis=0)
         asker.go_on(actions, state)
     return int(np.argmax(flow))
 
@@ -201,7 +213,7 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
     changed: dict[str, list[np.ndarray]] = {q.key: [] for q in questions}
     for _ in range(evaluator.market.order.horizon_steps):
         weights, actions, state = asker.ask()
-        busy = simulator.orders["remaining_shares"] > 0.0
+        busy = Truth(simulator).remaining_shares > 0.0
         as_is.append(weights[busy])
         again.append(asker.ask()[0][busy])
         for question in questions:

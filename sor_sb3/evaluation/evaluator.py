@@ -17,6 +17,7 @@ from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.simulator.views import Truth
 from sor_sb3.policies.registry import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
 
 Kind = Literal["learned", "rule", "oracle"]
@@ -149,7 +150,7 @@ class Evaluator:
             return None
         self.start()
         window_s = self.market.order.horizon_steps * self.market.order.step_s
-        return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
+        return np.floor(Truth(self.core.simulator).start_s / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
 
     def score(self, name: str, policies: Any, deterministic: bool = True, record: bool = False) -> Scores:
         """Score one policy, or a list of it trained with several seeds; `record` keeps the child orders."""
@@ -172,7 +173,7 @@ class Evaluator:
     def _run(
         self, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
     ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
-        core, venues = self.core, self.core.simulator.venues
+        core, truth = self.core, Truth(self.core.simulator)
         observations = self.start()
         recorder = ChildRecorder(core.simulator) if logs is not None else None
         state, first = None, np.ones(core.n, dtype=bool)
@@ -180,7 +181,7 @@ class Evaluator:
         latencies = []
         for _ in range(self.market.order.horizon_steps):
             masks = {"action_masks": core.action_masks()} if masked else {}
-            was_open = venues["open"] == 1
+            was_open = truth.open
             actions, state = policy.predict(observations, state, first, deterministic, **masks)
             if recorder is not None:
                 recorder.before()
@@ -188,12 +189,12 @@ class Evaluator:
             if recorder is not None:
                 recorder.after()
             first = np.zeros(core.n, dtype=bool)
-            latencies.append(venues["ack_ms"][(venues["sent_shares"] > 0.0) & was_open])
+            latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
         if recorder is not None and logs is not None:
             logs.append(recorder.log())
         everyone = np.arange(core.n)
         parts = core.simulator.ledger()
-        filled = venues["episode_filled_shares"].sum(axis=0)
+        filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
         return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
 

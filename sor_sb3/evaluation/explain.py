@@ -18,6 +18,7 @@ from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
 from sor_sb3.policies.protocol import Router
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ class _Alternatives:
         core.observer = Observer(sim)
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
-        filled = np.diag(sim.venues["filled_shares"]).copy()
-        per_share = quantity_shares / sim.parameters.market["cost_scale"][0]
-        paid = np.diag(sim.venues["fill_cost"]) * per_share
+        filled = np.diag(Truth(sim).filled_shares).copy()
+        per_share = quantity_shares / Truth(sim).cost_scale[0]
+        paid = np.diag(Truth(sim).fill_cost) * per_share
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
         state, first = _repeat(state, self.member, k), np.zeros(k, dtype=bool)
         for _ in range(step + 1, self.steps):
@@ -179,12 +180,12 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     masked = masks_wanted(policy) and core.action_adapter.masked
     state: Any = None
     first = np.ones(core.n, dtype=bool)
-    quantity = float(simulator.orders["remaining_shares"][member])
+    quantity = float(Truth(simulator).remaining_shares[member])
     ledgers = [_parts(simulator, member)]
     remaining: list[float] = []
     options: list[Alternative] = []
     for step in range(evaluator.market.order.horizon_steps):
-        left = float(simulator.orders["remaining_shares"][member])
+        left = float(Truth(simulator).remaining_shares[member])
         if left <= 0.0:
             break
         masks = {"action_masks": core.action_masks()} if masked else {}
@@ -217,7 +218,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
 
 
 def _parts(simulator: BatchSimulator, member: int) -> dict[str, float]:
-    return {part: float(simulator.orders[f"{part}_cost"][member]) for part in LEDGER_PARTS}
+    return {part: float(simulator.ledger()[part][member]) for part in LEDGER_PARTS}
 
 
 def _decision(

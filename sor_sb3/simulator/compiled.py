@@ -22,10 +22,10 @@ from numba import njit
 _numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
-    "simulator/*.py",
+    "simulator/**/*.py",
     "envs/observation.py",
     "envs/action_adapters.py",
-    "routers/oracle.py",
+    "policies/oracles/snapshot.py",
     "algorithms/fast_kernels.py",
 )
 
