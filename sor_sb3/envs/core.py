@@ -15,12 +15,13 @@ from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.batch import LEDGER_PARTS, MEASURES, BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.random import DATA_SPLITS, seed_word
+from sor_sb3.simulator.views import Observed
 
 EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
-EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
+EPISODE_MEASURES = MEASURES
 LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their differences, stay finite in float32
 
 
@@ -177,7 +178,7 @@ class RoutingCore:
 
     def action_masks(self) -> np.ndarray:
         """bool (N, K): venues not halted, as observed; all True where every venue is halted (a forced wait)."""
-        masks: np.ndarray = self.simulator.venues["open"] == 1
+        masks: np.ndarray = Observed(self.simulator).open.copy()
         masks[~masks.any(axis=1)] = True
         return masks
 
@@ -205,23 +206,5 @@ class RoutingCore:
         ]
 
     def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
-        """Measures of finished episodes, float64 (n,) each; NaN where a measure has no meaning in this market.
-
-        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child
-        orders. fee_bps: fees on the whole order. fill_rate: filled / sent, over child orders. completion:
-        share of the order that child orders filled before the clean-up.
-        """
-        orders, venues = self.simulator.orders, self.simulator.venues
-        if not self.market.has_partial_fills:
-            nothing = np.full(len(which), np.nan)
-            return dict.fromkeys(EPISODE_MEASURES, nothing)
-        sent = venues["episode_sent_shares"][which].sum(axis=1)
-        filled = venues["episode_filled_shares"][which].sum(axis=1)
-        quantity = self.market.order.quantity_shares
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {
-                "slippage_bps": orders["fill_value_bps_shares"][which] / filled,
-                "fee_bps": orders["fee_cost"][which],
-                "fill_rate": filled / sent,
-                "completion": filled / quantity,
-            }
+        """Measures of finished episodes, float64 (n,) each (see `BatchSimulator.measures`)."""
+        return self.simulator.measures(which)

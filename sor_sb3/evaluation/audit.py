@@ -26,6 +26,7 @@ from sor_sb3.envs.observation import observation_scales
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Observed, Truth
 
 AUDIT_SCENARIOS = 100
 IGNORED_BELOW_PERCENT = 1.0
@@ -86,25 +87,37 @@ class _Question:
     lit: bool = False  # whether it is about what a dark pool does not show
 
 
+def _times(simulator: BatchSimulator, field: str, venue: int, factor: float) -> None:
+    values = getattr(Observed(simulator), field) * np.ones(1)
+    values[:, venue] *= factor
+    simulator.overwrite(**{field: values})
+
+
+def _add(simulator: BatchSimulator, field: str, venue: int, addend: float) -> None:
+    values = getattr(Observed(simulator), field).copy()
+    values[:, venue] += addend
+    simulator.overwrite(**{field: values})
+
+
 def _slow(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["observed_latency_ms"][:, venue] *= SLOWER_TIMES
+    _times(simulator, "observed_latency_ms", venue, SLOWER_TIMES)
 
 
 def _halt(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["open"][:, venue] = 0
+    _times(simulator, "open", venue, 0.0)
 
 
 def _shrink(simulator: BatchSimulator, venue: int) -> None:
     for field in ("observed_shares", "depleted_shares"):
-        simulator.venues[field][:, venue] *= 0.1
+        _times(simulator, field, venue, 0.1)
 
 
 def _lose_fills(simulator: BatchSimulator, venue: int) -> None:
-    simulator.venues["fill_ratio"][:, venue] = 0.0
+    _times(simulator, "fill_ratio", venue, 0.0)
 
 
 def _hurry(simulator: BatchSimulator, venue: int) -> None:
-    simulator.orders["slice_shares"] *= 2.0
+    simulator.overwrite(slice_shares=2.0 * Observed(simulator).slice_shares)
 
 
 def _questions(evaluator: Evaluator) -> list[_Question]:
@@ -112,10 +125,10 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
     worse = WORSE_SCALES * observation_scales(market)[0]
 
     def quote_worse(simulator: BatchSimulator, venue: int) -> None:
-        simulator.venues["observed_offset_bps"][:, venue] += worse
+        _add(simulator, "observed_offset_bps", venue, worse)
 
     def raise_fee(simulator: BatchSimulator, venue: int) -> None:
-        simulator.parameters.venues["take_fee_bps"][:, venue] += worse
+        _add(simulator, "take_fee_bps", venue, worse)
 
     by = f"{worse:.3g} {market.price_unit}"
     latency = _Question("latency", "latency", f"the favourite venue is {SLOWER_TIMES:g} times slower", _slow)
@@ -136,13 +149,12 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
 
 @contextmanager
 def _put_back(simulator: BatchSimulator) -> Iterator[None]:
-    """Undo every change that is made in the records inside."""
-    kept = [(a, a.copy()) for a in (simulator.orders, simulator.venues, simulator.parameters.venues)]
+    """Undo every change that is made in the state inside."""
+    kept = simulator.get_state()
     try:
         yield
     finally:
-        for array, before in kept:
-            array[:] = before
+        simulator.set_state(kept)
 
 
 def _weights(core: RoutingCore, actions: np.ndarray) -> np.ndarray:
@@ -170,7 +182,7 @@ def _favourites(evaluator: Evaluator, policy: Any) -> tuple[int, int]:
     core, venues = evaluator.core, evaluator.market.venues
     flow = np.zeros(len(venues))
     for decision in rollout(core, policy, evaluator.start()):
-        busy = core.simulator.orders["remaining_shares"] > 0.0
+        busy = Truth(core.simulator).remaining_shares > 0.0
         flow += _weights(core, decision.actions)[busy, : len(venues)].sum(axis=0)
     dark = np.array([getattr(venue, "dark", None) is not None for venue in venues])
     return int(np.argmax(flow)), int(np.argmax(np.where(dark, -1.0, flow)))
@@ -190,7 +202,7 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
     again: list[np.ndarray] = []
     changed: dict[str, list[np.ndarray]] = {q.key: [] for q in questions}
     for decision in rollout(core, policy, evaluator.start()):
-        busy = core.simulator.orders["remaining_shares"] > 0.0
+        busy = Truth(core.simulator).remaining_shares > 0.0
         unchanged.append(_weights(core, decision.actions)[busy])
         again.append(_weights(core, decision.ask(core.observer.observe()))[busy])
         for question in questions:

@@ -17,6 +17,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 SEGMENTS = 6  # of the piecewise linear function that stands for a book's walk, from below
 TOLERANCE_BPS = 1e-6  # of the linear program's solution
@@ -96,42 +97,41 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
-    fixed, rules = simulator.parameters.venues, simulator.parameters.market
+    truth = Truth(simulator)
     idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
     latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
     columns: dict[str, list[np.ndarray]] = {}
     for _ in range(order.horizon_steps):
-        orders, venues = simulator.orders, simulator.venues
-        on_time = venues["latency_ms"] < step_ms
+        on_time = truth.latency_ms < step_ms
         late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
-        open_at = (venues["open"] == 1) & (venues["outage"] == 0)
-        quote_move = np.where(fixed["dark"] == 1, 0.0, venues["next_offset_bps"] - venues["offset_bps"])
-        least_move = np.minimum(orders["smooth_move_bps"], 0.0)[:, None] + np.minimum(quote_move, 0.0)
-        move = np.where(on_time, venues["touch_move_bps"], np.inf)
+        open_at = truth.open & ~truth.outage
+        quote_move = np.where(truth.dark, 0.0, truth.next_offset_bps - truth.offset_bps)
+        least_move = np.minimum(truth.smooth_move_bps, 0.0)[:, None] + np.minimum(quote_move, 0.0)
+        move = np.where(on_time, truth.touch_move_bps, np.inf)
         move = np.where(late, np.minimum(move, least_move), move)
-        shown = np.where(on_time, venues["arrival_size_shares"], 0.0)
-        shown = np.where(late, np.maximum(venues["quote_shares"], venues["next_shares"]), shown)
-        held = np.where(open_at & (on_time | late), shown + venues["hidden_shares"], 0.0)
-        price = venues["offset_bps"] + np.where(held > 0.0, move, 0.0) + fixed["take_fee_bps"]
-        hold = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"]
+        shown = np.where(on_time, truth.arrival_size_shares, 0.0)
+        shown = np.where(late, np.maximum(truth.quote_shares, truth.next_shares), shown)
+        held = np.where(open_at & (on_time | late), shown + truth.hidden_shares, 0.0)
+        price = truth.offset_bps + np.where(held > 0.0, move, 0.0) + truth.take_fee_bps
+        hold = truth.next_mid_bps - truth.mid_bps - truth.mid_noise_bps
         spared = np.zeros(n)
         if scheduled:
-            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * hold
+            spared = (1.0 - (truth.step + 1.0) / order.horizon_steps) * hold
         else:
-            price, hold = price - orders["news_bps"][:, None], hold - orders["news_bps"]
-        limited = (rules["limit_offset_bps"] < np.inf) | (rules["order_protection"] == 1)
+            price, hold = price - truth.news_bps[:, None], hold - truth.news_bps
+        limited = (truth.limit_offset_bps < np.inf) | (truth.order_protection == 1)
         if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
             raise UserError("the relaxed bound is for markets without limits and order protection")
         found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
         for name, values in found.items():
             columns.setdefault(name, []).append(values.copy())
-        latest_ms = np.maximum(np.maximum(latest_ms, venues["latency_ms"]) - step_ms, 0.0)
-        worst_bps = simulator.orders["worst_offered_bps"].copy()
+        latest_ms = np.maximum(np.maximum(latest_ms, truth.latency_ms) - step_ms, 0.0)
+        worst_bps = truth.worst_offered_bps.copy()
         simulator.step(weights, idle)
-        worst_bps = np.maximum(worst_bps, simulator.orders["worst_offered_bps"])
+        worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
     stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
-    walk, decay = (np.broadcast_to(fixed[name], venues["open"].shape) for name in ("walk_bps", "refill_decay"))
-    cleanup = worst_bps + rules["cleanup_penalty_bps"]
+    walk, decay = truth.walk_bps, truth.refill_decay
+    cleanup = worst_bps + truth.cleanup_penalty_bps
     return [
         _Path(
             price_bps=stacked["price_bps"][i],

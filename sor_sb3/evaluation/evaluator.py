@@ -22,6 +22,7 @@ from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
 from sor_sb3.policies.registry import ORACLE_NAMES, check_router_names, make, rule_names
+from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WINDOWS_PER_BLOCK = 5  # of a recording: dependence between neighbouring blocks must be small
@@ -146,7 +147,7 @@ class Evaluator:
             return None
         self.start()
         window_s = self.market.order.horizon_steps * self.market.order.step_s
-        return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
+        return np.floor(Truth(self.core.simulator).start_s / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
 
     def score(self, name: str, policies: Any, deterministic: bool = True, record: bool = False) -> Scores:
         """Score one policy, or a list of one policy trained with several seeds; `record` keeps the child orders.
@@ -177,23 +178,23 @@ class Evaluator:
     def _run(
         self, name: str, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
     ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
-        core, venues = self.core, self.core.simulator.venues
+        core, truth = self.core, Truth(self.core.simulator)
         observations = self.start()
         recorder = ChildRecorder(core.simulator) if logs is not None else None
         latencies = []
         for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
-            was_open = venues["open"] == 1
+            was_open = truth.open
             if recorder is not None:
                 recorder.before()
             decision.take()
             if recorder is not None:
                 recorder.after()
-            latencies.append(venues["ack_ms"][(venues["sent_shares"] > 0.0) & was_open])
+            latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
         if recorder is not None and logs is not None:
             logs.append(recorder.log())
         everyone = np.arange(core.n)
         parts = core.simulator.ledger()
-        filled = venues["episode_filled_shares"].sum(axis=0)
+        filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
         return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
 

@@ -20,6 +20,7 @@ from sor_sb3.evaluation.rollout import Decision as PolicyDecision
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.policies.protocol import Router
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ class _Alternatives:
         core.observer = Observer(sim)
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
-        filled = np.diag(sim.venues["filled_shares"]).copy()
-        per_share = quantity_shares / sim.parameters.market["cost_scale"][0]
-        paid = np.diag(sim.venues["fill_cost"]) * per_share
+        filled = np.diag(Truth(sim).filled_shares).copy()
+        per_share = quantity_shares / Truth(sim).cost_scale[0]
+        paid = np.diag(Truth(sim).fill_cost) * per_share
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
         state = _repeat(decision.next_state, self.member, k)
         for _ in rollout(core, policy, core.observer.observe(), state=state, first_step=decision.step + 1):
@@ -175,12 +176,12 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     observations = evaluator.start()
     recorder = ChildRecorder(simulator)
     alternatives = _Alternatives(evaluator, policy, member)
-    quantity = float(simulator.orders["remaining_shares"][member])
+    quantity = float(Truth(simulator).remaining_shares[member])
     ledgers = [_parts(simulator, member)]
     remaining: list[float] = []
     options: list[Alternative] = []
     for decision in rollout(core, policy, observations, name=name):
-        left = float(simulator.orders["remaining_shares"][member])
+        left = float(Truth(simulator).remaining_shares[member])
         if left <= 0.0:
             break
         options.append(alternatives.ask(decision, core.action_adapter.decode(decision.actions)[1], quantity))
@@ -211,7 +212,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
 
 
 def _parts(simulator: BatchSimulator, member: int) -> dict[str, float]:
-    return {part: float(simulator.orders[f"{part}_cost"][member]) for part in LEDGER_PARTS}
+    return {part: float(simulator.ledger()[part][member]) for part in LEDGER_PARTS}
 
 
 def _decision(

@@ -21,7 +21,7 @@ from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
 
 if TYPE_CHECKING:
-    from sor_sb3.simulator.paths import Recording
+    from sor_sb3.market.replay_arrays import Recording
 
 FloatArray = NDArray[np.float64]
 
@@ -109,14 +109,13 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
     """
-    from sor_sb3.simulator.paths import Recording
-    from sor_sb3.simulator.records import RECORDING
+    from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording
 
     recording = _recording_of(market)
     _check_windows(market, recording)
     windows = _windows(market, recording)[data_split]
     place = {name: k for k, name in enumerate(recording.venues)}
-    rows = np.zeros(market.n_venues, RECORDING)
+    rows = np.zeros(market.n_venues, ROWS_OF_VENUE)
     for row, name in zip(rows, market.venue_names, strict=True):
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:

@@ -12,6 +12,7 @@ from sor_sb3.market.spec import MarketSpec
 from sor_sb3.reports.figures import styled
 from sor_sb3.reports.theme import MUTED, SERIES, new_figure, to_png
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 
 def _cell(value: Any) -> str:
@@ -67,16 +68,16 @@ def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") ->
     simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
     idle, weights = np.zeros(1), np.full((1, market.n_venues), 1.0 / market.n_venues)
     path: dict[str, list[np.ndarray]] = {}
-    dark = simulator.parameters.venues["dark"][0] == 1
+    truth = Truth(simulator)
+    dark = truth.dark[0]
     for _ in range(market.order.horizon_steps):
-        order, venues = simulator.orders[0], simulator.venues[0]
-        trades, quotes = venues["open"] == 1, (venues["open"] == 1) & ~dark
+        trades, quotes = truth.open[0], truth.open[0] & ~dark
         columns = {
-            "mid_bps": np.array(order["mid_bps"]),
-            "offset_bps": np.where(quotes, venues["offset_bps"], np.nan),
-            "displayed_shares": np.where(quotes, venues["quote_shares"], np.nan),
-            "hidden_shares": np.where(trades & (venues["hidden_shares"] > 0.0), venues["hidden_shares"], np.nan),
-            "latency_ms": np.where(trades, venues["latency_ms"], np.nan),
+            "mid_bps": np.array(truth.mid_bps[0]),
+            "offset_bps": np.where(quotes, truth.offset_bps[0], np.nan),
+            "displayed_shares": np.where(quotes, truth.quote_shares[0], np.nan),
+            "hidden_shares": np.where(trades & (truth.hidden_shares[0] > 0.0), truth.hidden_shares[0], np.nan),
+            "latency_ms": np.where(trades, truth.latency_ms[0], np.nan),
         }
         for name, column in columns.items():
             path.setdefault(name, []).append(column.copy())

@@ -22,7 +22,7 @@ from numba import njit
 _numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
-    "simulator/*.py",
+    "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
     "algorithms/fast_kernels.py",

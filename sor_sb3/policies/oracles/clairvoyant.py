@@ -15,6 +15,8 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.policies.protocol import Kind
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.state import VENUE_FIELDS
+from sor_sb3.simulator.views import Truth
 
 MOST_STATES = 200_000  # of one decision; more would take minutes an episode
 
@@ -75,8 +77,8 @@ class Clairvoyant:
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
 
     def _action(self, member: int) -> Any:
-        order = self.core.simulator.orders[member]
-        step, key = int(order["step"]), int(order["key"])
+        at = np.array([member])
+        step, key = (int(self.core.simulator.read(name, at)[0]) for name in ("step", "order_key"))
         if step == 0 and self._plans.get(member, (None, []))[0] != key:
             self._plans[member] = key, self._plan(member)
         planned_key, plan = self._plans.get(member, (None, []))
@@ -91,7 +93,7 @@ class Clairvoyant:
         if self.core.action_adapter.masked:
             lots, counts = [], [n_venues] * simulator.n
         else:
-            wanted = simulator.orders["available_shares" if paced else "slice_shares"]
+            wanted = Truth(simulator).available_shares if paced else Truth(simulator).slice_shares
             lots = np.ceil(wanted / lot - 1e-9).astype(int).tolist()
             counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
         if sum(counts) > MOST_STATES:
@@ -131,19 +133,11 @@ class Clairvoyant:
 
 def _distinct(simulator: BatchSimulator, cost: np.ndarray, members: np.ndarray) -> np.ndarray:
     """The cheapest of each group of `members` that have the same future under the same actions."""
-    orders, venues, children = (a[members] for a in (simulator.orders, simulator.venues, simulator.children))
-    state = (
-        "remaining_shares",
-        "available_shares",
-        "slice_shares",
-        "displacement_bps",
-        "leak_bps",
-        "worst_offered_bps",
-    )
-    columns = [orders[name] for name in state]
-    columns += list(venues["depleted_shares"].T)
-    columns += [children[name][:, k] for name in children.dtype.names for k in range(children.shape[1])]
-    key = np.ascontiguousarray(np.stack(columns, axis=1).astype(np.float64))
+    truth = Truth(simulator)
+    ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "worst_offered_bps")
+    columns = [getattr(truth, name)[:, None] for name in ours]
+    columns += [getattr(truth, name) for name in VENUE_FIELDS if name == "depleted_shares" or name.startswith("child_")]
+    key = np.ascontiguousarray(np.concatenate(columns, axis=1)[members].astype(np.float64))
     by_cost = np.argsort(cost[members], kind="stable")
     _, first = np.unique(key[by_cost].view(np.dtype((np.void, key.shape[1] * 8))).ravel(), return_index=True)
     return members[by_cost[np.sort(first)]]
