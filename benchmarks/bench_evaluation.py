@@ -35,7 +35,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sor_sb3.algorithms.policies import VenuePolicy
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.report import ReportWriter
+from sor_sb3.reports.writer import ReportWriter
 
 TITLE = "Evaluation"
 ENV_ID, MARKET = "OrderSplit-v0", "us_equity"

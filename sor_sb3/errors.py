@@ -9,7 +9,10 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user asked for cannot be done; the message says what to change, in one sentence."""
+    """Something the user asked for cannot be done; the message says what to change, in one sentence on one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else " " for c in message))  # names in files may hold anything
 
 
 class WorkFailed(RuntimeError):

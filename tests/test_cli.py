@@ -114,6 +114,55 @@ def test_market_file_with_a_mistake(mistake, old, new, words):
         assert word in said
 
 
+@pytest.mark.parametrize("job", [("markets", "check"), ("train", "--market"), ("compare", "--market")])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("reference_router: roundrobin", ["'roundrobin'", "did you mean 'round_robin'"]),
+        ("oracle: orcale", ["'orcale'", "snapshot_oracle"]),
+        ("reference_router: vwap", ["'vwap'", "shares_per_day"]),
+        ("oracle: clairvoyant", ["'clairvoyant'", "lot_shares"]),
+    ],
+)
+def test_market_file_with_a_router_that_cannot_be(mistake, job, line, words):
+    path = market_file(mistake.folder, MARKET + line)
+    said = mistake(*job, path)
+    assert str(path) in said
+    for word in words:
+        assert word in said
+
+
+MERGED = MARKET.replace("- {name: A,", "- &lit {name: A,").replace(
+    "{name: B, take_fee_bps: 0.1, offset_bps: 1, size_shares: 400,", "{<<: *lit, name: B,"
+)
+
+
+@pytest.mark.parametrize("name", ["market.yaml", "MARKET.YAML", "market.Yml"])
+def test_market_file_with_merge_keys_and_any_case_of_suffix_is_usable(name, tmp_path, monkeypatch, capsys):
+    (tmp_path / name).write_text(MERGED, encoding="utf-8")
+    assert call(monkeypatch, "markets", "check", tmp_path / name) == 0
+    assert "is a usable market: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["QUOTES.CSV", "QUOTES.PARQUET", "Quotes.Csv.Gz"])
+def test_quotes_with_a_suffix_in_capitals_are_usable(name, tmp_path, monkeypatch, capsys):
+    write_recording(tmp_path / name.lower()).rename(tmp_path / name)
+    assert call(monkeypatch, "markets", "check", tmp_path / name) == 0
+    assert "is a usable market: " in capsys.readouterr().out
+
+
+def test_bad_prints_are_counted_and_the_worst_is_named(tmp_path, monkeypatch, capsys):
+    table = pq.read_table(write_recording(tmp_path / "good.parquet"))
+    row = table["venue"].to_pylist().index("NYSE", 600)
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    for name in ("bid_px", "ask_px"):
+        columns[name][row] *= 100.0
+    path = write_table(tmp_path / "quotes.parquet", columns)
+    assert call(monkeypatch, "markets", "check", path) == 0
+    said = next(line for line in capsys.readouterr().err.splitlines() if "is far from the venue's quotes" in line)
+    assert "the worst: NYSE at 2024-01-02T14:" in said and said.endswith(": 1.")
+
+
 @pytest.mark.parametrize("text", ["", "just words", "- a\n- b\n"])
 def test_market_file_that_is_no_mapping(mistake, text):
     path = market_file(mistake.folder, text)
@@ -231,10 +280,26 @@ def test_unknown_env(mistake):
         ("n_envs=0", "n_envs"),
         ("n_timesteps=1.5", "n_timesteps"),
         ("n_steps=many", "settings"),
+        ("gamma=lin_0.9", "gamma is 'lin_0.9'; expected a number"),
+        ("learning_rate=inf", "learning_rate is 'inf'; expected a number"),
+        ("learning_rate=.nan", "learning_rate is nan; expected a number"),
+        ("normalize={foo: 1}", "normalize.foo is no setting of VecNormalize"),
+        ("batch_size=-64", "batch_size is -64; expected a number from 1"),
+        ("batch_size=64.5", "batch_size is 64.5; expected a whole number"),
+        ("policy_kwargs={hiden: 8}", "did you mean 'hidden'?"),
+        ("n_epochs=[1]", "n_epochs is [1]; expected a whole number"),
     ],
 )
 def test_setting_that_cannot_be(mistake, setting, word):
     assert word in mistake("train", "--set", setting, "--market", "notebook", "--no-progress")
+
+
+@pytest.mark.parametrize("setting", ["batch_size=1e2", "n_epochs=2.0", "n_steps=5e1"])
+def test_whole_numbers_may_be_written_as_decimals(setting, tmp_path, monkeypatch, capsys):
+    options = (*TINY[:-1], "--market", "notebook", "--algo", "ppo", "--log-dir", tmp_path, "--no-progress")
+    assert call(monkeypatch, "train", *options, "--set", setting) == 0
+    key, _, value = setting.partition("=")
+    assert run_config(tmp_path / "ppo" / "OrderSplit-v0_1").hyperparameters[key] == int(float(value))
 
 
 def test_setting_that_cannot_be_in_a_comparison(mistake):

@@ -1,16 +1,66 @@
-"""Default hyperparameters: zoo-style YAML per algorithm, read safely. Values only; nothing is evaluated as code."""
+"""Hyperparameters: zoo-style YAML per algorithm, settings of `--set`, and one check of both against a constructor.
+
+Values only; nothing is evaluated as code, and nothing is trained here.
+"""
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from sor_sb3.errors import UserError
+from sor_sb3.algorithms.registry import find_algorithm
+from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.safe_yaml import parse_yaml
 
 # ours to read; all others go to the constructor
 ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario")
+
+_OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
+_OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
+_WIDEST = 10_000  # of a network's layer, and the most layers, critics or quantiles
+_WHOLE_LIMITS = (1, 10**9)
+_NUMBER_LIMITS = (-1e9, 1e9)
+_LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and -1 have a meaning
+    "n_timesteps": (1, 10**15),
+    "n_envs": (1, 10**5),
+    "n_steps": (1, 10**6),
+    "buffer_size": (1, 10**8),
+    "learning_starts": (0, 10**9),
+    "gradient_steps": (-1, 10**6),
+    "sde_sample_freq": (-1, 10**9),
+    "top_quantiles_to_drop_per_net": (0, 10**6),
+    "n_epochs": (1, 10**6),
+    "n_delta": (1, _WIDEST),
+    "learning_rate": (0, 1),
+    "gamma": (0, 1),
+    "gae_lambda": (0, 1),
+    "tau": (0, 1),
+    "exploration_fraction": (1e-9, 1),
+    "exploration_initial_eps": (0, 1),
+    "exploration_final_eps": (0, 1),
+    "clip_range": (1e-9, 1e9),
+    "clip_range_vf": (1e-9, 1e9),
+    "target_kl": (1e-9, 1e9),
+    "max_grad_norm": (1e-9, 1e9),
+    "rms_prop_eps": (1e-30, 1),
+    "cg_damping": (0, 1e9),
+    "delta_std": (1e-9, 1e9),
+    "line_search_shrinking_factor": (1e-9, 1),
+    "epsilon": (1e-30, 1),
+    "clip_obs": (1e-9, 1e9),
+    "clip_reward": (1e-9, 1e9),
+    "log_std_init": (-20, 20),
+    "concentration_init": (1e-6, 1e6),
+}
+
+_ANYTHING = "**"  # stands among the names where a constructor takes any
+_Parameters = dict[str, tuple[Any, Any]]  # by name: type annotation, default
 
 
 def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[str, Any]:
@@ -23,11 +73,212 @@ def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[st
     file = folder / f"{algo.lower()}.yml"
     if not file.is_file():
         file = folder / "others.yml"
-    table = yaml.safe_load(file.read_text(encoding="utf-8"))
+    table = parse_yaml(file.read_text(encoding="utf-8"), file.name)
     merged: dict[str, Any] = {}
     for key in ("default", env_id, f"{env_id}@{market_name}"):
         merged.update(table.get(key) or {})
     return merged
+
+
+def complete_hyperparameters(
+    algo: str,
+    env_id: str,
+    market: MarketSpec,
+    settings: Mapping[str, Any],
+    n_envs: int | None = None,
+    timesteps: int | None = None,
+) -> dict[str, Any]:
+    """All hyperparameters of a run, checked: defaults, overridden by `settings`, then by `n_envs` and `timesteps`.
+
+    Args:
+        algo: name in the registry, or package.module:Class.
+        env_id: such as "OrderSplit-v0".
+        market: by whose name defaults are looked up; ``n_steps: episode`` is its horizon.
+        settings: of ``--set``.
+        n_envs: if not None, in place of the hyperparameter.
+        timesteps: if not None, in place of ``n_timesteps``.
+
+    Returns:
+        Plain data; whole numbers are of type int, so that 1e2 and 100 are the same run.
+
+    Raises:
+        UserError: a key is unknown, or a value is of another type or outside its range.
+    """
+    values = default_hyperparameters(algo, env_id, market.name)
+    if settings.get("policy", values["policy"]) != values["policy"]:
+        values.pop("policy_kwargs", None)  # they are the other policy's
+    values.update(settings)
+    values |= {key: value for key, value in (("n_envs", n_envs), ("n_timesteps", timesteps)) if value is not None}
+    if values.get("n_steps") == "episode":
+        values["n_steps"] = market.order.horizon_steps
+    values.setdefault("envs_per_scenario", 1)
+    try:
+        values = check_hyperparameters(find_algorithm(algo).load(), values)
+    except UserError as error:
+        raise UserError(f"settings of algorithm '{algo}': {error}") from None
+    if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
+        values["envs_per_scenario"] = math.gcd(values["envs_per_scenario"], values["n_envs"])
+    return values
+
+
+# ----------------------------------------------------------------------------------------------- checking
+
+
+def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` as the constructor of `algorithm` (an SB3 class) takes them by its annotations and defaults.
+
+    Raises:
+        UserError: a key is unknown, or a value is of another type or outside its range.
+    """
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    ours: _Parameters = {
+        "n_timesteps": (int, 1),
+        "n_envs": (int, 1),
+        "envs_per_scenario": (int, 1),
+        "policy": (str, ""),
+        "normalize": (bool | dict[str, Any], False),
+        "variance_reduction": (bool, True),
+    }
+    known = ours | _parameters(algorithm, _OURS)
+    checked = _check_all("", values, known, str(getattr(algorithm, "__name__", algorithm)))
+    if isinstance(checked.get("normalize"), dict):
+        options = _parameters(VecNormalize, {"self", "venv", "gamma"})
+        checked["normalize"] = _check_all("normalize.", checked["normalize"], options, "VecNormalize")
+    policy = _policy_class(algorithm, checked.get("policy"))
+    if checked.get("policy_kwargs") and policy is not None:
+        options = _parameters(policy, _OF_ENV)
+        checked["policy_kwargs"] = _check_all("policy_kwargs.", checked["policy_kwargs"], options, policy.__name__)
+    frequency = checked.get("train_freq")
+    if isinstance(frequency, tuple):
+        checked["train_freq"] = list(frequency)
+        if frequency[1] == "episode" and checked.get("n_envs", 1) > 1:
+            raise UserError(f"train_freq is {list(frequency)}; expected steps, or n_envs=1 to train after episodes")
+    return checked
+
+
+def _parameters(owner: Any, left_out: set[str]) -> _Parameters:
+    """Arguments of a constructor by name; where it takes more (``**kwargs``), those of its parents' too."""
+    from stable_baselines3.common.vec_env import VecEnv
+
+    found: _Parameters = {}
+    for parent in owner.__mro__ if isinstance(owner, type) else ():
+        constructor = parent.__dict__.get("__init__")
+        if constructor is None or parent is object:
+            continue
+        try:
+            hints = get_type_hints(constructor, localns={"VecEnv": VecEnv})  # SB3 imports it for types only
+        except (NameError, TypeError):
+            hints = {}
+        signature = inspect.signature(constructor).parameters
+        for name, parameter in signature.items():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in left_out:
+                found.setdefault(name, (hints.get(name), parameter.default))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values()):
+            return found
+    return found | {_ANYTHING: (None, None)}
+
+
+def _policy_class(algorithm: Any, name: Any) -> Any:
+    """The class that a policy's name stands for; None where the algorithm does not say."""
+    policy = policy_of(name)
+    aliases = getattr(algorithm, "policy_aliases", None)
+    if not isinstance(policy, str) or aliases is None:
+        return None if isinstance(policy, str) else policy
+    if policy not in aliases:
+        from sor_sb3.algorithms.policies import POLICIES
+
+        known = [*aliases, *POLICIES, "VenueSACPolicy"]
+        raise UserError(f"policy is '{name}'{did_you_mean(policy, known)}; expected one of {', '.join(known)}")
+    return aliases[policy]
+
+
+def _check_all(prefix: str, values: Mapping[Any, Any], known: _Parameters, owner: str) -> dict[str, Any]:
+    checked = {}
+    for key, value in values.items():
+        if key not in known and _ANYTHING not in known:
+            hint = did_you_mean(str(key), list(known))
+            raise UserError(f"{prefix}{key} is no setting of {owner}{hint}; expected one of {', '.join(sorted(known))}")
+        checked[key] = _check(prefix + key, value, *known.get(key, (None, None)))
+    return checked
+
+
+def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
+    """`value` in the type that is annotated or, without annotation, that the default has."""
+    if annotation is None:
+        annotation = Any if default in (None, inspect.Parameter.empty) else type(default)
+        if annotation is int and isinstance(value, float) and not value.is_integer():
+            annotation = float  # a default of 0 may stand for a number of any kind
+    name, kinds = key.rpartition(".")[2], get_args(annotation) or (annotation,)
+    if isinstance(value, str) and value.startswith("lin_") and any(_is_schedule(kind) for kind in kinds):
+        _check_range(key, linear_schedule(value, key).start, _LIMITS.get(name, _NUMBER_LIMITS))
+        return value
+    if name == "activation_fn":
+        _policy_argument(name, value)  # a name: the class is looked up when the network is built
+        if isinstance(value, str):
+            return value
+    allowed = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    try:
+        literal = any(isinstance(kind, str) for kind in kinds)
+        if isinstance(value, bool | str) and type(value) not in kinds and Any not in kinds and not literal:
+            raise ValueError  # pydantic takes true for 1, and "1" too
+        fitting = TypeAdapter(annotation, config=allowed).validate_python(value)
+    except (ValidationError, ValueError):
+        raise UserError(f"{key} is {_short(value)}; expected {_words(kinds)}") from None
+    _check_numbers(key, fitting)
+    return fitting
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Every number in `value`, however deep, is finite and in its range."""
+    name = key.rpartition(".")[2]
+    if isinstance(value, Mapping):
+        for part, inner in value.items():
+            _check_numbers(f"{key}.{part}", inner)
+    elif isinstance(value, list | tuple):
+        if len(value) > _WIDEST:
+            raise UserError(f"{key} has {len(value):,} entries; expected at most {_WIDEST:,}")
+        for inner in value:
+            _check_numbers(key, inner)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        most = (1, _WIDEST) if "policy_kwargs" in key else _WHOLE_LIMITS
+        _check_range(key, value, _LIMITS.get(name, most))
+    elif isinstance(value, float):
+        _check_range(key, value, _LIMITS.get(name, _NUMBER_LIMITS))
+
+
+def _check_range(key: str, value: float, limits: tuple[float, float]) -> None:
+    low, high = limits
+    if not low <= value <= high:
+        raise UserError(f"{key} is {value!r}; expected a number from {low:g} to {high:g}")
+
+
+def _is_schedule(kind: Any) -> bool:
+    return getattr(kind, "__origin__", kind) is Callable
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 100 else text[:100] + "..."
+
+
+def _words(kinds: tuple[Any, ...]) -> str:
+    """What a user may write for these types."""
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    words = [f"one of {', '.join(kinds)}"] if all(isinstance(kind, str) for kind in kinds) else []
+    for kind in kinds if not words else ():
+        if _is_schedule(kind):
+            words.append("a schedule such as lin_3e-4")
+        elif kind in plain:
+            words.append(plain[kind])
+        elif getattr(kind, "__origin__", kind) in (list, tuple, dict):
+            words.append(f"a {'mapping' if getattr(kind, '__origin__', kind) is dict else 'list'}, {kind}")
+        else:
+            words.append(f"{kind}, which only Python can give")
+    return " or ".join(words)
+
+
+# --------------------------------------------------------------------------------------- reading and converting
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -42,24 +293,10 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError(f"--set {setting}: expected key=value, such as learning_rate=1e-3")
         try:
-            parsed[key.strip()] = _number(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise UserError(f"--set {setting}: the value is not readable; expected a number, word or list") from None
+            parsed[key.strip()] = parse_yaml(value, "the value")
+        except UserError as error:
+            raise UserError(f"--set {setting}: {error}; it is not readable: expected a number, word or list") from None
     return parsed
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as a word; make it the number that the user means."""
-    if isinstance(value, dict):
-        return {key: _number(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_number(item) for item in value]
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def constructor_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +305,7 @@ def constructor_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a schedule or an activation is misspelt.
     """
-    arguments = {key: _number(value) for key, value in hyperparameters.items() if key not in ZOO_KEYS}
+    arguments = {key: value for key, value in hyperparameters.items() if key not in ZOO_KEYS}
     for key, value in arguments.items():
         if isinstance(value, str) and value.startswith("lin_"):
             arguments[key] = linear_schedule(value, key)
@@ -97,12 +334,15 @@ def linear_schedule(text: str, key: str) -> Any:
 def _policy_argument(key: str, value: Any) -> Any:
     if key != "activation_fn" or not isinstance(value, str):
         return value
-    from torch import nn
+    import torch
 
-    name = value.removeprefix("nn.")
-    if not isinstance(getattr(nn, name, None), type):
-        raise UserError(f"policy_kwargs.activation_fn is {value!r}; expected a class of torch.nn, such as ReLU")
-    return getattr(nn, name)
+    activation = getattr(torch.nn, value.removeprefix("nn."), None)
+    try:
+        if activation is not None and activation()(torch.zeros(2, 4)).shape == (2, 4):
+            return activation
+    except Exception:
+        pass
+    raise UserError(f"policy_kwargs.activation_fn is {value!r}; expected an activation of torch.nn, such as ReLU")
 
 
 def policy_of(name: Any) -> Any:

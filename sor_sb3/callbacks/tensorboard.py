@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from sor_sb3.evaluation.evaluator import Scores
+from sor_sb3.evaluation.formats import number
 from sor_sb3.market.spec import MarketSpec
-
-_INK, _BAR = "#444c56", "#1f77b4"
+from sor_sb3.reports.theme import INK, SERIES
 
 
 def tensorboard_writer(logger: Logger) -> Any | None:
@@ -39,7 +39,7 @@ def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]
         "4 latency": {"acknowledgement p50, p95, p99, ms": lines(*(f"eval/latency_p{q}_ms" for q in (50, 95, 99)))},
         "5 venue shares": {"venue shares": lines(*(f"venue_share/{name}" for name in market.venue_names))},
     }
-    if market.cost_unit != "bps":  # a market without prices has none of these
+    if not market.charges_bps:  # a market without prices has none of these
         del groups["2 slippage"], groups["3 fills"]
     return groups
 
@@ -59,14 +59,15 @@ def _figure(market: MarketSpec, scores: Scores) -> Figure:
     """Costs of the evaluation's scenarios, and the share of each venue."""
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     costs, flow = figure.subplots(1, 2)
-    costs.hist(scores.cost.ravel(), bins=40, color=_BAR, alpha=0.8)
-    costs.axvline(float(scores.cost.mean()), color=_INK, linestyle="--", label=f"mean {scores.cost.mean():.3f}")
+    costs.hist(scores.cost.ravel(), bins=40, color=SERIES[0], alpha=0.8)
+    mean = float(scores.cost.mean())
+    costs.axvline(mean, color=INK, linestyle="--", label=f"mean {number(mean)}")
     costs.set_xlabel(f"cost of a parent order, {market.cost_unit}")
     costs.set_ylabel("scenarios")
     costs.legend(frameon=False)
     shares = 100.0 * scores.venue_shares.mean(axis=0)
     rows = range(len(shares))
-    flow.barh(rows, shares, color=_BAR, alpha=0.8)
+    flow.barh(rows, shares, color=SERIES[0], alpha=0.8)
     if len(shares) <= 40:
         flow.set_yticks(rows, market.venue_names)
     flow.invert_yaxis()

@@ -1,7 +1,7 @@
 """A checker for Stable-Baselines3 ``VecEnv``s, which SB3 lacks: it proves what learners rely on silently.
 
-It knows nothing of routing: any ``VecEnv`` will do, ours, ``DummyVecEnv``, or either under wrappers. For
-single envs there are the ``check_env`` of Gymnasium and of SB3.
+The checker takes any ``VecEnv``: this package's, ``DummyVecEnv``, or either under wrappers. It does not check routing.
+For single envs there are the ``check_env`` of Gymnasium and of SB3.
 """
 
 from __future__ import annotations

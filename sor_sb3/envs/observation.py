@@ -1,6 +1,6 @@
 """What a router sees: public data and its own fills, as one float32 row. The layout is the specification.
 
-Nothing hidden goes in: quotes as heard at the decision, never at the arrival of a child.
+Nothing hidden goes in: quotes as observed at the decision, never at the arrival of a child.
 
 A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (7 + 12 K,) in all:
 
@@ -9,7 +9,7 @@ market feature    meaning
 ================  ====================================================================================
 time_left         share of the horizon that is left, 1 at the first decision
 remaining         share of the parent order that is not known to be filled
-in_flight         share of it that children carry whose fate has not been heard
+in_flight         share of it that children carry that have not been acknowledged
 slice             log(1 + this step's scheduled shares / an even slice)
 signal            public signal of the short-lived drift, about unit variance; book imbalance in a replay
 last_move         move of the mid over the last step, against us, in price scales
@@ -26,7 +26,7 @@ slice_excess      all-in price of the whole slice here, book walked, less the be
 offset            far touch above the mid as its feed last said, in price scales; 0 in the dark
 fee               take fee, in price scales
 size              log(1 + displayed shares / an even slice), by its feed less what we took; 0 in the dark
-latency           log(1 + last heard latency / the market's typical one)
+latency           log(1 + last observed latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
 reject            1 when a child came back from an outage at this decision, fading; 0 after any other answer
@@ -49,9 +49,8 @@ from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import log
-from sor_sb3.simulator.execution import displayed_shares
-from sor_sb3.simulator.paths import LANES_APART, block_size
-from sor_sb3.simulator.records import NOTEBOOK
+from sor_sb3.simulator.pricing import OFFERS, make_offers, marginal_price_bps, offered_at, price_slices
+from sor_sb3.simulator.state import LANES_APART
 
 MARKET_FEATURES = ("time_left", "remaining", "in_flight", "slice", "signal", "last_move", "best_all_in")
 VENUE_FEATURES = (
@@ -70,155 +69,76 @@ VENUE_FEATURES = (
 )
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
 _SHARE = _F - 1
-FLAT_BPS = 1e-6  # a book that does not walk counts as this steep, so that its offer is a number
-
-
-# As in `sor_sb3.simulator.paths`, the venues of a block of orders lie side by side in lanes of one flat
-# array.
-(
-    _WALK,
-    _FEE,
-    _ALL_IN,
-    _SHOWN,
-    _WANTED,
-    _MISS,
-    _LATENCY,
-    _PRICE,
-    _LOG_SIZE,
-    _LOG_LATENCY,
-) = (np.uint64(LANES_APART * quantity) for quantity in range(10))
-_FLOATS = 10 * LANES_APART
-
-
-@njit(inline="always")
-def _load_lanes(order: Any, venues: Any, parameters: Any, first: int, lanes: Any) -> None:
-    wanted = max(order.slice_shares, 1e-9)
-    miss = -math.inf
-    for k in range(venues.size):
-        venue, fixed, j = venues[k], parameters[k], np.uint64(first + k)
-        all_in = venue.observed_offset_bps + fixed.take_fee_bps
-        lanes[_WALK + j], lanes[_FEE + j] = fixed.walk_bps, fixed.take_fee_bps
-        lanes[_ALL_IN + j], lanes[_SHOWN + j] = all_in, displayed_shares(venue)
-        lanes[_LATENCY + j], lanes[_WANTED + j] = venue.observed_latency_ms, wanted
-        if venue.open == 1 and fixed.dark == 0:
-            miss = max(miss, all_in + fixed.walk_bps)
-    miss = 0.0 if miss == -math.inf else miss
-    for k in range(venues.size):
-        lanes[_MISS + np.uint64(first + k)] = miss
+_LOGS = np.dtype([("size", "f8", (LANES_APART,)), ("latency", "f8", (LANES_APART,))], align=True)
 
 
 @njit(error_model="numpy")
-def _price_lanes(market: Any, scales: Any, n_lanes: int, lanes: Any) -> None:
-    """All-in price of the whole slice at each venue, from what is displayed, and the logarithms of the row.
-
-    ``min(q, d)/q (all_in + walk min(q, d)/d) + (1 - min(q, d)/q) miss``: what a venue does not show is
-    charged `miss`, the dearest all-in price of an open venue with its whole display taken. In the notebook
-    everything fills, at the price of the whole slice.
-    """
+def _take_logarithms(block: Any, scales: Any, first: int, last: int, offers: Any, logs: Any) -> None:
     per_share, per_ms = 1.0 / scales[1], 1.0 / scales[2]
-    notebook, liquidity_cost = market.model == NOTEBOOK, market.liquidity_cost
-    for j in range(np.uint64(n_lanes)):
-        all_in, shown, wanted = lanes[_ALL_IN + j], lanes[_SHOWN + j], lanes[_WANTED + j]
-        part, taken = min(shown / wanted, 1.0), min(wanted / shown, 1.0)
-        price = part * (all_in + lanes[_WALK + j] * taken) + (1.0 - part) * lanes[_MISS + j]
-        linear = all_in + liquidity_cost * wanted / shown
-        lanes[_PRICE + j] = linear if notebook else price
-        lanes[_LOG_SIZE + j] = log(1.0 + shown * per_share)
-        lanes[_LOG_LATENCY + j] = log(1.0 + lanes[_LATENCY + j] * per_ms)
-
-
-@njit(inline="always")
-def _split(wanted: float, first: int, parameters: Any, lanes: Any, row: Any) -> None:
-    """Shares of `wanted` that displayed sizes get where the last share costs the same all-in everywhere.
-
-    At the marginal price p venue k offers ``d_k min((p - all_in_k) / (2 walk_k), 1)``; p is found by walking up the
-    offers' corners. Where all displays fall short, each gets the whole of its own.
-    """
-    offered, slope, price, corner = 0.0, 0.0, -math.inf, math.inf
-    for k in range(parameters.size):
-        j = np.uint64(first + k)
-        corner = min(corner, lanes[_ALL_IN + j] if lanes[_SHOWN + j] > 0.0 else math.inf)
-    while corner < math.inf:
-        if slope > 0.0:
-            if offered + slope * (corner - price) >= wanted:
-                price += (wanted - offered) / slope
-                break
-            offered += slope * (corner - price)
-        price, slope, corner = corner, 0.0, math.inf
-        for k in range(parameters.size):
-            j = np.uint64(first + k)
-            shown = lanes[_SHOWN + j]
-            if shown > 0.0:
-                starts, steepness = lanes[_ALL_IN + j], max(2.0 * lanes[_WALK + j], FLAT_BPS)
-                ends = starts + steepness
-                if starts > price:
-                    corner = min(corner, starts)
-                elif ends > price:
-                    slope += shown / steepness
-                    corner = min(corner, ends)
-    per_share = 1.0 / wanted if wanted > 0.0 else 0.0
-    for k in range(parameters.size):
-        j = np.uint64(first + k)
-        part = (price - lanes[_ALL_IN + j]) / max(2.0 * lanes[_WALK + j], FLAT_BPS)
-        row[_G + k * _F + _SHARE] = lanes[_SHOWN + j] * min(max(part, 0.0), 1.0) * per_share
+    for j in range(np.uint64(first), np.uint64(last)):
+        logs.size[j] = log(1.0 + offers.shown_shares[j] * per_share)
+        logs.latency[j] = log(1.0 + block.observed_latency_ms[j] * per_ms)
 
 
 @njit(inline="always")
 def _write_row(
-    order: Any, venues: Any, children: Any, parameters: Any, market: Any, scales: Any, first: int, lanes: Any, row: Any
+    block: Any, i: int, fixed: Any, market: Any, scales: Any, offers: Any, logs: Any, out: Any, row: int
 ) -> None:
-    per_bps = 1.0 / scales[0]
+    per_bps, n_venues, first = 1.0 / scales[0], market.n_venues, i * market.n_venues
     lowest, best, volume = math.inf, math.inf, 0.0
-    for k in range(venues.size):
-        j = np.uint64(first + k)
-        lowest = min(lowest, lanes[_PRICE + j])
-        best = min(best, lanes[_ALL_IN + j] if venues[k].open == 1 and parameters[k].dark == 0 else math.inf)
-        volume += venues[k].recent_volume_shares
-    per_volume = 1.0 / volume if volume > 0.0 else 0.0
-    row[0] = 1.0 - order.step / market.horizon_steps
-    row[1] = (order.available_shares + order.in_flight_shares) / market.quantity_shares
-    row[2] = order.in_flight_shares / market.quantity_shares
-    row[3] = log(1.0 + order.slice_shares / scales[1])
-    row[4] = order.signal
-    row[5] = order.last_move_bps * per_bps
-    row[6] = best * per_bps if best < math.inf else 0.0
-    for k in range(venues.size):
-        venue, j, at = venues[k], np.uint64(first + k), _G + k * _F
-        row[at] = venue.open
-        row[at + 1] = parameters[k].dark
-        row[at + 2] = 1.0 if order.in_flight > 0 and children[k].shares > 0.0 else 0.0
-        row[at + 3] = (lanes[_PRICE + j] - lowest) * per_bps
-        row[at + 4] = venue.observed_offset_bps * per_bps
-        row[at + 5] = lanes[_FEE + j] * per_bps
-        row[at + 6] = lanes[_LOG_SIZE + j]
-        row[at + 7] = lanes[_LOG_LATENCY + j]
-        row[at + 8] = venue.recent_volume_shares * per_volume
-        row[at + 9] = venue.fill_ratio
-        row[at + 10] = venue.reject
-    if market.model == NOTEBOOK:
-        for k in range(venues.size):
-            row[_G + k * _F + _SHARE] = 1.0 if lanes[_PRICE + np.uint64(first + k)] == lowest else 0.0
-    else:
-        _split(order.slice_shares, first, parameters, lanes, row)
+    for j in range(first, first + n_venues):
+        lowest = min(lowest, offers.price_bps[j])
+        all_in_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
+        best = min(best, all_in_bps if block.open[j] == 1.0 and fixed.dark[j] == 0.0 else math.inf)
+        volume += block.recent_volume_shares[j]
+    per_volume, in_flight = 1.0 / volume if volume > 0.0 else 0.0, block.in_flight[i] > 0
+    out[row, 0] = 1.0 - block.step[i] / market.horizon_steps
+    out[row, 1] = (block.available_shares[i] + block.in_flight_shares[i]) / market.quantity_shares
+    out[row, 2] = block.in_flight_shares[i] / market.quantity_shares
+    out[row, 3] = log(1.0 + block.slice_shares[i] / scales[1])
+    out[row, 4] = block.signal[i]
+    out[row, 5] = block.last_move_bps[i] * per_bps
+    out[row, 6] = best * per_bps if best < math.inf else 0.0
+    wanted = block.slice_shares[i]
+    per_share = 1.0 / wanted if wanted > 0.0 else 0.0
+    marginal_bps = marginal_price_bps(wanted, first, first + n_venues, offers) if market.fills_all == 0 else 0.0
+    for k in range(n_venues):
+        j, at = first + k, _G + k * _F
+        out[row, at] = block.open[j]
+        out[row, at + 1] = fixed.dark[j]
+        out[row, at + 2] = 1.0 if in_flight and block.child_shares[j] > 0.0 else 0.0
+        out[row, at + 3] = (offers.price_bps[j] - lowest) * per_bps
+        out[row, at + 4] = block.observed_offset_bps[j] * per_bps
+        out[row, at + 5] = fixed.take_fee_bps[j] * per_bps
+        out[row, at + 6] = logs.size[j]
+        out[row, at + 7] = logs.latency[j]
+        out[row, at + 8] = block.recent_volume_shares[j] * per_volume
+        out[row, at + 9] = block.fill_ratio[j]
+        out[row, at + 10] = block.reject[j]
+        cheapest = 1.0 if offers.price_bps[j] == lowest else 0.0
+        out[row, at + _SHARE] = cheapest if market.fills_all == 1 else offered_at(marginal_bps, j, offers) * per_share
 
 
 @entry_point(nogil=True)
-def _observe_batch(
-    which: Any, orders: Any, venues: Any, children: Any, parameters: Any, market: Any, scales: Any, out: Any
-) -> None:
-    n_venues = venues.shape[1]
-    block = block_size(n_venues)
-    lanes = np.empty(_FLOATS)
-    for low in range(0, which.size, block):
-        members = which[low : low + block]
-        for j in range(members.size):
-            i = members[j]
-            _load_lanes(orders[i], venues[i], parameters[i % len(parameters)], j * n_venues, lanes)
-        _price_lanes(market[0], scales, members.size * n_venues, lanes)
-        for j in range(members.size):
-            i, first = members[j], j * n_venues
-            fixed, its_market, row = parameters[i % len(parameters)], market[i % market.size], out[low + j]
-            _write_row(orders[i], venues[i], children[i], fixed, its_market, scales, first, lanes, row)
+def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
+    offers, logs = np.empty(1, OFFERS)[0], np.empty(1, _LOGS)[0]
+    drawn, per_block = state.market.size > 1, state.market[0].block_orders
+    n_venues, run = state.market[0].n_venues, 0
+    for at in range(which.size):
+        b, i = which[at] // per_block, which[at] % per_block
+        run += 1
+        if at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block:
+            continue  # neighbours are priced together
+        block, fixed, begin = state.blocks[b], state.venues[b if drawn else 0], i + 1 - run
+        first, last = begin * n_venues, (i + 1) * n_venues
+        make_offers(block, fixed, first, last, offers)
+        price_slices(block, begin, run, fixed, state.market[0], offers)
+        _take_logarithms(block, scales, first, last, offers, logs)
+        for member in range(run):
+            row = at + 1 - run + member
+            market = state.market[which[row] if drawn else 0]
+            _write_row(block, begin + member, fixed, market, scales, offers, logs, out, row)
+        run = 0
 
 
 def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
@@ -267,9 +187,7 @@ class Observer:
         self._write(self._everyone[part], out[part])
 
     def _write(self, which: np.ndarray, out: np.ndarray) -> None:
-        sim = self.simulator
-        fixed = sim.orders, sim.venues, sim.children, sim.parameters.venues, sim.parameters.market, self._scales
-        _observe_batch(which, *fixed, out)
+        _observe_batch(self.simulator.kernel_state(), which, self._scales, out)
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,35 @@
 """From a child-order log to numbers: measures per parent, per venue and in total, flow and cost by market state.
 
-The formulas are :mod:`sor_sb3.evaluation.tca`'s; here they only meet the log. It draws nothing.
+The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log. Nothing is drawn.
 
 Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
-open venue at the decision, the quoted spread twice its distance from the mid. The mid is known at step boundaries and
-interpolated linearly between them, so horizons shorter than a step are approximate; it is not known after the order is
-done, so the last children have no long markouts, and reversion has no value here. VWAP weights the mid, half-way
-through each step, with the volume that printed in it, our own left out. A child's arrival is its latency after the
-decision, at most a step. Fees in mils and dollars take the recorded arrival mid for the price of a share, or $100.
+open venue at the decision, the quoted spread twice its distance from the mid. A child is executed when it arrives at
+the venue: its latency after the decision, at most a step. Realised spread, price impact and markouts count from there.
+The mid is known at step boundaries and interpolated linearly between them, so horizons shorter than a step are
+approximate. The mid is not known after the order is done, so the last children have no long markouts, and reversion has
+no value here. VWAP weights the mid, half-way through each step, with the volume that printed in that step, our own left
+out. Fees in mils and dollars take the recorded arrival mid for the price of a share, or $100.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sor_sb3.evaluation import tca
 from sor_sb3.evaluation.children import ChildLog
+from sor_sb3.evaluation.measures import REGISTERED, Measure
+from sor_sb3.evaluation.rule_tables import rule_605_table, rule_606_table
 
 MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
-STATE_BINS = 3
 URGENCY_EDGES = (1.05, 2.0)  # this step's slice over an even one
 DISTRIBUTION = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What a number in a table is called, its unit, and whether low or high is good ("" where neither)."""
-
-    label: str
-    unit: str
-    good: Literal["low", "high", ""]
-
-
-MEASURES: dict[str, Measure] = {
+_OF_PARENTS: dict[str, Measure] = {
     "shortfall_bps": Measure("implementation shortfall", "bps of the order", "low"),
     "delay_bps": Measure("· delay before the first child", "bps of the order", "low"),
     "trading_bps": Measure("· trading, clean-up apart", "bps of the order", "low"),
@@ -48,27 +42,20 @@ MEASURES: dict[str, Measure] = {
     "arrival_slippage_bps": Measure("arrival slippage of what filled", "bps", "low"),
     "vwap_slippage_bps": Measure("slippage against VWAP", "bps", "low"),
     "fees_bps": Measure("fees", "bps of what traded", "low"),
-    "fees_mils": Measure("fees", "mils a share", "low"),
     "all_in_bps": Measure("arrival slippage and fees", "bps", "low"),
-    "quoted_spread_bps": Measure("quoted spread", "bps", ""),
-    "effective_spread_bps": Measure("effective spread", "bps", "low"),
-    "e_over_q_percent": Measure("effective over quoted (E/Q)", "%", "low"),
-    "realised_spread_bps": Measure("realised spread, one step later", "bps", "low"),
-    "price_impact_bps": Measure("price impact, one step later", "bps", ""),
+    "completion_percent": Measure("completed before the clean-up", "%", "high"),
+    "time_to_completion_s": Measure("time to completion, where complete", "s", ""),
+    "reroutes": Measure("reroutes of a parent", "count", "low"),
+    "children": Measure("children of a parent", "count", ""),
+}
+_OF_CHILDREN: dict[str, Measure] = {
     "price_improvement_bps": Measure("price improvement", "bps", "high"),
     "improved_percent": Measure("· volume better than the quote", "%", "high"),
     "at_quote_percent": Measure("· volume at the quote", "%", ""),
     "outside_percent": Measure("· volume outside the quote", "%", "low"),
     "size_improvement_shares": Measure("size improvement, a filled child", "shares", "high"),
-    "fill_rate_percent": Measure("fill rate, shares", "%", "high"),
     "any_fill_percent": Measure("children with any fill", "%", "high"),
     "full_fill_percent": Measure("children filled in full", "%", "high"),
-    "fade_percent": Measure("fade of what was displayed", "%", "low"),
-    "trade_through_percent": Measure("volume traded through a better quote", "%", "low"),
-    "completion_percent": Measure("completed before the clean-up", "%", "high"),
-    "time_to_completion_s": Measure("time to completion, where complete", "s", ""),
-    "reroutes": Measure("reroutes of a parent", "count", "low"),
-    "children": Measure("children of a parent", "count", ""),
     "latency_p50_ms": Measure("latency to acknowledgement, p50", "ms", "low"),
     "latency_p95_ms": Measure("latency to acknowledgement, p95", "ms", "low"),
     "latency_p99_ms": Measure("latency to acknowledgement, p99", "ms", "low"),
@@ -77,6 +64,8 @@ MEASURES: dict[str, Measure] = {
     "herfindahl": Measure("concentration of the split (HHI)", "1 = one venue", ""),
     "entropy_nats": Measure("entropy of the split", "nats", ""),
 }
+MEASURES: dict[str, Measure] = _OF_PARENTS | REGISTERED | _OF_CHILDREN
+"""Rows of the tables, in order; those between are the functions that register themselves."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class StateCut:
         labels: of the states.
         decisions: int (S,), how many fell in each.
         venue_shares: float64 (S, K), of the shares sent; NaN where nothing was.
-        cost: float64 (S,), all-in cost of a filled share above the mid at the decision, bps (the notebook's unit).
+        cost: float64 (S,), all-in cost of a filled share above the mid at the decision, in the market's price unit.
         fill_rate: float64 (S,), filled over sent shares.
     """
 
@@ -142,26 +131,50 @@ class _Cells:
         decision_mid = 1.0 + log.mid_bps[:, :-1] / tca.BPS
         self.mid = np.broadcast_to(decision_mid[:, :, None], self.filled.shape)
         touch = np.where(log.shown_shares > 0.0, log.touch_bps, np.nan)
-        self.best_touch = 1.0 + _nanmin(touch) / tca.BPS  # (N, T)
-        self.far = np.broadcast_to(self.best_touch[:, :, None], self.filled.shape)
-        self.quoted = 2.0 * (self.far - self.mid) / self.mid * tca.BPS
-        self.effective = tca.effective_spread_bps(self.price, self.mid)
+        far = 1.0 + _nanmin(touch) / tca.BPS  # (N, T)
+        self.far = np.broadcast_to(far[:, :, None], self.filled.shape)
         left_standing = np.where(log.sent_shares < log.shown_shares, touch + log.touch_move_bps, np.nan)
-        self.best_elsewhere = 1.0 + _best_elsewhere(left_standing) / tca.BPS
         self.fees = self.filled * np.where(self.filled > 0.0, 1.0, 0.0) * log.fee_bps[:, None, :] / tca.BPS
         self.arrival_ms = np.minimum(log.latency_ms, 1000.0 * log.step_s)
+        bid = 2.0 * self.mid - self.far
+        self.columns = {
+            "price": self.price,
+            "mid": self.mid,
+            "mid_later": self.mid_after_fill(log.step_s),
+            "bid": bid,
+            "ask": self.far,
+            "far_quote": self.far,
+            "best_elsewhere": 1.0 + _best_elsewhere(left_standing) / tca.BPS,
+            "displayed_shares": log.shown_shares,
+            "sent_shares": self.sent,
+            "filled_shares": self.filled,
+            "shares": self.filled,
+            "fees_dollars": self.fees * log.arrival_mid_px[:, None, None],
+            "effective_bps": tca.effective_spread_bps(self.price, self.mid),
+            "quoted_bps": tca.quoted_spread_bps(bid, self.far),
+        }
 
-    def mid_later(self, seconds: float) -> np.ndarray:
-        """The mid so long after each decision, (N, T), linear between step boundaries; NaN beyond the known path."""
-        mids = 1.0 + self.log.mid_bps / tca.BPS
-        n_steps = mids.shape[1] - 1
-        at = np.arange(n_steps) + seconds / self.log.step_s
+    def registered(self, shape: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+        """Every registered measure over the last axis of the columns in another shape."""
+        columns = {name: shape(values) for name, values in self.columns.items()}
+        return {key: measure.of(columns, tca.weighted_average) for key, measure in REGISTERED.items()}
+
+    def mid_after_fill(self, seconds: float) -> np.ndarray:
+        """The mid so long after each child arrived, linear between step boundaries.
+
+        NaN where the time after the decision already lies beyond the known path; the way to the venue, which may reach
+        beyond the end of the path, takes the last mid.
+        """
+        mids, steps = 1.0 + self.log.mid_bps / tca.BPS, self.filled.shape[1]
+        last = _last_known(self.log.mid_bps)[:, None, None]
+        decided = np.arange(steps)[None, :, None] + seconds / self.log.step_s
+        at = np.minimum(decided + self.arrival_ms / (1000.0 * self.log.step_s), last)
         low = np.floor(at + 1e-9).astype(int)
         part = np.maximum(at - low, 0.0)
         part[part < 1e-9] = 0.0
-        first = np.where(low <= n_steps, mids[:, np.minimum(low, n_steps)], np.nan)
-        second = np.where(low + 1 <= n_steps, mids[:, np.minimum(low + 1, n_steps)], np.nan)
-        return np.where(part == 0.0, first, first + part * (second - first))
+        orders = np.arange(self.n)[:, None, None]
+        first, second = mids[orders, low], mids[orders, np.minimum(low + 1, last)]
+        return np.where(decided <= last + 1e-9, first + part * (second - first), np.nan)
 
 
 def _nanmin(values: np.ndarray) -> np.ndarray:
@@ -183,13 +196,13 @@ def _flat(values: np.ndarray, n: int) -> np.ndarray:
     return values.reshape(n, -1)
 
 
-def _parents(cells: _Cells) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Measures of every parent order; and the parts of the shortfall, which add up to it."""
+def _parents(cells: _Cells) -> dict[str, np.ndarray]:
+    """Measures of every parent order, (N,)."""
     log, n = cells.log, cells.n
     prices, shares = _flat(cells.price, n), _flat(cells.filled, n)
     one = np.ones(n)
     fees = cells.fees.sum(axis=(1, 2))
-    end_mid = 1.0 + _last_known(log.mid_bps) / tca.BPS
+    end_mid = 1.0 + log.mid_bps[np.arange(n), _last_known(log.mid_bps)] / tca.BPS
     # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
     cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
     whole = tca.implementation_shortfall(
@@ -214,22 +227,19 @@ def _parents(cells: _Cells) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     )
     fee_bps = tca.fees_bps(_flat(cells.fees, n), prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
-    parts = {
+    return {
+        "shortfall_bps": whole.total,
         "delay_bps": whole.delay,
         "trading_bps": whole.trading - swept,
         "cleanup_bps": swept,
         "opportunity_bps": whole.opportunity,
         "fees_of_order_bps": whole.fees,
-    }
-    parents = {
-        "shortfall_bps": whole.total,
-        **parts,
         "arrival_slippage_bps": slippage,
         "vwap_slippage_bps": tca.vwap_slippage_bps(prices, shares, vwap),
         "fees_bps": fee_bps,
-        "fees_mils": tca.fees_mils(_flat(cells.fees, n) * log.arrival_mid_px[:, None], shares),
+        "fees_mils": tca.fees_mils(_flat(cells.columns["fees_dollars"], n), shares),
         "all_in_bps": tca.all_in_bps(slippage, fee_bps),
-        "effective_spread_bps": tca.weighted_average(_flat(cells.effective, n), shares),
+        "effective_spread_bps": tca.weighted_average(_flat(cells.columns["effective_bps"], n), shares),
         "fill_rate_percent": 100.0 * tca.fill_rate(_flat(cells.filled, n), _flat(cells.sent, n)),
         "completion_percent": 100.0 * tca.completion(filled, log.quantity_shares),
         "time_to_completion_s": tca.time_to_completion_s(filled, arrival_s, log.quantity_shares),
@@ -238,13 +248,11 @@ def _parents(cells: _Cells) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
         "herfindahl": tca.herfindahl(cells.sent.sum(axis=1)),
         "entropy_nats": tca.entropy_nats(cells.sent.sum(axis=1)),
     }
-    return parents, parts
 
 
 def _last_known(mid_bps: np.ndarray) -> np.ndarray:
-    known = np.isfinite(mid_bps)
-    last = mid_bps.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-    return np.asarray(mid_bps[np.arange(len(mid_bps)), last])
+    """Index of the last known mid of each order, int (N,)."""
+    return np.asarray(mid_bps.shape[1] - 1 - np.argmax(np.isfinite(mid_bps)[:, ::-1], axis=1))
 
 
 def _mid_at_first_child(cells: _Cells) -> np.ndarray:
@@ -259,106 +267,77 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _totals(cells: _Cells, parents: dict[str, np.ndarray], one_step: np.ndarray) -> dict[str, float]:
-    """Over all parents: means of the parents' measures, share-weighted averages over all children."""
-    sent, filled = cells.sent.ravel(), cells.filled.ravel()
-    shown, price, far = (x.ravel() for x in (cells.log.shown_shares, cells.price, cells.far))
-    average = lambda values: float(tca.weighted_average(values.ravel(), filled))  # noqa: E731
+def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
+    """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
+    sent, filled, price, far, shown = (
+        cells.columns[name].ravel()
+        for name in ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
+    )
     classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
     improvement = tca.price_improvement(price, far)
     at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
-    extra = tca.size_improvement_shares(at_or_better, shown)[filled > 0.0]
     any_fill, full_fill = tca.order_fill_rates(filled, sent)
     reached = (sent > 0.0) & cells.log.open.ravel()
-    arrival_ms = cells.log.latency_ms.ravel()[reached]
     latency = tca.quantiles(cells.log.ack_ms.ravel()[reached])
-    staleness = tca.quantiles(tca.staleness_ms(0.0, arrival_ms), (0.5, 0.99))
+    staleness = tca.quantiles(tca.staleness_ms(0.0, cells.log.latency_ms.ravel()[reached]), (0.5, 0.99))
     shortfall = parents["shortfall_bps"]
-    return {
+    totals = {
         **{key: _mean(values) for key, values in parents.items()},
-        "shortfall_sd_bps": float(shortfall.std(ddof=1)) if shortfall.size > 1 else float("nan"),
-        "shortfall_p95_bps": float(np.quantile(shortfall, 0.95)),
+        **cells.registered(np.ravel),
+        "shortfall_sd_bps": shortfall.std(ddof=1) if shortfall.size > 1 else np.nan,
+        "shortfall_p95_bps": np.quantile(shortfall, 0.95),
         "shortfall_cvar95_bps": tca.cvar(shortfall),
-        "fees_mils": float(tca.fees_mils((cells.fees * cells.log.arrival_mid_px[:, None, None]).ravel(), filled)),
-        "quoted_spread_bps": average(cells.quoted),
-        "effective_spread_bps": average(cells.effective),
-        "e_over_q_percent": float(
-            tca.effective_over_quoted_percent(cells.effective.ravel(), cells.quoted.ravel(), filled)
-        ),
-        "realised_spread_bps": average(tca.realised_spread_bps(cells.price, cells.mid, one_step[:, :, None])),
-        "price_impact_bps": average(tca.price_impact_bps(cells.mid, one_step[:, :, None])),
-        "price_improvement_bps": float(tca.weighted_average(improvement / cells.mid.ravel() * tca.BPS, filled)),
-        "improved_percent": 100.0 * float(classes.improved),
-        "at_quote_percent": 100.0 * float(classes.at_quote),
-        "outside_percent": 100.0 * float(classes.outside),
-        "size_improvement_shares": _mean(extra),
-        "fill_rate_percent": 100.0 * float(tca.fill_rate(filled, sent)),
-        "any_fill_percent": 100.0 * float(any_fill),
-        "full_fill_percent": 100.0 * float(full_fill),
-        "fade_percent": 100.0 * float(tca.total_fade(filled, sent, shown)),
-        "trade_through_percent": 100.0 * float(tca.trade_through_rate(price, cells.best_elsewhere.ravel(), filled)),
-        "latency_p50_ms": float(latency[0]),
-        "latency_p95_ms": float(latency[1]),
-        "latency_p99_ms": float(latency[2]),
-        "staleness_p50_ms": float(staleness[0]),
-        "staleness_p99_ms": float(staleness[1]),
+        "price_improvement_bps": tca.weighted_average(improvement / cells.mid.ravel() * tca.BPS, filled),
+        "improved_percent": 100.0 * classes.improved,
+        "at_quote_percent": 100.0 * classes.at_quote,
+        "outside_percent": 100.0 * classes.outside,
+        "size_improvement_shares": _mean(tca.size_improvement_shares(at_or_better, shown)[filled > 0.0]),
+        "any_fill_percent": 100.0 * any_fill,
+        "full_fill_percent": 100.0 * full_fill,
+        **dict(zip(("latency_p50_ms", "latency_p95_ms", "latency_p99_ms"), latency, strict=True)),
+        **dict(zip(("staleness_p50_ms", "staleness_p99_ms"), staleness, strict=True)),
     }
+    return {key: float(value) for key, value in totals.items()}
 
 
-def _venues(cells: _Cells, one_step: np.ndarray) -> dict[str, np.ndarray]:
-    """Per venue, (K,): the same measures over the children that went there."""
+def _venues(cells: _Cells) -> dict[str, np.ndarray]:
+    """Per venue, (K,): the registered and other measures over the children that went there."""
     log, k = cells.log, cells.filled.shape[2]
     by_venue = lambda x: np.ascontiguousarray(np.moveaxis(x, 2, 0)).reshape(k, -1)  # noqa: E731
-    sent, filled, price, shown = (by_venue(x) for x in (cells.sent, cells.filled, cells.price, log.shown_shares))
-    later = np.broadcast_to(one_step[:, :, None], cells.filled.shape)
-    latency = np.where((cells.sent > 0.0) & log.open, log.ack_ms, np.nan)
-    quantiles = np.array([tca.quantiles(row) for row in by_venue(latency)])
+    sent, filled, price = by_venue(cells.sent), by_venue(cells.filled), by_venue(cells.price)
+    latency = by_venue(np.where((cells.sent > 0.0) & log.open, log.ack_ms, np.nan))
+    quantiles = np.array([tca.quantiles(row) for row in latency]).T
     any_fill, full_fill = tca.order_fill_rates(filled, sent)
-    fees = by_venue(cells.fees * log.arrival_mid_px[:, None, None])
     return {
+        **cells.registered(by_venue),
         "routed_percent": 100.0 * sent.sum(axis=1) / max(sent.sum(), 1e-300),
         "executed_percent": 100.0 * filled.sum(axis=1) / max(filled.sum(), 1e-300),
-        "fill_rate_percent": 100.0 * tca.fill_rate(filled, sent),
         "any_fill_percent": 100.0 * any_fill,
         "full_fill_percent": 100.0 * full_fill,
         "average_fill_shares": tca.weighted_average(filled, (filled > 0.0).astype(float)),
         "fees_bps": tca.fees_bps(by_venue(cells.fees), price, filled),
-        "fees_mils": tca.fees_mils(fees, filled),
-        "effective_spread_bps": tca.weighted_average(by_venue(cells.effective), filled),
-        "e_over_q_percent": tca.effective_over_quoted_percent(
-            by_venue(cells.effective), by_venue(cells.quoted), filled
-        ),
-        "realised_spread_bps": tca.weighted_average(
-            by_venue(tca.realised_spread_bps(cells.price, cells.mid, later)), filled
-        ),
-        "price_impact_bps": tca.weighted_average(by_venue(tca.price_impact_bps(cells.mid, later)), filled),
-        "markout_bps": tca.weighted_average(by_venue(tca.markout_bps(cells.price, later)), filled),
-        "fade_percent": 100.0 * tca.total_fade(filled, sent, shown),
-        "trade_through_percent": 100.0 * tca.trade_through_rate(price, by_venue(cells.best_elsewhere), filled),
-        "latency_p50_ms": quantiles[:, 0],
-        "latency_p95_ms": quantiles[:, 1],
-        "latency_p99_ms": quantiles[:, 2],
+        **dict(zip(("latency_p50_ms", "latency_p95_ms", "latency_p99_ms"), quantiles, strict=True)),
     }
 
 
-def _rule_tables(cells: _Cells, horizons: dict[str, np.ndarray]) -> tuple[list[Any], list[Any]]:
+def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list[Any], list[Any]]:
     log, k = cells.log, cells.filled.shape[2]
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
-    table_605 = tca.rule_605_table(
-        pick(cells.sent),
-        pick(cells.filled),
-        pick(cells.price),
-        pick(cells.mid),
-        pick(2.0 * cells.mid - cells.far),
-        pick(cells.far),
-        {name: pick(mids[:, :, None]) for name, mids in horizons.items()},
-        pick(log.shown_shares),
+    c = {name: pick(values) for name, values in cells.columns.items()}
+    table_605 = rule_605_table(
+        c["sent_shares"],
+        c["filled_shares"],
+        c["price"],
+        c["mid"],
+        c["bid"],
+        c["ask"],
+        {name: pick(mids) for name, mids in mids_later.items()},
+        c["displayed_shares"],
         pick(cells.arrival_ms),
     )
-    fees = pick(cells.fees * log.arrival_mid_px[:, None, None])
     venue = pick(np.arange(k)[None, None, :])
-    return table_605, tca.rule_606_table(venue, log.venue_names, pick(cells.sent), pick(cells.filled), fees)
+    return table_605, rule_606_table(venue, log.venue_names, c["sent_shares"], c["filled_shares"], c["fees_dollars"])
 
 
 def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log: ChildLog) -> StateCut | None:
@@ -397,7 +376,7 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
     cuts = []
     for name, what, unit, values in (
         ("spread", "mean far touch above the mid", price_unit, touch),
-        ("latency", "typical heard latency, one way", "ms" if price_unit == "bps" else price_unit, latency),
+        ("latency", "typical observed latency, one way", "ms" if price_unit == "bps" else price_unit, latency),
     ):
         state, edges = _thirds(values, log.active)
         low, high = (f"{e:.3g}" for e in edges)
@@ -416,10 +395,9 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
     """Transaction-cost analysis of a policy's child orders.
 
     Args:
-        log: what it sent and got.
-        priced: whether the market has prices, fees and partial fills; the notebook's has none, so only flow and cost by
-            state are worked out.
-        price_unit: of `StateCut.cost` and of the spread's states.
+        log: what the policy sent and got.
+        priced: whether fills have prices and fees in bps; without them only flow and cost by state are worked out.
+        price_unit: of `StateCut.cost` and of the states of the spread.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         states = _states(log, price_unit)
@@ -427,15 +405,14 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
             return PolicyAnalysis(states=states)
         cells = _Cells(log)
         horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.active.shape[1]]) * log.step_s
-        mids = {f"{seconds:g} s": cells.mid_later(seconds) for seconds in horizons_s}
-        one_step = cells.mid_later(log.step_s)
-        parents, _ = _parents(cells)
+        mids = {f"{seconds:g} s": cells.mid_after_fill(seconds) for seconds in horizons_s}
+        parents = _parents(cells)
         filled = cells.filled.ravel()
-        curves = np.array([_markout_row(cells, later[:, :, None], filled) for later in mids.values()])
+        curves = np.array([_markout_row(cells, later, filled) for later in mids.values()])
         table_605, table_606 = _rule_tables(cells, mids)
         return PolicyAnalysis(
-            totals=_totals(cells, parents, one_step),
-            venues=_venues(cells, one_step),
+            totals=_totals(cells, parents),
+            venues=_venues(cells),
             parents=parents,
             horizons_s=horizons_s,
             markout_bps=curves[:, 0],

@@ -1,8 +1,8 @@
-"""A bound from below on what an order can cost on a given market day, for markets too large for the clairvoyant.
+"""A lower bound on what an order can cost in a given scenario, for markets too large for the clairvoyant.
 
-On the variance-reduced cost only: a bound that knew the mid's path would wait for the best price and say nothing. In
-expectation that cost is the shortfall, so the bounds' mean bounds every policy's mean shortfall too. It is no policy,
-and never the denominator of "gap closed": say how loose it is beside it.
+The bound holds for the variance-reduced cost only: a bound that used the mid's path would wait for the best price and
+say nothing. In expectation the variance-reduced cost is the shortfall, so the mean of the bounds is below every
+policy's mean shortfall too. The bound is no policy and never the denominator of "gap closed": report how loose it is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from scipy.optimize import linprog
 
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 SEGMENTS = 6  # of the piecewise linear function that stands for a book's walk, from below
 TOLERANCE_BPS = 1e-6  # of the linear program's solution
@@ -24,7 +25,7 @@ TOLERANCE_BPS = 1e-6  # of the linear program's solution
 
 @dataclass(frozen=True)
 class _Path:
-    """One day when nobody trades, (T, K) where a venue counts, else (T,): prices from below, sizes from above."""
+    """One scenario without trading, (T, K) by venue, else (T,): prices bounded from below, sizes from above."""
 
     price_bps: np.ndarray  # all-in, of the first share
     held_shares: np.ndarray
@@ -38,17 +39,17 @@ class _Path:
 def relaxed_bound(
     market: str | MarketSpec, env: str, scenarios: int, seed: int = 10_000, data_split: str = "test"
 ) -> np.ndarray:
-    """A cost that no policy goes below on any of these days, in variance-reduced cost.
+    """A variance-reduced cost that no policy goes below, for each of these scenarios.
 
-    Each day is a linear program over what is filled where and when, with the whole path known. Kept: sizes, hidden ones
-    included; what was taken and refills; books that walk; outages and halts; the schedule, where the env has one.
+    Each scenario is a linear program over what is filled where and when, with the whole path known. Kept: sizes, hidden
+    ones included; depletion and refills; books that walk; outages and halts; the schedule, where the env has one.
     Relaxed: fade, limits, minimum executions and lots are left out; impact and leaks cost nothing; a child may choose
-    its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord stands for the kink).
+    its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord replaces the kink).
 
     Args:
         market: preset name, path, or specification.
         env: whose schedule binds: none does in "OrderExecute-v0".
-        scenarios: how many days; day j has seed + j, as in `evaluate`.
+        scenarios: how many; scenario j has seed + j, as in `evaluate`.
         seed: of the first.
         data_split: "train", "validation" or "test".
 
@@ -56,7 +57,7 @@ def relaxed_bound(
         float64 (scenarios,), in the market's cost unit.
 
     Raises:
-        UserError: the market is a recording.
+        UserError: the market is a recording, or its children have limits.
     """
     market = load_market(market)
     if isinstance(market, ReplayMarket):
@@ -64,7 +65,7 @@ def relaxed_bound(
     scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
     simulator = BatchSimulator(market, scenarios, data_split)
     simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
-    if isinstance(market, NotebookMarket):
+    if not market.has_partial_fills:
         return _notebook_bounds(simulator, scheduled)
     paths = _record(simulator, scheduled)
     quantity = market.order.quantity_shares
@@ -72,9 +73,9 @@ def relaxed_bound(
 
 
 def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
-    """Nothing is carried from step to step: the cheapest venue each time is the optimum itself.
+    """The cost of the cheapest venue at each step, which is the optimum: steps do not depend on each other.
 
-    Without a schedule it is the cheapest venue of the cheapest time.
+    Without a schedule the optimum is the cheapest venue of the cheapest step.
     """
     best = []
     weights = np.eye(simulator.market.n_venues)
@@ -88,49 +89,49 @@ def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
 
 
 def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
-    """The paths of all members, played without trading.
+    """The paths of all scenarios, played without trading.
 
-    News and drift are spared times what the schedule leaves or, without one, the news times what was to be done before
-    the fills: what is left after them then costs no news, and what is filled earns them.
+    Variance reduction leaves out news and drift times what the schedule leaves. Without a schedule it leaves out the
+    news times the shares open before the fills: then the shares left after the fills cost no news, and filled shares
+    earn them.
     """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
-    fixed, rules = simulator.parameters.venues, simulator.parameters.market
+    truth = Truth(simulator)
     idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
     latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
     columns: dict[str, list[np.ndarray]] = {}
     for _ in range(order.horizon_steps):
-        orders, venues = simulator.orders, simulator.venues
-        on_time = venues["latency_ms"] < step_ms
+        on_time = truth.latency_ms < step_ms
         late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
-        open_at = (venues["open"] == 1) & (venues["outage"] == 0)
-        quote_move = np.where(fixed["dark"] == 1, 0.0, venues["next_offset_bps"] - venues["offset_bps"])
-        least_move = np.minimum(orders["smooth_move_bps"], 0.0)[:, None] + np.minimum(quote_move, 0.0)
-        move = np.where(on_time, venues["touch_move_bps"], np.inf)
+        open_at = truth.open & ~truth.outage
+        quote_move = np.where(truth.dark, 0.0, truth.next_offset_bps - truth.offset_bps)
+        least_move = np.minimum(truth.smooth_move_bps, 0.0)[:, None] + np.minimum(quote_move, 0.0)
+        move = np.where(on_time, truth.touch_move_bps, np.inf)
         move = np.where(late, np.minimum(move, least_move), move)
-        shown = np.where(on_time, venues["arrival_size_shares"], 0.0)
-        shown = np.where(late, np.maximum(venues["quote_shares"], venues["next_shares"]), shown)
-        held = np.where(open_at & (on_time | late), shown + venues["hidden_shares"], 0.0)
-        price = venues["offset_bps"] + np.where(held > 0.0, move, 0.0) + fixed["take_fee_bps"]
-        hold = orders["next_mid_bps"] - orders["mid_bps"] - orders["mid_noise_bps"]
+        shown = np.where(on_time, truth.arrival_size_shares, 0.0)
+        shown = np.where(late, np.maximum(truth.quote_shares, truth.next_shares), shown)
+        held = np.where(open_at & (on_time | late), shown + truth.hidden_shares, 0.0)
+        price = truth.offset_bps + np.where(held > 0.0, move, 0.0) + truth.take_fee_bps
+        hold = truth.next_mid_bps - truth.mid_bps - truth.mid_noise_bps
         spared = np.zeros(n)
         if scheduled:
-            spared = (1.0 - (orders["step"] + 1.0) / order.horizon_steps) * hold
+            spared = (1.0 - (truth.step + 1.0) / order.horizon_steps) * hold
         else:
-            price, hold = price - orders["news_bps"][:, None], hold - orders["news_bps"]
-        limited = (rules["limit_offset_bps"] < np.inf) | (rules["order_protection"] == 1)
+            price, hold = price - truth.news_bps[:, None], hold - truth.news_bps
+        limited = (truth.limit_offset_bps < np.inf) | (truth.order_protection == 1)
         if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
             raise UserError("the relaxed bound is for markets without limits and order protection")
         found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
         for name, values in found.items():
             columns.setdefault(name, []).append(values.copy())
-        latest_ms = np.maximum(np.maximum(latest_ms, venues["latency_ms"]) - step_ms, 0.0)
-        dearest = simulator.orders["worst_offered_bps"].copy()
+        latest_ms = np.maximum(np.maximum(latest_ms, truth.latency_ms) - step_ms, 0.0)
+        worst_bps = truth.worst_offered_bps.copy()
         simulator.step(weights, idle)
-        dearest = np.maximum(dearest, simulator.orders["worst_offered_bps"])
+        worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
     stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
-    walk, decay = (np.broadcast_to(fixed[name], venues["open"].shape) for name in ("walk_bps", "refill_decay"))
-    cleanup = dearest + rules["cleanup_penalty_bps"]
+    walk, decay = truth.walk_bps, truth.refill_decay
+    cleanup = worst_bps + truth.cleanup_penalty_bps
     return [
         _Path(
             price_bps=stacked["price_bps"][i],
@@ -146,7 +147,7 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
 
 
 def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
-    """The cheapest fills of one day, in bps of the order.
+    """The cost of the cheapest fills of one scenario, in bps of the order.
 
     A fill f costs ``price f + walk f^2 / held``; the square is replaced by its tangents at f = 0, held / S, 2 held / S,
     ..., a convex function that is never above it: slopes ``2 walk i / S`` between the tangents' crossings.

@@ -1,8 +1,8 @@
 """The child-order log: what a policy saw, sent and got in every decision, as arrays. It computes no measure.
 
 One log holds many parent orders of one policy. It is written from the simulator's public records, before and after
-each step, so whatever the market is, the log looks the same: prices in bps of the arrival mid, turned so that dearer
-is larger whichever side the parent is on (a buyer's view; side +1 in every formula).
+each step, so the log looks the same in every market: prices in bps of the arrival mid, in a buyer's view (side +1 in
+every formula), so that a higher price is a higher cost whichever side the parent order is on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 REFERENCE_PRICE = 100.0
 """Dollars a share, for fees in mils and dollars where a market names no price; `us_equity` is a share at $100."""
@@ -21,8 +22,7 @@ REFERENCE_PRICE = 100.0
 
 def take_fees_bps(simulator: BatchSimulator) -> np.ndarray:
     """Take fee of every member and venue, float64 (N, K), bps; the one place that reads it."""
-    fees = simulator.parameters.venues["take_fee_bps"]  # (1, K), or (N, K) where episodes draw their own
-    return np.array(np.broadcast_to(fees, (simulator.n, simulator.market.n_venues)))
+    return Truth(simulator).take_fee_bps
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ChildLog:
         touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
         shown_shares: float64 (N, T, K), displayed at the decision.
         latency_ms: float64 (N, T, K), one way, of a child sent now.
-        observed_latency_ms: float64 (N, T, K), as the router heard it.
+        observed_latency_ms: float64 (N, T, K), as the router observed it.
         ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
         volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
         mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
@@ -108,7 +108,7 @@ class ChildRecorder:
 
     def __init__(self, simulator: BatchSimulator) -> None:
         n, k, t = simulator.n, simulator.market.n_venues, simulator.market.order.horizon_steps
-        self.simulator = simulator
+        self.simulator, self._truth = simulator, Truth(simulator)
         self._step = 0
         per_venue = (
             "sent",
@@ -130,40 +130,35 @@ class ChildRecorder:
         self._slice = np.zeros((n, t))
         self._active = np.zeros((n, t), dtype=bool)
         self._fee = take_fees_bps(simulator)
-        self._quantity = simulator.orders["remaining_shares"].copy()
+        self._quantity = self._truth.remaining_shares
 
     def _observed_mid(self) -> np.ndarray:
-        orders = self.simulator.orders
-        return np.asarray(orders["mid_bps"] + orders["displacement_bps"])
+        return self._truth.mid_bps + self._truth.displacement_bps
 
     def before(self) -> None:
         """At a decision: what the router could know, and what a child sent now will meet."""
-        orders, venues, t = self.simulator.orders, self.simulator.venues, self._step
+        truth, t = self._truth, self._step
         cells = self._cells
-        is_open = venues["open"] == 1
-        self._active[:, t] = orders["remaining_shares"] > 0.0
-        self._slice[:, t] = orders["slice_shares"]
+        is_open = truth.open
+        self._active[:, t] = truth.remaining_shares > 0.0
+        self._slice[:, t] = truth.slice_shares
         self._open[:, t] = is_open
-        quoted = is_open & (self.simulator.parameters.venues["dark"] == 0)
-        cells["touch"][:, t] = np.where(quoted, venues["offset_bps"] + self._mid[:, t, None], np.nan)
-        cells["touch_move"][:, t] = venues["touch_move_bps"]
-        cells["shown"][:, t] = np.where(
-            is_open, np.maximum(venues["quote_shares"] - venues["depleted_shares"], 0.0), 0.0
-        )
-        cells["latency"][:, t] = venues["latency_ms"]
-        cells["observed_latency"][:, t] = venues["observed_latency_ms"]
-        cells["volume"][:, t] = venues["recent_volume_shares"]
+        quoted = is_open & ~truth.dark
+        cells["touch"][:, t] = np.where(quoted, truth.offset_bps + self._mid[:, t, None], np.nan)
+        cells["touch_move"][:, t] = truth.touch_move_bps
+        cells["shown"][:, t] = np.where(is_open, np.maximum(truth.quote_shares - truth.depleted_shares, 0.0), 0.0)
+        cells["latency"][:, t] = truth.latency_ms
+        cells["observed_latency"][:, t] = truth.observed_latency_ms
+        cells["volume"][:, t] = truth.recent_volume_shares
 
     def after(self) -> None:
         """After the step: what was sent, what it got, and where the mid went."""
-        venues, t, active = self.simulator.venues, self._step, self._active[:, self._step, None]
+        truth, t, active = self._truth, self._step, self._active[:, self._step, None]
         cells = self._cells
-        sent, filled = (np.where(active, venues[name], 0.0) for name in ("sent_shares", "filled_shares"))
-        cells["sent"][:, t], cells["filled"][:, t], cells["ack"][:, t] = sent, filled, venues["ack_ms"]
-        scale = self._quantity[:, None] / self.simulator.parameters.market["cost_scale"][0]
-        all_in_bps = np.divide(
-            venues["fill_cost"] * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0
-        )
+        sent, filled = (np.where(active, shares, 0.0) for shares in (truth.sent_shares, truth.filled_shares))
+        cells["sent"][:, t], cells["filled"][:, t], cells["ack"][:, t] = sent, filled, truth.ack_ms
+        scale = self._quantity[:, None] / truth.cost_scale[0]
+        all_in_bps = np.divide(truth.fill_cost * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0)
         cells["price"][:, t] = all_in_bps - self._fee + self._mid[:, t, None]
         self._mid[:, t + 1] = np.where(active[:, 0], self._observed_mid(), np.nan)
         self._step += 1
@@ -171,8 +166,8 @@ class ChildRecorder:
     def log(self) -> ChildLog:
         """The log, once every order is done."""
         sim, cells = self.simulator, self._cells
-        cleanup = sim.orders["cleanup_shares"].copy()
-        arrival_px = sim.orders["arrival_mid_px"]
+        cleanup = self._truth.cleanup_shares
+        arrival_px = self._truth.arrival_mid_px
         return ChildLog(
             sent_shares=cells["sent"],
             filled_shares=cells["filled"],
@@ -192,7 +187,7 @@ class ChildRecorder:
             quantity_shares=self._quantity,
             cleanup_shares=cleanup,
             cleanup_price_bps=np.divide(
-                sim.orders["cleanup_value_bps_shares"],
+                self._truth.cleanup_value_bps_shares,
                 cleanup,
                 out=np.full(sim.n, np.nan),
                 where=cleanup > 0.0,

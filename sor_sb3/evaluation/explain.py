@@ -1,8 +1,8 @@
-"""Replay one parent order, step by step: what the router saw, sent and got, and what each venue would have cost.
+"""Replay one parent order, step by step: what the router observed, sent and got, and what each venue would have cost.
 
-The counterfactuals answer "why that venue?": from a copy of the very same state the whole slice goes to one venue, and
-the policy goes on as before to the end of the order. The market's randomness is addressed, so the rest of the day is
-the same day. Not for drawing, nor for scoring many orders, which is the evaluator's business.
+The counterfactuals answer "why that venue?". From a copy of the same state the whole slice goes to one venue, and the
+policy decides the later steps as before. The market's random numbers are counter-based, so the rest of the scenario is
+the same market. Nothing is drawn here, and many orders are scored by the evaluator, not here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import numpy as np
 
 from sor_sb3.envs.observation import Observer
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
-from sor_sb3.evaluation.evaluator import Evaluator, masks_wanted
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.rollout import Decision as PolicyDecision
+from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.policies.protocol import Router
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Alternative:
     Attributes:
         filled_shares: of the slice, in this step.
         price_bps: average price of that above the mid at the decision plus fee; NaN where nothing filled.
-        order_cost: what the whole order would have cost, had the policy gone on as it does, in cost units.
+        order_cost: what the whole order would then have cost, with the policy deciding the later steps, in cost units.
     """
 
     filled_shares: np.ndarray
@@ -47,11 +50,11 @@ class Decision:
         touch_bps: its far touch above the mid.
         fee_bps: its take fee.
         shown_shares: what it displayed.
-        observed_latency_ms: one way, as heard.
+        observed_latency_ms: one way, as observed.
         sent_shares: what went there.
         filled_shares: what came back filled.
         price_bps: average price of that above the mid plus fee; NaN if nothing filled.
-        latency_ms: one way, as the child met it.
+        latency_ms: one way, of the child order.
         cost: of the step in cost units; a step's costs add up to the order's.
         parts: the ledger's parts of it.
         alternative: the whole slice to one venue.
@@ -78,11 +81,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A parent order of one policy on one market day.
+    """A parent order of one policy in one scenario.
 
     Attributes:
         policy: its name.
-        scenario: seed of the market day.
+        scenario: its seed.
         cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs.
         parts: the ledger's parts of it.
         quantity_shares: of the order.
@@ -94,6 +97,7 @@ class Explanation:
     policy: str
     scenario: int
     cost_unit: str
+    price_unit: str
     venue_names: tuple[str, ...]
     cost: float
     parts: dict[str, float]
@@ -112,26 +116,22 @@ class _Alternatives:
         self.fork.start()
         looks_into_core = getattr(policy, "core", None) is evaluator.core  # an oracle does
         self.policy = self.fork.policies([policy.name])[policy.name] if looks_into_core else policy
-        self.masked = masks_wanted(policy) and evaluator.core.action_adapter.masked
-        self.steps = market.order.horizon_steps
 
-    def ask(self, step: int, pace: np.ndarray | None, state: Any, quantity_shares: float) -> Alternative:
-        """The alternatives at the present state; `state` is the policy's after it decided, None if it keeps none."""
+    def ask(self, decision: PolicyDecision, pace: np.ndarray | None, quantity_shares: float) -> Alternative:
+        """The alternatives to a decision at the present state."""
         core = self.fork.core
         k = core.n
         sim = core.simulator = self.source.branch(np.full(k, self.member))
         core.observer = Observer(sim)
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
-        filled = np.diag(sim.venues["filled_shares"]).copy()
-        per_share = quantity_shares / sim.parameters.market["cost_scale"][0]
-        paid = np.diag(sim.venues["fill_cost"]) * per_share
+        filled = np.diag(Truth(sim).filled_shares).copy()
+        per_share = quantity_shares / Truth(sim).cost_scale[0]
+        paid = np.diag(Truth(sim).fill_cost) * per_share
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
-        state, first = _repeat(state, self.member, k), np.zeros(k, dtype=bool)
-        for _ in range(step + 1, self.steps):
-            masks = {"action_masks": core.action_masks()} if self.masked else {}
-            actions, state = policy.predict(core.observer.observe(), state, first, True, **masks)
-            core.step(actions)
+        state = _repeat(decision.next_state, self.member, k)
+        for _ in rollout(core, policy, core.observer.observe(), state=state, first_step=decision.step + 1):
+            pass
         return Alternative(filled, price, sim.ledger()["shortfall"])
 
 
@@ -163,7 +163,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         evaluator: whose scenarios hold `scenario`.
         name: what to call the policy.
         policy: anything with SB3's ``predict``.
-        scenario: seed of the market day.
+        scenario: its seed.
 
     Raises:
         ValueError: the evaluator has no such scenario.
@@ -176,24 +176,18 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     observations = evaluator.start()
     recorder = ChildRecorder(simulator)
     alternatives = _Alternatives(evaluator, policy, member)
-    masked = masks_wanted(policy) and core.action_adapter.masked
-    state: Any = None
-    first = np.ones(core.n, dtype=bool)
-    quantity = float(simulator.orders["remaining_shares"][member])
+    quantity = float(Truth(simulator).remaining_shares[member])
     ledgers = [_parts(simulator, member)]
     remaining: list[float] = []
     options: list[Alternative] = []
-    for step in range(evaluator.market.order.horizon_steps):
-        left = float(simulator.orders["remaining_shares"][member])
+    for decision in rollout(core, policy, observations, name=name):
+        left = float(Truth(simulator).remaining_shares[member])
         if left <= 0.0:
             break
-        masks = {"action_masks": core.action_masks()} if masked else {}
-        actions, state = policy.predict(observations, state, first, True, **masks)
-        options.append(alternatives.ask(step, core.action_adapter.decode(actions)[1], state, quantity))
+        options.append(alternatives.ask(decision, core.action_adapter.decode(decision.actions)[1], quantity))
         recorder.before()
-        observations, _, _ = core.step(actions)
+        decision.take()
         recorder.after()
-        first = np.zeros(core.n, dtype=bool)
         remaining.append(left)
         ledgers.append(_parts(simulator, member))
     parts = simulator.ledger()
@@ -205,6 +199,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         policy=name,
         scenario=scenario,
         cost_unit=evaluator.market.cost_unit,
+        price_unit=evaluator.market.price_unit,
         venue_names=tuple(evaluator.market.venue_names),
         cost=cost,
         parts={part: float(values[member]) for part, values in parts.items()},
@@ -217,7 +212,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
 
 
 def _parts(simulator: BatchSimulator, member: int) -> dict[str, float]:
-    return {part: float(simulator.orders[f"{part}_cost"][member]) for part in LEDGER_PARTS}
+    return {part: float(simulator.ledger()[part][member]) for part in LEDGER_PARTS}
 
 
 def _decision(

@@ -1,9 +1,9 @@
 """Paired statistics that say how far a policy's cost is known, given few training seeds and shared scenarios.
 
-Not for running policies, nor for drawing: every function takes arrays of costs and returns numbers.
+No policy is run and nothing is drawn here: every function takes arrays of costs and returns numbers.
 
 Data. A policy's costs are float64 `(n_seeds, n_scenarios)`: a row is one training seed, a column is one
-scenario (the same market day for every policy, in the same order). A rule or an oracle has one row, because
+scenario (one seeded parent order, the same for every policy). A rule or an oracle has one row, because
 it has no training randomness. Costs may be in any unit (bps, currency); positive is bad, and every mean,
 bound and standard error comes back in the same unit.
 

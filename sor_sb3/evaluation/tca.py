@@ -1,7 +1,9 @@
 """Transaction-cost analysis: every measure as one function of prices, sizes and times, each with a worked example.
 
 Not tied to the simulator, and not for running policies: :mod:`sor_sb3.evaluation.children` records what a policy sent
-and got, :mod:`sor_sb3.evaluation.analysis` puts it through these functions.
+and got, :mod:`sor_sb3.evaluation.analysis` puts the record through these functions. A function with the decorator
+:func:`sor_sb3.evaluation.measures.measure` is a row of the tables. The tables in the style of Rules 605 and 606 are in
+:mod:`sor_sb3.evaluation.rule_tables`.
 
 Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
 times in the unit that a name says. bps = 1e-4. **A cost is positive when it is bad**, except where a docstring says
@@ -24,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sor_sb3.evaluation.measures import measure
+
 Floats = npt.NDArray[np.float64]
 BPS = 1e4
 MILS_PER_DOLLAR = 1e4
@@ -39,8 +43,12 @@ def _sum_product(prices: Floats, shares: Floats) -> Floats:
     return np.asarray(np.where(shares == 0.0, 0.0, prices * shares).sum(axis=-1))
 
 
-def _ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
-    """`top / bottom`, NaN where `bottom` is 0."""
+def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
+    """`top / bottom`, NaN where `bottom` is 0.
+
+    >>> ratio([1.0, 1.0], [4.0, 0.0]).tolist()
+    [0.25, nan]
+    """
     top, bottom = _floats(top, bottom)
     return np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0)
 
@@ -55,7 +63,7 @@ def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     """
     values, shares = _floats(values, shares)
     known = np.where(np.isnan(values), 0.0, shares)
-    return _ratio(np.where(known == 0.0, 0.0, values * known).sum(axis=-1), known.sum(axis=-1))
+    return ratio(np.where(known == 0.0, 0.0, values * known).sum(axis=-1), known.sum(axis=-1))
 
 
 # ------------------------------------------------------------------------------------------------ parent orders
@@ -137,7 +145,7 @@ def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     10.25
     """
     prices, shares = _floats(prices, shares)
-    return _ratio(_sum_product(prices, shares), shares.sum(axis=-1))
+    return ratio(_sum_product(prices, shares), shares.sum(axis=-1))
 
 
 def arrival_slippage_bps(
@@ -151,7 +159,7 @@ def arrival_slippage_bps(
     6.25
     """
     prices, shares, arrival, s = _floats(prices, shares, arrival_mid, side)
-    return s * _ratio(_sum_product(prices - arrival[..., None], shares), shares.sum(axis=-1)) / arrival * BPS
+    return s * ratio(_sum_product(prices - arrival[..., None], shares), shares.sum(axis=-1)) / arrival * BPS
 
 
 def vwap_slippage_bps(
@@ -166,12 +174,13 @@ def vwap_slippage_bps(
     1.2494
     """
     prices, shares, vwap, s = _floats(prices, shares, market_vwap, side)
-    return s * _ratio(_sum_product(prices - vwap[..., None], shares), shares.sum(axis=-1)) / vwap * BPS
+    return s * ratio(_sum_product(prices - vwap[..., None], shares), shares.sum(axis=-1)) / vwap * BPS
 
 
 # -------------------------------------------------------------------------------------------------------- spreads
 
 
+@measure("quoted_spread_bps", "quoted spread", "bps", "", averaged=True)
 def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
     """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``; half of it is the quoted half-spread.
 
@@ -184,6 +193,7 @@ def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
     return np.asarray((ask - bid) / (0.5 * (bid + ask)) * BPS)
 
 
+@measure("effective_spread_bps", "effective spread", "bps", "low", averaged=True)
 def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
     """Effective spread: ``2 s (p - m_t) / m_t x 1e4``, m_t the mid when the order was received (not when it filled).
 
@@ -197,13 +207,15 @@ def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.Arr
     return np.asarray(2.0 * s * (price - mid) / mid * BPS)
 
 
+@measure("realised_spread_bps", "realised spread, one step later", "bps", "low", averaged=True)
 def realised_spread_bps(
     price: npt.ArrayLike, mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1
 ) -> Floats:
-    """Realised spread: ``2 s (p - m_{t+tau}) / m_t x 1e4``, against the mid a time tau after the order was received.
+    """Realised spread: ``2 s (p - m_{e+tau}) / m_t x 1e4``, m_{e+tau} the mid a time tau after the order was executed.
 
-    Unit: bps. Sign: positive is what the liquidity provider earned, so bad for the taker. Source: 17 CFR 242.605
-    (several horizons between 50 ms and 5 minutes since 2024).
+    m_t is the mid at receipt, as in the effective spread. Unit: bps. Sign: positive is what the liquidity provider
+    earned, so bad for the taker. Source: 17 CFR 242.600 and 242.605 ("at a specified interval after the time of order
+    execution"; several horizons between 50 ms and 5 minutes since 2024).
 
     >>> float(realised_spread_bps(100.02, 100.0, 100.015).round(6))
     1.0
@@ -212,11 +224,13 @@ def realised_spread_bps(
     return np.asarray(2.0 * s * (price - later) / mid * BPS)
 
 
+@measure("price_impact_bps", "price impact, one step later", "bps", "", averaged=True)
 def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
-    """Price impact: ``2 s (m_{t+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
+    """Price impact: ``2 s (m_{e+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
 
-    Unit: bps. Sign: positive is a move against us. Source: Huang and Stoll 1996, "Dealer versus auction markets",
-    Journal of Financial Economics 41(3).
+    The later mid is that of :func:`realised_spread_bps`, a time tau after the execution. Unit: bps. Sign: positive is a
+    move against us. Source: Huang and Stoll 1996, "Dealer versus auction markets", Journal of Financial
+    Economics 41(3).
 
     >>> float(price_impact_bps(100.0, 100.015).round(6))
     3.0
@@ -225,6 +239,7 @@ def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.Arr
     return np.asarray(2.0 * s * (later - mid) / mid * BPS)
 
 
+@measure("e_over_q_percent", "effective over quoted (E/Q)", "%", "low")
 def effective_over_quoted_percent(
     effective_bps: npt.ArrayLike, quoted_bps: npt.ArrayLike, shares: npt.ArrayLike
 ) -> Floats:
@@ -235,13 +250,14 @@ def effective_over_quoted_percent(
     >>> float(effective_over_quoted_percent([4.0, 2.0], [4.0, 4.0], [100, 300]))
     62.5
     """
-    return 100.0 * _ratio(weighted_average(effective_bps, shares), weighted_average(quoted_bps, shares))
+    return 100.0 * ratio(weighted_average(effective_bps, shares), weighted_average(quoted_bps, shares))
 
 
+@measure("markout_bps", "markout, one step later", "bps", "high", averaged=True)
 def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
-    """Markout, the trader's view: ``s (m_{t+tau} - p) / p x 1e4``, the mid a time tau later against the fill.
+    """Markout, the trader's view: ``s (m_{e+tau} - p) / p x 1e4``, the mid a time tau after the fill against the fill.
 
-    Unit: bps. Sign: **positive is good** (the price went our way after we traded); a taker's starts at minus the
+    Unit: bps. Sign: **positive is good** (the price moved our way after we traded); a taker's starts at minus the
     effective half-spread. Source: common practice, as in exchanges' and brokers' venue analyses.
 
     >>> float(markout_bps(100.0, 99.99).round(6)), float(markout_bps(100.0, 99.99, -1).round(6))
@@ -304,8 +320,8 @@ def quote_classes(
     gain = s * (far - price) / far
     total = shares.sum(axis=-1)
     known = np.where(shares == 0.0, 0.0, gain)
-    improved = _ratio(np.where(known > TIE, shares, 0.0).sum(axis=-1), total)
-    outside = _ratio(np.where(known < -TIE, shares, 0.0).sum(axis=-1), total)
+    improved = ratio(np.where(known > TIE, shares, 0.0).sum(axis=-1), total)
+    outside = ratio(np.where(known < -TIE, shares, 0.0).sum(axis=-1), total)
     return QuoteClasses(improved, 1.0 - improved - outside, outside)
 
 
@@ -321,6 +337,7 @@ def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, dis
     return np.maximum(filled - shown, 0.0)
 
 
+@measure("fill_rate_percent", "fill rate, shares", "%", "high", scale=100.0)
 def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Floats:
     """Share-level fill rate: ``sum filled / sum sent`` over the last axis. No unit, 1 is good. Source: Rule 606(b)(3).
 
@@ -328,7 +345,7 @@ def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Float
     0.6
     """
     filled, sent = _floats(filled_shares, sent_shares)
-    return _ratio(filled.sum(axis=-1), sent.sum(axis=-1))
+    return ratio(filled.sum(axis=-1), sent.sum(axis=-1))
 
 
 def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -343,7 +360,7 @@ def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -
     orders = (sent > 0.0).sum(axis=-1)
     any_fill = ((sent > 0.0) & (filled > 0.0)).sum(axis=-1)
     full = ((sent > 0.0) & (filled >= sent * (1.0 - TIE))).sum(axis=-1)
-    return _ratio(any_fill, orders), _ratio(full, orders)
+    return ratio(any_fill, orders), ratio(full, orders)
 
 
 def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
@@ -356,9 +373,10 @@ def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_sha
     [0.25, 0.0, nan]
     """
     filled, sent, shown = _floats(filled_shares, sent_shares, displayed_shares)
-    return 1.0 - _ratio(filled, np.minimum(sent, shown))
+    return 1.0 - ratio(filled, np.minimum(sent, shown))
 
 
+@measure("fade_percent", "fade of what was displayed", "%", "low", scale=100.0)
 def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
     """Fade of many children together, over the last axis: ``1 - sum filled / sum min(sent, displayed)``.
 
@@ -369,9 +387,10 @@ def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, display
     """
     filled, sent, shown = _floats(filled_shares, sent_shares, displayed_shares)
     reach = np.minimum(sent, shown)
-    return 1.0 - _ratio(np.where(reach > 0.0, filled, 0.0).sum(axis=-1), reach.sum(axis=-1))
+    return 1.0 - ratio(np.where(reach > 0.0, filled, 0.0).sum(axis=-1), reach.sum(axis=-1))
 
 
+@measure("trade_through_percent", "volume traded through a better quote", "%", "low", scale=100.0)
 def trade_through_rate(
     price: npt.ArrayLike, best_elsewhere: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
 ) -> Floats:
@@ -387,22 +406,23 @@ def trade_through_rate(
     price, best, shares, s = _floats(price, best_elsewhere, shares, side)
     with np.errstate(invalid="ignore"):
         through = np.where(shares == 0.0, 0.0, s * (price - best) / best) > TIE
-    return _ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
+    return ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
 
 
 # ----------------------------------------------------------------------------------------------------------- fees
 
 
-def fees_mils(fees: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+@measure("fees_mils", "fees", "mils a share", "low")
+def fees_mils(fees_dollars: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     """Net fee per share in mils, over the last axis: ``sum fee_i / sum q_i x 1e4``; 1 mil is $0.0001 a share.
 
-    `fees` in dollars, taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
+    Dollars: taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
 
     >>> float(fees_mils([3.00, -0.20], [1000, 100]).round(4))
     25.4545
     """
-    fees, shares = _floats(fees, shares)
-    return _ratio(fees.sum(axis=-1), shares.sum(axis=-1)) * MILS_PER_DOLLAR
+    fees, shares = _floats(fees_dollars, shares)
+    return ratio(fees.sum(axis=-1), shares.sum(axis=-1)) * MILS_PER_DOLLAR
 
 
 def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
@@ -415,7 +435,7 @@ def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) 
     0.254545
     """
     fees, prices, shares = _floats(fees, prices, shares)
-    return _ratio(fees.sum(axis=-1), _sum_product(prices, shares)) * BPS
+    return ratio(fees.sum(axis=-1), _sum_product(prices, shares)) * BPS
 
 
 def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
@@ -483,7 +503,7 @@ def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> 
     0.9
     """
     filled, quantity = _floats(filled_shares, quantity_shares)
-    return _ratio(filled.sum(axis=-1), quantity)
+    return ratio(filled.sum(axis=-1), quantity)
 
 
 def time_to_completion_s(
@@ -537,7 +557,7 @@ def herfindahl(shares: npt.ArrayLike) -> Floats:
     0.375
     """
     (shares,) = _floats(shares)
-    return np.asarray((_ratio(shares, shares.sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+    return np.asarray((ratio(shares, shares.sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
 
 
 def entropy_nats(shares: npt.ArrayLike) -> Floats:
@@ -549,150 +569,5 @@ def entropy_nats(shares: npt.ArrayLike) -> Floats:
     1.039721
     """
     (shares,) = _floats(shares)
-    w = _ratio(shares, shares.sum(axis=-1, keepdims=True))
+    w = ratio(shares, shares.sum(axis=-1, keepdims=True))
     return np.asarray(-np.where(w > 0.0, w * np.log(np.where(w > 0.0, w, 1.0)), 0.0 * w).sum(axis=-1))
-
-
-# --------------------------------------------------------------------------------------------- regulatory tables
-
-ORDER_SIZE_EDGES = (0.0, 100.0, 500.0, 2000.0, 5000.0, np.inf)
-ORDER_SIZE_NAMES = ("under 100", "100-499", "500-1,999", "2,000-4,999", "5,000 and more")
-
-
-def rule_605_table(
-    sent_shares: npt.ArrayLike,
-    filled_shares: npt.ArrayLike,
-    price: npt.ArrayLike,
-    mid: npt.ArrayLike,
-    bid: npt.ArrayLike,
-    ask: npt.ArrayLike,
-    mids_later: dict[str, npt.ArrayLike],
-    displayed_shares: npt.ArrayLike,
-    time_to_execution_ms: npt.ArrayLike,
-    side: npt.ArrayLike = 1,
-) -> list[dict[str, float | str]]:
-    """Execution quality in the style of Rule 605: a row per order size, share-weighted. One row an order in.
-
-    Marketable orders only (all of ours are). Not a filing: sizes in shares rather than notional, one security, and
-    child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
-
-    Args:
-        sent_shares: (n_orders,).
-        filled_shares: (n_orders,).
-        price: average price of each order's fills, NaN if none.
-        mid: of the best quotes at receipt.
-        bid: best bid at receipt.
-        ask: best offer at receipt.
-        mids_later: by horizon's name, mids that long after receipt, NaN where unknown.
-        displayed_shares: size shown at the venue at receipt.
-        time_to_execution_ms: receipt to execution.
-        side: +1 or -1.
-
-    Returns:
-        Rows of "order_size", "orders", "shares", "executed_percent", "quoted_spread_bps", "effective_spread_bps",
-        "e_over_q_percent", "realised_spread_bps <horizon>", "improved_percent", "at_quote_percent",
-        "outside_percent", "size_improvement_shares" (mean an executed order), "time_to_execution_ms".
-
-    >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01,
-    ...     {"1 s": [100.005, 100.0]}, [100, 400], [0.2, 0.4])[0]
-    >>> row["order_size"], row["orders"], row["executed_percent"]
-    ('100-499', 2, 70.0)
-    >>> [round(float(row[k]), 4) for k in ("effective_spread_bps", "e_over_q_percent", "realised_spread_bps 1 s")]
-    [2.8571, 142.8571, 2.2857]
-    """
-    sent, filled, price, mid, bid, ask, shown, time_ms, s = (
-        np.broadcast_to(x, np.shape(sent_shares)).astype(np.float64)
-        for x in (sent_shares, filled_shares, price, mid, bid, ask, displayed_shares, time_to_execution_ms, side)
-    )
-    far = np.where(s > 0, ask, bid)
-    effective, quoted = effective_spread_bps(price, mid, s), quoted_spread_bps(bid, ask)
-    realised = {name: realised_spread_bps(price, mid, later, s) for name, later in mids_later.items()}
-    at_quote_or_better = np.where(price_improvement(price, far, s) >= -TIE * far, filled, 0.0)
-    rows: list[dict[str, float | str]] = []
-    for name, low, high in zip(ORDER_SIZE_NAMES, ORDER_SIZE_EDGES[:-1], ORDER_SIZE_EDGES[1:], strict=True):
-        of = (sent > 0.0) & (sent >= low) & (sent < high)
-        if not of.any():
-            continue
-        weight = filled[of]
-        classes = quote_classes(price[of], far[of], weight, s[of])
-        executed = of & (filled > 0.0)
-        row: dict[str, float | str] = {
-            "order_size": name,
-            "orders": int(of.sum()),
-            "shares": float(sent[of].sum()),
-            "executed_percent": 100.0 * float(fill_rate(weight, sent[of])),
-            "quoted_spread_bps": float(weighted_average(quoted[of], weight)),
-            "effective_spread_bps": float(weighted_average(effective[of], weight)),
-            "e_over_q_percent": float(effective_over_quoted_percent(effective[of], quoted[of], weight)),
-        }
-        row |= {f"realised_spread_bps {n}": float(weighted_average(r[of], weight)) for n, r in realised.items()}
-        row |= {
-            "improved_percent": 100.0 * float(classes.improved),
-            "at_quote_percent": 100.0 * float(classes.at_quote),
-            "outside_percent": 100.0 * float(classes.outside),
-            "size_improvement_shares": float(
-                size_improvement_shares(at_quote_or_better, shown)[executed].mean() if executed.any() else np.nan
-            ),
-            "time_to_execution_ms": float(weighted_average(time_ms[of], weight)),
-        }
-        rows.append(row)
-    return rows
-
-
-def rule_606_table(
-    venue: npt.ArrayLike,
-    venue_names: Sequence[str],
-    sent_shares: npt.ArrayLike,
-    filled_shares: npt.ArrayLike,
-    fees: npt.ArrayLike,
-) -> list[dict[str, float | str]]:
-    """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
-
-    All orders are marketable limit orders, immediate or cancel, so the rule's columns for other types are left out.
-    Source: 17 CFR 242.606(b)(3).
-
-    Args:
-        venue: (n_orders,) index into `venue_names`.
-        venue_names: (n_venues,).
-        sent_shares: (n_orders,).
-        filled_shares: (n_orders,).
-        fees: net fee of each order in dollars, rebates negative, (n_orders,).
-
-    Returns:
-        Rows of "venue", "orders", "orders_percent", "shares_routed", "shares_routed_percent", "shares_executed",
-        "shares_executed_percent", "fill_rate_percent", "average_fill_shares", "net_fee_dollars",
-        "net_fee_per_100_shares_cents".
-
-    >>> rows = rule_606_table([0, 1, 1], ["NEAR", "FAR"], [100, 200, 100], [100, 0, 50], [0.30, 0.0, -0.01])
-    >>> [(r["venue"], r["shares_routed_percent"], round(float(r["fill_rate_percent"]), 4)) for r in rows]
-    [('FAR', 75.0, 16.6667), ('NEAR', 25.0, 100.0)]
-    >>> [round(float(r["net_fee_per_100_shares_cents"]), 4) for r in rows]
-    [-2.0, 30.0]
-    """
-    index = np.asarray(venue, dtype=np.int64)
-    sent, filled, fees = _floats(sent_shares, filled_shares, fees)
-    size = len(venue_names)
-    orders = np.bincount(index[sent > 0.0], minlength=size)
-    executed_orders = np.bincount(index[filled > 0.0], minlength=size)
-    routed = np.bincount(index, weights=sent, minlength=size)
-    executed = np.bincount(index, weights=filled, minlength=size)
-    net = np.bincount(index, weights=fees, minlength=size)
-    percent = [100.0 * _ratio(values.astype(np.float64), values.sum()) for values in (orders, routed, executed)]
-    rate, average = 100.0 * _ratio(executed, routed), _ratio(executed, executed_orders)
-    per_100 = 100.0 * 100.0 * _ratio(net, executed)
-    return [
-        {
-            "venue": venue_names[k],
-            "orders": int(orders[k]),
-            "orders_percent": float(percent[0][k]),
-            "shares_routed": float(routed[k]),
-            "shares_routed_percent": float(percent[1][k]),
-            "shares_executed": float(executed[k]),
-            "shares_executed_percent": float(percent[2][k]),
-            "fill_rate_percent": float(rate[k]),
-            "average_fill_shares": float(average[k]),
-            "net_fee_dollars": float(net[k]),
-            "net_fee_per_100_shares_cents": float(per_100[k]),
-        }
-        for k in np.argsort(-routed, kind="stable")
-    ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import CompareConfig, TrainConfig
 from sor_sb3.experiments.folder import (
     TENSORBOARD_FOLDER,
@@ -26,7 +27,6 @@ from sor_sb3.experiments.folder import (
     locked,
     path_component,
     release_folder,
-    system_versions,
     write_json,
 )
 from sor_sb3.experiments.run import can_resume, check_settings, train

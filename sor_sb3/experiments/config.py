@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sor_sb3.algorithms.hyperparameters import default_hyperparameters
+from sor_sb3.algorithms.hyperparameters import complete_hyperparameters
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.errors import UserError
@@ -130,26 +129,8 @@ def train_config(
         UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
     algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
-    hyperparameters = default_hyperparameters(algo, env, market.name)
-    settings = settings or {}
-    if settings.get("policy", hyperparameters["policy"]) != hyperparameters["policy"]:
-        hyperparameters.pop("policy_kwargs", None)  # they are the other policy's
-    hyperparameters.update(settings)
-    if n_envs is not None:
-        hyperparameters["n_envs"] = n_envs
-    if timesteps is not None:
-        hyperparameters["n_timesteps"] = timesteps
-    if hyperparameters.get("n_steps") == "episode":
-        hyperparameters["n_steps"] = market.order.horizon_steps
-    hyperparameters.setdefault("envs_per_scenario", 1)
-    for key in ("n_envs", "n_timesteps", "envs_per_scenario"):
-        value = hyperparameters[key]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 1 <= value < 2**63 or value % 1:
-            raise UserError(f"{key} is {value!r}; expected a whole number of at least 1")
-        hyperparameters[key] = int(value)
-    if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
-        hyperparameters["envs_per_scenario"] = math.gcd(hyperparameters["envs_per_scenario"], hyperparameters["n_envs"])
-    variance_reduction = bool(hyperparameters.pop("variance_reduction", True))
+    hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps)
+    variance_reduction = hyperparameters.pop("variance_reduction", True)
     return TrainConfig(
         algo=algo,
         env=env.removeprefix("sor_sb3:"),  # type: ignore[arg-type]

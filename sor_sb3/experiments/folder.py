@@ -8,13 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -249,10 +246,3 @@ def check_finished(folder: Path, file: str = DONE_FILE) -> None:
     if not (folder / file).is_file():
         what = "comparison" if file == RESULTS_FILE else "run"
         raise UserError(f"{folder} has no {file}: the {what} is not finished; run its command again")
-
-
-def system_versions() -> dict[str, str]:
-    """Versions of what computed a result, and the machine's kind."""
-    names = ("sor-sb3", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy", "numba")
-    versions = {name: metadata.version(name) for name in names}
-    return {"python": sys.version.split()[0], "platform": platform.platform(), **versions}

@@ -26,7 +26,7 @@ from sor_sb3.callbacks.hparams import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
-from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folder import (
     CHECKPOINT_FOLDER,
@@ -34,12 +34,12 @@ from sor_sb3.experiments.folder import (
     DONE_FILE,
     held_digest,
     locked,
-    system_versions,
     write_json,
     write_yaml,
 )
 from sor_sb3.files import write_bytes, write_text, writing
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.policies.normalisation import NormalizedPolicy
 
 CHECKPOINTS = 20  # how many are taken in a run; the last two stay
 VALIDATION_SEED = 1
@@ -80,7 +80,7 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
         raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:
         model = algorithm(policy, venv, seed=config.seed, verbose=verbose, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, MemoryError) as error:
         raise UserError(f"algorithm '{config.algo}' refuses its settings: {error}; change them with --set") from error
     venv.seed(config.seed << SEED_STRIDE_BITS)
     return model

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.results import make_results
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE, write_json
-from sor_sb3.experiments.report import ReportWriter
-from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.run import load_policy, validation_evaluator
+from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]

@@ -6,8 +6,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import (
     MarketSpec,
@@ -16,6 +14,7 @@ from sor_sb3.market.spec import (
     SyntheticMarket,
 )
 from sor_sb3.market.validation import validate
+from sor_sb3.safe_yaml import is_file, parse_yaml, read_text
 
 QUOTE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMarket]] = {
@@ -23,22 +22,6 @@ _KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMark
     "notebook": NotebookMarket,
     "replay": ReplayMarket,
 }
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML says that keys are unique; PyYAML would silently take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of `node`."""
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
-            seen.append(key)
-        return super().construct_mapping(node, deep)
-
-
 HELDOUT = "heldout/"
 
 
@@ -65,17 +48,18 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return market
     name = str(market)
-    if name.endswith(QUOTE_SUFFIXES):
+    suffixed = name.lower()
+    if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
 
         return market_of_recording(Path(name), **replay_options)
     if replay_options:
         raise UserError(f"market '{name}' is no recording; {', '.join(replay_options)} applies to recorded quotes only")
-    if name.endswith((".yaml", ".yml")):
+    if suffixed.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {_presets()}")
-        return parse_market(path.read_text(encoding="utf-8", errors="replace"), str(path), path.parent)
+        return parse_market(read_text(path), str(path), path.parent)
     if name not in preset_names():
         raise UserError(
             f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected a preset ({_presets()}) or the "
@@ -91,13 +75,7 @@ def _presets() -> str:
 
 def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
     """A specification from YAML `text`; `where` names it in messages, relative paths start at `folder`."""
-    try:
-        data = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", error)).split())
-        raise UserError(f"{where} is not valid YAML{line}: {problem}") from None
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise UserError(f"{where} holds {type(data).__name__}; expected a mapping (name, order, venues)")
     kind = data.get("model", "synthetic")

@@ -21,7 +21,7 @@ from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
 
 if TYPE_CHECKING:
-    from sor_sb3.simulator.paths import Recording
+    from sor_sb3.market.replay_arrays import Recording
 
 FloatArray = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
             raise UserError(f"option '{name}' of a recording is unknown{hint}; expected one of {', '.join(known)}")
     order = dict(given.pop("order", {})) | {k: given.pop(k) for k in _ORDER_OPTIONS if k in given}
     fees, latency_ms = given.pop("take_fee_bps", {}), given.pop("latency_ms", None)
-    stem = path.name.removesuffix(".gz")
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     data = {"name": Path(stem).stem, "model": "replay", **given, "quotes_file": path, "order": order}
     data = _complete(data, str(path), Path())
     _set_fees(data["venues"], fees, path)
@@ -109,14 +109,13 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
     """
-    from sor_sb3.simulator.paths import Recording
-    from sor_sb3.simulator.records import RECORDING
+    from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording
 
     recording = _recording_of(market)
     _check_windows(market, recording)
     windows = _windows(market, recording)[data_split]
     place = {name: k for k, name in enumerate(recording.venues)}
-    rows = np.zeros(market.n_venues, RECORDING)
+    rows = np.zeros(market.n_venues, ROWS_OF_VENUE)
     for row, name in zip(rows, market.venue_names, strict=True):
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:

@@ -7,14 +7,51 @@ names: ``_bps`` is 1e-4 of the arrival mid, ``_ms`` milliseconds, ``_s`` seconds
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from statistics import median
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from sor_sb3.market.router_names import check_router_names
+
+SMALLEST = 1e-9
+"""A number that is divided by is at least so large; what is smaller is a slip."""
+
+
+def _not_tiny(value: float) -> float:
+    if 0.0 < abs(value) < SMALLEST:
+        raise ValueError(
+            f"{value!r} is too near to 0; expected at least {SMALLEST:g} in size, or 0 where that is allowed"
+        )
+    return value
+
+
+def _nothing_if_tiny(value: float) -> float:
+    return value if value >= SMALLEST else 0.0
+
+
+# A type for each unit, with bounds far outside any real market and far inside what keeps rewards finite in float32.
+_DIVISOR = AfterValidator(_not_tiny)
+Bps = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]  # 1e5: ten times the price
+NonNegativeBps = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False)]
+PositiveBps = Annotated[float, Field(gt=0, le=1e5, allow_inf_nan=False), _DIVISOR]
+TickBps = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False), _DIVISOR]
+Milliseconds = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]  # 1e8: more than a day
+PositiveMilliseconds = Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False), _DIVISOR]
+Seconds = Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False), _DIVISOR]  # 1e8: three years
+Shares = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False), _DIVISOR]
+NonNegativeShares = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+PerHour = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+LogSd = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]  # of a logarithm; recorded quotes have 0.4 to 1.4
+Factor = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False), _DIVISOR]
+TimesMore = Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+VolumeWeight = Annotated[Weight, AfterValidator(_nothing_if_tiny)]
+PositiveWeight = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), _DIVISOR]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+MOST_LOTS = 1e9
+"""Of a parent order: more could not be counted exactly."""
 VenueName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -27,13 +64,22 @@ class _Spec(BaseModel):
 class OrderSpec(_Spec):
     """The parent order: one episode. The side matters to recorded quotes only (synthetic ones mirror)."""
 
-    quantity_shares: Positive
+    quantity_shares: Shares
     horizon_steps: Annotated[int, Field(ge=1, le=100_000)]
-    step_s: Positive
+    step_s: Seconds
     side: Literal["buy", "sell"] = "buy"
-    lot_shares: Positive | None = None  # a step's shares go out in the fewest equal lots no larger; None: any size
-    limit_offset_bps: NonNegative | None = None  # of a child, above the best price heard; None: no limit
+    lot_shares: Shares | None = None  # a step's shares go out in the fewest equal lots no larger; None: any size
+    limit_offset_bps: NonNegativeBps | None = None  # of a child, above the best observed price; None: no limit
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
+
+    @model_validator(mode="after")
+    def _check(self) -> OrderSpec:
+        if self.lot_shares is not None and self.quantity_shares > MOST_LOTS * self.lot_shares:
+            raise ValueError(
+                f"lot_shares is {self.lot_shares:g} for an order of {self.quantity_shares:g} shares; expected larger "
+                f"lots, at most {MOST_LOTS:g} of them"
+            )
+        return self
 
 
 class DarkPool(_Spec):
@@ -44,33 +90,33 @@ class DarkPool(_Spec):
     """
 
     zero_probability: Probability
-    power_exponent: Finite
-    max_shares: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-    min_execution_shares: NonNegative = 0.0  # a child that would be filled less comes back unfilled
-    leakage_bps_per_1000_shares: NonNegative = 0.0  # of what is *sent*: the mid drifts so far against us in the end
+    power_exponent: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+    max_shares: Annotated[float, Field(gt=1, le=1e12, allow_inf_nan=False)]
+    min_execution_shares: NonNegativeShares = 0.0  # a child that would be filled less comes back unfilled
+    leakage_bps_per_1000_shares: NonNegativeBps = 0.0  # of what is *sent*: the mid drifts so far against us in the end
 
 
 class VenueSpec(_Spec):
     """One venue. A lit one quotes an offset (far touch above the mid, for a buy) and a size; a dark one neither."""
 
     name: VenueName
-    take_fee_bps: Finite  # negative at inverted venues, which pay takers
-    offset_bps: Positive | None = None  # lit: median far-touch offset in calm markets
-    size_shares: Positive | None = None  # lit: median displayed size in calm markets
+    take_fee_bps: Bps  # negative at inverted venues, which pay takers
+    offset_bps: PositiveBps | None = None  # lit: median far-touch offset in calm markets
+    size_shares: Shares | None = None  # lit: median displayed size in calm markets
     dark: DarkPool | None = None  # in place of offset and size
-    latency_ms: NonNegative  # median, decision to arrival; the acknowledgement takes as long again
-    latency_sigma: NonNegative = 0.3  # sd of log latency
-    speed_bump_ms: NonNegative = 0.0  # added on the way in, the same for everyone
-    feed_latency_ms: NonNegative | None = None  # of its quotes to us; None: as `latency_ms`; a step late at the most
-    hidden_fraction: NonNegative = 0.0  # mean size behind the displayed one that nobody sees, as a share of it
-    toxicity: NonNegative = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
-    walk_bps: NonNegative = 1.0  # average price above the touch when all that it holds on arrival is taken
-    refill_half_life_s: Positive = 5.0  # of what we took
-    volume_share: NonNegative = 1.0  # weight in the market's traded volume
-    halts_per_hour: NonNegative = 0.0  # announced: heard at once, and can be masked
-    halt_duration_s: Positive = 60.0
-    outages_per_hour: NonNegative = 0.0  # of order entry, unannounced: quotes go on, children come back late, unfilled
-    outage_duration_s: Positive = 60.0
+    latency_ms: Milliseconds  # median, decision to arrival; the acknowledgement takes as long again
+    latency_sigma: LogSd = 0.3  # sd of log latency
+    speed_bump_ms: Milliseconds = 0.0  # added on the way in, the same for everyone
+    feed_latency_ms: Milliseconds | None = None  # of its quotes to us; None: as `latency_ms`; a step late at the most
+    hidden_fraction: Weight = 0.0  # mean size behind the displayed one that nobody sees, as a share of it
+    toxicity: Weight = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
+    walk_bps: NonNegativeBps = 1.0  # average price above the touch when all that it holds on arrival is taken
+    refill_half_life_s: Seconds = 5.0  # of what we took
+    volume_share: VolumeWeight = 1.0  # weight in the market's traded volume
+    halts_per_hour: PerHour = 0.0  # announced: observed at once, and can be masked
+    halt_duration_s: Seconds = 60.0
+    outages_per_hour: PerHour = 0.0  # of order entry, unannounced: quotes go on, children come back late, unfilled
+    outage_duration_s: Seconds = 60.0
 
     @model_validator(mode="after")
     def _check(self) -> VenueSpec:
@@ -87,88 +133,99 @@ class VenueSpec(_Spec):
 class QuoteDynamics(_Spec):
     """Two-speed log-normal offsets and sizes: a fast and a slow AR(1), stationary sds in log units."""
 
-    fast_half_life_s: Positive = 2.0
-    slow_half_life_s: Positive = 120.0
-    offset_fast_sd: NonNegative = 0.35
-    offset_slow_sd: NonNegative = 0.25
-    size_fast_sd: NonNegative = 0.6
-    size_slow_sd: NonNegative = 0.4
-    tick_bps: NonNegative = 0.0  # touches lie on ticks, the mid half-way between two; 0: no grid
+    fast_half_life_s: Seconds = 2.0
+    slow_half_life_s: Seconds = 120.0
+    offset_fast_sd: LogSd = 0.35
+    offset_slow_sd: LogSd = 0.25
+    size_fast_sd: LogSd = 0.6
+    size_slow_sd: LogSd = 0.4
+    tick_bps: TickBps = 0.0  # touches lie on ticks, the mid half-way between two; 0: no grid
 
 
 class MidDynamics(_Spec):
     """Volatility, rare jumps, and a short-lived drift that a public signal shows in part."""
 
-    volatility_bps_per_sqrt_s: NonNegative = 1.0
-    jumps_per_hour: NonNegative = 0.0
-    jump_sd_bps: NonNegative = 5.0
-    drift_sd_bps_per_s: NonNegative = 0.0
-    drift_half_life_s: Positive = 10.0
+    volatility_bps_per_sqrt_s: NonNegativeBps = 1.0
+    jumps_per_hour: PerHour = 0.0
+    jump_sd_bps: NonNegativeBps = 5.0
+    drift_sd_bps_per_s: NonNegativeBps = 0.0
+    drift_half_life_s: Seconds = 10.0
     signal_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.5
 
 
 class StressRegime(_Spec):
     """A two-state Markov regime common to all venues."""
 
-    entries_per_hour: NonNegative = 0.0
-    duration_s: Positive = 60.0
-    offset_factor: Positive = 1.5
-    size_factor: Positive = 0.6
-    volatility_factor: Positive = 2.0
+    entries_per_hour: PerHour = 0.0
+    duration_s: Seconds = 60.0
+    offset_factor: Factor = 1.5
+    size_factor: Factor = 0.6
+    volatility_factor: Factor = 2.0
 
 
 class LatencyDynamics(_Spec):
     """Congestion per venue (two-state Markov, likelier under stress) and a rare long tail."""
 
-    congestions_per_hour: NonNegative = 0.0
-    congestion_duration_s: Positive = 20.0
-    congestion_factor: Annotated[float, Field(ge=1)] = 3.0
-    stress_multiplies_congestions: Annotated[float, Field(ge=1)] = 3.0
+    congestions_per_hour: PerHour = 0.0
+    congestion_duration_s: Seconds = 20.0
+    congestion_factor: TimesMore = 3.0
+    stress_multiplies_congestions: TimesMore = 3.0
     tail_probability: Probability = 1e-4
-    tail_factor: Annotated[float, Field(ge=1)] = 20.0
+    tail_factor: TimesMore = 20.0
 
 
 class InformedFlow(_Spec):
     """With this probability a decision coincides with news that fast traders act on before slow children arrive."""
 
     probability: Probability = 0.0
-    window_ms: Positive = 1.0  # mean time from the decision to the news, exponential
-    jump_bps: NonNegative = 1.0  # for or against us, equally likely
+    window_ms: PositiveMilliseconds = 1.0  # mean time from the decision to the news, exponential
+    jump_bps: NonNegativeBps = 1.0  # for or against us, equally likely
     removed_fraction: Probability = 0.5  # of the displayed size, when it is against us
 
 
 class TradedVolume(_Spec):
     """Volume that prints while we trade: an intraday curve times noise, split over venues."""
 
-    shares_per_day: NonNegative = 0.0  # 0: the market publishes no volume
-    day_s: Positive = 23_400.0
+    shares_per_day: NonNegativeShares = 0.0  # 0: the market publishes no volume
+    day_s: Seconds = 23_400.0
     curve: Annotated[float, Field(ge=0, le=1.5)] = 0.8  # curvature of the U shape; 0 is flat
-    noise_sd: NonNegative = 0.7
-    memory_half_life_s: Positive = 30.0  # of the recent volume that routers see
+    noise_sd: LogSd = 0.7
+    memory_half_life_s: Seconds = 30.0  # of the recent volume that routers see
 
 
 class Response(_Spec):
     """How the market answers our own orders."""
 
-    reaction_time_ms: Positive = 0.2
-    permanent_impact_bps_per_1000_shares: NonNegative = 0.0
-    cleanup_penalty_bps: NonNegative = 2.0  # above the dearest fill that the episode offered
-    outage_reject_ms: Positive = 50.0  # after which a child in an outage is given up; one sent a step ago, from arrival
-    leakage_half_life_s: Positive = 10.0  # in which half of what a leaky pool gave away has moved the mid
+    reaction_time_ms: PositiveMilliseconds = 0.2
+    permanent_impact_bps_per_1000_shares: NonNegativeBps = 0.0
+    cleanup_penalty_bps: NonNegativeBps = 2.0  # above the worst price that the episode offered
+    outage_reject_ms: PositiveMilliseconds = 50.0  # a child in an outage is given up after it (an old one: on arrival)
+    leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool gave away has moved the mid
+
+
+PROSE_FIELDS = {"description", "fees_as_of", "sources"}
+"""Fields of a market that only people read."""
+PATH_FIELDS = {"quotes_file", "trades_file"}
+"""Where a recording lies; what it holds is in `quotes_sha256`."""
 
 
 class _Market(_Spec):
     """What every kind of market has in common."""
 
-    name: str = "unnamed"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "unnamed"
     description: str = ""
     order: OrderSpec
     reference_router: str = "round_robin"  # the naive router that "gap closed" is measured from
     oracle: str = "snapshot_oracle"  # and the oracle that it is measured to
-    continuation_bps: Finite | None = None  # what the oracle charges a share that it leaves for the next step
-    order_protection: bool = False  # no child fills through a better quote heard elsewhere that is left untaken
+    continuation_bps: Bps | None = None  # what the oracle charges a share that it leaves for the next step
+    order_protection: bool = False  # no child fills through a better observed quote that is left untaken elsewhere
     fees_as_of: str = ""  # which version of the venues' fee schedules `take_fee_bps` follows
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_routers(self) -> _Market:
+        check_router_names(self)
+        return self
 
     @property
     def venue_names(self) -> tuple[str, ...]:
@@ -186,6 +243,26 @@ class _Market(_Spec):
         return "bps"
 
     @property
+    def price_unit(self) -> str:
+        """The unit of prices and of a step's cost."""
+        return self.cost_unit.removesuffix(" per episode")
+
+    @property
+    def charges_bps(self) -> bool:
+        """Whether a fill has a price and a fee, in bps of the arrival mid; without them slippage has no meaning."""
+        return True
+
+    @property
+    def has_partial_fills(self) -> bool:
+        """Whether a child may fill in part or not at all, so that what is done now changes what can be done later."""
+        return True
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """Typical all-in price (in `cost_unit`), even slice (shares) and latency (ms): the units of observations."""
+        raise NotImplementedError
+
+    @property
     def has_volume(self) -> bool:
         """Whether traded volume is published, as `vwap` needs."""
         return False
@@ -194,6 +271,19 @@ class _Market(_Spec):
     def has_dark(self) -> bool:
         """Whether a venue is a dark pool."""
         return False
+
+    @property
+    def has_lots(self) -> bool:
+        """Whether a step's shares go out in whole lots, so that its splits are finite in number."""
+        return self.order.lot_shares is not None
+
+    def without_prose(self) -> dict[str, Any]:
+        """The market as plain data (as JSON would hold it) without texts and paths: what a hash of it should cover."""
+        return self.model_dump(mode="json", exclude=PROSE_FIELDS | PATH_FIELDS)
+
+    @property
+    def _even_slice_shares(self) -> float:
+        return self.order.quantity_shares / self.order.horizon_steps
 
 
 def _unique(names: tuple[str, ...]) -> None:
@@ -231,6 +321,13 @@ class SyntheticMarket(_Market):
             raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
         check_ranges(self)
         return self
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The median over venues of offset plus fee, an even slice, and the median latency."""
+        all_in = [v.offset_bps + abs(v.take_fee_bps) for v in self.venues if v.offset_bps is not None]
+        latency_ms = median(v.latency_ms + v.speed_bump_ms for v in self.venues)
+        return median(all_in), self._even_slice_shares, _nothing_if_tiny(latency_ms) or 1.0
 
     @property
     def has_volume(self) -> bool:
@@ -304,11 +401,11 @@ class NotebookMarket(_Market):
 
     model: Literal["notebook"]
     venues: Annotated[tuple[NotebookVenue, ...], Field(min_length=2, max_length=256)]
-    spread: tuple[Positive, Positive] = (0.01, 0.05)
-    liquidity: tuple[Positive, Positive] = (50.0, 200.0)
-    latency: tuple[NonNegative, Positive] = (1.0, 10.0)
-    liquidity_cost: NonNegative = 0.01
-    latency_cost: NonNegative = 0.001
+    spread: tuple[PositiveWeight, PositiveWeight] = (0.01, 0.05)
+    liquidity: tuple[PositiveWeight, PositiveWeight] = (50.0, 200.0)
+    latency: tuple[Milliseconds, PositiveMilliseconds] = (1.0, 10.0)
+    liquidity_cost: Weight = 0.01
+    latency_cost: Weight = 0.001
     blind: bool = False  # True: all is redrawn between observation and charge, so nothing can be learned
 
     @model_validator(mode="after")
@@ -325,6 +422,21 @@ class NotebookMarket(_Market):
         """The unit of costs and rewards."""
         return "notebook units per episode"
 
+    @property
+    def charges_bps(self) -> bool:
+        """No: a step has one cost, without a price or a fee."""
+        return False
+
+    @property
+    def has_partial_fills(self) -> bool:
+        """No: everything that is sent fills, so every step is a game of its own."""
+        return False
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The middles of the ranges of spread and latency, and an even slice."""
+        return sum(self.spread) / 2, self._even_slice_shares, sum(self.latency) / 2
+
 
 VOLUME_LOOKBACK_STEPS = 10
 """A replayed order's first decision sees the mean traded volume of this many steps before it."""
@@ -334,13 +446,13 @@ class ReplayVenue(_Spec):
     """What a recording cannot say about a venue: every number here is an assumption."""
 
     name: VenueName
-    take_fee_bps: Finite = 0.0
-    latency_ms: NonNegative = 1.0  # median, decision to arrival
-    latency_sigma: NonNegative = 0.3  # sd of log latency
-    feed_latency_ms: NonNegative | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
-    toxicity: NonNegative = 1.0  # strength of the others' reaction to our first child
-    walk_bps: NonNegative = 0.5  # when all that is displayed is taken; the loader puts half the median spread
-    refill_half_life_s: Positive = 5.0  # of what we took
+    take_fee_bps: Bps = 0.0
+    latency_ms: Milliseconds = 1.0  # median, decision to arrival
+    latency_sigma: LogSd = 0.3  # sd of log latency
+    feed_latency_ms: Milliseconds | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
+    toxicity: Weight = 1.0  # strength of the others' reaction to our first child
+    walk_bps: NonNegativeBps = 0.5  # when all that is displayed is taken; the loader puts half the median spread
+    refill_half_life_s: Seconds = 5.0  # of what we took
 
 
 class ReplayMarket(_Market):
@@ -356,21 +468,28 @@ class ReplayMarket(_Market):
     trades_file: Path | None = None  # the same, for traded volume
     venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
     session_utc: tuple[str, str] | None = None  # hours kept on each day, such as ("14:35", "21:00")
-    assumed_depth_shares: Positive | None = None  # in place of sizes that the recording lacks
-    size_multiplier: Positive = 1.0  # shares per recorded unit of size, 100 for round lots
-    max_spread_bps: Positive = 500.0  # a venue whose spread is wider is not quoting
-    max_gap_s: Positive = 300.0  # a longer silence of all venues ends a segment
-    time_split: tuple[Positive, Positive, Positive] = (0.6, 0.15, 0.25)  # train, validation, test; normalised
+    assumed_depth_shares: Shares | None = None  # in place of sizes that the recording lacks
+    size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
+    max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
+    max_gap_s: Seconds = 300.0  # a longer silence of all venues ends a segment
+    # shares of training, validation and test; normalised
+    time_split: tuple[PositiveWeight, PositiveWeight, PositiveWeight] = (0.6, 0.15, 0.25)
     latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
     response: Response = Response(reaction_time_ms=5.0)
-    volume_memory_half_life_s: Positive = 30.0
-    price_scale_bps: Positive = 1.0  # typical far-touch offset; measured on the training part by the loader
+    volume_memory_half_life_s: Seconds = 30.0
+    price_scale_bps: PositiveBps = 1.0  # typical far-touch offset; measured on the training part by the loader
     quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
 
     @model_validator(mode="after")
     def _check(self) -> ReplayMarket:
         _unique(self.venue_names)
         return self
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """The typical offset as measured, an even slice, and the median latency over venues."""
+        latency_ms = median(venue.latency_ms for venue in self.venues)
+        return self.price_scale_bps, self._even_slice_shares, _nothing_if_tiny(latency_ms) or 1.0
 
     @property
     def has_volume(self) -> bool:

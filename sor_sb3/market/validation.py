@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +25,7 @@ def explain(error: ValidationError, kind: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(kind, problem["loc"][:-1])
+        known = list(_model_at(kind, problem["loc"][:-1]).model_fields)
         hint = did_you_mean(str(problem["loc"][-1]), known)
         return f"field '{field}' is unknown{hint}; expected one of {', '.join(known)}{more}"
     if problem["type"] == "missing":
@@ -32,16 +33,32 @@ def explain(error: ValidationError, kind: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}{more}"
-    return f"field '{field}' is {problem['input']!r}: {message[0].lower() + message[1:]}; change it{more}"
+    message = f"{message[0].lower() + message[1:]}; {_range_of(kind, problem['loc']) or 'change it'}"
+    return f"field '{field}' is {reprlib.repr(problem['input'])}: {message}{more}"
 
 
-def _fields_at(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the (nested) model that an error location points into."""
+def _range_of(kind: Any, location: tuple[Any, ...]) -> str:
+    """In words, the numbers that a field takes; nothing if it is no number of a range."""
+    model = _model_at(kind, location[:-1])
+    if model is None or location[-1] not in model.model_fields:
+        return ""
+    schema = model.model_json_schema()["properties"][location[-1]]
+    bounds = next((part for part in [schema, *schema.get("anyOf", [])] if "maximum" in part), None)
+    if bounds is None:
+        return ""
+    low = f"above {bounds['exclusiveMinimum']:g}" if "exclusiveMinimum" in bounds else f"from {bounds['minimum']:g}"
+    return f"expected a number {low} to {bounds['maximum']:g}"
+
+
+def _model_at(kind: Any, location: tuple[Any, ...]) -> Any:
+    """The (nested) model that an error location points into; None if there is none, as inside a tuple."""
     model: Any = kind
     for part in location:
         if isinstance(part, int):
             continue
         annotation = model.model_fields[part].annotation
-        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
-        model = annotation if hasattr(annotation, "model_fields") else arguments[0]
-    return list(model.model_fields)
+        models = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        if not models:
+            return None
+        model = models[0]
+    return model

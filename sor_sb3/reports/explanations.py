@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from sor_sb3.evaluation.explain import Decision, Explanation
-from sor_sb3.reports.inline_svg import INK, MUTED, PAPER, SERIES, STYLE, new_axes, to_svg
-from sor_sb3.reports.page import num, signed, templates
-from sor_sb3.reports.page_figures import Figure
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return num(None if not math.isfinite(value) else float(value), digits)
+from sor_sb3.evaluation.formats import number, signed
+from sor_sb3.reports.figures import Figure, styled
+from sor_sb3.reports.page import templates
+from sor_sb3.reports.theme import INK, MUTED, PAPER, SERIES, new_axes, to_svg
 
 
 def _change(explanation: Explanation, decision: Decision) -> np.ndarray:
-    """What the order would have cost more (less, if negative), had the slice gone to each venue, (K,)."""
+    """How much more the order would have cost, had the slice gone to each venue, (K,); negative where less."""
     return decision.alternative.order_cost - explanation.cost
 
 
 def _route(explanation: Explanation, decision: Decision) -> str:
     """Where a decision sent its shares, the most first."""
-    order = np.argsort(-decision.sent_shares)
-    parts = [
-        f"{explanation.venue_names[k]} {decision.sent_shares[k]:.0f}" for k in order if decision.sent_shares[k] >= 0.5
-    ]
+    names, sent = explanation.venue_names, decision.sent_shares
+    parts = [f"{names[k]} {number(sent[k], 0)}" for k in np.argsort(-sent) if sent[k] >= 0.5]
     return ", ".join(parts[:4]) + (" …" if len(parts) > 4 else "") if parts else "nothing"
 
 
@@ -39,9 +32,9 @@ def headline(explanation: Explanation) -> str:
     n = len(explanation.decisions)
     best = sum(bool(np.all(_change(explanation, d) >= -1e-9)) for d in explanation.decisions)
     return (
-        f"{explanation.policy} filled this order of {explanation.quantity_shares:,.0f} shares for "
-        f"{num(explanation.cost)} {explanation.cost_unit}; in {best} of {n} decisions no single venue "
-        "would have made it cheaper"
+        f"{explanation.policy} filled this order of {number(explanation.quantity_shares, 0)} shares for "
+        f"{number(explanation.cost)} {explanation.cost_unit}; in {best} of {n} decisions no single venue "
+        "would have made the order cheaper"
     )
 
 
@@ -56,11 +49,11 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
             {
                 "step": str(d.step + 1),
                 "time, s": f"{d.time_s:g}",
-                "to do": f"{d.remaining_shares:,.0f}",
-                "this slice": f"{d.slice_shares:,.0f}",
+                "to do": number(d.remaining_shares, 0),
+                "this slice": number(d.slice_shares, 0),
                 "mid, bps": signed(d.mid_bps, 2),
                 "sent to": _route(explanation, d),
-                "filled": f"{d.filled_shares.sum():,.0f}",
+                "filled": number(d.filled_shares.sum(), 0),
                 "cost": signed(d.cost),
                 "so far": signed(so_far),
                 "best single venue": f"{explanation.venue_names[k]} ({signed(float(change[k]))})",
@@ -70,23 +63,23 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
 
 
 def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
-    """A row a venue of one decision, as text: saw, sent, got, and the alternative."""
+    """A row a venue of one decision, as text: what was observed, sent and filled, and the alternative."""
     change = _change(explanation, decision)
     other = decision.alternative
     return [
         {
             "venue": name if decision.open[k] else f"{name} (closed)",
-            "touch": _number(decision.touch_bps[k]),
-            "fee": _number(decision.fee_bps[k]),
-            "shown": _number(decision.shown_shares[k], 0),
-            "heard ms": _number(decision.observed_latency_ms[k], 3),
-            "sent": _number(decision.sent_shares[k], 0) if decision.sent_shares[k] > 0 else "",
-            "filled": _number(decision.filled_shares[k], 0) if decision.sent_shares[k] > 0 else "",
-            "paid": _number(decision.price_bps[k]) if decision.filled_shares[k] > 0 else "",
-            "took ms": _number(2.0 * decision.latency_ms[k], 3) if decision.sent_shares[k] > 0 else "",
-            "all here: filled": _number(other.filled_shares[k], 0),
-            "paid then": _number(other.price_bps[k]),
-            "order cost": _number(float(other.order_cost[k]), 3),
+            "touch": number(decision.touch_bps[k], 2),
+            "fee": number(decision.fee_bps[k], 2),
+            "shown": number(decision.shown_shares[k], 0),
+            "observed ms": number(decision.observed_latency_ms[k], 3),
+            "sent": number(decision.sent_shares[k], 0) if decision.sent_shares[k] > 0 else "",
+            "filled": number(decision.filled_shares[k], 0) if decision.sent_shares[k] > 0 else "",
+            "paid": number(decision.price_bps[k], 2) if decision.filled_shares[k] > 0 else "",
+            "took ms": number(2.0 * decision.latency_ms[k], 3) if decision.sent_shares[k] > 0 else "",
+            "all here: filled": number(other.filled_shares[k], 0),
+            "paid then": number(other.price_bps[k], 2),
+            "order cost": number(other.order_cost[k]),
             "change": signed(float(change[k])),
         }
         for k, name in enumerate(explanation.venue_names)
@@ -95,13 +88,12 @@ def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, s
 
 def columns_note(explanation: Explanation) -> str:
     """What the columns of a decision mean."""
-    unit = "bps" if explanation.cost_unit == "bps" else "notebook units"
     return (
-        f"Saw: far touch above the mid and take fee ({unit}), displayed shares, latency heard (one way). Sent and got: "
-        "shares, price above the mid plus fee, decision to acknowledgement. All here: the whole slice to that venue "
-        "from the same state, and what the whole order would then have cost "
-        f"({explanation.cost_unit}), the policy going on as it does, on the same market day; a negative change is a "
-        "venue that would have been cheaper in the end."
+        f"Observed: far touch above the mid, take fee ({explanation.price_unit}), displayed shares, one-way latency. "
+        "Sent and filled: shares, price above the mid plus fee, time from decision to acknowledgement. All here: the "
+        "whole slice sent to that venue from the same state, and the cost of the whole order then "
+        f"({explanation.cost_unit}), with the policy deciding the later steps and the same market; a negative change "
+        "is a venue that would have been cheaper in the end."
     )
 
 
@@ -123,7 +115,8 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
     console.print(
-        f"{e.market}, {e.env_id}, market day {e.scenario}; {parts}; {e.cleanup_shares:,.0f} shares swept at the end",
+        f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; "
+        f"{number(e.cleanup_shares, 0)} shares swept at the end",
         highlight=False,
     )
     if step is None:
@@ -131,14 +124,15 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
     console.print(columns_note(e), style="dim", highlight=False)
     for d in e.decisions:
         if step is None or d.step + 1 == step:
-            title = f"Step {d.step + 1}, {d.time_s:g} s: {d.remaining_shares:,.0f} to do, {d.slice_shares:,.0f} now"
-            title += f"; cost {signed(d.cost)}"
+            shares = f"{number(d.remaining_shares, 0)} to do, {number(d.slice_shares, 0)} now"
+            title = f"Step {d.step + 1}, {d.time_s:g} s: {shares}; cost {signed(d.cost)}"
             sent = {int(k) for k in np.flatnonzero(d.sent_shares > 0)}
             console.print(_table(venue_rows(e, d), title, sent, ("venue",)))
     total = sum(d.cost for d in e.decisions)
-    console.print(f"costs of the {len(e.decisions)} steps add up to {num(total, 6)} {e.cost_unit}", highlight=False)
+    console.print(f"costs of the {len(e.decisions)} steps add up to {number(total, 6)} {e.cost_unit}", highlight=False)
 
 
+@styled
 def _alternatives_figure(e: Explanation) -> Figure:
     change = np.array([_change(e, d) for d in e.decisions])
     shown = range(len(e.venue_names)) if len(e.venue_names) <= 24 else np.argsort(change.min(axis=0))[:24]
@@ -153,8 +147,7 @@ def _alternatives_figure(e: Explanation) -> Figure:
             axes.barh(t, 1, left=k, height=1.0, color=colour, alpha=alpha, linewidth=0)
             if len(e.decisions) <= 60:
                 ink = PAPER if alpha > 0.6 else INK
-                text = f"{change[t, k]:+.2f}".replace("-", "−")
-                axes.text(k + 0.5, t, text, ha="center", va="center", fontsize=6.8, color=ink)
+                axes.text(k + 0.5, t, signed(change[t, k], 2), ha="center", va="center", fontsize=6.8, color=ink)
             if e.decisions[t].sent_shares[list(shown)[k]] > 0.3 * max(e.decisions[t].sent_shares.sum(), 1e-9):
                 axes.plot(k + 0.06, t, marker=">", color=INK, markersize=3.4, clip_on=False)
     axes.grid(False)
@@ -170,19 +163,20 @@ def _alternatives_figure(e: Explanation) -> Figure:
     axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
     best = np.unravel_index(int(np.argmin(change)), change.shape)
     description = (
-        f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {change[best]:.3f} "
-        f"{e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}."
+        "Change of the order's cost had each step gone wholly to each venue; the largest saving, "
+        f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}."
     )
     return Figure(
         "alternatives",
         "What if the whole slice had gone to one venue?",
         to_svg(figure, "alternatives", description),
-        "Change of the whole order's cost, had that step's slice gone to that venue and the policy gone on as it "
-        "does: orange would have been dearer, green cheaper. A pointer marks venues that got over 30 % of the slice. "
-        "Green is hindsight: the router could not see what its child would meet.",
+        "Change of the cost of the whole order, had the slice of that step gone to that venue, with the later steps "
+        "decided as before: orange is a higher cost, green a lower one. A pointer marks a venue that got over 30 % of "
+        "the slice. Green is hindsight: the router could not see the market that its child order would meet.",
     )
 
 
+@styled
 def _progress_figure(e: Explanation) -> Figure:
     figure, axes = new_axes(2.9, panels=2)
     times = [d.time_s for d in e.decisions]
@@ -201,16 +195,16 @@ def _progress_figure(e: Explanation) -> Figure:
         panel.grid(axis="y")
     return Figure(
         "progress",
-        "How it went",
-        to_svg(figure, "progress", f"Shares to be done and cost by step; in the end {e.cost:.3f} {e.cost_unit}."),
-        "Left: shares still to be done. Right: what each step cost, the mid's move on the rest included, and the sum.",
+        "The order step by step",
+        to_svg(figure, "progress", f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."),
+        "Left: shares still to be done. Right: the cost of each step, with the mid's move on the rest of the order, "
+        "and the sum.",
     )
 
 
 def render_explanation(explanation: Explanation) -> str:
     """The explanation as one self-contained page."""
-    with matplotlib.rc_context(STYLE):
-        figures = [_progress_figure(explanation), _alternatives_figure(explanation)]
+    figures = [_progress_figure(explanation), _alternatives_figure(explanation)]
     decisions: list[dict[str, Any]] = [
         {
             "step": d.step + 1,

@@ -1,119 +1,322 @@
-"""Figures of a comparison, drawn from ``results.json`` and the runs' ``evaluations.npz``. No number is made here."""
+"""Figures of a comparison's result and of learning, for the page and as files. Every number in them comes from data.
+
+Where the flow goes and what it costs is in :mod:`sor_sb3.reports.flow_figures`.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from sor_sb3.files import write_bytes
+from sor_sb3.evaluation.formats import listed, number
+from sor_sb3.evaluation.results import Runs, learning_curve
+from sor_sb3.evaluation.verdicts import with_best_rule
 from sor_sb3.policies.registry import ORACLE_NAMES
+from sor_sb3.reports.theme import INK, KINDS, MUTED, SERIES, STYLE, new_axes, to_png, to_svg
 
-_KIND_COLOURS = {"learned": "#1f77b4", "rule": "#8c8c8c", "oracle": "#2ca02c"}
-_BASELINES_SHOWN = 6  # the cheapest; the others would only squeeze the curves
-_LEARNER_COLOURS = ("#1f77b4", "#d62728", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
-
-
-def _save(figure: Any, path: Path) -> Path:
-    image = io.BytesIO()
-    figure.savefig(image, dpi=150, bbox_inches="tight", format="png")
-    plt.close(figure)
-    write_bytes(path, image.getvalue())
-    return path
+Data = dict[str, Any]
+_BASELINES_SHOWN = 5  # the cheapest; the others would only squeeze the curves
+_FILE_WIDTH_IN = 8.0
 
 
-def comparison_figure(results: dict[str, Any], path: Path) -> Path:
-    """Cost of every policy, cheapest on top, coloured by kind; the best rule's cost as a line.
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with what stands round it: a title, and a caption under it. The SVG carries its own alt text."""
 
-    For policies compared with the best rule the bar's whisker is the paired interval of the difference, which is what
-    the verdict rests on; the interval of a cost alone is mostly the market's own noise, shared by all.
-    """
-    policies = results["policies"]
-    costs = {p["name"]: p["cost"] for p in policies}
-    paired = {c["policy"]: c for c in results["comparisons"] if c["against"] == results["best_rule"]}
-    best = costs[results["best_rule"]]
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(policies) + 1.4))
-    for row, policy in enumerate(policies):
-        axes.barh(row, policy["cost"], color=_KIND_COLOURS[policy["kind"]], alpha=0.85)
-        label = f"{policy['cost']:.3f}"
-        right = policy["cost"]
-        low, high = paired[policy["name"]]["ci95"] if policy["name"] in paired else (None, None)
-        if low is not None and high is not None:
-            axes.plot([best + low, best + high], [row, row], color="black", linewidth=2)
-            right = max(right, best + high)
-        axes.annotate(label, (right, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.axvline(best, color="black", linestyle="--", linewidth=1, label=f"best rule: {results['best_rule']}")
-    axes.set_yticks(range(len(policies)), [p["name"] for p in policies])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"cost of a parent order ({results['cost_unit']})\nblack: 95 % interval of the paired difference")
-    axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
-    axes.margins(x=0.12)
-    for kind, colour in _KIND_COLOURS.items():
-        if any(p["kind"] == kind for p in policies):
-            axes.barh(0, 0, color=colour, label=kind)
-    axes.legend(loc="upper right", fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    key: str
+    title: str
+    svg: str
+    caption: str
 
 
-def _draw_baselines(axes: Any, baselines: list[tuple[str, float]], apart: float) -> None:
-    """A dashed line for each baseline, cheapest first, named at the right with labels at least `apart` from another."""
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draw in the page's style."""
+
+    @wraps(draw)
+    def inside(*args: Any) -> Any:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args)
+
+    return inside
+
+
+def cost_unit(data: Data) -> str:
+    """The unit of costs."""
+    return str(data["results"]["cost_unit"])
+
+
+def kinds_of(results: dict[str, Any]) -> dict[str, str]:
+    """ "learned", "rule" or "oracle" by policy."""
+    return {p["name"]: p["kind"] for p in results["policies"]}
+
+
+def name_rows(axes: Any, names: list[str]) -> None:
+    """Names down the side, the first on top."""
+    axes.set_yticks(range(len(names)), [n if len(n) <= 24 else f"{n[:10]}…{n[-12:]}" for n in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _kind_legend(axes: Any, kinds: list[str], where: str) -> None:
+    for kind in KINDS:
+        if kind in kinds:
+            axes.plot([], [], "o", color=KINDS[kind], label=kind)
+    axes.legend(loc=where)
+
+
+@styled
+def differences(data: Data) -> Figure | None:
+    """Each policy's cost minus the best rule's, with the paired interval that the verdict rests on."""
+    best, kinds, unit = data["results"]["best_rule"], kinds_of(data["results"]), cost_unit(data)
+    rows = [(name, d) for name, d in data["differences"].items() if name != best]
+    figure, axes = new_axes(0.27 * len(rows) + 0.95)
+    for row, (name, d) in enumerate(rows):
+        colour = KINDS[kinds[name]]
+        if d["low"] is not None and d["high"] is not None:
+            axes.plot([d["low"], d["high"]], [row, row], color=colour, linewidth=2.2, solid_capstyle="round")
+        axes.plot(d["mean"], row, "o", color=colour, markersize=5)
+    axes.axvline(0.0, color=INK, linewidth=1, linestyle="--")
+    name_rows(axes, [name for name, _ in rows])
+    axes.set_xlabel(f"cost minus that of {best}, {unit}  (left of the line: cheaper)")
+    _kind_legend(axes, list(kinds.values()), "best")
+    numbers = listed([(name, d["mean"]) for name, d in rows], 3)
+    return Figure(
+        "differences",
+        "Against the best rule",
+        to_svg(figure, "differences", f"Cost of each policy minus that of {best}, {unit}: {numbers}."),
+        f"Mean cost minus that of {best}, the best rule, on the same scenarios. The bar is the paired 95 % interval "
+        "over scenarios and training seeds. A bar that misses the dashed line is a significant difference, before the "
+        "correction for many comparisons.",
+    )
+
+
+def _boxes(axes: Any, rows: list[tuple[str, dict[str, float]]], kinds: dict[str, str]) -> None:
+    for row, (name, d) in enumerate(rows):
+        colour = KINDS[kinds[name]]
+        axes.plot([d["p5"], d["p95"]], [row, row], color=colour, linewidth=1.2)
+        axes.barh(row, d["p75"] - d["p25"], left=d["p25"], height=0.55, color=colour, alpha=0.45)
+        axes.plot([d["p50"], d["p50"]], [row - 0.27, row + 0.27], color=colour, linewidth=2)
+        axes.plot(d["mean"], row, "o", color=INK, markersize=3)
+        axes.plot(d["cvar95"], row, "x", color=MUTED, markersize=4.5)
+    name_rows(axes, [name for name, _ in rows])
+
+
+@styled
+def cost_distribution(data: Data) -> Figure | None:
+    """Quantiles of the cost over scenarios and seeds."""
+    rows = list(data["distributions"].items())
+    figure, axes = new_axes(0.27 * len(rows) + 0.8)
+    _boxes(axes, rows, kinds_of(data["results"]))
+    axes.set_xlabel(f"cost of a parent order, {cost_unit(data)}")
+    worst = listed([(name, d["cvar95"]) for name, d in rows])
+    return Figure(
+        "distribution",
+        "Distribution of the cost",
+        to_svg(
+            figure,
+            "distribution",
+            f"Distribution of cost by policy; mean of the worst 5 %, {cost_unit(data)}: {worst}.",
+        ),
+        "Box: quartiles and median over scenarios (and training seeds). Line: 5 % to 95 %. Dot: mean. Cross: CVaR, the "
+        "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares.",
+    )
+
+
+@styled
+def difference_distribution(data: Data) -> Figure | None:
+    """Quantiles of the paired difference to the best rule."""
+    best, rows = data["results"]["best_rule"], list(data["difference_distributions"].items())
+    if not rows:
+        return None
+    figure, axes = new_axes(0.27 * len(rows) + 0.8)
+    _boxes(axes, rows, kinds_of(data["results"]))
+    axes.axvline(0.0, color=INK, linewidth=1, linestyle="--")
+    axes.set_xlabel(f"cost minus that of {best} in the same scenario, {cost_unit(data)}")
+    medians = listed([(name, d["p50"]) for name, d in rows])
+    return Figure(
+        "paired",
+        "Difference, scenario by scenario",
+        to_svg(
+            figure,
+            "paired",
+            f"Distribution of the difference to {best}, scenario by scenario; medians, {cost_unit(data)}: {medians}.",
+        ),
+        f"Cost of each scenario minus the cost of {best} in that scenario: the market's own move drops out. Marks as "
+        "in the distribution of the cost.",
+    )
+
+
+def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[str, str], apart: float) -> None:
+    """A dashed line for each baseline, named at the right with labels at least `apart` from another."""
     label_at = -np.inf
-    for name, cost in baselines:
-        colour = _KIND_COLOURS["oracle" if name in ORACLE_NAMES else "rule"]
+    for name, cost in baselines.items():
+        colour = KINDS[kinds.get(name, "rule")]
         axes.axhline(cost, color=colour, linestyle="--", linewidth=1)
         label_at = max(cost, label_at + apart)
         axes.annotate(
             name,
             (1.0, cost),
+            (1.03, label_at),
             xycoords=("axes fraction", "data"),
-            xytext=(1.03, label_at),
             textcoords=("axes fraction", "data"),
             va="center",
-            fontsize=7,
+            fontsize=8,
+            color=colour,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
         )
 
 
+def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds: Mapping[str, str], unit: str) -> None:
+    """A line and a band (mean and range over training seeds) an algorithm, and the cheapest baselines."""
+    drawn: list[float] = []
+    for i, (name, c) in enumerate(curves.items()):
+        colour = SERIES[i % len(SERIES)]
+        seeds = f"{c['seeds']} seed" + ("s" if c["seeds"] != 1 else "")
+        axes.fill_between(c["steps"], c["low"], c["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(c["steps"], c["mean"], color=colour, linewidth=1.8, label=f"{name} ({seeds})")
+        drawn += [c["mean"][-1], *c["low"]]
+    shown = dict(sorted(baselines.items(), key=lambda item: float(item[1]))[:_BASELINES_SHOWN])
+    low, high = min([*drawn, *shown.values()]), max([*drawn, *shown.values()])
+    room = 0.12 * (high - low or 1.0)
+    axes.set_ylim(low - room, high + 3.0 * room)
+    _draw_baselines(axes, shown, kinds, 0.06 * (high - low + 4.0 * room))
+    axes.grid(axis="y")
+    axes.set_xlabel("training steps (decisions)")
+    axes.set_ylabel(f"validation cost, {unit}")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g} k" if x else "0")
+    axes.legend(loc="upper right")
+
+
+@styled
+def learning_curves(data: Data) -> Figure | None:
+    """Validation cost against training steps, baselines as lines."""
+    if not data["curves"]:
+        return None
+    figure, axes = new_axes(3.1)
+    _draw_curves(axes, data["curves"], data["baselines"], kinds_of(data["results"]), cost_unit(data))
+    ends = listed([(name, c["mean"][-1]) for name, c in data["curves"].items()])
+    return Figure(
+        "curves",
+        "Learning",
+        to_svg(figure, "curves", f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}."),
+        "Cost on validation scenarios while training: mean over training seeds, band from the best seed to the worst. "
+        "Dashed: the cheapest rules and the oracle on the same scenarios. The checkpoint of lowest validation cost is "
+        "the one tested.",
+    )
+
+
+@styled
 def learning_curves_figure(
-    curves: Mapping[str, list[tuple[np.ndarray, np.ndarray]]],
-    baselines: Mapping[str, float],
-    title: str,
-    cost_unit: str,
-    path: Path,
+    curves: Mapping[str, Runs], baselines: Mapping[str, float], title: str, unit: str, path: Path
 ) -> Path:
-    """Validation cost against training steps: a line and band (mean and range over seeds) an algorithm.
+    """Draw validation cost against training steps into a PNG file.
 
     Args:
         curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed.
         baselines: validation cost of rules and oracles, drawn as lines.
         title: of the figure.
-        cost_unit: of the vertical axis.
+        unit: of the vertical axis.
         path: of the PNG.
     """
-    figure, axes = plt.subplots(figsize=(8.5, 4.8))
-    shown = sorted(baselines.items(), key=lambda item: item[1])[:_BASELINES_SHOWN]
-    for colour, (name, runs) in zip(_LEARNER_COLOURS * 3, curves.items(), strict=False):
-        steps = runs[0][0]
-        costs = np.stack([np.interp(steps, s, c) for s, c in runs])
-        axes.plot(steps, costs.mean(axis=0), color=colour, label=f"{name} ({len(runs)} seeds)")
-        axes.fill_between(steps, costs.min(axis=0), costs.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    drawn = [cost for _, cost in shown]
-    lowest = min([*drawn, *(c.min() for runs in curves.values() for _, c in runs)])
-    highest = max(drawn or [c.max() for runs in curves.values() for _, c in runs])
-    margin = 0.08 * (highest - lowest)
-    axes.set_ylim(lowest - margin, highest + 3 * margin)
-    _draw_baselines(axes, shown, 0.055 * (highest - lowest + 4 * margin))
-    axes.set_xlabel("training steps (decisions)")
-    axes.set_ylabel(f"validation cost ({cost_unit})")
+    figure, axes = new_axes(4.6, width_in=_FILE_WIDTH_IN)
+    kinds = {name: "oracle" if name in ORACLE_NAMES else "rule" for name in baselines}
+    _draw_curves(axes, {name: learning_curve(runs) for name, runs in curves.items()}, baselines, kinds, unit)
     axes.set_title(title)
-    axes.legend(fontsize=8, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    return to_png(figure, path)
+
+
+@styled
+def comparison_figure(results: dict[str, Any], path: Path) -> Path:
+    """Draw the cost of every policy, cheapest on top, into a PNG file.
+
+    The whisker of a policy that was compared with the best rule is the paired interval of the difference, on which the
+    verdict rests. The interval of a cost alone is mostly the market's own noise, which all policies share.
+    """
+    policies, unit = results["policies"], results["cost_unit"]
+    best = next(p["cost"] for p in policies if p["name"] == results["best_rule"])
+    figure, axes = new_axes(0.36 * len(policies) + 1.4, width_in=_FILE_WIDTH_IN)
+    for row, policy in enumerate(policies):
+        right = policy["cost"]
+        axes.barh(row, right, height=0.7, color=KINDS[policy["kind"]], alpha=0.85)
+        found = with_best_rule(results, policy["name"])
+        low, high = found["ci95"] if found is not None else (None, None)
+        if low is not None and high is not None:
+            axes.plot([best + low, best + high], [row, row], color=INK, linewidth=2)
+            right = max(right, best + high)
+        axes.annotate(number(policy["cost"]), (right, row), xytext=(6, 0), textcoords="offset points", va="center")
+    axes.axvline(best, color=INK, linestyle="--", linewidth=1)
+    name_rows(axes, [p["name"] for p in policies])
+    axes.margins(x=0.12)
+    axes.set_xlabel(
+        f"cost of a parent order, {unit}\ndashed: the best rule, {results['best_rule']}; black: 95 % interval of the "
+        "paired difference"
+    )
+    axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
+    _kind_legend(axes, [p["kind"] for p in policies], "best")
+    return to_png(figure, path)
+
+
+@styled
+def gap_closed(data: Data) -> Figure | None:
+    """Share of the gap between reference and oracle that each policy closes."""
+    results, kinds = data["results"], kinds_of(data["results"])
+    rows = [p for p in results["policies"] if p["gap_closed"] is not None]
+    if not rows:
+        return None
+    figure, axes = new_axes(0.27 * len(rows) + 0.8)
+    for row, p in enumerate(rows):
+        colour = KINDS[kinds[p["name"]]]
+        axes.barh(row, 100.0 * p["gap_closed"], height=0.6, color=colour, alpha=0.55)
+        low, high = p["gap_closed_ci95"]
+        if low is not None and high is not None and high > low:
+            axes.plot([100.0 * low, 100.0 * high], [row, row], color=INK, linewidth=1.4)
+    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    axes.axvline(100.0, color=KINDS["oracle"], linewidth=1, linestyle="--")
+    name_rows(axes, [p["name"] for p in rows])
+    axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['oracle']})")
+    numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 1)
+    return Figure(
+        "gap",
+        "Gap closed",
+        to_svg(figure, "gap", f"Share of the gap closed, per cent: {numbers}."),
+        f"How much of the way from the naive router, {results['reference_rule']}, to {results['oracle']}, which sees "
+        "hidden state, each policy goes. Line: 95 % interval.",
+    )
+
+
+@styled
+def performance_profile(data: Data) -> Figure | None:
+    """Share of scenarios and seeds with a score above tau."""
+    aggregates = data["aggregates"]
+    if aggregates is None:
+        return None
+    figure, axes = new_axes(2.9)
+    taus = np.array(aggregates["taus"])
+    names = [name for name in data["featured"] if name in aggregates["profiles"]]
+    for i, name in enumerate(names):
+        profile = aggregates["profiles"][name]
+        mean, low, high = ([100.0 * e[key] for e in profile] for key in ("mean", "low", "high"))
+        axes.fill_between(taus, low, high, color=SERIES[i % len(SERIES)], alpha=0.15, linewidth=0)
+        axes.plot(taus, mean, color=SERIES[i % len(SERIES)], linewidth=1.7, label=name)
+    axes.set_ylim(0, 100)
+    axes.set_xlim(taus[0], taus[-1])
+    axes.grid(axis="y")
+    axes.set_xlabel("score tau  (0: mean of the reference, 1: of the oracle)")
+    axes.set_ylabel("runs with a higher score, %")
+    axes.legend(loc="upper right")
+    at_1 = int(np.argmin(np.abs(taus - 1.0)))
+    share = listed([(name, 100.0 * aggregates["profiles"][name][at_1]["mean"]) for name in names], 1)
+    return Figure(
+        "profile",
+        "Performance profile",
+        to_svg(figure, "profile", f"Performance profile; share of runs above a score of 1, per cent: {share}."),
+        "Share of (scenario, training seed) pairs whose score lies above tau; higher curves are better. A score is "
+        "what the policy saved against the reference in that scenario, in units of what the oracle saves on average. "
+        "Band: 95 % interval.",
+    )

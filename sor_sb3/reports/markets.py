@@ -1,21 +1,18 @@
-"""A market for a person to look at: its venues as a table, and one of its days as a picture. No figures of policies."""
+"""A market for a person to look at: its venues as a table, and one sample scenario as a picture. No policies here."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from rich.table import Table
 
-from sor_sb3.files import write_bytes
-from sor_sb3.market.spec import MarketSpec, NotebookMarket
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.reports.figures import styled
+from sor_sb3.reports.theme import MUTED, SERIES, new_figure, to_png
 from sor_sb3.simulator.batch import BatchSimulator
-
-matplotlib.use("Agg")
-from matplotlib.figure import Figure
+from sor_sb3.simulator.views import Truth
 
 
 def _cell(value: Any) -> str:
@@ -27,7 +24,7 @@ def _cell(value: Any) -> str:
 
 
 def venues_table(market: MarketSpec) -> Table:
-    """A row a venue, a column a field of its specification that any venue sets; a dark pool's stand in one column."""
+    """A row a venue, a column a field that any venue sets; what makes a venue a dark pool stands in one column."""
     order = market.order
     caption = (
         f"parent order: {order.quantity_shares:g} shares in {order.horizon_steps} steps of {order.step_s:g} s; naive "
@@ -70,56 +67,51 @@ def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") ->
     simulator = BatchSimulator(market, 1, data_split)
     simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
     idle, weights = np.zeros(1), np.full((1, market.n_venues), 1.0 / market.n_venues)
-    day: dict[str, list[np.ndarray]] = {}
-    dark = simulator.parameters.venues["dark"][0] == 1
+    path: dict[str, list[np.ndarray]] = {}
+    truth = Truth(simulator)
+    dark = truth.dark[0]
     for _ in range(market.order.horizon_steps):
-        order, venues = simulator.orders[0], simulator.venues[0]
-        trades, quotes = venues["open"] == 1, (venues["open"] == 1) & ~dark
+        trades, quotes = truth.open[0], truth.open[0] & ~dark
         columns = {
-            "mid_bps": np.array(order["mid_bps"]),
-            "offset_bps": np.where(quotes, venues["offset_bps"], np.nan),
-            "displayed_shares": np.where(quotes, venues["quote_shares"], np.nan),
-            "hidden_shares": np.where(trades & (venues["hidden_shares"] > 0.0), venues["hidden_shares"], np.nan),
-            "latency_ms": np.where(trades, venues["latency_ms"], np.nan),
+            "mid_bps": np.array(truth.mid_bps[0]),
+            "offset_bps": np.where(quotes, truth.offset_bps[0], np.nan),
+            "displayed_shares": np.where(quotes, truth.quote_shares[0], np.nan),
+            "hidden_shares": np.where(trades & (truth.hidden_shares[0] > 0.0), truth.hidden_shares[0], np.nan),
+            "latency_ms": np.where(trades, truth.latency_ms[0], np.nan),
         }
         for name, column in columns.items():
-            day.setdefault(name, []).append(column.copy())
+            path.setdefault(name, []).append(column.copy())
         simulator.step(weights, idle)
-    return {name: np.stack(rows) for name, rows in day.items()}
+    return {name: np.stack(rows) for name, rows in path.items()}
 
 
+@styled
 def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split: str = "train") -> None:
     """Draw `sample_path` into a PNG: mid, far touches, sizes (dark and hidden ones as crosses) and latencies."""
-    day, order = sample_path(market, seed, data_split), market.order
+    path, order = sample_path(market, seed, data_split), market.order
     seconds = np.arange(order.horizon_steps) * order.step_s
-    notebook = isinstance(market, NotebookMarket)
-    unit = "notebook's unit" if notebook else "bps"
-    figure = Figure(figsize=(10, 9.5), layout="constrained")
+    figure = new_figure(9.5, width_in=10.0)
     mid, touch, size, latency = figure.subplots(4, 1, sharex=True, height_ratios=[1, 1.6, 1.3, 1])
-    mid.step(seconds, day["mid_bps"], where="post", color="0.25")
+    mid.step(seconds, path["mid_bps"], where="post", color=MUTED)
     mid.set_ylabel("mid since\narrival, bps")
     edges = np.append(seconds, seconds[-1] + order.step_s)
     rows = np.arange(market.n_venues + 1) - 0.5
-    mesh = touch.pcolormesh(edges, rows, day["offset_bps"].T, cmap="viridis")
-    figure.colorbar(mesh, ax=touch, label=f"far touch above the mid, {unit}", pad=0.01)
+    mesh = touch.pcolormesh(edges, rows, path["offset_bps"].T, cmap="viridis")
+    figure.colorbar(mesh, ax=touch, label=f"far touch above the mid, {market.price_unit}", pad=0.01)
     touch.set_yticks(range(market.n_venues), market.venue_names, fontsize=8)
     touch.set_ylabel("blank: halted, or dark")
     touch.invert_yaxis()
-    palette = matplotlib.colormaps["tab10" if market.n_venues <= 10 else "turbo"]
+    touch.grid(visible=False)
     for k, name in enumerate(market.venue_names):
-        colour = palette(k if market.n_venues <= 10 else k / (market.n_venues - 1))
-        size.step(seconds, day["displayed_shares"][:, k], where="post", color=colour)
-        size.plot(seconds, day["hidden_shares"][:, k], "x", color=colour, markersize=4, alpha=0.8)
-        latency.step(seconds, day["latency_ms"][:, k], where="post", color=colour, label=name)
+        look: dict[str, Any] = {"color": SERIES[k % len(SERIES)], "linestyle": "-" if k < len(SERIES) else "--"}
+        size.step(seconds, path["displayed_shares"][:, k], where="post", **look)
+        size.plot(seconds, path["hidden_shares"][:, k], "x", color=look["color"], markersize=4, alpha=0.8)
+        latency.step(seconds, path["latency_ms"][:, k], where="post", label=name, **look)
     size.set_ylabel("size, shares\n(x: not displayed)")
-    latency.set_ylabel("latency" if notebook else "latency to\nthe venue, ms")
+    latency.set_ylabel("latency to\nthe venue, ms" if market.charges_bps else "latency")
     latency.set_xlabel("seconds after the order's arrival")
     for axes in (size, latency):
         axes.set_yscale("log")
-    for axes in (mid, size, latency):
-        axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8, frameon=False)
-    figure.suptitle(f"{market.name}: a sample day when nobody trades ({data_split}, seed {seed})")
-    image = io.BytesIO()
-    figure.savefig(image, dpi=120)
-    write_bytes(file, image.getvalue())
+    figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8)
+    figure.suptitle(f"{market.name}: a sample scenario when nobody trades ({data_split}, seed {seed})")
+    to_png(figure, file)

@@ -12,108 +12,109 @@ from typing import Any
 
 import numpy as np
 
+from sor_sb3.market.replay_arrays import Recording
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.compiled import entry_point, say_what_takes_long
-from sor_sb3.simulator.execution import look_up_arrivals, scheduled_slice, send_children, settle
+from sor_sb3.simulator.execution import WORK, look_up_arrivals, scheduled_slice, send_children, settle
 from sor_sb3.simulator.parameters import Parameters
-from sor_sb3.simulator.paths import (
-    LANE_FLOATS,
-    LANES,
-    Recording,
-    advance_paths,
-    begin_path,
-    block_size,
-    tile_parameters,
-)
+from sor_sb3.simulator.paths import SCRATCH, advance_paths, begin_path
 from sor_sb3.simulator.random import episode_keys
-from sor_sb3.simulator.records import CHILD, ORDER, RECORDING, VENUE
+from sor_sb3.simulator.state import (
+    BLOCK,
+    MARKET,
+    ORDER_FIELDS,
+    VENUE_FIELDS,
+    VENUE_PARAMETER_FIELDS,
+    State,
+    blank,
+    block_orders,
+    members_of,
+    words_of,
+)
 
 WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
+STAYS_IN_CACHE = 256  # members that are stepped, then observed, before the next ones
 LEDGER_PARTS = ("spread", "impact", "timing", "fee", "cleanup")
+MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
+FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS
 
 
 @entry_point(nogil=True)
-def _reset_batch(
-    which: Any, keys: Any, orders: Any, venues: Any, children: Any, parameters: Any, market: Any, recording: Any
-) -> None:
-    n_venues = venues.shape[1]
-    block = block_size(n_venues)
-    streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
-    blank_order, blank_venue, blank_child = np.zeros_like(orders[:1]), np.zeros_like(venues[0, :1]), np.zeros(1, CHILD)
-    tile_parameters(lanes, parameters[0], 0, min(block, which.size) * n_venues)
-    for low in range(0, which.size, block):
-        members = which[low : low + block]
-        for j in range(members.size):
-            i = members[j]
-            fixed, its_market = parameters[i % len(parameters)], market[i % market.size]
-            orders[i] = blank_order[0]
-            orders[i].key = keys[low + j]
-            orders[i].remaining_shares = its_market.quantity_shares
-            orders[i].available_shares = its_market.quantity_shares
-            for k in range(n_venues):
-                venues[i, k] = blank_venue[0]
-                venues[i, k].fill_ratio = 1.0
-                children[i, k] = blank_child[0]
-            begin_path(orders[i], venues[i], fixed, its_market, recording)
-            orders[i].slice_shares = scheduled_slice(orders[i], its_market)
-        advance_paths(members, orders, venues, parameters, market, recording, streams, lanes)
+def _reset_batch(state: Any, which: Any, keys: Any) -> None:
+    scratch = np.empty(1, SCRATCH)
+    blocks, words, venues, markets = state.blocks, state.words, state.venues, state.market
+    drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
+    begun = 0
+    for at in range(which.size):
+        b, i = which[at] // per_block, which[at] % per_block
+        block, fixed, market = blocks[b], venues[b if drawn else 0], markets[which[at] if drawn else 0]
+        blank(words, b, i, n_venues)
+        block.order_key[i] = keys[at]
+        block.remaining_shares[i], block.available_shares[i] = market.quantity_shares, market.quantity_shares
+        for j in range(i * n_venues, (i + 1) * n_venues):
+            block.fill_ratio[j] = 1.0
+        begin_path(block, i, fixed, market, state.recording)
+        block.slice_shares[i] = scheduled_slice(block, i, market)
+        begun += 1
+        follows = at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block
+        if drawn or not follows:  # the end of a run of neighbours, which move together
+            advance_paths(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0])
+            begun = 0
 
 
 @entry_point(nogil=True)
-def _step_batch(
-    weights: Any,
-    pace: Any,
-    orders: Any,
-    venues: Any,
-    children: Any,
-    parameters: Any,
-    market: Any,
-    recording: Any,
-    cost: Any,
-    noise: Any,
-    done: Any,
-) -> None:
-    n_venues = venues.shape[1]
-    block = block_size(n_venues)
-    streams, lanes = np.empty(LANES, np.uint64), np.empty(LANE_FLOATS)
-    running, scratch = np.empty(block, np.int64), np.empty(n_venues)
-    tile_parameters(lanes, parameters[0], 0, min(block, orders.size) * n_venues)
-    for low in range(0, orders.size, block):
-        n_running = 0
-        for i in range(low, min(low + block, orders.size)):
-            order, fixed, its_market = orders[i], parameters[i % len(parameters)], market[i % market.size]
-            send_children(order, venues[i], children[i], fixed, its_market, weights[i], pace[i], scratch)
-            if order.in_flight > 0 or its_market.synchronise == 1:
-                look_up_arrivals(order, venues[i], children[i], fixed, its_market, recording)
-            settle(order, venues[i], children[i], fixed, its_market)
-            order.slice_shares = scheduled_slice(order, its_market)
-            cost[i] = order.step_cost
-            noise[i] = order.step_noise_cost
-            done[i] = order.step >= its_market.horizon_steps or order.remaining_shares <= 0.0
-            if not done[i]:
-                running[n_running] = i
-                n_running += 1
-        advance_paths(running[:n_running], orders, venues, parameters, market, recording, streams, lanes)
+def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: Any, noise: Any, done: Any) -> None:
+    blocks, venues, markets = state.blocks, state.venues, state.market
+    scratch, work, flat = np.empty(1, SCRATCH), np.empty(1, WORK), weights.reshape(-1)
+    drawn, per_block = markets.size > 1, markets[0].block_orders
+    for b in range(low // per_block, (high + per_block - 1) // per_block):
+        block, fixed, at = blocks[b], venues[b if drawn else 0], b * per_block
+        begin, end = max(low - at, 0), min(high - at, per_block)
+        together = 1 if drawn else end - begin  # orders with the same market
+        for i in range(begin, end, together):
+            market = markets[at + i if drawn else 0]
+            send_children(block, i, together, fixed, market, flat, pace, at + i, work[0])
+            for order in range(i, i + together):
+                if block.in_flight[order] > 0 or market.synchronise == 1:
+                    look_up_arrivals(block, order, fixed, market, state.recording)
+            settle(block, i, together, fixed, market, work[0])
+            running = 0
+            for order in range(i, i + together):
+                member = at + order
+                cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
+                ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
+                done[member] = ended
+                running += 0 if ended else 1
+                if running > 0 and (ended or order + 1 == i + together):  # neighbours move together
+                    first = order + (0 if ended else 1) - running
+                    advance_paths(block, first, running, fixed, market, state.recording, scratch[0])
+                    running = 0
 
 
-def no_recording() -> Recording:
-    """The empty recording that markets which are not replayed carry."""
-    empty = np.zeros(0)
-    return Recording(*(empty,) * 9, rows=np.zeros(0, RECORDING), window_low_s=empty, window_cumulative_s=empty)
+@entry_point()
+def _sum_up(state: Any, which: Any, out: Any) -> None:
+    """Write the ledger's parts, noise, fill value, shares sent and shares filled of each member `which` into `out`."""
+    blocks, per_block, n_venues = state.blocks, state.market[0].block_orders, state.market[0].n_venues
+    for at in range(which.size):
+        block, i = blocks[which[at] // per_block], which[at] % per_block
+        out[0, at], out[1, at], out[2, at] = block.spread_cost[i], block.impact_cost[i], block.timing_cost[i]
+        out[3, at], out[4, at], out[5, at] = block.fee_cost[i], block.cleanup_cost[i], block.noise_cost[i]
+        out[6, at], out[7, at], out[8, at] = block.fill_value_bps_shares[i], 0.0, 0.0
+        for j in range(i * n_venues, (i + 1) * n_venues):
+            out[7, at] += block.episode_sent_shares[j]
+            out[8, at] += block.episode_filled_shares[j]
 
 
 class BatchSimulator:
     """A market in motion under N independent parent orders.
 
-    The state is public and read-only by convention: `orders` is an ORDER record array (N,), `venues` a VENUE
-    record array (N, K), `children` a CHILD record array (N, K) of what is in flight (see
-    :mod:`sor_sb3.simulator.records`). A batch of 1 and a batch of 4,096 run the same code, and member i depends on its
-    own key alone.
+    Its state is read through :class:`sor_sb3.simulator.views.Observed` and :class:`~sor_sb3.simulator.views.Truth`. A
+    batch of 1 and a batch of 4,096 run the same code, and member i depends on its own key alone.
 
     Args:
         market: the specification.
         n: how many parent orders.
-        data_split: "train", "validation" or "test"; their market days never meet. A recording is cut in time.
+        data_split: "train", "validation" or "test"; their scenarios never meet. A recording is cut in time.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
     """
 
@@ -125,27 +126,67 @@ class BatchSimulator:
         self.threads = max(1, min(threads, n))
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
         self.parameters = Parameters(market, n)
-        self.recording = no_recording()
+        self.recording: Recording | None = None
         if isinstance(market, ReplayMarket):
             from sor_sb3.market.recordings import recording_for
 
             self.recording = recording_for(market, data_split)
-        self.orders = np.zeros(n, ORDER)
-        self.venues = np.zeros((n, market.n_venues), VENUE)
-        self.children = np.zeros((n, market.n_venues), CHILD)
+        self._block_orders = block_orders(market.n_venues)
+        self._blocks = np.zeros(-(-n // self._block_orders), BLOCK)
+        self._words = words_of(self._blocks)
         self._cost, self._noise = np.zeros(n), np.zeros(n)
         self._done = np.zeros(n, dtype=np.bool_)
         self._schedule = np.full(n, -1.0)
 
+    def kernel_state(self) -> State:
+        """What kernels read and write: see :class:`sor_sb3.simulator.state.State`."""
+        fixed = self.parameters
+        return State(self._blocks, self._words, fixed.venues, fixed.market, self.recording)
+
+    def read(self, name: str, which: np.ndarray | None = None) -> np.ndarray:
+        """A field's values, as a fresh array that cannot be written to: (n,) of orders or the market, (n, K) of venues.
+
+        Args:
+            name: of a field, as :mod:`sor_sb3.simulator.state` declares it.
+            which: members (int (n,)); all if None.
+        """
+        k = self.market.n_venues
+        if name in (MARKET.names or ()):
+            values = np.broadcast_to(self.parameters.market[name], self.n)
+            values = np.array(values if which is None else values[which])
+        elif name in VENUE_PARAMETER_FIELDS and not self.parameters.is_drawn:
+            values = np.tile(self.parameters.venues[name][0, :k], (self.n if which is None else len(which), 1))
+        else:
+            array, wide = self._field(name)
+            if which is None:
+                values = array[:, : self._block_orders * wide].reshape(-1, wide)[: self.n].copy()
+            else:
+                block, i = np.divmod(which, self._block_orders)
+                values = array[block[:, None], i[:, None] * wide + np.arange(wide)]
+            values = values[:, 0] if name in ORDER_FIELDS else values
+        if FIELD_KINDS.get(name) == "flag":
+            values = values == 1.0
+        values.flags.writeable = False
+        return values
+
+    def _field(self, name: str) -> tuple[np.ndarray, int]:
+        blocks = self.parameters.venues if name in VENUE_PARAMETER_FIELDS else self._blocks
+        return blocks[name], 1 if name in ORDER_FIELDS else self.market.n_venues
+
+    def overwrite(self, **fields: Any) -> None:
+        """Put other values, broadcast to (N,) or (N, K), into fields: to ask what a policy would do, and for tests."""
+        block, i = np.divmod(np.arange(self.n), self._block_orders)
+        for name, values in fields.items():
+            array, wide = self._field(name)
+            values = np.broadcast_to(values, (self.n,) if name in ORDER_FIELDS else (self.n, wide))
+            if name in VENUE_PARAMETER_FIELDS and not self.parameters.is_drawn:
+                array[0, : self._block_orders * wide] = np.tile(values[0], self._block_orders)
+            else:
+                array[block[:, None], i[:, None] * wide + np.arange(wide)] = values.reshape(self.n, wide)
+
     def _changing(self) -> dict[str, np.ndarray]:
         """Every array that an episode changes, as it is."""
-        return {
-            "orders": self.orders,
-            "venues": self.venues,
-            "children": self.children,
-            "market": self.parameters.market,
-            "parameters": self.parameters.venues,
-        }
+        return {"blocks": self._blocks, "market": self.parameters.market, "venues": self.parameters.venues}
 
     def get_state(self) -> dict[str, np.ndarray]:
         """What changes as time goes on, as copies: enough to go on bit for bit in a simulator of the same market."""
@@ -161,13 +202,8 @@ class BatchSimulator:
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
         keys = episode_keys(self.data_split, seeds, episodes)
         self.parameters.draw(keys, which)
-        state = self.orders, self.venues, self.children, *self._fixed()
-        self.in_parts(lambda part: _reset_batch(which[part], keys[part], *state), len(which))
-
-    def _fixed(self, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray, Recording]:
-        fixed = self.parameters
-        part = part if fixed.is_drawn else slice(None)
-        return fixed.venues[part], fixed.market[part], self.recording
+        state = self.kernel_state()
+        self.in_parts(lambda part: _reset_batch(state, which[part], keys[part]), len(which))
 
     def in_parts(self, work: Callable[[slice], None], n: int | None = None) -> None:
         """Do `work` on n members (all), or on as many parts of them as there are threads, at once."""
@@ -197,14 +233,15 @@ class BatchSimulator:
             (N,); and done (N,) bool. The arrays are reused by the next call.
         """
         pace = self._schedule if pace is None else pace
-        state = self.orders, self.venues, self.children
-        results = self._cost, self._noise, self._done
+        weights = np.ascontiguousarray(weights, dtype=np.float64)
+        state, results = self.kernel_state(), (self._cost, self._noise, self._done)
 
         def work(part: slice) -> None:
-            changing, cost = (a[part] for a in state), (a[part] for a in results)
-            _step_batch(weights[part], pace[part], *changing, *self._fixed(part), *cost)
-            if then is not None:
-                then(part)
+            for low in range(part.start, part.stop, STAYS_IN_CACHE):
+                high = min(low + STAYS_IN_CACHE, part.stop)
+                _step_batch(state, low, high, weights, pace, *results)
+                if then is not None:
+                    then(slice(low, high))
 
         self.in_parts(work)
         return self._cost, self._noise, self._done
@@ -217,19 +254,41 @@ class BatchSimulator:
         copy = BatchSimulator.__new__(BatchSimulator)
         copy.__dict__.update(self.__dict__)
         copy.n, copy.threads, copy._pool = len(members), 1, None
-        copy.orders, copy.venues, copy.children = self.orders[members], self.venues[members], self.children[members]
+        copy._blocks = members_of(self._blocks, members, self.market.n_venues)
+        copy._words = words_of(copy._blocks)
         copy.parameters = self.parameters.of(members)
         copy._cost, copy._noise, copy._done = np.zeros(copy.n), np.zeros(copy.n), np.zeros(copy.n, dtype=np.bool_)
         copy._schedule = np.full(copy.n, -1.0)
         return copy
 
-    def reduced_cost(self, which: Any = slice(None)) -> np.ndarray:
+    def _sums(self, which: np.ndarray | None) -> np.ndarray:
+        which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
+        out = np.empty((9, len(which)))
+        _sum_up(self.kernel_state(), which, out)
+        return out
+
+    def reduced_cost(self, which: np.ndarray | None = None) -> np.ndarray:
         """The shortfall so far without what variance reduction leaves out, float64 (n,): the same in expectation."""
-        reduced: np.ndarray = self.ledger(which)["shortfall"] - self.orders["noise_cost"][which]
+        sums = self._sums(which)
+        reduced: np.ndarray = np.sum(sums[:5], axis=0) - sums[5]
         return reduced
 
-    def ledger(self, which: Any = slice(None)) -> dict[str, np.ndarray]:
+    def ledger(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
-        parts = {part: self.orders[f"{part}_cost"][which].copy() for part in LEDGER_PARTS}
-        parts["shortfall"] = np.sum(list(parts.values()), axis=0)
-        return parts
+        sums = self._sums(which)
+        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
+
+    def measures(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Measures of finished episodes, float64 (n,) each; NaN where all children fill, so that none has a meaning.
+
+        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child orders. fee_bps:
+        fees on the whole order. fill_rate: filled / sent, over child orders. completion: share of the order that child
+        orders filled before the clean-up.
+        """
+        _, _, _, fee, _, _, value, sent, filled = self._sums(which)
+        if self.parameters.market["fills_all"][0] == 1:
+            return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            quantity = self.market.order.quantity_shares
+            values = value / filled, fee, filled / sent, filled / quantity
+        return dict(zip(MEASURES, values, strict=True))

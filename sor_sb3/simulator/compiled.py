@@ -22,10 +22,9 @@ from numba import njit
 _numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
-    "simulator/*.py",
-    "envs/observation.py",
-    "envs/action_adapters.py",
-    "routers/oracle.py",
+    "simulator/**/*.py",
+    "envs/*.py",
+    "policies/oracles/*.py",
     "algorithms/fast_kernels.py",
 )
 

@@ -1,6 +1,6 @@
-"""Turn a market specification into the parameter records that the kernels read. The only place that does.
+"""Turn a market specification into the parameters that the kernels read. The only place that does.
 
-A market with ranges has a record for each parent order, drawn by its episode's key; any other has one for all.
+A market with ranges has parameters for each parent order, drawn by its episode's key; any other has the same for all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ import numpy as np
 from sor_sb3.market.spec import NotebookMarket, ReplayMarket, SyntheticMarket, ranged_paths
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.random import draw_bits, high_word, mix64, name_key, uniform
-from sor_sb3.simulator.records import MARKET, NOTEBOOK, REPLAY, SYNTHETIC, VENUE_PARAMETERS
+from sor_sb3.simulator.state import (
+    MARKET,
+    NOTEBOOK,
+    REPLAY,
+    SYNTHETIC,
+    VENUE_PARAMETER_FIELDS,
+    VENUE_PARAMETERS,
+    block_orders,
+    members_of,
+)
 
 RANGE_PLACE = 1 << 41  # of the draws from ranges, far from those of paths
 
@@ -44,11 +53,14 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
     m["quantity_shares"] = order["quantity_shares"]
     m["side"] = 1.0 if order["side"] == "buy" else -1.0
     m["cost_scale"] = 1.0
+    m["n_venues"], m["block_orders"] = market.n_venues, block_orders(market.n_venues)
+    m["has_dark"] = market.has_dark
     m["lot_shares"] = order["lot_shares"] or 0.0
     m["limit_offset_bps"] = np.inf if order["limit_offset_bps"] is None else order["limit_offset_bps"]
     m["order_protection"], m["synchronise"] = values["order_protection"], order["synchronise_arrivals"]
     if isinstance(market, NotebookMarket):
-        m["model"], m["cost_scale"], m["blind"] = NOTEBOOK, order["horizon_steps"], market.blind
+        m["model"], m["fills_all"], m["blind"] = NOTEBOOK, 1, market.blind
+        m["cost_scale"] = order["horizon_steps"]
         m["spread_low"], m["spread_high"] = market.spread
         m["liquidity_low"], m["liquidity_high"] = market.liquidity
         m["notebook_latency_low"], m["notebook_latency_high"] = market.latency
@@ -116,42 +128,51 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], step_s: float) -> None
     m["volume_day_steps"] = volume["day_s"] / step_s
 
 
-def venue_records(market: Market, values: dict[str, Any], n: int = 1) -> np.ndarray:
-    """VENUE_PARAMETERS records (n, K) of a specification whose numbers are `values`, in the order of its venues."""
-    records = np.zeros((n, market.n_venues), VENUE_PARAMETERS)
-    by_name = sorted(market.venue_names)
-    step_s = market.order.step_s
+def venue_parameters(market: Market, values: dict[str, Any], n: int = 1) -> dict[str, np.ndarray]:
+    """Each venue parameter, (n, K), of a specification whose numbers are `values`, in the order of its venues."""
+    shape, by_name, step_s = (n, market.n_venues), sorted(market.venue_names), market.order.step_s
+    fields = {name: np.zeros(shape, "u8" if kind == "u8" else "f8") for name, kind in VENUE_PARAMETER_FIELDS.items()}
     for k, venue in enumerate(values["venues"]):
-        v = records[:, k]
-        v["name_key"], v["name_rank"] = name_key(venue["name"]), by_name.index(venue["name"])
+        v = {name: field[:, k] for name, field in fields.items()}
+        v["name_key"][:], v["name_rank"][:] = name_key(venue["name"]), by_name.index(venue["name"])
         if isinstance(market, NotebookMarket):
             continue
-        for field in ("take_fee_bps", "latency_ms", "latency_sigma", "toxicity", "walk_bps"):
-            v[field] = venue[field]
-        v["feed_ms"] = venue["latency_ms"] if venue["feed_latency_ms"] is None else venue["feed_latency_ms"]
-        v["refill_decay"] = _decay(step_s, venue["refill_half_life_s"])
+        for field in ("take_fee_bps", "latency_sigma", "toxicity", "walk_bps"):
+            v[field][:] = venue[field]
+        v["median_latency_ms"][:] = venue["latency_ms"]
+        v["feed_ms"][:] = venue["latency_ms"] if venue["feed_latency_ms"] is None else venue["feed_latency_ms"]
+        v["refill_decay"][:] = _decay(step_s, venue["refill_half_life_s"])
         if isinstance(market, SyntheticMarket):
             _fill_synthetic_venue(v, venue, step_s)
-    return records
+    fields["worst_walk_bps"][:] = fields["walk_bps"]
+    if isinstance(market, NotebookMarket):
+        fields["worst_walk_bps"][:] = _most_linear_cost(market)
+    return fields
 
 
-def _fill_synthetic_venue(v: Any, venue: dict[str, Any], step_s: float) -> None:
-    v["volume_share"], v["speed_bump_ms"] = venue["volume_share"], venue["speed_bump_ms"]
-    v["hidden_fraction"] = venue["hidden_fraction"]
-    v["halt_enter"] = _chance(step_s, venue["halts_per_hour"])
-    v["halt_leave"] = _chance(step_s, 3600.0 / venue["halt_duration_s"])
-    v["outage_enter"] = _chance(step_s, venue["outages_per_hour"])
-    v["outage_leave"] = _chance(step_s, 3600.0 / venue["outage_duration_s"])
+def _most_linear_cost(market: NotebookMarket) -> float:
+    """The most that a share of an even slice can cost above its spread, plus the widest spread."""
+    liquidity_cost = market.liquidity_cost * 100.0 / market.liquidity[0]
+    return market.spread[1] + liquidity_cost + market.latency_cost * market.latency[1]
+
+
+def _fill_synthetic_venue(v: dict[str, np.ndarray], venue: dict[str, Any], step_s: float) -> None:
+    v["volume_share"][:], v["speed_bump_ms"][:] = venue["volume_share"], venue["speed_bump_ms"]
+    v["hidden_fraction"][:] = venue["hidden_fraction"]
+    v["halt_enter"][:] = _chance(step_s, venue["halts_per_hour"])
+    v["halt_leave"][:] = _chance(step_s, 3600.0 / venue["halt_duration_s"])
+    v["outage_enter"][:] = _chance(step_s, venue["outages_per_hour"])
+    v["outage_leave"][:] = _chance(step_s, 3600.0 / venue["outage_duration_s"])
     dark = venue["dark"]
     if dark is None:
-        v["log_offset"], v["log_size"] = np.log(venue["offset_bps"]), np.log(venue["size_shares"])
+        v["log_offset"][:], v["log_size"][:] = np.log(venue["offset_bps"]), np.log(venue["size_shares"])
         return
-    v["dark"], v["walk_bps"], v["toxicity"] = 1, 0.0, 0.0  # one price, and nothing that others could see fade
-    v["hidden_fraction"] = 0.0
-    v["zero_probability"], v["power_exponent"] = dark["zero_probability"], dark["power_exponent"]
-    v["log_max_size"] = np.log(dark["max_shares"])
-    v["min_execution_shares"] = dark["min_execution_shares"]
-    v["leak_bps_per_share"] = dark["leakage_bps_per_1000_shares"] / 1000.0
+    v["dark"][:], v["walk_bps"][:], v["toxicity"][:] = 1, 0.0, 0.0  # one price, and nothing that others could see fade
+    v["hidden_fraction"][:] = 0.0
+    v["zero_probability"][:], v["power_exponent"][:] = dark["zero_probability"], dark["power_exponent"]
+    v["log_max_size"][:] = np.log(dark["max_shares"])
+    v["min_execution_shares"][:] = dark["min_execution_shares"]
+    v["leak_bps_per_share"][:] = dark["leakage_bps_per_1000_shares"] / 1000.0
 
 
 @entry_point()
@@ -162,26 +183,33 @@ def _draw_ranges(keys: Any, path_keys: Any, out: Any) -> None:
 
 
 class Parameters:
-    """The parameter records of a market, for `n` parent orders: one for all, or one each where the market has ranges.
+    """The parameters of a market, for `n` parent orders: one set for all, or one each where the market has ranges.
 
     Attributes:
         market: MARKET (1,), or (n,) where the market has ranges.
-        venues: VENUE_PARAMETERS (1, K), or (n, K).
+        venues: VENUE_PARAMETERS (1,), its lanes filled over and over, or (B,), each order's lanes its own.
     """
 
     def __init__(self, market: Market, n: int) -> None:
-        self._spec = market
+        self._spec, self._block_orders = market, block_orders(market.n_venues)
         self._values = market.model_dump()
         self._ranges = ranged_paths(market) if isinstance(market, SyntheticMarket) else {}
         self._path_keys = np.array([name_key(".".join(path)) for path in self._ranges], dtype=np.uint64)
-        rows = n if self._ranges else 1
-        self.market = market_records(market, self._values, rows)
-        self.venues = venue_records(market, self._values, rows)
+        self.market = market_records(market, self._values, n if self._ranges else 1)
+        self.venues = np.zeros(-(-n // self._block_orders) if self._ranges else 1, VENUE_PARAMETERS)
+        everyone = np.arange(len(self.venues) * self._block_orders)
+        self._lay(everyone, venue_parameters(market, self._values))
 
     @property
     def is_drawn(self) -> bool:
         """Whether every parent order has parameters of its own."""
         return bool(self._ranges)
+
+    def _lay(self, which: np.ndarray, fields: dict[str, np.ndarray]) -> None:
+        block, i = np.divmod(which, self._block_orders)
+        lanes = i[:, None] * self._spec.n_venues + np.arange(self._spec.n_venues)
+        for name, values in fields.items():
+            self.venues[name][block[:, None], lanes] = values
 
     def draw(self, keys: np.ndarray, which: np.ndarray) -> None:
         """Draw the parameters of members `which` anew, by their episodes' keys (n,)."""
@@ -198,12 +226,12 @@ class Parameters:
                 )
             target[path[-1]] = low + (high - low) * uniforms[:, column]
         self.market[which] = market_records(self._spec, values, len(keys))
-        self.venues[which] = venue_records(self._spec, values, len(keys))
+        self._lay(which, venue_parameters(self._spec, values, len(keys)))
 
     def of(self, members: np.ndarray) -> Parameters:
-        """The records that `members` have, in their order."""
+        """The parameters that `members` have, in their order."""
         copy = Parameters.__new__(Parameters)
         copy.__dict__.update(self.__dict__)
         if self._ranges:
-            copy.market, copy.venues = self.market[members], self.venues[members]
+            copy.market, copy.venues = self.market[members], members_of(self.venues, members, self._spec.n_venues)
         return copy

@@ -1,4 +1,4 @@
-"""Addressed randomness: every number is a pure function of its key and its place in the key's stream.
+"""Counter-based random numbers: each is a pure function of its key and its place in the key's stream.
 
 Nothing here holds state. A key is a mixture of (data split, episode seed, episode number) and, for a venue, of the
 venue's name; the place is (step, purpose). The generator is SplitMix64 (Steele, Lea, Flood 2014, "Fast
@@ -17,6 +17,8 @@ from scipy.special import ndtri
 from sor_sb3.simulator.compiled import entry_point
 
 DATA_SPLITS = ("train", "validation", "test")
+PLACES_PER_STEP = 8  # of a stream; a path's purposes must stay under it
+RESET_PLACE = 1 << 40  # draws that open an episode lie far from those of its steps
 
 _MASK = (1 << 64) - 1
 _WEYL = np.uint64(0x9E3779B97F4A7C15)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from importlib import resources
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from sor_sb3.algorithms import hyperparameters as hp
+from sor_sb3.algorithms.registry import algorithm_names, find_algorithm
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.errors import UserError
+from sor_sb3.market.loading import load_market
 
 FOLDER = resources.files("sor_sb3.algorithms") / "hyperparams"
 SHIPPED = sorted(f.name.removesuffix(".yml") for f in FOLDER.iterdir() if f.name.endswith(".yml"))
@@ -140,3 +148,189 @@ def test_constructor_arguments_leave_the_hyperparameters_alone():
     values = {"learning_rate": "lin_1e-3", "policy_kwargs": {"activation_fn": "ReLU"}, "n_envs": 2}
     hp.constructor_arguments(values)
     assert values == {"learning_rate": "lin_1e-3", "policy_kwargs": {"activation_fn": "ReLU"}, "n_envs": 2}
+
+
+# --- settings against the constructor -------------------------------------------------------------
+
+NOTEBOOK = load_market("notebook")
+ALGORITHMS = algorithm_names()
+
+
+def completed(algo: str, *settings: str, **options: Any) -> dict[str, Any]:
+    space = make_action_adapter("OrderSplit-v0", 3).space
+    env = "OrderSplit-v0" if find_algorithm(algo).fits(space) else "VenueSelect-v0"
+    return hp.complete_hyperparameters(algo, env, NOTEBOOK, hp.parse_settings(list(settings)), **options)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_defaults_of_every_algorithm_pass_the_check(algo):
+    values = completed(algo, n_envs=4, timesteps=400)
+    assert (values["n_envs"], values["n_timesteps"]) == (4, 400)
+    assert hp.check_hyperparameters(find_algorithm(algo).load(), values) == values
+
+
+@pytest.mark.parametrize("market", ["us_equity", "crypto", "notebook_blind"])
+@pytest.mark.parametrize("env", ["OrderSplit-v0", "VenueSelect-v0", "OrderExecute-v0"])
+@pytest.mark.parametrize("algo", ["ppo", "reinforce", "a2c"])
+def test_shipped_defaults_are_not_changed_by_the_check(algo, env, market):
+    shipped = hp.default_hyperparameters(algo, env, market)
+    values = hp.complete_hyperparameters(algo, env, load_market(market), {})
+    for key in shipped.keys() - {"n_steps", "envs_per_scenario"}:
+        assert values[key] == shipped[key] and type(values[key]) is type(shipped[key])
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_whole_numbers_may_be_written_as_decimals_in_every_algorithm(algo):
+    signature = inspect.signature(find_algorithm(algo).load().__init__).parameters
+    whole = [key for key in ("batch_size", "n_epochs", "n_steps", "train_freq", "n_delta") if key in signature]
+    assert whole
+    for key in whole:
+        values = completed(algo, f"{key}=2e1")
+        assert values[key] == 20 and type(values[key]) is int
+        assert completed(algo, f"{key}=20.0") == values
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("gama=0.9", "is no setting of"),
+        ("learning_rate=.inf", "learning_rate is inf; expected a number"),
+        ("learning_rate=nan", "learning_rate is 'nan'; expected a number"),
+        ("learning_rate=fast", "learning_rate is 'fast'; expected a number"),
+        ("learning_rate=-1", "expected a number from 0 to 1"),
+        ("learning_rate=lin_-1", "learning_rate is -1.0; expected a number from 0 to 1"),
+        ("learning_rate=lin_inf", "learning_rate is inf; expected a number from 0 to 1"),
+        ("learning_rate=[1]", "learning_rate is [1]; expected a number"),
+        ("learning_rate=true", "learning_rate is True; expected a number"),
+        ("seed=3", "seed is no setting of"),
+        ("n_envs=0", "n_envs is 0; expected a number from 1"),
+        ("n_envs=1.5", "n_envs is 1.5; expected a whole number"),
+        ("n_timesteps=many", "n_timesteps is 'many'; expected a whole number"),
+        ("envs_per_scenario=-1", "envs_per_scenario is -1; expected a number from 1"),
+        ("normalize={foo: 1}", "normalize.foo is no setting of VecNormalize; expected one of clip_obs"),
+        ("normalize={norm_obs: 3}", "normalize.norm_obs is 3; expected true or false"),
+        ("normalize={clip_obs: -1}", "normalize.clip_obs is -1"),
+        ("normalize=perhaps", "normalize is 'perhaps'; expected true or false or a mapping"),
+        ("policy=Mlp", "policy is 'Mlp'"),
+        ("policy=3", "policy is 3; expected a word"),
+        ("policy_kwargs=3", "policy_kwargs is 3; expected a mapping"),
+        ("variance_reduction=3", "variance_reduction is 3; expected true or false"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_in_every_algorithm(algo, setting, said):
+    with pytest.raises(UserError) as caught:
+        completed(algo, setting)
+    assert said in str(caught.value) and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("algo", "setting", "said"),
+    [
+        ("ppo", "gamma=lin_0.9", "gamma is 'lin_0.9'; expected a number"),
+        ("ppo", "gamma=1.1", "gamma is 1.1; expected a number from 0 to 1"),
+        ("ppo", "batch_size=-64", "batch_size is -64; expected a number from 1"),
+        ("ppo", "batch_size=0", "batch_size is 0; expected a number from 1"),
+        ("ppo", "batch_size=1.5", "batch_size is 1.5; expected a whole number"),
+        ("ppo", "batch_size=true", "batch_size is True; expected a whole number"),
+        ("ppo", "batch_size=", "batch_size is None; expected a whole number"),
+        ("ppo", "n_steps=1e300", "n_steps is 1e+300; expected a whole number"),
+        ("ppo", "normalize_advantage=maybe", "expected true or false"),
+        ("ppo", "clip_range=0", "clip_range is 0.0; expected a number from 1e-09"),
+        ("ppo", "rollout_buffer_class=mine", "which only Python can give"),
+        (
+            "ppo",
+            "policy_kwargs={hiden: 8}",
+            "policy_kwargs.hiden is no setting of VenuePolicy (did you mean 'hidden'?)",
+        ),
+        ("ppo", "policy_kwargs={hidden: 8.5}", "policy_kwargs.hidden is 8.5; expected a whole number"),
+        ("ppo", "policy_kwargs={hidden: 1e6}", "policy_kwargs.hidden is 1000000; expected a number from 1 to 10000"),
+        (
+            "ppo",
+            "policy_kwargs={hidden: 8, activation_fn: Module}",
+            "activation_fn is 'Module'; expected an activation",
+        ),
+        ("ppo", "policy_kwargs={activation_fn: 3}", "policy_kwargs.activation_fn is 3"),
+        ("a2c", "policy_kwargs={optimizer_kwargs: {eps: .nan}}", "policy_kwargs.optimizer_kwargs.eps is nan"),
+        ("reinforce", "baseline=mena", "baseline is 'mena'; expected one of none, mean, value"),
+        ("sac", "learning_starts=-1", "learning_starts is -1; expected a number from 0"),
+        ("sac", "train_freq=[1, episode]", "train_freq is [1, 'episode']; expected steps"),
+        ("dqn", "exploration_fraction=0", "exploration_fraction is 0.0; expected a number from 1e-09 to 1"),
+        ("dqn", "buffer_size=1e12", "buffer_size is 1000000000000; expected a number from 1 to 1e+08"),
+    ],
+)
+def test_a_wrong_setting_of_one_algorithm_is_one_sentence(algo, setting, said):
+    with pytest.raises(UserError) as caught:
+        completed(algo, setting)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("algo", "setting", "value"),
+    [
+        ("ppo", "learning_rate=lin_1e-3", "lin_1e-3"),
+        ("ppo", "clip_range=lin_0.2", "lin_0.2"),
+        ("ppo", "target_kl=null", None),
+        ("ppo", "gamma=1", 1.0),
+        ("sac", "ent_coef=auto_0.1", "auto_0.1"),
+        ("sac", "ent_coef=1e-3", 0.001),
+        ("sac", "gradient_steps=-1", -1),
+        ("sac", "train_freq=[2.0, step]", [2, "step"]),
+        ("reinforce", "baseline=mean", "mean"),
+        ("td3", "policy_kwargs={net_arch: {pi: [8.0], qf: [1e1]}}", {"net_arch": {"pi": [8], "qf": [10]}}),
+        ("ppo", "normalize={norm_reward: false, clip_obs: 5}", {"norm_reward": False, "clip_obs": 5.0}),
+    ],
+)
+def test_a_right_setting_is_taken(algo, setting, value):
+    found = completed(algo, setting)[setting.partition("=")[0]]
+    assert found == value and type(found) is type(value)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_settings_of_ones_own_algorithm_are_checked_by_its_defaults():
+    class Own:
+        def __init__(self, policy, env, rate=0.1, size=3, flag=False, other=None, **more):
+            pass
+
+    values = {"rate": 1, "size": 3.0, "other": [1], "unknown": 2}
+    assert hp.check_hyperparameters(Own, values) == {**values, "size": 3}
+    for values in ({"size": "2"}, {"rate": "x"}, {"flag": 2}, {"size": -1}, {"unknown": float("nan")}):
+        with pytest.raises(UserError):
+            hp.check_hyperparameters(Own, values)
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        ["lin_0.1", "lin_x", "auto", "ReLU", "", None, True, {}, {"a": 1}, [1, "step"], {"net_arch": [4.0]}]
+    ),
+    st.integers(-(10**12), 10**12),
+    st.floats(),
+    st.text(max_size=10),
+    st.recursive(st.floats() | st.text(max_size=3), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)),
+)
+
+
+def check_random_settings(algo: str, data: Any) -> None:
+    algorithm = find_algorithm(algo).load()
+    keys = [*hp.ZOO_KEYS, *inspect.signature(algorithm.__init__).parameters, "policy_kwargs", "gama"]
+    values = data.draw(st.dictionaries(st.sampled_from(keys), VALUES, min_size=1, max_size=4))
+    try:
+        checked = hp.check_hyperparameters(algorithm, values)
+    except UserError as error:
+        assert str(error).isprintable() and len(str(error)) < 3000
+        return
+    assert hp.check_hyperparameters(algorithm, checked) == checked, "what was taken is taken again"
+    hp.constructor_arguments(checked)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(ALGORITHMS), st.data())
+def test_any_settings_are_taken_or_one_sentence(algo, data):
+    check_random_settings(algo, data)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=10_000)
+@given(st.sampled_from(ALGORITHMS), st.data())
+def test_ten_thousand_settings_are_taken_or_one_sentence(algo, data):
+    check_random_settings(algo, data)

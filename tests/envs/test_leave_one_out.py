@@ -1,4 +1,4 @@
-"""Envs that share a day meet the same market and are rewarded relative to each other, without bias."""
+"""Envs that share a scenario meet the same market and are rewarded relative to each other, without bias."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 
-ENV, MARKET, N, PER_DAY = "OrderSplit-v0", "us_equity", 12, 4
+ENV, MARKET, N, PER_SCENARIO = "OrderSplit-v0", "us_equity", 12, 4
 
 
 def random_actions(venv, steps, seed=0):
@@ -21,29 +21,29 @@ def random_actions(venv, steps, seed=0):
 
 @pytest.mark.parametrize("seed", [7, None])
 def test_neighbours_begin_on_the_same_day(seed):
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=seed, envs_per_scenario=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=seed, envs_per_scenario=PER_SCENARIO)
     for _ in range(2):  # as made, and with fresh seeds
-        groups = venv.reset().reshape(N // PER_DAY, PER_DAY, -1)
-        np.testing.assert_array_equal(groups, groups[:, :1].repeat(PER_DAY, axis=1))
-        assert len({group[0].tobytes() for group in groups}) == N // PER_DAY
+        groups = venv.reset().reshape(N // PER_SCENARIO, PER_SCENARIO, -1)
+        np.testing.assert_array_equal(groups, groups[:, :1].repeat(PER_SCENARIO, axis=1))
+        assert len({group[0].tobytes() for group in groups}) == N // PER_SCENARIO
         venv.seed()
 
 
 def test_each_env_equals_a_lone_one_of_its_days_seed():
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_scenario=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_scenario=PER_SCENARIO)
     actions = random_actions(venv, 25)
     rows = [venv.reset(), *(venv.step(action)[0] for action in actions)]
     lone = RoutingEnv(ENV, MARKET)
     for i in (0, 5, 11):
-        np.testing.assert_array_equal(rows[0][i], lone.reset(seed=7 + i // PER_DAY)[0])
+        np.testing.assert_array_equal(rows[0][i], lone.reset(seed=7 + i // PER_SCENARIO)[0])
         for action, row in zip(actions, rows[1:], strict=True):
             observation, _, ended, _, _ = lone.step(action[i])
             np.testing.assert_array_equal(row[i], lone.reset()[0] if ended else observation)
 
 
 def test_rewards_are_relative_to_the_others_of_the_day():
-    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_scenario=PER_DAY)
-    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_DAY)
+    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_scenario=PER_SCENARIO)
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_SCENARIO)
     assert isinstance(venv, LeaveOneOutBaseline) and isinstance(venv.venv, VecMonitor)
     raw.reset(), venv.reset()
     for action in random_actions(raw, 21):
@@ -52,16 +52,16 @@ def test_rewards_are_relative_to_the_others_of_the_day():
         np.testing.assert_array_equal(shown, observations)
         np.testing.assert_array_equal(ended, dones)
         assert relative.dtype == np.float32 and relative.shape == (N,)
-        np.testing.assert_allclose(relative.reshape(-1, PER_DAY).sum(axis=1), 0.0, atol=1e-5)
+        np.testing.assert_allclose(relative.reshape(-1, PER_SCENARIO).sum(axis=1), 0.0, atol=1e-5)
         for i in range(N):
-            others = [j for j in range(N) if j // PER_DAY == i // PER_DAY and j != i]
+            others = [j for j in range(N) if j // PER_SCENARIO == i // PER_SCENARIO and j != i]
             assert relative[i] == pytest.approx(rewards[i] - rewards[others].mean(), abs=1e-6)
         assert [info.get("episode_cost") for info in told] == [info.get("episode_cost") for info in infos]
     assert told is not infos
 
 
 def test_the_monitor_inside_sees_what_an_episode_earned():
-    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_DAY)
+    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_SCENARIO)
     venv.reset()
     for action in random_actions(venv, 20):
         _, _, _, infos = venv.step(action)
@@ -71,7 +71,7 @@ def test_the_monitor_inside_sees_what_an_episode_earned():
 
 def test_a_baseline_does_not_depend_on_an_envs_own_actions():
     """What makes it leave expected gradients as they are."""
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=5, envs_per_scenario=PER_DAY)
+    venv = RoutingVecEnv(ENV, MARKET, N, seed=5, envs_per_scenario=PER_SCENARIO)
     actions = random_actions(venv, 40)
     others = [j for j in range(N) if j != 2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,39 @@ def test_venues_and_rule_606_worked_by_hand():
     assert [row["order_size"] for row in a.rule_605] == ["under 100", "100-499"]
 
 
-def test_the_mid_is_linear_within_a_step_and_unknown_after_the_last():
-    cells = _Cells(hand_made())
-    above = lambda seconds: ((cells.mid_later(seconds)[0] - 1) * 1e4).tolist()  # noqa: E731
-    assert above(0.0) == pytest.approx([0.0, 4.0])
-    assert above(2.5) == pytest.approx([1.0, 5.0])
-    assert above(10.0) == pytest.approx([4.0, 8.0])
-    assert above(15.0) == pytest.approx([6.0, float("nan")], nan_ok=True)
+def test_how_much_of_the_volume_has_a_later_mid_is_known():
     assert analyse(hand_made()).known_percent.tolist() == pytest.approx([100.0, 100.0, 50.0])
+
+
+def test_realised_spread_impact_and_markout_count_from_the_execution():
+    # A child sent at 0 s that takes 2 s to the venue is executed at 2 s: ten seconds later it is 12 s, and the mid has
+    # moved 4 bps in the first step and 0.8 in the second. Ten seconds after the decision it would have moved 4 only.
+    nan, log = float("nan"), hand_made()
+    only_first = np.array([[[100.0, 0.0], [0.0, 0.0]]])
+    log = replace(
+        log,
+        sent_shares=only_first,
+        filled_shares=only_first,
+        price_bps=np.array([[[2.0, nan], [nan, nan]]]),
+        latency_ms=np.full((1, 2, 2), 2000.0),
+    )
+    a = analyse(log)
+    assert a.totals["price_impact_bps"] == pytest.approx(2 * 4.8, abs=1e-9)
+    assert a.totals["realised_spread_bps"] == pytest.approx(2 * (2.0 - 4.8), abs=1e-9)
+    assert a.rule_605[0]["realised_spread_bps 10 s"] == pytest.approx(2 * (2.0 - 4.8), abs=1e-9)
+    at_10_s = a.horizons_s.tolist().index(10.0)
+    assert a.markout_bps[at_10_s] == pytest.approx((4.8 - 2.0) / 1.0002, abs=1e-9)
+    assert a.rule_605[0]["effective_spread_bps"] == pytest.approx(2 * 2.0, abs=1e-9)  # against the mid at receipt
+
+
+def test_the_mid_after_a_fill_is_linear_within_a_step_and_stands_still_past_the_last():
+    log = replace(hand_made(), latency_ms=np.array([[[0.0, 2500.0], [1000.0, 25_000.0]]]))
+    cells = _Cells(log)
+    above = lambda seconds: ((cells.mid_after_fill(seconds)[0] - 1) * 1e4).tolist()  # noqa: E731
+    assert above(0.0) == [pytest.approx([0.0, 1.0]), pytest.approx([4.4, 8.0])]  # an arrival is a step later at most
+    assert above(5.0) == [pytest.approx([2.0, 3.0]), pytest.approx([6.4, 8.0])]
+    assert above(10.0) == [pytest.approx([4.0, 5.0]), pytest.approx([8.0, 8.0])]
+    assert np.isnan(above(10.1)[1]).all() and not np.isnan(above(10.1)[0]).any()
 
 
 # --- against the evaluator and a slow reckoning -----------------------------------------------------

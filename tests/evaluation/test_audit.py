@@ -93,7 +93,7 @@ def test_flow_moves_off_a_halted_favourite():
     k = MARKET.venue_names.index(found.favourite)
     for flow in found.flow_percent.values():
         assert flow.sum() == pytest.approx(100.0)
-    assert found.flow_percent["as it is"][k] > 5.0
+    assert found.flow_percent["unchanged"][k] > 5.0
     assert found.flow_percent["halted"][k] == 0.0
 
 
@@ -116,3 +116,36 @@ def test_audited_policies_cost_what_they_cost():
     before = evaluator.score("p", policy).cost
     audit(evaluator, policy)
     np.testing.assert_array_equal(evaluator.score("p", policy).cost, before)
+
+
+class SplitsByLitSize:
+    """Sends most to the dark pools, and the rest to lit venues by displayed size."""
+
+    def __init__(self, market: Any) -> None:
+        self.market = market
+
+    def predict(
+        self, observation: np.ndarray, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ):
+        view = ObservationView.of(observation, self.market)
+        lit = np.array([venue.dark is None for venue in self.market.venues])
+        weights = np.where(lit, np.minimum(view.size_shares, 1000.0) / 1000.0 * 0.1, 1.0)
+        return weights.astype(np.float32), state
+
+
+def test_size_and_price_are_asked_at_the_favourite_lit_venue():
+    market = load_market("dark")
+    found = audit(Evaluator("OrderSplit-v0", market, 20), SplitsByLitSize(market))
+    venues = {f.key: f.venue for f in found.findings}
+    assert found.favourite != "LIT"  # a pool, which displays nothing
+    assert (venues["size"], venues["price"], venues["constant"]) == ("LIT", "LIT", "")
+    assert {venues[key] for key in ("latency", "fees", "own_fills", "halt")} == {found.favourite}
+    size = next(f for f in found.findings if f.key == "size")
+    assert size.answer == "no" and not size.yes and size.flow_after_percent < size.flow_before_percent
+
+
+def test_the_answer_is_data_beside_its_words():
+    evaluator = Evaluator("OrderSplit-v0", "us_equity", 10)
+    for name in ("all_in_sized", "random", "best_fixed_venue"):
+        for finding in audit(evaluator, evaluator.policies([name])[name]).findings:
+            assert finding.yes == finding.answer.startswith("yes")

@@ -1,4 +1,4 @@
-"""The relaxed bound: no policy goes below it on any day, in any market that ships, and sometimes it is the optimum."""
+"""The relaxed bound: no policy goes below it in any scenario of any market that ships; sometimes it is the optimum."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_an_order_done_early_is_logged_no_further():
     evaluator.start()
     simulator = evaluator.core.simulator
     recorder = ChildRecorder(simulator)
-    weights = np.full((4, 8), 1 / 8)
+    weights = np.full((4, simulator.market.n_venues), 1 / simulator.market.n_venues)
     for _ in range(20):
         recorder.before()
         simulator.step(weights, np.ones(4))

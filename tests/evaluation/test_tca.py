@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sor_sb3.evaluation import tca
+from sor_sb3.evaluation import measures, rule_tables, tca
+from sor_sb3.evaluation.measures import COLUMNS, REGISTERED, measure
+from sor_sb3.evaluation.rule_tables import rule_605_table, rule_606_table
 
 PRICES = st.floats(1.0, 500.0)
 SHARES = st.floats(0.0, 1e5)
@@ -190,7 +192,7 @@ def test_concentration_of_one_and_of_many():
 
 
 def test_rule_605_rows_worked_by_hand():
-    rows = tca.rule_605_table(
+    rows = rule_605_table(
         sent_shares=[50, 200, 400, 3000],
         filled_shares=[50, 100, 300, 0],
         price=[10.01, 10.00, 10.03, float("nan")],
@@ -214,7 +216,7 @@ def test_rule_605_rows_worked_by_hand():
 
 
 def test_rule_606_rows_worked_by_hand():
-    rows = tca.rule_606_table([2, 0, 2, 0], ["A", "B", "C"], [100, 300, 100, 0], [50, 300, 0, 0], [0.15, -0.06, 0, 0])
+    rows = rule_606_table([2, 0, 2, 0], ["A", "B", "C"], [100, 300, 100, 0], [50, 300, 0, 0], [0.15, -0.06, 0, 0])
     assert [r["venue"] for r in rows] == ["A", "C", "B"]
     a, c, b = rows
     assert (a["orders"], a["shares_routed_percent"], a["fill_rate_percent"]) == pytest.approx((1, 60.0, 100.0))
@@ -225,7 +227,36 @@ def test_rule_606_rows_worked_by_hand():
 
 
 def test_every_measure_has_a_worked_example():
-    functions = [f for name, f in inspect.getmembers(tca, inspect.isfunction) if f.__module__ == tca.__name__]
+    modules = (tca, rule_tables)
+    functions = [f for m in modules for _, f in inspect.getmembers(m, inspect.isfunction) if f.__module__ == m.__name__]
     public = [f for f in functions if not f.__name__.startswith("_")]
     assert len(public) >= 28
     assert not [f.__name__ for f in public if ">>>" not in (inspect.getdoc(f) or "")]
+
+
+# --- registration ---------------------------------------------------------------------------------
+
+
+def test_one_decorator_puts_a_measure_into_the_tables(monkeypatch):
+    monkeypatch.setattr("sor_sb3.evaluation.measures.REGISTERED", {})
+
+    @measure("shown_percent", "children no larger than the display", "%", "high", scale=100.0)
+    def shown(sent_shares, displayed_shares):
+        return (sent_shares <= displayed_shares).mean(axis=-1)
+
+    columns = {"sent_shares": np.array([[1.0, 5.0], [2.0, 2.0]]), "displayed_shares": np.full((2, 2), 2.0)}
+    found = measures.REGISTERED["shown_percent"]
+    assert found.of({**columns, "shares": columns["sent_shares"]}, tca.weighted_average).tolist() == [50.0, 100.0]
+    with pytest.raises(ValueError, match="measure 'shown_percent': the key is taken"):
+        measure("shown_percent", "again", "%", "high")(shown)
+    with pytest.raises(ValueError, match=r"measure 'x': parameters \['volume'\] are no columns; columns are price"):
+        measure("x", "x", "%", "")(lambda volume: volume)
+
+
+def test_an_averaged_measure_is_weighted_by_filled_shares():
+    columns = {name: np.array([1.0, 1.0]) for name in COLUMNS} | {
+        "price": np.array([1.0001, 1.0002]),
+        "shares": np.array([300.0, 100.0]),
+    }
+    found = REGISTERED["effective_spread_bps"].of(columns, tca.weighted_average)
+    assert float(found) == pytest.approx(2 * (300 * 1 + 100 * 2) / 400)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sor_sb3.errors import UserError
+from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments import folder as folders
 from sor_sb3.experiments.config import CompareConfig, compare_config
 from sor_sb3.market.loading import load_market
@@ -152,6 +153,6 @@ def test_read_config_refuses_what_is_none(tmp_path, content):
 
 
 def test_versions_are_plain_text():
-    versions = folders.system_versions()
+    versions = system_versions()
     assert {"python", "torch", "numpy", "stable-baselines3"} <= set(versions)
     assert all(isinstance(v, str) for v in versions.values())

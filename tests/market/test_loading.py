@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 import sor_sb3
+from sor_sb3.envs.observation import observation_scales
 from sor_sb3.errors import UserError
+from sor_sb3.market import router_names
 from sor_sb3.market.loading import load_market, parse_market, preset_names
 from sor_sb3.market.spec import NotebookMarket, SyntheticMarket
+from tests.market.quote_fixtures import write_recording
 
 GOOD = """
 name: tiny
@@ -247,3 +251,202 @@ def test_a_market_of_many_venues_loads_and_too_many_are_refused(tmp_path):
     many = write(tmp_path, head + "".join(venue % k for k in range(256)))
     assert load_market(many).n_venues == 256
     assert "field 'venues'" in refusal(write(tmp_path, head + "".join(venue % k for k in range(257))))
+
+
+# ------------------------------------------------------------------------------------------- rules and oracles
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (
+            "reference_router: roundrobin",
+            ("'reference_router' is 'roundrobin'", "did you mean 'round_robin'", "pro_rata"),
+        ),
+        ("oracle: snapshot_orcale", ("'oracle' is 'snapshot_orcale'", "did you mean 'snapshot_oracle'", "clairvoyant")),
+        ("oracle: round_robin", ("'oracle' is 'round_robin'", "expected one of snapshot_oracle, clairvoyant")),
+        ("reference_router: snapshot_oracle", ("'reference_router' is 'snapshot_oracle'", "expected one of random")),
+        ("reference_router: vwap", ("'vwap'", "volume.shares_per_day")),
+        ("reference_router: dark_first", ("'dark_first'", "dark")),
+        ("oracle: clairvoyant", ("'clairvoyant'", "order.lot_shares")),
+        ("reference_router: 3", ("field 'reference_router' is 3", "string")),
+    ],
+)
+def test_a_router_that_nobody_knows_or_that_cannot_be_is_refused(line, parts, tmp_path):
+    path = write(tmp_path, GOOD + line)
+    said = refusal(path)
+    assert said.startswith(f"{path}: ")
+    for part in parts:
+        assert part in said
+
+
+def test_routers_whose_needs_are_met_are_taken(tmp_path):
+    text = GOOD.replace("step_s: 1", "step_s: 1, lot_shares: 10") + "volume: {shares_per_day: 1e6}\n"
+    text += "reference_router: vwap\noracle: clairvoyant\n"
+    market = load_market(write(tmp_path, text))
+    assert (market.reference_router, market.oracle) == ("vwap", "clairvoyant")
+
+
+def test_a_router_of_ones_own_may_be_named_once_it_is_known(tmp_path, monkeypatch):
+    path = write(tmp_path, GOOD + "reference_router: mine\noracle: my_oracle\n")
+    assert "'mine'" in refusal(path)
+    monkeypatch.setattr(router_names, "RULE_NEEDS", dict(router_names.RULE_NEEDS))
+    monkeypatch.setattr(router_names, "ORACLE_NEEDS", dict(router_names.ORACLE_NEEDS))
+    router_names.register_router_name("mine")
+    router_names.register_router_name("my_oracle", oracle=True)
+    assert load_market(path).reference_router == "mine"
+
+
+def test_markets_know_the_routers_that_there_are():
+    assert set(router_names.RULE_NEEDS) >= set(sor_sb3.routers.ROUTER_NAMES)
+    assert set(router_names.ORACLE_NEEDS) == set(sor_sb3.routers.ORACLE_NAMES)
+    for name in preset_names():
+        market = load_market(name)
+        meant = [rule for rule, needs in router_names.RULE_NEEDS.items() if not needs or getattr(market, needs)]
+        assert sorted(sor_sb3.routers.rule_names(market)) == sorted(meant)
+
+
+# ------------------------------------------------------------------------------------------------ what YAML may be
+
+
+@pytest.mark.parametrize("name", ["my.YAML", "my.Yml", "MY.YML"])
+def test_the_case_of_a_suffix_does_not_matter(name, tmp_path):
+    assert load_market(write(tmp_path, GOOD, name)).venue_names == ("A", "B")
+
+
+@pytest.mark.parametrize("name", ["QUOTES.CSV", "quotes.Parquet", "QUOTES.CSV.GZ"])
+def test_the_case_of_a_recordings_suffix_does_not_matter(name, tmp_path):
+    path = write_recording(tmp_path / name.lower(), duration_s=900)
+    path.rename(tmp_path / name)
+    market = load_market(tmp_path / name, horizon_steps=2)
+    assert market.model == "replay" and market.name == name.partition(".")[0]
+
+
+MERGED = GOOD.replace("- {name: A", "- &lit {name: A").replace(
+    "- {name: B, take_fee_bps: 0.1, offset_bps: 1, size_shares: 100,", "- {<<: *lit, name: B,"
+)
+
+
+def test_merge_keys_and_anchors_work(tmp_path):
+    first, second = load_market(write(tmp_path, MERGED)).venues
+    assert (second.name, second.latency_ms) == ("B", 2.0)
+    assert second.take_fee_bps == first.take_fee_bps == 0.3
+    twice = "base: &a {step_s: 1, horizon_steps: 2}\n"
+    listed = GOOD.replace("order: {quantity_shares: 100, horizon_steps: 2, step_s: 1}", "")
+    listed = listed + "order: {<<: [{step_s: 1}, {step_s: 9, horizon_steps: 2}], quantity_shares: 5}\n"
+    assert load_market(write(tmp_path, listed)).order.step_s == 1.0
+    assert "'base' is unknown" in refusal(write(tmp_path, twice + GOOD))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: B", "name: B, name: C", "'name' is given twice"),
+        ("<<: *lit", "<<: *lit, <<: *lit", "'<<' is given twice"),
+        ("<<: *lit", "<<: 3", "merging"),
+        ("*lit", "*dark", "undefined alias"),
+    ],
+)
+def test_mistakes_beside_merge_keys_are_named(old, new, said, tmp_path):
+    assert old in MERGED
+    assert said in refusal(write(tmp_path, MERGED.replace(old, new)))
+
+
+@pytest.mark.parametrize("text", ["\ufeff" + GOOD, GOOD.replace("\n", "\r\n"), "---\n" + GOOD + "...\n"])
+def test_marks_line_ends_and_document_marks_do_not_matter(text, tmp_path):
+    (tmp_path / "my.yaml").write_bytes(text.encode())
+    assert load_market(tmp_path / "my.yaml").venue_names == ("A", "B")
+
+
+def test_exponents_are_numbers_without_a_point(tmp_path):
+    text = GOOD.replace("take_fee_bps: 0.3", "take_fee_bps: -1e-3").replace("horizon_steps: 2", "horizon_steps: 2e1")
+    market = load_market(write(tmp_path, text))
+    assert market.venues[0].take_fee_bps == -0.001 and market.order.horizon_steps == 20
+
+
+def bomb(kind: str) -> str:
+    """Nine aliases of nine aliases of ..., as lists or as merged mappings."""
+    first = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]" if kind == "lists" else "a: &a {x: 1}"
+    lines = [first]
+    for before, now in zip("abcdefgh", "bcdefghi", strict=True):
+        aliases = ", ".join([f"*{before}"] * 9)
+        lines.append(f"{now}: &{now} " + (f"[{aliases}]" if kind == "lists" else f"{{<<: [{aliases}]}}"))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (bomb("lists"), "more than 100,000 values"),
+        (bomb("merges"), "more than 100,000 values"),
+        ("a: &a [*a]", "more than 100,000 values"),
+        ("a: &a {<<: *a}", "more than 100,000 values"),
+        ("[" * 5000, "too deep"),
+        ("a: 2024-99-99", "month must be"),
+        ("a: !!int x", "cannot be read"),
+        ("a: " + "9" * 5000, "cannot be read"),
+        ("!!timestamp x", "cannot be read"),
+        ("a: \x00", "not valid YAML"),
+        ("{[1]: 2}", "unhashable key"),
+        (GOOD + "---\n" + GOOD, "another document"),
+        ("# nothing but words\n" * 60_000, "larger than 1 MB"),
+        (
+            GOOD.replace("quantity_shares: 100", "quantity_shares: {a: " + "x" * 5000 + "}"),
+            "quantity_shares' is {'a': 'xxx",
+        ),
+    ],
+)
+def test_yaml_that_no_market_needs_is_refused_at_once(text, said, tmp_path):
+    path = write(tmp_path, text)
+    start = time.perf_counter()
+    message = refusal(path)
+    assert time.perf_counter() - start < 10.0
+    assert message.startswith(str(path)) and said in message and len(message) < 1000
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".yaml", "a\0b.yaml", "a\nb.yaml"])
+def test_names_that_no_file_has_are_refused(name):
+    assert "does not exist" in refusal(name)
+
+
+# ---------------------------------------------------------------------------------------------- bounds of numbers
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("take_fee_bps: 0.3", "take_fee_bps: 1e300", ("'venues.0.take_fee_bps' is 1e+300", "from -100000 to 100000")),
+        ("offset_bps: 1", "offset_bps: 1e300", ("'venues.0.offset_bps' is 1e+300", "above 0 to 100000")),
+        ("offset_bps: 1", "offset_bps: 1e-300", ("venues.0.offset_bps: 1e-300", "at least 1e-09")),
+        ("size_shares: 100", "size_shares: 1e300", ("'venues.0.size_shares' is 1e+300", "above 0 to 1e+12")),
+        ("latency_ms: 1", "latency_ms: 1e12", ("'venues.0.latency_ms'", "from 0 to 1e+08")),
+        ("latency_ms: 1}", "latency_ms: 1, latency_sigma: 9}", ("latency_sigma' is 9", "from 0 to 3")),
+        ("horizon_steps: 2", "horizon_steps: 1e12", ("'order.horizon_steps'", "from 1 to 100000")),
+        ("step_s: 1", "step_s: 1e-300", ("order.step_s: 1e-300", "at least 1e-09")),
+        ("quantity_shares: 100", "quantity_shares: 1e300", ("'order.quantity_shares'", "above 0 to 1e+12")),
+        ("step_s: 1", "step_s: 1, lot_shares: 1e-8", ("lot_shares is 1e-08", "at most 1e+09")),
+    ],
+)
+def test_numbers_beyond_any_market_are_refused_with_the_range(old, new, said, tmp_path):
+    assert old in GOOD
+    message = refusal(write(tmp_path, GOOD.replace(old, new, 1)))
+    for part in said:
+        assert part in message
+
+
+# ------------------------------------------------------------------------------------------ what others may ask
+
+
+def test_traits_say_what_only_the_notebook_market_is():
+    for name in preset_names():
+        market = load_market(name)
+        assert market.charges_bps == market.has_partial_fills == (market.cost_unit == "bps")
+        assert market.scales == observation_scales(market)
+
+
+def test_prose_is_no_part_of_what_is_hashed():
+    market = load_market("us_equity")
+    other = market.model_copy(update={"description": "x", "sources": {}, "fees_as_of": "today"})
+    assert market.without_prose() == other.without_prose()
+    assert market.without_prose() != market.model_copy(update={"order_protection": True}).without_prose()
+    assert {"description", "sources", "fees_as_of"}.isdisjoint(market.without_prose())

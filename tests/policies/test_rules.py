@@ -245,7 +245,7 @@ def test_the_numbers_of_venues_do_not_matter(name):
 
 
 def test_a_rule_takes_nothing_but_observations():
-    """Same rows, another market day underneath: the same actions."""
+    """Same rows, another scenario underneath: the same actions."""
     market = load_market("us_equity")
     rows = np.asarray(RoutingCore("OrderSplit-v0", market, 5).reset())
     for name in routers.rule_names(market):

@@ -207,20 +207,20 @@ def test_the_oracle_changes_nothing_by_looking():
 
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_the_oracle_is_made_from_any_of_our_faces(env_id):
-    faces = [
+    envs = [
         gym.make(f"sor_sb3:{env_id}", market="us_equity"),
         gym.make_vec(f"sor_sb3:{env_id}", num_envs=1, market="us_equity"),
         sor_sb3.make_vec_env(env_id, market="us_equity", n_envs=1),
         VecNormalize(sor_sb3.make_vec_env(env_id, market="us_equity", n_envs=1)),
     ]
-    for face in faces:
-        oracle = routers.make("snapshot_oracle", "us_equity", env=face)
-        venv_like = isinstance(face.reset(), np.ndarray)
-        rows = face.reset() if venv_like else face.reset(seed=0)[0]
+    for env in envs:
+        oracle = routers.make("snapshot_oracle", "us_equity", env=env)
+        venv_like = isinstance(env.reset(), np.ndarray)
+        rows = env.reset() if venv_like else env.reset(seed=0)[0]
         actions, _ = oracle.predict(rows)
-        space = face.action_space
+        space = env.action_space
         inside = space.contains(actions) if not venv_like else all(space.contains(a) for a in actions)
-        assert inside, type(face).__name__
+        assert inside, type(env).__name__
 
 
 # ------------------------------------------------------------------------------------------- brute force
@@ -327,7 +327,7 @@ def shortfalls(name: str, market: str, env_id: str, n: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=ENV_IDS[:2])
 def costs(request):
-    """Shortfalls of every rule and the oracle on the same test days of us_equity."""
+    """Shortfalls of every rule and the oracle in the same test scenarios of us_equity."""
     names = (*routers.rule_names(load_market("us_equity")), "snapshot_oracle")
     return {name: shortfalls(name, "us_equity", request.param, 2000) for name in names}
 

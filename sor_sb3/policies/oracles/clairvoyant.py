@@ -1,4 +1,4 @@
-"""The true bound of a small market: the cheapest course of actions of an episode whose whole path is known.
+"""The exact bound of a small market: the cheapest sequence of actions of an episode whose whole path is known.
 
 Not for large markets, where :mod:`sor_sb3.evaluation.bounds` has a relaxed bound.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
+from sor_sb3.policies.protocol import Kind
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.state import VENUE_FIELDS
+from sor_sb3.simulator.views import Truth
 
 MOST_STATES = 200_000  # of one decision; more would take minutes an episode
 
@@ -39,17 +42,18 @@ def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.
 
 
 class Clairvoyant:
-    """Knows the path of the whole episode, and takes the cheapest course of actions through it, by dynamic programming.
+    """The oracle of a whole episode: the cheapest sequence of actions through a known path, by dynamic programming.
 
-    A state is all that the simulator will read of our own doing (shares left and in flight, what we took from each
-    venue, what leaked); states that agree to the last bit are one. Every action of every state is tried by the
-    simulator itself, so the course is optimal for any market small enough; no policy is ever cheaper on any scenario.
+    A state is everything that our own actions changed and the simulator reads later (shares left and in flight, shares
+    taken from each venue, leaks); states equal in every bit count as one. The simulator itself tries every action of
+    every state, so the sequence is optimal for any market small enough; no policy is cheaper in any scenario.
 
     Raises:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
     """
 
-    name = "clairvoyant"
+    name: ClassVar[str] = "clairvoyant"
+    kind: ClassVar[Kind] = "oracle"
 
     def __init__(self, core: RoutingCore) -> None:
         if not core.action_adapter.masked and core.market.order.lot_shares is None:
@@ -68,13 +72,13 @@ class Clairvoyant:
         deterministic: bool = False,
         **kwargs: Any,
     ) -> tuple[np.ndarray, Any]:
-        """Actions for all members of the env that it was made for; plans an episode at its first decision."""
+        """Actions for all members of the oracle's own env; an episode is planned at its first decision."""
         actions = np.stack([self._action(i) for i in range(self.core.n)])
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
 
     def _action(self, member: int) -> Any:
-        order = self.core.simulator.orders[member]
-        step, key = int(order["step"]), int(order["key"])
+        at = np.array([member])
+        step, key = (int(self.core.simulator.read(name, at)[0]) for name in ("step", "order_key"))
         if step == 0 and self._plans.get(member, (None, []))[0] != key:
             self._plans[member] = key, self._plan(member)
         planned_key, plan = self._plans.get(member, (None, []))
@@ -85,11 +89,11 @@ class Clairvoyant:
     def _choices(self, simulator: BatchSimulator) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each state, weights (m, K) and pace (m,), negative for the schedule's, that send different children."""
         n_venues, lot = self.core.market.n_venues, self.core.market.order.lot_shares
-        paced = self.core.env_id == "OrderExecute-v0"
+        paced = self.core.action_adapter.paced
         if self.core.action_adapter.masked:
             lots, counts = [], [n_venues] * simulator.n
         else:
-            wanted = simulator.orders["available_shares" if paced else "slice_shares"]
+            wanted = Truth(simulator).available_shares if paced else Truth(simulator).slice_shares
             lots = np.ceil(wanted / lot - 1e-9).astype(int).tolist()
             counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
         if sum(counts) > MOST_STATES:
@@ -128,13 +132,12 @@ class Clairvoyant:
 
 
 def _distinct(simulator: BatchSimulator, cost: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Of `members` whose future is the same whatever is done, the cheapest one each."""
-    orders, venues, children = (a[members] for a in (simulator.orders, simulator.venues, simulator.children))
+    """The cheapest of each group of `members` that have the same future under the same actions."""
+    truth = Truth(simulator)
     ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "worst_offered_bps")
-    columns = [orders[name] for name in ours]
-    columns += list(venues["depleted_shares"].T)
-    columns += [children[name][:, k] for name in children.dtype.names for k in range(children.shape[1])]
-    key = np.ascontiguousarray(np.stack(columns, axis=1).astype(np.float64))
+    columns = [getattr(truth, name)[:, None] for name in ours]
+    columns += [getattr(truth, name) for name in VENUE_FIELDS if name == "depleted_shares" or name.startswith("child_")]
+    key = np.ascontiguousarray(np.concatenate(columns, axis=1)[members].astype(np.float64))
     by_cost = np.argsort(cost[members], kind="stable")
     _, first = np.unique(key[by_cost].view(np.dtype((np.void, key.shape[1] * 8))).ravel(), return_index=True)
     return members[by_cost[np.sort(first)]]

@@ -1,14 +1,15 @@
-"""The one router that may look behind the curtain: true size and price at arrival. A bound, not a strategy."""
+"""The oracle of one step: a router that reads true sizes and prices at arrival. A bound, not a strategy."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
 
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.policies.protocol import Kind
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.execution import (
     best_observed_bps,
@@ -21,41 +22,39 @@ from sor_sb3.simulator.execution import (
     worst_offer_of_step_bps,
 )
 from sor_sb3.simulator.paths import arrival_state
-from sor_sb3.simulator.records import NOTEBOOK
+from sor_sb3.simulator.state import lanes
 
 LOTS = 32  # equal lots that the oracle splits a step's shares into, where the market does not say
 NEVER = 1e15  # of a cost that must not be paid
 
 
 @njit
-def _expected_ms(parameters: Any, k: int) -> float:
-    return parameters[k].latency_ms + parameters[k].speed_bump_ms
+def _expected_ms(fixed: Any, j: int) -> float:
+    return fixed.median_latency_ms[j] + fixed.speed_bump_ms[j]
 
 
 @njit
-def _arrival_ms(venues: Any, parameters: Any, market: Any, k: int, latest: int) -> float:
-    """When a child sent now reaches venue `k`, if that to `latest` is the slowest; -1: it waits for none."""
-    return venues[k].latency_ms + (
-        held_back_ms(parameters[k], market, _expected_ms(parameters, latest)) if latest >= 0 else 0.0
-    )
+def _arrival_ms(block: Any, fixed: Any, market: Any, j: int, latest: int) -> float:
+    """When a child sent now reaches lane `j`, if that to lane `latest` is the slowest; -1: it waits for none."""
+    held_ms = held_back_ms(fixed, j, market, _expected_ms(fixed, latest)) if latest >= 0 else 0.0
+    return block.latency_ms[j] + held_ms
 
 
 @njit
-def _reached(venues: Any, children: Any, parameters: Any, market: Any, k: int, arrives_ms: float) -> bool:
+def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
     """Whether a child sent now is filled, if at all, before the next decision."""
-    working = venues[k].open == 1 and venues[k].outage == 0 and children[k].shares <= 0.0
+    working = block.open[j] == 1 and block.outage[j] == 0 and block.child_shares[j] <= 0.0
     return working and arrives_ms < 1e3 * market.step_s
 
 
 @njit
 def _lot_costs(
-    order: Any,
-    venues: Any,
-    children: Any,
-    parameters: Any,
+    block: Any,
+    i: int,
+    fixed: Any,
     market: Any,
     recording: Any,
-    k: int,
+    j: int,
     first: int,
     latest: int,
     lot: float,
@@ -63,28 +62,27 @@ def _lot_costs(
     limit_bps: float,
     out: Any,
 ) -> None:
-    """Cost (bps x shares) of 0, 1, 2, ... lots at venue `k`, if `first` is the first venue reached; -1: none is.
+    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is.
 
-    What comes back costs `ceiling` a share. A venue that would be reached before `first` takes none, `first` some.
+    A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
     """
-    fixed, venue = parameters[k], venues[k]
-    arrives_ms = _arrival_ms(venues, parameters, market, k, latest)
-    working = _reached(venues, children, parameters, market, k, arrives_ms)
-    first_ms = _arrival_ms(venues, parameters, market, first, latest) if first >= 0 else math.inf
+    arrives_ms = _arrival_ms(block, fixed, market, j, latest)
+    working = _reached(block, market, j, arrives_ms)
+    first_ms = _arrival_ms(block, fixed, market, first, latest) if first >= 0 else math.inf
     move_bps, held = 0.0, 0.0
     if working and arrives_ms >= first_ms:
-        move_bps, shown, hidden = arrival_state(order, venue, k, fixed, market, recording, arrives_ms)
-        held = held_shares(venue, shown, hidden, faded(fixed, market, arrives_ms - first_ms))
+        move_bps, shown, hidden = arrival_state(block, i, j, market, recording, arrives_ms)
+        held = held_shares(block, j, shown, hidden, faded(fixed, j, market, arrives_ms - first_ms))
     for x in range(out.size):
         out[x] = ceiling * x * lot
         if x > 0 and working:
             if arrives_ms < first_ms:
                 out[x] = NEVER
                 continue
-            filled, walk_bps = fill_of(fixed, x * lot, held, venue.offset_bps + move_bps, limit_bps)
-            price_bps = venue.offset_bps + move_bps + walk_bps + fixed.take_fee_bps
+            filled, walk_bps = fill_of(fixed, j, x * lot, held, block.offset_bps[j] + move_bps, limit_bps)
+            price_bps = block.offset_bps[j] + move_bps + walk_bps + fixed.take_fee_bps[j]
             out[x] += filled * (price_bps - ceiling)
-    if k == first or (market.synchronise == 1 and k == latest):
+    if j == first or (market.synchronise == 1 and j == latest):
         out[0] = NEVER
 
 
@@ -106,10 +104,9 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 @njit
 def _route(
-    order: Any,
-    venues: Any,
-    children: Any,
-    parameters: Any,
+    block: Any,
+    i: int,
+    fixed: Any,
     market: Any,
     recording: Any,
     wanted: float,
@@ -123,28 +120,30 @@ def _route(
     Fade depends on nothing but the first arrival, so every venue is tried as the first to be reached (and, where
     arrivals are synchronised, every venue as the slowest); for each, the lots are placed by dynamic programming.
     """
-    n_venues = venues.size
-    lot, ceiling = wanted / lots, _ceiling(order, venues, parameters, market, continuation)
+    n_venues, begin = market.n_venues, i * market.n_venues
+    lot, ceiling = wanted / lots, _ceiling(block, i, fixed, market, continuation)
     costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
     choice = np.empty((n_venues, lots + 1), np.int64)
-    observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, False)
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, False)
     lowest, sent = np.inf, 0
-    for latest in range(-1, n_venues if market.synchronise == 1 else 0):
-        if latest >= 0 and children[latest].shares > 0.0:  # a child that will not be sent
+    for latest in range(begin - 1, begin + n_venues if market.synchronise == 1 else begin):
+        latest = latest if latest >= begin else -1
+        if latest >= 0 and block.child_shares[latest] > 0.0:  # a child that will not be sent
             continue
-        for first in range(-1, n_venues):
+        for first in range(begin - 1, begin + n_venues):
+            first = first if first >= begin else -1
             if first >= 0:
-                arrives_ms = _arrival_ms(venues, parameters, market, first, latest)
-                if not _reached(venues, children, parameters, market, first, arrives_ms):
+                arrives_ms = _arrival_ms(block, fixed, market, first, latest)
+                if not _reached(block, market, first, arrives_ms):
                     continue
             for k in range(n_venues):
-                limit_bps = limit_of(market, k, observed_bps, untaken)
+                j = begin + k
+                limit_bps = limit_of(market, j, observed_bps, untaken)
                 # fmt: off
-                _lot_costs(order, venues, children, parameters, market, recording, k, first, latest, lot, ceiling,
-                           limit_bps, costs[k])
+                _lot_costs(block, i, fixed, market, recording, j, first, latest, lot, ceiling, limit_bps, costs[k])
                 # fmt: on
-                if market.synchronise == 1 and children[k].shares <= 0.0:
-                    if latest < 0 or _expected_ms(parameters, k) > _expected_ms(parameters, latest):
+                if market.synchronise == 1 and block.child_shares[j] <= 0.0:
+                    if latest < 0 or _expected_ms(fixed, j) > _expected_ms(fixed, latest):
                         costs[k, 1:] = NEVER
             _place(costs, best, choice)
             for m in range(0 if may_wait else lots, lots + 1):
@@ -152,35 +151,23 @@ def _route(
                 if cost < lowest:
                     lowest, sent = cost, m
                     left = m
-                    for j in range(n_venues):
-                        k = n_venues - 1 - j
+                    for back in range(n_venues):
+                        k = n_venues - 1 - back
                         out[k] = choice[k, left]
                         left -= choice[k, left]
     return lowest, sent
 
 
 @njit
-def _select(
-    order: Any,
-    venues: Any,
-    children: Any,
-    parameters: Any,
-    market: Any,
-    recording: Any,
-    continuation: float,
-    out: Any,
-) -> float:
+def _select(block: Any, i: int, fixed: Any, market: Any, recording: Any, continuation: float, out: Any) -> float:
     """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
     lowest, choice = np.inf, 0
-    ceiling = _ceiling(order, venues, parameters, market, continuation)
-    observed_bps, untaken = best_observed_bps(venues, parameters), untaken_quotes(venues, parameters, False)
-    costs = np.empty(2)
-    for k in range(venues.size):
-        wanted = order.slice_shares
-        # fmt: off
-        _lot_costs(order, venues, children, parameters, market, recording, k, k, k, wanted, ceiling,
-                   limit_of(market, k, observed_bps, untaken), costs)
-        # fmt: on
+    ceiling = _ceiling(block, i, fixed, market, continuation)
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, False)
+    costs, wanted = np.empty(2), block.slice_shares[i]
+    for j in lanes(i, market):
+        limit_bps, k = limit_of(market, j, observed_bps, untaken), j - i * market.n_venues
+        _lot_costs(block, i, fixed, market, recording, j, j, j, wanted, ceiling, limit_bps, costs)
         out[k] = 0.0
         if costs[1] < lowest:
             lowest, choice = costs[1], k
@@ -189,21 +176,22 @@ def _select(
 
 
 @njit
-def _ceiling(order: Any, venues: Any, parameters: Any, market: Any, continuation: float) -> float:
+def _ceiling(block: Any, i: int, fixed: Any, market: Any, continuation: float) -> float:
     """What a share costs that is left for later: `continuation`, and at the last step the clean-up's price."""
-    if order.step < market.horizon_steps - 1:
+    if block.step[i] < market.horizon_steps - 1:
         return continuation
-    offered_bps = worst_offer_of_step_bps(order, venues, parameters, market)
-    return max(order.worst_offered_bps, offered_bps) + market.cleanup_penalty_bps
+    offered_bps = worst_offer_of_step_bps(block, i, fixed, market)
+    return max(block.worst_offered_bps[i], offered_bps) + market.cleanup_penalty_bps
 
 
 @njit
-def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
+def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
+    """Where all children fill at linear costs, the cheapest venue takes all."""
     best, choice = np.inf, 0
-    for k in range(venues.size):
-        venue = venues[k]
-        price = venue.offset_bps + venue.touch_move_bps + market.latency_cost * venue.latency_ms
-        price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / venue.arrival_size_shares
+    for j in lanes(i, market):
+        k = j - i * market.n_venues
+        price = block.offset_bps[j] + block.touch_move_bps[j] + market.latency_cost * block.latency_ms[j]
+        price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / block.arrival_size_shares[j]
         if price < best:
             best, choice = price, k
         out[k] = 0.0
@@ -212,63 +200,44 @@ def _notebook(order: Any, venues: Any, market: Any, out: Any) -> None:
 
 @entry_point()
 def _route_batch(
-    orders: Any,
-    venues: Any,
-    children: Any,
-    parameters: Any,
-    market: Any,
-    recording: Any,
-    continuation: float,
-    one_venue: bool,
-    may_wait: bool,
-    out: Any,
-    pace: Any,
-    costs: Any,
+    state: Any, continuation: float, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any
 ) -> None:
-    for i in range(orders.size):
-        fixed, its_market, order = parameters[i % len(parameters)], market[i % market.size], orders[i]
-        wanted = order.available_shares if may_wait else order.slice_shares
-        costs[i] = 0.0
-        if its_market.model == NOTEBOOK:
-            _notebook(order, venues[i], its_market, out[i])
-            pace[i] = order.slice_shares / max(order.available_shares, 1e-300)
-        elif wanted <= 0.0:
-            out[i], pace[i] = 1.0, 0.0
+    drawn, per_block, recording = state.market.size > 1, state.market[0].block_orders, state.recording
+    for member in range(len(out)):
+        block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
+        i, market, row = member % per_block, state.market[member if drawn else 0], out[member]
+        wanted = block.available_shares[i] if may_wait else block.slice_shares[i]
+        costs[member] = 0.0
+        if market.fills_all == 1:
+            _cheapest(block, i, market, row)
+            pace[member] = block.slice_shares[i] / max(block.available_shares[i], 1e-300)
+        elif not wanted > 0.0:
+            row[:], pace[member] = 1.0, 0.0
         elif one_venue:
-            costs[i] = _select(order, venues[i], children[i], fixed, its_market, recording, continuation, out[i])
+            costs[member] = _select(block, i, fixed, market, recording, continuation, row)
         else:
-            lots = LOTS if its_market.lot_shares <= 0.0 else max(math.ceil(wanted / its_market.lot_shares - 1e-9), 1)
-            costs[i], sent = _route(
-                order,
-                venues[i],
-                children[i],
-                fixed,
-                its_market,
-                recording,
-                wanted,
-                lots,
-                may_wait,
-                continuation,
-                out[i],
-            )
-            pace[i] = sent / lots
+            lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(wanted / market.lot_shares - 1e-9), 1)
+            costs[member], sent = _route(block, i, fixed, market, recording, wanted, lots, may_wait, continuation, row)
+            pace[member] = sent / lots
             if sent == 0:
-                out[i] = 1.0
+                row[:] = 1.0
 
 
 class SnapshotOracle:
     """Splits a step's shares with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
 
-    It places whole lots: the market's, or 32 equal ones of the step's shares where it has none. For every venue as the
-    first to be reached (fade depends on nothing else) the cheapest placing is found by dynamic programming, so it is
-    exact whatever a venue's fills cost: minimum executions, limits and hidden size included. A share that comes back,
-    or that ``OrderExecute-v0`` lets it keep, is charged the market's `continuation_bps` (the clean-up price at the last
-    step; where the market names no such price, far more than any fill). In ``VenueSelect-v0`` it takes the one venue
-    that is cheapest by the same reckoning. Under `order_protection` it takes no other quote to be swept, so it may be
-    beaten. It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
+    The oracle places whole lots: the market's, or 32 equal lots of the step's shares where the market has none. For
+    every venue as the first to be reached (fade depends on nothing else) dynamic programming finds the cheapest
+    placing, which is exact for any cost of a venue's fills: minimum executions, limits and hidden size included. A
+    share that comes back, or that ``OrderExecute-v0`` lets the oracle keep, is charged the market's `continuation_bps`
+    (the clean-up price at the last step; where the market names no such price, far more than any fill). In
+    ``VenueSelect-v0`` the oracle takes the one venue that is cheapest by the same computation. Under
+    `order_protection` the oracle assumes that no other quote is swept, so a policy may be cheaper. The oracle is
+    myopic: a policy that manages depletion, leaks or pace well may be cheaper, and reports say so.
     """
 
-    name = "snapshot_oracle"
+    name: ClassVar[str] = "snapshot_oracle"
+    kind: ClassVar[Kind] = "oracle"
 
     def __init__(self, core: RoutingCore) -> None:
         self.core = core
@@ -279,20 +248,8 @@ class SnapshotOracle:
         """For every member of the env: lots or weights (n, K), pace (n,), and their cost (n,) in bps x shares."""
         sim, action_adapter = self.core.simulator, self.core.action_adapter
         out, pace, costs = np.zeros((sim.n, action_adapter.n_venues)), np.zeros(sim.n), np.zeros(sim.n)
-        _route_batch(
-            sim.orders,
-            sim.venues,
-            sim.children,
-            sim.parameters.venues,
-            sim.parameters.market,
-            sim.recording,
-            self.continuation_bps,
-            action_adapter.masked,
-            self.core.env_id == "OrderExecute-v0",
-            out,
-            pace,
-            costs,
-        )
+        state = sim.kernel_state()
+        _route_batch(state, self.continuation_bps, action_adapter.masked, action_adapter.paced, out, pace, costs)
         return out, pace, costs
 
     def predict(
@@ -303,7 +260,7 @@ class SnapshotOracle:
         deterministic: bool = False,
         **kwargs: Any,
     ) -> tuple[np.ndarray, Any]:
-        """Actions for all members of the env that it was made for; `observation` (n, D) tells it nothing more."""
+        """Actions for all members of the oracle's own env; of `observation` (n, D) only the number of axes is read."""
         lots, pace, _ = self.place()
         actions = self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
         return (actions if np.asarray(observation).ndim > 1 else actions[0]), state

@@ -1,1 +1,1 @@
-"""Rules: routers that see what any router sees."""
+"""Rules: routers that read observations only. The registry finds every `Router` defined in a module of this folder."""

@@ -1,8 +1,8 @@
-"""Rules that look at no quotes: random, round robin, one fixed venue. The references that others are measured from."""
+"""Rules that read no quotes: random, round robin, one fixed venue. Other policies are measured from these."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,9 +48,9 @@ class RoundRobin(Router):
 
 
 class BestFixedVenue(Router):
-    """Always the same venue: the one whose constant use is cheapest on training days, or one that is named.
+    """Always the same venue: the venue whose constant use is cheapest in training scenarios, or `venue`.
 
-    Where it is halted the child waits: a router with one connection has no other way.
+    Where that venue is halted the child waits: a router with one connection has no alternative.
     """
 
     name = "best_fixed_venue"
@@ -91,6 +91,3 @@ class BestFixedVenue(Router):
         weights = np.zeros(view.open.shape)
         weights[:, self._index] = 1.0
         return weights
-
-
-NAIVE: tuple[Any, ...] = (RandomRouter, RoundRobin, BestFixedVenue)

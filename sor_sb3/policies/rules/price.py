@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
@@ -34,7 +32,7 @@ class AllInSized(Router):
     """The one venue where the whole slice q is cheapest after fees, its displayed book walked:
 
     ``argmin_k  min(q, d_k)/q (offset_k + fee_k + walk_k min(q, d_k)/d_k) + (1 - min(q, d_k)/q) miss``, where what a
-    venue does not show is charged `miss`, the dearest all-in price of an open venue with its whole display taken.
+    venue does not show is charged `miss`, the worst all-in price of an open venue with its whole display taken.
     """
 
     name = "all_in_sized"
@@ -80,6 +78,3 @@ class MarginalPrice(Router):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
         return view.marginal_share * view.quoted
-
-
-PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep, MarginalPrice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,15 +26,20 @@ class ProRata(Router):
 class DarkFirst(MarginalPrice):
     """A fifth of the slice to the dark pools, by how well they filled us of late; the rest at the marginal price.
 
-    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. What the dark returns is carried forward, so it costs time rather
-    than money until the deadline is near: in the last quarter of the horizon nothing goes there. No pool is ever
-    forgotten, since what is never asked can never answer (censored feedback; Ganchev et al. 2010 call it exploration).
-    Where all pools have a child in flight it is `marginal_price`.
+    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. Shares that a pool returns are carried forward, so they cost time
+    rather than money until the deadline is near: in the last quarter of the horizon nothing goes to the pools. Every
+    pool keeps some weight, since a pool that gets no child reveals nothing (censored feedback; Ganchev et al. 2010 call
+    this exploration). Where all pools have a child in flight the rule is `marginal_price`.
     """
 
     name = "dark_first"
     dark_share: ClassVar[float] = 0.2
     least_attention: ClassVar[float] = 0.05
+
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where there is a dark pool."""
+        return market.has_dark
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
@@ -57,8 +62,13 @@ class Vwap(Router):
 
     name = "vwap"
 
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where traded volume is published."""
+        return market.has_volume
+
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
-        if not market.has_volume:
+        if not self.fits(market):
             raise UserError(
                 f"router 'vwap' needs traded volume and market '{market.name}' has none; leave the router out, or give "
                 "recorded quotes a trades file (--trades FILE)"
@@ -68,6 +78,3 @@ class Vwap(Router):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of recent volume of open venues."""
         return view.volume_share * view.usable
-
-
-VOLUME: tuple[Any, ...] = (ProRata, DarkFirst, Vwap)

@@ -1,25 +1,31 @@
-"""From an evaluation to ``results.json``: what is compared with what, in which words. No new numbers.
+"""From an evaluation to ``results.json``: what is compared with what, and the verdicts. Nothing is printed here.
 
-Positive cost is bad; a negative difference means that `policy` is cheaper than `against`.
+A positive cost is bad; a negative difference means that `policy` is cheaper than `against`.
 """
 
 from __future__ import annotations
 
-import math
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from sor_sb3.evaluation.evaluator import Evaluation
-from sor_sb3.evaluation.statistics import (
-    Estimate,
-    holm,
-    pairing_variance_reduction,
-    probability_better,
-    verdict,
-)
+from sor_sb3.evaluation.statistics import Estimate, holm, pairing_variance_reduction, probability_better
+from sor_sb3.evaluation.verdicts import compared, finite, headline
+
+Runs = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Learning curves of one algorithm: (timesteps (E,), mean validation costs (E,)) of each training seed."""
 
 
-def _finite(values: list[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
+def system_versions() -> dict[str, str]:
+    """Versions of what computed a result, and the machine's kind."""
+    names = ("sor-sb3", "gymnasium", "stable-baselines3", "sb3-contrib", "torch", "numpy", "numba")
+    versions = {name: metadata.version(name) for name in names}
+    return {"python": sys.version.split()[0], "platform": platform.platform(), **versions}
 
 
 def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
@@ -30,12 +36,12 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "kind": scores.kind,
         "training_seeds": scores.n_seeds if scores.kind == "learned" else None,
         "cost": cost.mean,
-        "cost_ci95": _finite(cost.ci95),
+        "cost_ci95": finite(cost.ci95),
         "cost_parts": {part: float(values.mean()) for part, values in scores.parts.items()},
         **{measure: scores.mean(measure) for measure in scores.measures},
         "latency_ms": scores.latency_quantiles_ms(),
         "gap_closed": gap.mean if gap else None,
-        "gap_closed_ci95": _finite(gap.ci95) if gap else None,
+        "gap_closed_ci95": finite(gap.ci95) if gap else None,
         "venue_shares": dict(
             zip(evaluation.market.venue_names, scores.venue_shares.mean(axis=0).tolist(), strict=True)
         ),
@@ -45,32 +51,26 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
 def comparison_entry(
     evaluation: Evaluation, policy: str, against: str, difference: Estimate, p_holm: float
 ) -> dict[str, Any]:
-    """One paired comparison; the verdict is what its own 95 % interval says.
+    """One paired comparison: :func:`sor_sb3.evaluation.verdicts.compared` and two measures of the pairing.
 
     `probability_better` is the chance that `policy` is the cheaper in a scenario. `pairing_variance_reduction` says how
-    many times fewer scenarios it took than with separate ones; null if the difference never varies.
-
-    `p_value_holm` corrects for the number of comparisons made here together; a verdict that it does not bear out is
-    printed with a remark.
+    many times fewer scenarios the comparison took than with separate ones; null if the difference never varies.
     """
     costs, others = evaluation.scores[policy].cost, evaluation.scores[against].cost
     return {
-        "policy": policy,
-        "against": against,
-        "difference": difference.mean,
-        "ci95": _finite(difference.ci95),
-        "p_value": difference.p_value,
-        "p_value_holm": p_holm,
-        "verdict": verdict(difference),
+        **compared(policy, against, difference, p_holm, evaluation.market.cost_unit),
         "probability_better": probability_better(costs, others),
-        "pairing_variance_reduction": _finite([pairing_variance_reduction(costs, others)])[0],
+        "pairing_variance_reduction": finite([pairing_variance_reduction(costs, others)])[0],
     }
 
 
 def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
-    `best_rule` was named on validation days; all numbers here are of test days.
+    Args:
+        evaluation: of test scenarios; all numbers of the results come from them.
+        best_rule: the rule that was cheapest on validation scenarios.
+        config: what was run, as plain data.
     """
     learned = evaluation.names("learned")
     reference = evaluation.market.reference_router
@@ -83,18 +83,28 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
         pairs = [(name, best_rule) for name in evaluation.names("rule") if name != best_rule]
     differences = [evaluation.difference(a, b) for a, b in pairs]
     corrected = holm([d.p_value for d in differences]).tolist() if differences else []
-    return {
+    results = {
         "market": evaluation.market.name,
         "env": evaluation.env_id,
         "scenarios": evaluation.n_scenarios,
         "cost_unit": evaluation.market.cost_unit,
+        "price_unit": evaluation.market.price_unit,
         "best_rule": best_rule,
         "reference_rule": reference,
         "oracle": evaluation.market.oracle,
         "config": config,
         "policies": [policy_entry(evaluation, name) for name in evaluation.names()],
         "comparisons": [
-            comparison_entry(evaluation, a, b, difference, float(p))
+            comparison_entry(evaluation, a, b, difference, p)
             for (a, b), difference, p in zip(pairs, differences, corrected, strict=True)
         ],
     }
+    return results | headline(results)
+
+
+def learning_curve(runs: Runs) -> dict[str, Any]:
+    """Mean and range over training seeds of validation cost, at the first seed's evaluations."""
+    steps = runs[0][0]
+    costs = np.stack([np.interp(steps, s, c) for s, c in runs])
+    low, high = costs.min(axis=0), costs.max(axis=0)
+    return {"steps": steps, "mean": costs.mean(axis=0), "low": low, "high": high, "seeds": len(runs)}

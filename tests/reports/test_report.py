@@ -6,21 +6,27 @@ import csv
 import json
 import shutil
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.analysis import MEASURES
 from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.formats import interval
+from sor_sb3.evaluation.results import make_results
+from sor_sb3.evaluation.statistics import Estimate
+from sor_sb3.evaluation.verdicts import REMARK, compared
 from sor_sb3.experiments.comparison import Comparison
 from sor_sb3.experiments.reopen import explain_folder, read_comparison, report_folder
-from sor_sb3.experiments.report import REPORT_HTML, REPORT_JSON, REPORT_MARKDOWN, ReportWriter
-from sor_sb3.experiments.results import make_results
 from sor_sb3.experiments.score import policies_of
 from sor_sb3.market.loading import load_market
-from sor_sb3.reports.page import headline
+from sor_sb3.reports.page import render_html, render_markdown
+from sor_sb3.reports.tables import print_results
+from sor_sb3.reports.writer import REPORT_HTML, REPORT_JSON, REPORT_MARKDOWN, ReportWriter
 from tests.conftest import Finished, run_command
 
 RULES = ("all_in_sized", "pro_rata", "round_robin", "random", "snapshot_oracle")
@@ -97,14 +103,31 @@ def test_compare_leaves_a_report(comparison: Finished):
     data = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert data["results"] == results
-    assert f"<h1>{headline(results)}</h1>" in text
+    assert f"<h1>{results['headline']}</h1>" in text
     assert f"report: {folder / REPORT_HTML}" in comparison.stdout
     markdown = (folder / REPORT_MARKDOWN).read_text(encoding="utf-8")
-    assert markdown.startswith(f"# notebook, OrderSplit-v0\n\n**{headline(results)}**\n")
+    assert markdown.startswith(f"# notebook, OrderSplit-v0\n\n**{results['headline']}**\n")
     for policy in results["policies"]:
         assert f"| {policy['name']} |" in markdown and policy["name"] in text
     assert set(data["curves"]) == {"reinforce", "ppo"} and len(data["curves"]["ppo"]["steps"]) > 2
     assert not data["tca"] and not (folder / "tca_parents.csv").exists()  # the notebook has no prices
+
+
+def test_console_html_and_markdown_hold_the_same_sentences(rules_report, tmp_path):
+    folder, _ = rules_report
+    data = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
+    results = data["results"]
+    c = results["comparisons"][0]
+    doubtful = compared(c["policy"], c["against"], Estimate(0.2, 0.1, 0.3, 0.05, 9.0, 0.04), 0.12, "bps")
+    results["comparisons"][0] = c | doubtful  # a verdict that Holm's correction does not leave standing
+    out = StringIO()
+    print_results(results, Console(file=out, width=400))
+    console, html, markdown = out.getvalue(), render_html(data), render_markdown(data)
+    assert REMARK in doubtful["sentence"]
+    for comparison in results["comparisons"]:
+        for text in (console, html, markdown):
+            assert comparison["sentence"] in text
+            assert f"{interval(comparison['ci95'])}: {comparison['wording']}" in text  # in the table of policies too
 
 
 def test_every_measure_is_in_the_report(rules_report):

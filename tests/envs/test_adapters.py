@@ -1,4 +1,4 @@
-"""The three faces of one simulator: sound by everyone's checker, and equal to one another bit for bit."""
+"""The three adapters of one batched env: sound by everyone's checker, and equal to one another bit for bit."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from sor_sb3.errors import UserError
 
 MARKETS = ("notebook", "notebook_blind", "us_equity")
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
-faces = pytest.mark.parametrize(("env_id", "market"), [(e, m) for e in ENV_IDS for m in MARKETS])
+adapters = pytest.mark.parametrize(("env_id", "market"), [(e, m) for e in ENV_IDS for m in MARKETS])
 
 
 def single(env_id: str, market: str, **options) -> gym.Env:
     return gym.make(f"sor_sb3:{env_id}", market=market, **options)
 
 
-@faces
+@adapters
 @pytest.mark.filterwarnings("ignore")
 def test_gymnasium_and_sb3_find_no_fault(env_id, market):
     gymnasium_check_env(single(env_id, market).unwrapped, skip_render_check=True)
     sb3_check_env(single(env_id, market).unwrapped)
 
 
-@faces
+@adapters
 def test_sb3_has_nothing_to_warn_of(env_id, market, recwarn):
     sb3_check_env(single(env_id, market).unwrapped, warn=True)
     said = [str(w.message) for w in recwarn if "stable_baselines3" in str(w.filename)]
     assert not said
 
 
-@faces
+@adapters
 def test_member_i_equals_a_lone_env_seeded_s_plus_i(env_id, market):
     n, episodes, seed = 3, 3, 2**40
     venv = RoutingVecEnv(env_id, market, n_envs=n, seed=seed)
@@ -70,7 +70,7 @@ def test_member_i_equals_a_lone_env_seeded_s_plus_i(env_id, market):
             assert row.tobytes() == rows[i].tobytes()
 
 
-@faces
+@adapters
 def test_sb3s_own_vec_env_over_lone_envs_gives_the_same(env_id, market):
     ours = RoutingVecEnv(env_id, market, n_envs=2)
     theirs = DummyVecEnv([lambda: single(env_id, market)] * 2)
@@ -82,7 +82,7 @@ def test_sb3s_own_vec_env_over_lone_envs_gives_the_same(env_id, market):
             assert mine.dtype == other.dtype and np.array_equal(mine, other)
 
 
-@faces
+@adapters
 def test_the_gymnasium_vector_env_resets_in_the_same_step(env_id, market):
     n = 2
     vector = gym.make_vec(f"sor_sb3:{env_id}", num_envs=n, market=market)
@@ -127,7 +127,7 @@ def test_the_vector_envs_observations_are_fresh_arrays():
     assert not any(np.shares_memory(a, b) for a, b in pairwise(rows))
 
 
-@faces
+@adapters
 def test_rewards_are_minus_the_cost_of_the_step(env_id, market):
     venv = RoutingVecEnv(env_id, market, n_envs=4, seed=1)
     venv.reset()

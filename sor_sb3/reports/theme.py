@@ -1,7 +1,7 @@
-"""Matplotlib figures as SVG inside a page, in the page's colours, so that one drawing is legible in light and in dark.
+"""One palette and one style for pages, figures in pages and figures in files. No figure is drawn here.
 
-Figures are drawn with the placeholder colours below; the SVG names CSS variables in their place, and text stays text
-in the page's font. Not for figures of their own files, which :mod:`sor_sb3.reports.figures` draws.
+A figure is drawn in the light palette. As PNG the figure keeps it. As SVG in a page the figure names the page's CSS
+variables instead, so that one drawing is legible in light and in dark, and text stays text in the page's font.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import html
 import io
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure as Drawing
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from sor_sb3.files import write_bytes
 
-INK, MUTED, GRID, PAPER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04"
-SERIES = tuple(f"#0a0b{i:02x}" for i in range(10))
-KINDS = {"learned": "#0a0c00", "rule": "#0a0c01", "oracle": "#0a0c02"}
-_VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--line",
-    PAPER: "--card",
-    **{colour: f"--s{i}" for i, colour in enumerate(SERIES)},
-    KINDS["learned"]: "--learned",
-    KINDS["rule"]: "--rule",
-    KINDS["oracle"]: "--oracle",
+_SERIES_LIGHT = "#1f6feb #e5653b #1a9e63 #9a57cd #d9a514 #0fa3b1 #d6478f #6b7a2c #8a5a3b #5663d6".split()
+_SERIES_DARK = "#6ea8fe #ff9270 #4cc38a #c297f0 #ecc04a #4fd0dc #f48fc0 #b3c263 #cfa07f #9aa5ff".split()
+LIGHT = {
+    **{"page": "#f6f7f9", "card": "#ffffff", "ink": "#16202c", "muted": "#667486", "line": "#e2e7ee"},
+    **{"good": "#14804a", "bad": "#c0362c", "even": "#9a6700", "rule": "#7d8a9a"},
+    **{f"s{i}": colour for i, colour in enumerate(_SERIES_LIGHT)},
 }
+DARK = {
+    **{"page": "#0e131a", "card": "#161d27", "ink": "#e6ecf3", "muted": "#93a1b3", "line": "#29333f"},
+    **{"good": "#4cc38a", "bad": "#ff7b72", "even": "#e3b341", "rule": "#8b98a9"},
+    **{f"s{i}": colour for i, colour in enumerate(_SERIES_DARK)},
+}
+INK, MUTED, PAPER = LIGHT["ink"], LIGHT["muted"], LIGHT["card"]
+SERIES = tuple(_SERIES_LIGHT)
+KINDS = {"learned": SERIES[0], "rule": LIGHT["rule"], "oracle": SERIES[2]}
 WIDTH_IN = 5.4  # at 72 units an inch: what a phone shows nearly unscaled and a desktop one and a half times as large
 LABEL_CHARACTERS = 58  # of a horizontal axis' label, a line
 STYLE: Any = {
@@ -53,7 +56,7 @@ STYLE: Any = {
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "grid.color": GRID,
+    "grid.color": LIGHT["line"],
     "axes.grid": True,
     "axes.grid.axis": "x",
     "axes.axisbelow": True,
@@ -65,16 +68,31 @@ STYLE: Any = {
 }
 
 
-def new_axes(height_in: float, panels: int = 1, **options: Any) -> tuple[Any, Any]:
-    """A figure of the page's width with `panels` axes side by side; call it under `STYLE`, close it with `to_svg`."""
-    return plt.subplots(1, panels, figsize=(WIDTH_IN, height_in), **options)
+def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Any:
+    """An empty figure; call it under `STYLE`."""
+    return Drawing(figsize=(width_in, height_in))
+
+
+def new_axes(height_in: float, panels: int = 1, width_in: float = WIDTH_IN, **options: Any) -> tuple[Any, Any]:
+    """A figure with `panels` axes side by side, of the page's width; call it under `STYLE`."""
+    figure = new_figure(height_in, width_in)
+    return figure, figure.subplots(1, panels, **options)
+
+
+def to_png(figure: Any, path: Path) -> Path:
+    """Write the figure as a whole PNG file, or none; returns `path`."""
+    out = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(out, dpi=150, bbox_inches="tight", format="png", facecolor=PAPER)
+    write_bytes(path, out.getvalue())
+    return path
 
 
 def to_svg(figure: Any, key: str, description: str) -> str:
-    """The figure as an ``<svg>`` element for a page, and close it.
+    """The figure as an ``<svg>`` element for a page.
 
     Args:
-        figure: drawn with placeholder colours.
+        figure: drawn in the colours of this module.
         key: differs from the page's other figures; the SVG's inner names come from it.
         description: what the figure shows, for those who cannot see it.
     """
@@ -84,7 +102,6 @@ def to_svg(figure: Any, key: str, description: str) -> str:
     out = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    plt.close(figure)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -96,6 +113,6 @@ def to_svg(figure: Any, key: str, description: str) -> str:
     svg = head + svg[svg.index(">") + 1 :]
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{key}-\1"', svg)
     svg = re.sub(r'(url\(#|href="#)(\w)', rf"\1{key}-\2", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
+    for name, colour in LIGHT.items():
+        svg = svg.replace(colour, f"var(--{name})")
     return re.sub(r"\n\s*", "\n", svg).strip()

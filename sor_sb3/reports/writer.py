@@ -1,4 +1,4 @@
-"""What a report says: collects every number of it from the evaluation into ``report.json``. It draws nothing.
+"""Collect every number of a report into ``report.json`` and write the report. Nothing is drawn or scored here.
 
 ``FOLDER/report.json  report.html  report.md  tca_parents.csv``; the last has a row a parent order.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,29 +21,29 @@ from sor_sb3.evaluation.aggregates import (
     performance_profile,
     probability_of_improvement,
 )
-from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, StateCut, analyse
+from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, analyse
 from sor_sb3.evaluation.audit import AUDIT_SCENARIOS, Audit, audit
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
+from sor_sb3.evaluation.results import Runs, learning_curve, system_versions
 from sor_sb3.evaluation.statistics import Estimate
 from sor_sb3.evaluation.tca import cvar
-from sor_sb3.experiments.folder import system_versions, write_json
 from sor_sb3.files import write_text
-from sor_sb3.market.spec import MarketSpec, NotebookMarket
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.reports.page import render_html, render_markdown
 
 REPORT_JSON, REPORT_HTML, REPORT_MARKDOWN, PARENTS_CSV = "report.json", "report.html", "report.md", "tca_parents.csv"
 PROFILE_TAUS = np.linspace(-2.0, 4.0, 49)
 AUDIT_SEED = 20_000
 
-Curves = Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]
+Curves = Mapping[str, Runs]
 
 
 class ReportWriter:
-    """Takes policies' scores while they are evaluated, and writes the report of them in the end.
+    """Takes the scores of policies while these are evaluated, and writes the report when all are scored.
 
     Args:
-        market: in which they were scored.
-        policies: by name, what was scored: a policy, or a list of one policy's training seeds. For the audit.
+        market: in which the policies were scored.
+        policies: by name, what was scored: a policy, or a list of one policy's training seeds. The audit asks them.
     """
 
     def __init__(self, market: MarketSpec, policies: Mapping[str, Any]) -> None:
@@ -52,8 +53,7 @@ class ReportWriter:
     def add(self, scores: Scores) -> None:
         """Analyse a policy's child orders; hand it to `Evaluator.evaluate`."""
         assert scores.children is not None
-        priced = not isinstance(self.market, NotebookMarket)
-        self.analyses[scores.name] = analyse(scores.children, priced, "bps" if priced else "notebook units")
+        self.analyses[scores.name] = analyse(scores.children, self.market.charges_bps, self.market.price_unit)
 
     def write(
         self,
@@ -68,12 +68,12 @@ class ReportWriter:
         Args:
             folder: where.
             results: content of ``results.json``.
-            evaluation: what it was made of.
+            evaluation: what `results` was made of.
             curves: by algorithm, one (timesteps, mean validation costs) a training seed.
             baselines: validation cost of rules and oracles.
         """
         data = report_data(results, evaluation, self.analyses, self._audits(evaluation, results), curves, baselines)
-        write_json(folder / REPORT_JSON, data)
+        write_text(folder / REPORT_JSON, json.dumps(data, indent=2, allow_nan=False) + "\n")
         write_text(folder / REPORT_MARKDOWN, render_markdown(data))
         write_text(folder / REPORT_HTML, render_html(data))
         if any(a.parents for a in self.analyses.values()):
@@ -82,14 +82,14 @@ class ReportWriter:
 
     def _audits(self, evaluation: Evaluation, results: dict[str, Any]) -> dict[str, list[Audit]]:
         """Of every learned policy, each training seed, and of the best rule and the reference."""
-        judge = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
+        evaluator = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
         wanted = [*evaluation.names("learned"), results["best_rule"], results["reference_rule"]]
         audits = {}
         for name in dict.fromkeys(n for n in wanted if n in self.policies):
             members = self.policies[name]
             members = list(members) if isinstance(members, (list, tuple)) else [members]
-            members = [judge.policies([m])[m] if isinstance(m, str) else m for m in members]
-            audits[name] = [audit(judge, member) for member in members]
+            members = [evaluator.policies([m])[m] if isinstance(m, str) else m for m in members]
+            audits[name] = [audit(evaluator, member) for member in members]
         return audits
 
 
@@ -122,11 +122,15 @@ def report_data(
                 if name != best
             },
             "aggregates": _aggregates(evaluation, best),
-            "curves": {name: _curve(runs) for name, runs in curves.items()},
+            "curves": {name: learning_curve(runs) for name, runs in curves.items()},
             "baselines": dict(baselines),
-            "states": {name: [_state(cut) for cut in analyses[name].states] for name in names},
+            "states": {name: [vars(cut) for cut in analyses[name].states] for name in names},
             "measures": {key: [m.label, m.unit, m.good] for key, m in MEASURES.items()},
-            "tca": {name: _tca(analyses[name]) for name in names if analyses[name].totals},
+            "tca": {
+                name: {key: v for key, v in vars(analyses[name]).items() if key not in ("parents", "states")}
+                for name in names
+                if analyses[name].totals
+            },
             "audit": {name: _audit(list(of)) for name, of in audits.items()},
             "versions": system_versions(),
         }
@@ -195,65 +199,28 @@ def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None
     }
 
 
-def _curve(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """Mean and range over training seeds of validation cost, at the first seed's evaluations."""
-    steps = runs[0][0]
-    costs = np.stack([np.interp(steps, s, c) for s, c in runs])
-    low, high = costs.min(axis=0), costs.max(axis=0)
-    return {"steps": steps, "mean": costs.mean(axis=0), "low": low, "high": high, "seeds": len(runs)}
-
-
-def _state(cut: StateCut) -> dict[str, Any]:
-    return {
-        "name": cut.name,
-        "title": cut.title,
-        "labels": cut.labels,
-        "decisions": cut.decisions,
-        "venue_shares": cut.venue_shares,
-        "cost": cut.cost,
-        "fill_rate": cut.fill_rate,
-    }
-
-
-def _tca(analysis: PolicyAnalysis) -> dict[str, Any]:
-    return {
-        "totals": analysis.totals,
-        "venues": analysis.venues,
-        "horizons_s": analysis.horizons_s,
-        "markout_bps": analysis.markout_bps,
-        "realised_spread_bps": analysis.realised_spread_bps,
-        "price_impact_bps": analysis.price_impact_bps,
-        "known_percent": analysis.known_percent,
-        "rule_605": analysis.rule_605,
-        "rule_606": analysis.rule_606,
-    }
-
-
 def _audit(members: Sequence[Audit]) -> dict[str, Any]:
-    """One policy's audit: means over its training seeds, and how many of them give the first answer."""
+    """One policy's audit: means over its training seeds, and how many of the seeds answer yes."""
     findings = []
     for of in zip(*(m.findings for m in members), strict=True):
-        ignoring = sum(f.answer.startswith("yes") for f in of)
-        answer = of[0].answer
+        first, yes = of[0], sum(f.yes for f in of)
+        answer = first.answer
         if len(of) > 1:
-            answer = "yes" if ignoring == len(of) else "no" if ignoring == 0 else f"{ignoring} of {len(of)} seeds do"
+            answer = "yes" if yes == len(of) else "no" if yes == 0 else f"{yes} of {len(of)} seeds do"
+        numbers = ("moved_percent", "flow_before_percent", "flow_after_percent")
         findings.append(
             {
-                "key": of[0].key,
-                "question": of[0].question,
-                "change": of[0].change,
-                "moved_percent": float(np.mean([f.moved_percent for f in of])),
-                "flow_before_percent": float(np.mean([f.flow_before_percent for f in of])),
-                "flow_after_percent": float(np.mean([f.flow_after_percent for f in of])),
-                "answer": answer,
+                **{"key": first.key, "question": first.question, "change": first.change, "venue": first.venue},
+                **{name: float(np.mean([getattr(f, name) for f in of])) for name in numbers},
+                **{"yes": yes == len(of), "answer": answer},
             }
         )
-    first = members[0]
+    first_member = members[0]
     return {
         "findings": findings,
-        "favourite": first.favourite,
+        "favourite": first_member.favourite,
         "seeds": len(members),
-        "flow_percent": first.flow_percent,
+        "flow_percent": first_member.flow_percent,
     }
 
 

@@ -1,0 +1,79 @@
+"""Registration of measures: a decorator makes a function of child orders a row of the tables. No formulas here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+COLUMNS = {
+    "price": "average fill price",
+    "mid": "mid at the decision",
+    "mid_later": "mid one step after the execution",
+    "bid": "best bid at the decision",
+    "ask": "best offer at the decision",
+    "far_quote": "best quote that a marketable order faced at the decision",
+    "best_elsewhere": "best quote of the other venues",
+    "displayed_shares": "size shown at the venue",
+    "sent_shares": "size of the child order",
+    "filled_shares": "what filled of it",
+    "shares": "filled_shares",
+    "fees_dollars": "taker fees in dollars, rebates negative",
+    "effective_bps": "effective spread",
+    "quoted_bps": "quoted spread",
+}
+"""What a registered function may ask for, by its parameters' names. Prices: the arrival mid is 1, a buyer's view."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number in a table is called, its unit, whether low or high is good ("" where neither), and its formula."""
+
+    label: str
+    unit: str
+    good: Literal["low", "high", ""]
+    function: Callable[..., Any] | None = None
+    scale: float = 1.0
+    averaged: bool = False
+
+    def of(self, columns: Mapping[str, np.ndarray], average: Callable[..., Any]) -> np.ndarray:
+        """The measure over the last axis of `columns`; `average` is the share-weighted average."""
+        assert self.function is not None
+        wanted = [name for name in inspect.signature(self.function).parameters if name != "side"]
+        values = self.function(*(columns[name] for name in wanted))
+        return np.asarray(self.scale * (average(values, columns["shares"]) if self.averaged else values))
+
+
+REGISTERED: dict[str, Measure] = {}
+
+
+def measure(
+    key: str, label: str, unit: str, good: Literal["low", "high", ""], scale: float = 1.0, averaged: bool = False
+) -> Callable[[F], F]:
+    """Show a function in the tables, in total and by venue; its parameters are names of `COLUMNS` (and `side`).
+
+    Args:
+        key: of the row, with the unit, such as "fade_percent".
+        label: of the row.
+        unit: of `scale` times the function's value.
+        good: whether low or high is good; "" where neither.
+        scale: what the function's value is multiplied with.
+        averaged: whether the function has a value for each child order, to be averaged by shares.
+
+    Raises:
+        ValueError: the key is taken, or a parameter is no column.
+    """
+
+    def register(function: F) -> F:
+        unknown = inspect.signature(function).parameters.keys() - COLUMNS.keys() - {"side"}
+        if key in REGISTERED or unknown:
+            what = f"parameters {sorted(unknown)} are no columns" if unknown else "the key is taken"
+            raise ValueError(f"measure '{key}': {what}; columns are {', '.join(COLUMNS)}")
+        REGISTERED[key] = Measure(label, unit, good, function, scale, averaged)
+        return function
+
+    return register

@@ -1,0 +1,163 @@
+"""Tables of child orders in the style of Rule 605 (execution quality) and Rule 606 (routing); not filings.
+
+Every number is a measure of :mod:`sor_sb3.evaluation.tca`, whose conventions hold here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sor_sb3.evaluation import tca
+
+ORDER_SIZE_EDGES = (0.0, 100.0, 500.0, 2000.0, 5000.0, np.inf)
+ORDER_SIZE_NAMES = ("under 100", "100-499", "500-1,999", "2,000-4,999", "5,000 and more")
+_LATER = "mid later: "
+
+
+def rule_605_table(
+    sent_shares: npt.ArrayLike,
+    filled_shares: npt.ArrayLike,
+    price: npt.ArrayLike,
+    mid: npt.ArrayLike,
+    bid: npt.ArrayLike,
+    ask: npt.ArrayLike,
+    mids_later: Mapping[str, npt.ArrayLike],
+    displayed_shares: npt.ArrayLike,
+    time_to_execution_ms: npt.ArrayLike,
+    side: npt.ArrayLike = 1,
+) -> list[dict[str, float | str]]:
+    """Execution quality in the style of Rule 605: a row per order size, share-weighted. One row an order in.
+
+    Marketable orders only (all of ours are). Not a filing: sizes in shares rather than notional, one security, and
+    child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
+
+    Args:
+        sent_shares: (n_orders,); filled_shares too.
+        price: average price of each order's fills, NaN if none.
+        mid: of the best quotes at receipt; bid and ask are these quotes.
+        mids_later: by horizon's name, mids that long after execution, NaN where unknown.
+        displayed_shares: size shown at the venue at receipt.
+        time_to_execution_ms: receipt to execution.
+        side: +1 or -1.
+
+    Returns:
+        Rows of "order_size", "orders", "shares", "executed_percent", "quoted_spread_bps", "effective_spread_bps",
+        "e_over_q_percent", "realised_spread_bps <horizon>", "improved_percent", "at_quote_percent",
+        "outside_percent", "size_improvement_shares" (mean an executed order), "time_to_execution_ms".
+
+    >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01,
+    ...     {"1 s": [100.005, 100.0]}, [100, 400], [0.2, 0.4])[0]
+    >>> row["order_size"], row["orders"], row["executed_percent"]
+    ('100-499', 2, 70.0)
+    >>> [round(float(row[k]), 4) for k in ("effective_spread_bps", "e_over_q_percent", "realised_spread_bps 1 s")]
+    [2.8571, 142.8571, 2.2857]
+    """
+    orders = {
+        "sent": sent_shares,
+        "filled": filled_shares,
+        "price": price,
+        "mid": mid,
+        "bid": bid,
+        "ask": ask,
+        "shown": displayed_shares,
+        "time_ms": time_to_execution_ms,
+        "side": side,
+        **{f"{_LATER}{name}": later for name, later in mids_later.items()},
+    }
+    columns = {name: np.broadcast_to(x, np.shape(sent_shares)).astype(np.float64) for name, x in orders.items()}
+    sent, rows = columns["sent"], []
+    for name, low, high in zip(ORDER_SIZE_NAMES, ORDER_SIZE_EDGES[:-1], ORDER_SIZE_EDGES[1:], strict=True):
+        of = (sent > 0.0) & (sent >= low) & (sent < high)
+        if of.any():
+            rows.append(_rule_605_row(name, {key: values[of] for key, values in columns.items()}))
+    return rows
+
+
+def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float | str]:
+    weight, far = o["filled"], np.where(o["side"] > 0, o["ask"], o["bid"])
+    effective = tca.effective_spread_bps(o["price"], o["mid"], o["side"])
+    quoted = tca.quoted_spread_bps(o["bid"], o["ask"])
+    classes = tca.quote_classes(o["price"], far, weight, o["side"])
+    at_quote_or_better = np.where(tca.price_improvement(o["price"], far, o["side"]) >= -tca.TIE * far, weight, 0.0)
+    extra = tca.size_improvement_shares(at_quote_or_better, o["shown"])[weight > 0.0]
+    average = lambda values: float(tca.weighted_average(values, weight))  # noqa: E731
+    return {
+        "order_size": order_size,
+        "orders": len(weight),
+        "shares": float(o["sent"].sum()),
+        "executed_percent": 100.0 * float(tca.fill_rate(weight, o["sent"])),
+        "quoted_spread_bps": average(quoted),
+        "effective_spread_bps": average(effective),
+        "e_over_q_percent": float(tca.effective_over_quoted_percent(effective, quoted, weight)),
+        **{
+            f"realised_spread_bps {name.removeprefix(_LATER)}": average(
+                tca.realised_spread_bps(o["price"], o["mid"], later, o["side"])
+            )
+            for name, later in o.items()
+            if name.startswith(_LATER)
+        },
+        "improved_percent": 100.0 * float(classes.improved),
+        "at_quote_percent": 100.0 * float(classes.at_quote),
+        "outside_percent": 100.0 * float(classes.outside),
+        "size_improvement_shares": float(extra.mean() if extra.size else np.nan),
+        "time_to_execution_ms": average(o["time_ms"]),
+    }
+
+
+def rule_606_table(
+    venue: npt.ArrayLike,
+    venue_names: Sequence[str],
+    sent_shares: npt.ArrayLike,
+    filled_shares: npt.ArrayLike,
+    fees: npt.ArrayLike,
+) -> list[dict[str, float | str]]:
+    """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
+
+    All orders are marketable limit orders, immediate or cancel, so the rule's columns for other types are left out.
+    Source: 17 CFR 242.606(b)(3).
+
+    Args:
+        venue: (n_orders,) index into `venue_names`, (n_venues,).
+        sent_shares: (n_orders,); filled_shares too.
+        fees: net fee of each order in dollars, rebates negative, (n_orders,).
+
+    Returns:
+        Rows of "venue", "orders", "orders_percent", "shares_routed", "shares_routed_percent", "shares_executed",
+        "shares_executed_percent", "fill_rate_percent", "average_fill_shares", "net_fee_dollars",
+        "net_fee_per_100_shares_cents".
+
+    >>> rows = rule_606_table([0, 1, 1], ["NEAR", "FAR"], [100, 200, 100], [100, 0, 50], [0.30, 0.0, -0.01])
+    >>> [(r["venue"], r["shares_routed_percent"], round(float(r["fill_rate_percent"]), 4)) for r in rows]
+    [('FAR', 75.0, 16.6667), ('NEAR', 25.0, 100.0)]
+    >>> [round(float(r["net_fee_per_100_shares_cents"]), 4) for r in rows]
+    [-2.0, 30.0]
+    """
+    index = np.asarray(venue, dtype=np.int64)
+    sent, filled, paid = (np.asarray(x, dtype=np.float64) for x in (sent_shares, filled_shares, fees))
+    size = len(venue_names)
+    orders = np.bincount(index[sent > 0.0], minlength=size)
+    executed_orders = np.bincount(index[filled > 0.0], minlength=size)
+    routed = np.bincount(index, weights=sent, minlength=size)
+    executed = np.bincount(index, weights=filled, minlength=size)
+    net = np.bincount(index, weights=paid, minlength=size)
+    percent = [100.0 * tca.ratio(values.astype(np.float64), values.sum()) for values in (orders, routed, executed)]
+    rate, average = 100.0 * tca.ratio(executed, routed), tca.ratio(executed, executed_orders)
+    per_100 = 100.0 * 100.0 * tca.ratio(net, executed)
+    columns = {
+        "orders_percent": percent[0],
+        "shares_routed": routed,
+        "shares_routed_percent": percent[1],
+        "shares_executed": executed,
+        "shares_executed_percent": percent[2],
+        "fill_rate_percent": rate,
+        "average_fill_shares": average,
+        "net_fee_dollars": net,
+        "net_fee_per_100_shares_cents": per_100,
+    }
+    return [
+        {"venue": venue_names[k], "orders": int(orders[k]), **{name: float(x[k]) for name, x in columns.items()}}
+        for k in np.argsort(-routed, kind="stable")
+    ]

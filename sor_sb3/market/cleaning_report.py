@@ -1,0 +1,177 @@
+"""Says to a person what was read of a recording, what was dropped and changed, and what may mislead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VenueSummary:
+    """One venue of a recording; shares are of the time inside segments."""
+
+    name: str
+    rows: int
+    live_rows: int
+    live_share: float
+    best_ask_share: float  # at the best ask, ties included
+    median_spread_bps: float  # over live rows
+    seconds_per_quote: float  # time live / live rows
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """What the loader read, dropped and changed.
+
+    Every row read is in one of `unknown_venue, not_requested, out_of_session, duplicates, of_dropped_venues,
+    rows_kept`; every row kept in one of `rows_live, no_price, self_crossed, absurd_spread, no_size, far`. Shares
+    are of the time inside segments.
+    """
+
+    file: str
+    rows_read: int
+    unknown_venue: int  # the venue's name is empty
+    not_requested: int  # of venues left out by `venues`
+    out_of_session: int
+    duplicates: int  # a later row of the same venue has the same stamp
+    of_dropped_venues: int
+    rows_kept: int
+    rows_live: int
+    no_price: int  # a price is missing, zero, negative, infinite or a vendor's filler
+    self_crossed: int  # the venue's bid is above its own ask
+    absurd_spread: int  # wider than max_spread_bps
+    no_size: int  # a size is zero, negative, infinite, or missing and not filled
+    far: int  # a bad print: see `sor_sb3.market.outliers`
+    self_locked: int  # live: the venue's bid equals its own ask
+    sizes_missing: int  # bid and ask sizes missing in rows with good prices
+    sizes_filled: int  # of them, those set to assumed_depth_shares
+    resets: int  # rows added: a quote from before a gap or a closed session is ended at the next start
+    out_of_order: int  # rows read whose stamp is before that of the row above; they are sorted
+    max_spread_bps: float
+    max_gap_s: float
+    sessions: int  # sessions with data; 1 if no session hours were given
+    gaps: int  # silences longer than max_gap_s inside a session
+    longest_silence_s: float  # between live rows of any venue, inside a session
+    segments: int
+    segment_hours: float
+    crossed_moments: int  # runs of time with the best bid above the best ask
+    locked_moments: int  # runs of time with the best bid equal to the best ask
+    crossed_share: float
+    locked_share: float
+    no_live_share: float
+    dropped_venues: tuple[tuple[str, str], ...]  # (name, why)
+    venues: tuple[VenueSummary, ...]
+    worst_far: str = ""  # the worst of the bad prints: venue, time, and its mid beside the expected one
+    largest_jump: str = ""  # likewise, of the quotes that stay, if it is one to tell of
+    trades_read: int = 0
+    trades_kept: int = 0
+
+    @property
+    def not_quoting(self) -> int:
+        """Kept rows in which the venue is not quoting."""
+        return self.rows_kept - self.rows_live
+
+    def lines(self) -> list[str]:
+        """Says to a person what was kept, dropped and changed, and why; counts of zero are left out."""
+        head = (
+            f"{self.file}: {self.rows_read:,} rows read, {self.rows_kept:,} kept: {self.rows_live:,} usable "
+            f"quotes and {self.not_quoting:,} rows in which a venue is not quoting."
+        )
+        lines = [head, *self._dropped_lines(), *self._not_quoting_lines(), *self._market_lines()]
+        for venue in self.venues:
+            lines.append(
+                f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of "
+                f"the time, at the best ask {venue.best_ask_share:.1%}, median spread "
+                f"{venue.median_spread_bps:.2f} bps; a quote lasts {venue.seconds_per_quote:.2f} s on "
+                f"average."
+            )
+        if self.trades_read:
+            lines.append(
+                f"Trades: {self.trades_read:,} read, {self.trades_kept:,} kept (of these venues and session "
+                f"hours, with a price and a size above 0)."
+            )
+        return lines + self.warnings()
+
+    def warnings(self) -> list[str]:
+        """Says what in the data may mislead whoever replays it."""
+        lines = []
+        if len(self.venues) == 1:
+            lines.append(
+                f"Warning: {self.venues[0].name} is the only venue, so there is nothing to route between and "
+                f"the consolidated market is that venue."
+            )
+        tightest = min(venue.median_spread_bps for venue in self.venues)
+        fastest = min(venue.seconds_per_quote for venue in self.venues)
+        for venue in self.venues:
+            if venue.median_spread_bps > 20 * max(tightest, 0.5):
+                lines.append(
+                    f"Warning: the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps, is far "
+                    f"from the tightest venue's {tightest:.2f} bps: its quotes look like stubs; leave it out "
+                    f"with venues or lower max_spread_bps."
+                )
+            if venue.seconds_per_quote > 100 * fastest:
+                lines.append(
+                    f"Warning: a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of "
+                    f"the fastest venue {fastest:.2f} s: it is often stale; leave it out with venues."
+                )
+        if self.largest_jump:
+            lines.append(
+                f"Warning: the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as "
+                f"later quotes or other venues confirm it."
+            )
+        if self.crossed_share > 0.02:
+            lines.append(
+                f"Warning: the consolidated market is crossed {self.crossed_share:.1%} of the time, which "
+                f"real markets are not: some venues' quotes are stale or the recording is thinned, so gains "
+                f"from routing come out too large."
+            )
+        return lines
+
+    def _dropped_lines(self) -> list[str]:
+        counted = [
+            (self.unknown_venue, "dropped: no venue is named"),
+            (self.not_requested, "dropped: of venues that were not asked for"),
+            (self.out_of_session, "dropped: outside the session hours"),
+            (
+                self.duplicates,
+                "dropped: a later row of the same venue has the same time stamp and replaces it",
+            ),
+            (self.out_of_order, "are earlier than the row above them; the rows were sorted by time"),
+        ]
+        lines = [f"Rows {why}: {count:,}." for count, why in counted if count]
+        return lines + [f"Venue {name} dropped: {why}." for name, why in self.dropped_venues]
+
+    def _not_quoting_lines(self) -> list[str]:
+        counted = [
+            (self.no_price, "a price is missing, zero or negative"),
+            (self.self_crossed, "the venue's bid is above its own ask"),
+            (self.absurd_spread, f"the spread is wider than {self.max_spread_bps:g} bps"),
+            (self.no_size, "a size is missing, zero or negative"),
+            (
+                self.far,
+                f"the mid is far from the venue's quotes before and after it and from the other venues (the worst: "
+                f"{self.worst_far})",
+            ),
+        ]
+        lines = [f"Rows taken as 'not quoting', as {why}: {count:,}." for count, why in counted if count]
+        if self.self_locked:
+            lines.append(f"Rows used although the bid equals the venue's own ask: {self.self_locked:,}.")
+        if self.sizes_filled:
+            lines.append(f"Missing sizes set to the assumed depth: {self.sizes_filled:,}.")
+        elif self.sizes_missing:
+            lines.append(f"Missing sizes: {self.sizes_missing:,}; --assumed-depth SHARES would fill them.")
+        if self.resets:
+            lines.append(f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}.")
+        return lines
+
+    def _market_lines(self) -> list[str]:
+        lines = [
+            f"Segments of continuous trading: {self.segments}, {self.segment_hours:.2f} hours; sessions: "
+            f"{self.sessions}; gaps longer than {self.max_gap_s:g} s: {self.gaps}; longest silence inside a "
+            f"session: {self.longest_silence_s:.1f} s.",
+            f"Best bid above best ask (crossed): {self.crossed_share:.1%} of the time, "
+            f"{self.crossed_moments:,} moments; equal (locked): {self.locked_share:.1%}, "
+            f"{self.locked_moments:,} moments; the mid is still their average.",
+        ]
+        if self.no_live_share > 0:
+            lines.append(f"No venue quotes {self.no_live_share:.1%} of the time; the last mid is carried there.")
+        return lines

@@ -1,0 +1,288 @@
+"""Reads a table of quotes or trades, Parquet or CSV, into checked NumPy columns, and says what is wrong with a file.
+
+Nothing here judges a quote: :mod:`sor_sb3.market.cleaning` does.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sor_sb3.errors import UserError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Columns = dict[str, tuple[str, ...]]  # a column's name and what it may be called in the file
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+QUOTE_COLUMNS: Columns = {name: (name,) for name in ("ts", "venue", "bid_px", "bid_sz", "ask_px", "ask_sz")}
+TRADE_COLUMNS: Columns = {"ts": ("ts",), "venue": ("venue",), "px": ("px", "price"), "sz": ("sz", "size")}
+
+_EARLIEST_NS = 100_000_000_000_000_000  # March 1973: an integer below this counts s, ms or us, not ns
+_EMPTY_NUMBERS = pa.array(["", "nan", "na", "n/a", "null", "none"])
+
+
+class QuoteFileError(UserError):
+    """A recording, or an argument about it, cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass
+class QuoteTable:
+    """A file's columns. `code` is an index into `names` (sorted), -1 where no venue is named."""
+
+    path: Path
+    ts: IntArray
+    code: IntArray
+    names: list[str]
+    numbers: dict[str, FloatArray]
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """The content of a file whose suffix is one of `SUFFIXES`; `kind` ("quote", "trade") names it in messages."""
+    try:
+        if path.is_dir():
+            raise QuoteFileError(f"{path} is a folder, but the {kind} file must be one file: name a file in it.")
+        if not path.exists():
+            raise QuoteFileError(f"{path} does not exist: check the path of the {kind} file.")
+        if not path.name.lower().endswith(SUFFIXES):
+            raise QuoteFileError(
+                f"{path} has the suffix {path.suffix!r}, but a {kind} file must end in one of "
+                f"{', '.join(SUFFIXES)}: convert or rename it."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise QuoteFileError(
+            f"{path} cannot be read ({error.strerror or error}): check that you may read the {kind} file."
+        ) from error
+    if not content:
+        raise QuoteFileError(f"{path} is empty (0 bytes): record or copy the {kind} file again.")
+    return content
+
+
+def read_table(path: Path, content: bytes, columns: Columns, kind: str) -> QuoteTable:
+    """The `columns` of a file's `content`.
+
+    Raises:
+        QuoteFileError: the file is no table of these columns; the message names file, column and row.
+    """
+    is_parquet = path.name.lower().endswith(".parquet")
+    table = _parquet_table(path, content, columns) if is_parquet else _csv_table(path, content, columns)
+    if table.num_rows == 0:
+        raise QuoteFileError(f"{path} has columns but no rows: give a {kind} file with at least one row.")
+    code, names = _venue_codes(path, table.column("venue"))
+    numeric = [name for name in columns if name not in ("ts", "venue")]
+    return QuoteTable(
+        path=path,
+        ts=_timestamps(path, table.column("ts")),
+        code=code,
+        names=names,
+        numbers={name: _numbers(path, name, table.column(name)) for name in numeric},
+    )
+
+
+def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict[str, str]:
+    """Returns the file's own name of each column."""
+    found: dict[str, str] = {}
+    for name, aliases in columns.items():
+        here = [alias for alias in aliases if alias in present]
+        if not here:
+            listed = ", ".join(present)
+            hint = " (empty where sizes are not known)" if name in ("bid_sz", "ask_sz") else ""
+            raise QuoteFileError(
+                f"{path} has no column {' or '.join(map(repr, aliases))}, but it has: "
+                f"{listed[:300] or 'none'}: rename or add that column{hint}; needed are {', '.join(columns)}."
+            )
+        if list(present).count(here[0]) > 1:
+            raise QuoteFileError(f"{path} has the column {here[0]!r} more than once: keep one of them.")
+        found[name] = here[0]
+    return found
+
+
+def _parquet_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        found = _match_columns(path, file.schema_arrow.names, columns)
+        wanted = list(found.values())
+        return file.read(columns=wanted).select(wanted).rename_columns(list(found))
+    except (pa.ArrowException, OSError) as error:
+        raise QuoteFileError(
+            f"{path} cannot be read as a Parquet file (it begins with {content[:12]!r}): rename it if it is "
+            f"a CSV file, or write it again."
+        ) from error
+
+
+def _csv_text(path: Path, content: bytes) -> str:
+    if path.name.lower().endswith(".gz"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise QuoteFileError(
+                f"{path} cannot be unpacked with gzip ({error}): pack it again or, if not packed, rename it."
+            ) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise QuoteFileError(
+            f"{path}, line {line}: the byte 0x{content[error.start]:02x} is not UTF-8 text: save it as UTF-8."
+        ) from error
+
+
+def _csv_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
+    head, *rest = re.split(r"\r\n|\n|\r", _csv_text(path, content), maxsplit=1)
+    try:
+        present = [name.strip() for row in csv.reader([head]) for name in row]
+        found = _match_columns(path, present, columns)
+        body = rest[0] if rest else ""
+        if not body.strip():
+            return pa.table({name: pa.array([], pa.string()) for name in found})
+        # Columns get names of our own, as those of unused columns may repeat.
+        names = [f"{index} {name}" for index, name in enumerate(present)]
+        wanted = [names[present.index(name)] for name in found.values()]
+        types = {name: pa.string() for name in wanted}
+        table = pa_csv.read_csv(
+            io.BytesIO(body.encode()),
+            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False),
+            convert_options=pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
+        )
+    except (pa.ArrowException, csv.Error) as error:
+        # Without threads pyarrow names the row, counted from 1 after the header as elsewhere in this module.
+        reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")[:200].replace("Row #", "data row ")
+        raise QuoteFileError(
+            f"{path} is not a table with commas between its columns ({reason}): correct that row."
+        ) from error
+    return table.rename_columns(list(found))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Undoes dictionary encoding and the white space around text."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return pc.utf8_trim_whitespace(column) if _is_text(column) else column
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _bad_value(path: Path, name: str, row: int, value: object, expected: str) -> NoReturn:
+    raise QuoteFileError(f"{path}, column {name!r}, data row {row + 1}: {value!r} is not {expected}.")
+
+
+def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
+    column = _plain(column)
+    kind = column.type
+    if _is_text(column):
+        empty = pc.is_in(pc.utf8_lower(column), value_set=_EMPTY_NUMBERS.cast(kind))
+        column = pc.if_else(empty, pa.scalar(None, kind), column)
+    elif not (
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+    ):
+        raise QuoteFileError(f"{path}, column {name!r} has the type {kind}: write it as numbers (float64).")
+    try:
+        values = column.cast(pa.float64(), safe=False)
+    except pa.ArrowException:
+        row = _first_failure(column, pa.float64())
+        _bad_value(path, name, row, column[row].as_py(), "a number: correct it, or leave it empty if unknown")
+    return np.asarray(pc.fill_null(values, np.nan).to_numpy(), dtype=np.float64)
+
+
+def _first_failure(column: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """Returns the first row that cannot be cast, by halving; for columns in which there is one."""
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            column.slice(low, middle - low).cast(kind)
+            low = middle
+        except pa.ArrowException:
+            high = middle
+    return low
+
+
+def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
+    """Returns UTC nanoseconds since 1970."""
+    column = _plain(column)
+    expected = "a UTC time: write int64 nanoseconds since 1970 or ISO text such as 2024-01-02T14:35:00.123"
+    absent = pc.equal(column, "") if _is_text(column) else column.is_null()
+    absent_rows = np.flatnonzero(pc.fill_null(absent, True).to_numpy())
+    if absent_rows.size:
+        _bad_value(path, "ts", int(absent_rows[0]), "", expected)
+    if _is_text(column):
+        column = _parse_times(path, column, expected)
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
+        raise QuoteFileError(f"{path}, column 'ts' has the type {kind}: write int64 nanoseconds or timestamps.")
+    try:
+        whole = column if pa.types.is_integer(kind) else column.cast(pa.timestamp("ns", kind.tz))
+        ts = np.asarray(whole.cast(pa.int64()).to_numpy(), dtype=np.int64)
+    except pa.ArrowException as error:
+        raise QuoteFileError(f"{path}, column 'ts' has times outside the years 1678 to 2262: correct them.") from error
+    early = np.flatnonzero((ts < _EARLIEST_NS) & pa.types.is_integer(kind))
+    if early.size:
+        row = int(early[0])
+        _bad_value(path, "ts", row, int(ts[row]), "in nanoseconds since 1970: convert s, ms or us to ns")
+    return ts
+
+
+def _parse_times(path: Path, text: pa.ChunkedArray, expected: str) -> pa.ChunkedArray:
+    """Returns int64 or timestamps; as in the first row, all integers, all without or all with an offset."""
+    first = text[0].as_py()
+    kind: pa.DataType = pa.timestamp("ns")
+    if re.fullmatch(r"[+-]?\d+", first):
+        kind = pa.int64()
+    elif re.search(r"(Z|[+-]\d{2}:?(\d{2})?)$", first[10:]):
+        kind = pa.timestamp("ns", "UTC")
+    try:
+        return text.cast(kind)
+    except pa.ArrowException:
+        row = _first_failure(text, kind)
+        same = "" if row == 0 else f", in the same form as {first!r} in data row 1"
+        _bad_value(path, "ts", row, text[row].as_py(), expected + same)
+
+
+def _venue_codes(path: Path, column: pa.ChunkedArray) -> tuple[IntArray, list[str]]:
+    column = _plain(column)
+    if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    if not _is_text(column):
+        raise QuoteFileError(f"{path}, column 'venue' has the type {column.type}: write the names as text.")
+    encoded = pc.fill_null(column, "").dictionary_encode().unify_dictionaries()
+    found: list[str] = encoded.chunk(0).dictionary.to_pylist()
+    names = sorted(name for name in found if name)
+    if not names:
+        raise QuoteFileError(f"{path}, column 'venue' is empty in every row: name the venue of each row.")
+    place = {name: index for index, name in enumerate(names)}
+    lookup = np.array([place.get(name, -1) for name in found], dtype=np.int64)
+    return lookup[np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks])], names
+
+
+def wanted_venues(table: QuoteTable, venues: Sequence[str] | None) -> list[str]:
+    """Returns the venues to keep, sorted."""
+    if venues is None:
+        return table.names
+    chosen = {venues} if isinstance(venues, str) else set(venues)
+    if not chosen:
+        raise QuoteFileError(f"venues is empty: name at least one of {', '.join(table.names)}, or leave it out.")
+    unknown = sorted(str(name) for name in chosen if name not in table.names)
+    if unknown:
+        raise QuoteFileError(
+            f"{table.path} has no venue {', '.join(map(repr, unknown))}; it has {', '.join(table.names)}: "
+            f"choose among these."
+        )
+    return [name for name in table.names if name in chosen]

@@ -1,0 +1,28 @@
+"""What a replay reads: recorded quotes as flat arrays. No reading of files, and no use of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+ROWS_OF_VENUE = np.dtype(
+    [("first", "i8"), ("last", "i8"), ("first_trade", "i8"), ("last_trade", "i8")], align=True
+)  # where a venue's rows lie in the flat arrays of a recording
+
+
+class Recording(NamedTuple):
+    """Flat arrays of recorded quotes. Seconds since the recording began."""
+
+    time_s: np.ndarray
+    bid_px: np.ndarray
+    bid_shares: np.ndarray
+    ask_px: np.ndarray
+    ask_shares: np.ndarray
+    mid_time_s: np.ndarray
+    mid_px: np.ndarray
+    trade_time_s: np.ndarray
+    trade_cumulative_shares: np.ndarray
+    rows: np.ndarray  # ROWS_OF_VENUE (K,)
+    window_low_s: np.ndarray  # (G,) earliest start of a window in each allowed stretch
+    window_cumulative_s: np.ndarray  # (G + 1,) total length of allowed starts up to each stretch

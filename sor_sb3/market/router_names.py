@@ -1,0 +1,56 @@
+"""Names of rules and oracles that a market may refer to, and what each needs of it. The routers are in `policies/`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sor_sb3.errors import did_you_mean
+
+RULE_NEEDS: dict[str, str] = {
+    "random": "",
+    "round_robin": "",
+    "best_fixed_venue": "",
+    "best_price": "",
+    "all_in": "",
+    "all_in_sized": "",
+    "all_in_sweep": "",
+    "marginal_price": "",
+    "pro_rata": "",
+    "dark_first": "has_dark",
+    "vwap": "has_volume",
+}
+"""Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
+ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
+"""Oracles by name, likewise."""
+
+_REMEDIES = {
+    "has_dark": "add a venue with 'dark: {...}'",
+    "has_volume": "set volume.shares_per_day, or trades_file for a recording",
+    "has_lots": "set order.lot_shares",
+}
+
+
+def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
+    """Let markets name a router of your own as `reference_router`, or as `oracle`.
+
+    Args:
+        name: as the market writes it.
+        needs: "has_dark", "has_volume", "has_lots", or "" where it works in every market.
+        oracle: whether it looks into hidden state.
+    """
+    (ORACLE_NEEDS if oracle else RULE_NEEDS)[name] = needs
+
+
+def check_router_names(market: Any) -> None:
+    """Refuse a market whose `reference_router` or `oracle` nobody knows, or that lacks what it needs.
+
+    Raises:
+        ValueError: it names the field, the value and what would do.
+    """
+    for field, known in (("reference_router", RULE_NEEDS), ("oracle", ORACLE_NEEDS)):
+        name = getattr(market, field)
+        if name not in known:
+            hint = did_you_mean(name, list(known))
+            raise ValueError(f"field '{field}' is '{name}'{hint}; expected one of {', '.join(known)}")
+        if known[name] and not getattr(market, known[name]):
+            raise ValueError(f"field '{field}' is '{name}', which this market cannot have; {_REMEDIES[known[name]]}")

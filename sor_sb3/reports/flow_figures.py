@@ -1,0 +1,262 @@
+"""Figures of where the flow goes and what it costs, from ``report.json``'s content. Every number comes from there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sor_sb3.evaluation.formats import listed, number
+from sor_sb3.reports.figures import Data, Figure, cost_unit, name_rows, styled
+from sor_sb3.reports.theme import INK, MUTED, PAPER, SERIES, new_axes, to_svg
+
+PART_NAMES = {"fee": "fees", "cleanup": "clean-up"}
+
+
+@styled
+def flow(data: Data) -> Figure | None:
+    """Where each policy's fills happen: policies by venues."""
+    venues = data["venues"]
+    policies = data["results"]["policies"]
+    shares = np.array([[100.0 * p["venue_shares"][v] for v in venues] for p in policies])
+    if len(venues) > 24:
+        keep = np.sort(np.argsort(-shares.max(axis=0))[:24])
+        venues, shares = [venues[k] for k in keep], shares[:, keep]
+    figure, axes = new_axes(0.27 * len(policies) + 1.1)
+    top = max(float(shares.max()), 1e-9)
+    for i in range(shares.shape[0]):
+        for k in range(shares.shape[1]):
+            axes.barh(i, 1, left=k, height=1.0, color=SERIES[0], alpha=0.06 + 0.84 * shares[i, k] / top, linewidth=0)
+            dark = shares[i, k] / top > 0.55
+            axes.text(
+                k + 0.5,
+                i,
+                number(shares[i, k], 0),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=PAPER if dark else INK,
+            )
+    axes.grid(False)
+    name_rows(axes, [p["name"] for p in policies])
+    axes.set_xlim(0, len(venues))
+    axes.set_xticks(np.arange(len(venues)) + 0.5, venues, rotation=40, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.set_xlabel("venue; share of filled shares, %")
+    first = policies[0]
+    numbers = listed([(v, 100.0 * first["venue_shares"][v]) for v in venues], 0)
+    return Figure(
+        "flow",
+        "Where each policy sends flow",
+        to_svg(figure, "flow", f"Share of filled shares by policy and venue; {first['name']}, per cent: {numbers}."),
+        "Share of each policy's filled shares by venue, in per cent; a row adds up to 100.",
+    )
+
+
+def _stack(axes: Any, row: float, shares: list[float], venues: list[str], label: bool) -> None:
+    left = 0.0
+    for k, share in enumerate(shares):
+        width = 100.0 * (share or 0.0)
+        colour, pale = SERIES[k % len(SERIES)], 0.85 if k < len(SERIES) else 0.45
+        axes.barh(row, width, left=left, height=0.72, color=colour, alpha=pale, label=venues[k] if label else None)
+        if width >= 7.0:
+            axes.text(left + width / 2, row, number(width, 0), ha="center", va="center", fontsize=7.5, color=PAPER)
+        left += width
+
+
+@styled
+def flow_by_state(data: Data, policy: str | None = None, key: str = "states") -> Figure | None:
+    """Venue shares of a policy by market state; of the first featured one by default."""
+    name = policy or data["featured"][0]
+    cuts = data["states"].get(name, [])
+    if not cuts:
+        return None
+    rows = sum(len(cut["labels"]) + 1 for cut in cuts)
+    figure, axes = new_axes(0.25 * rows + 1.0 + 0.16 * (len(data["venues"]) // 4 + 1))
+    row = 0.0
+    ticks: list[float] = []
+    labels: list[str] = []
+    spoken: list[str] = []
+    for cut in cuts:
+        axes.text(0.0, row, cut["title"], fontsize=8.5, va="center", color=MUTED)
+        row += 0.9
+        for i, label in enumerate(cut["labels"]):
+            _stack(axes, row, cut["venue_shares"][i], data["venues"], label=not ticks)
+            ticks.append(row)
+            labels.append(label)
+            most = int(np.argmax([s or 0.0 for s in cut["venue_shares"][i]]))
+            spoken.append(f"{cut['name']} {label}: most to {data['venues'][most]}")
+            row += 0.85
+        row += 0.25
+    axes.set_yticks(ticks, labels)
+    axes.set_ylim(row, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 100)
+    axes.grid(False)
+    axes.set_xlabel("share of shares sent, %")
+    if len(data["venues"]) <= 20:
+        columns = min(4, len(data["venues"]))
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=8, handlelength=1.0, columnspacing=1.2)
+    return Figure(
+        key,
+        f"Flow by market state: {name}",
+        to_svg(figure, key, f"Venue shares of {name} by market state: {'; '.join(spoken)}."),
+        f"Where {name} sends its shares when quotes are tight or wide, when acknowledgements are quick or slow, and "
+        "when the order is on schedule or behind. Bars that differ are decisions that depend on the market.",
+    )
+
+
+@styled
+def flow_by_state_of_the_best_rule(data: Data) -> Figure | None:
+    """Venue shares of the best rule by market state; None where the first featured policy is the best rule."""
+    best = data["results"]["best_rule"]
+    return None if best == data["featured"][0] else flow_by_state(data, best, "states-rule")
+
+
+@styled
+def cost_by(which: str, data: Data) -> Figure | None:
+    """Cost and fill rate by state: "latency", "spread" or "urgency"."""
+    cuts = {n: c for n in data["featured"] for c in data["states"].get(n, []) if c["name"] == which}
+    if not cuts:
+        return None
+    labels = max((c["labels"] for c in cuts.values()), key=len)
+    bps, unit = cost_unit(data) == "bps", data["results"]["price_unit"]
+    figure, panels = new_axes(3.05, panels=2 if bps else 1, squeeze=False)
+    axes = panels[0]
+    spoken = []
+    for i, (name, cut) in enumerate(cuts.items()):
+        # Thirds of what a policy met: the edges of one that was done early differ a little from the others'.
+        at = [labels.index(label) if label in labels else i for i, label in enumerate(cut["labels"])]
+        colour = SERIES[i % len(SERIES)]
+        axes[0].plot(at, cut["cost"], "o-", color=colour, markersize=4, linewidth=1.5, label=name)
+        if bps:
+            axes[1].plot(
+                at, [100.0 * (r or 0.0) for r in cut["fill_rate"]], "o-", color=colour, markersize=4, linewidth=1.5
+            )
+        spoken.append((name, cut["cost"][-1]))
+    for panel in axes:
+        panel.set_xticks(range(len(labels)), labels, fontsize=7.5, rotation=18, ha="right", rotation_mode="anchor")
+        panel.set_xlim(-0.3, len(labels) - 0.7)
+        panel.grid(axis="y")
+        panel.grid(axis="x", visible=False)
+    cut = next(iter(cuts.values()))
+    axes[0].set_ylabel("all-in cost of a filled share, bps" if bps else f"cost a step, {unit}")
+    if bps:
+        axes[1].set_ylabel("fill rate, %")
+    figure.supxlabel(cut["title"], fontsize=9, color=INK)
+    figure.legend(loc="outside upper center", ncols=min(3, len(cuts)), fontsize=8, handlelength=1.2)
+    return Figure(
+        f"cost-{which}",
+        f"Cost by {which}",
+        to_svg(figure, f"cost-{which}", f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {listed(spoken)}."),
+        "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision"
+        + (". On the right the fill rate, since what does not fill is paid for later." if bps else "."),
+    )
+
+
+@styled
+def stress(data: Data) -> Figure | None:
+    """Flow of the first audited policy: unchanged, with the favourite venue slow, and with that venue halted."""
+    name = next((n for n in data["featured"] if n in data["audit"]), None)
+    if name is None:
+        return None
+    found = data["audit"][name]
+    venues, flows = data["venues"], found["flow_percent"]
+    shown = np.arange(len(venues))
+    if len(venues) > 16:
+        shown = np.argsort([-max(f[k] for f in flows.values()) for k in shown])[:16]
+    figure, axes = new_axes(0.36 * len(shown) + 1.2)
+    height = 0.8 / len(flows)
+    for i, (state, percent) in enumerate(flows.items()):
+        at = np.arange(len(shown)) - 0.4 + height * (i + 0.5)
+        axes.barh(
+            at, [percent[k] for k in shown], height=height, color=SERIES[i % len(SERIES)], alpha=0.85, label=state
+        )
+    name_rows(axes, [venues[k] for k in shown])
+    axes.set_xlabel("share of shares sent, %")
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
+    k = venues.index(found["favourite"])
+    spoken = listed([(state, percent[k]) for state, percent in flows.items()], 1)
+    halted = " and halted" if "halted" in flows else ""
+    return Figure(
+        "stress",
+        f"When {found['favourite']} slows down{' or halts' if halted else ''}: {name}",
+        to_svg(figure, "stress", f"Flow of {name} to its favourite venue, {found['favourite']}, per cent: {spoken}."),
+        f"Where {name} sends its flow unchanged, and with its favourite venue, {found['favourite']}, observed to be "
+        f"ten times slower{halted}, everything else observed as before. Flow that does not move is a policy that does "
+        "not look.",
+    )
+
+
+@styled
+def cost_parts(data: Data) -> Figure | None:
+    """The shortfall's parts, stacked."""
+    policies = data["results"]["policies"]
+    parts = [p for p in policies[0]["cost_parts"] if any(abs(q["cost_parts"][p]) > 1e-12 for q in policies)]
+    figure, axes = new_axes(0.27 * len(policies) + 1.1)
+    for row, policy in enumerate(policies):
+        ends = {True: 0.0, False: 0.0}
+        for i, part in enumerate(parts):
+            value = policy["cost_parts"][part]
+            axes.barh(
+                row,
+                value,
+                left=ends[value >= 0],
+                height=0.62,
+                color=SERIES[i % len(SERIES)],
+                alpha=0.85,
+                label=None if row else PART_NAMES.get(part, part),
+            )
+            ends[value >= 0] += value
+        axes.plot(policy["cost"], row, "D", color=INK, markersize=3.2)
+    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    name_rows(axes, [p["name"] for p in policies])
+    axes.set_xlabel(f"mean cost by part, {cost_unit(data)}")
+    figure.legend(loc="outside upper center", ncols=len(parts), fontsize=8, handlelength=1.0, columnspacing=1.2)
+    numbers = listed([(part, policies[0]["cost_parts"][part]) for part in parts])
+    return Figure(
+        "parts",
+        "What the cost is made of",
+        to_svg(figure, "parts", f"Mean cost by part; {policies[0]['name']}, {cost_unit(data)}: {numbers}."),
+        "The shortfall's parts; their sum is exactly the shortfall (diamond). Timing holds what the mid did while "
+        "shares waited; a part below zero earned money.",
+    )
+
+
+@styled
+def markouts(data: Data) -> Figure | None:
+    """Markout against horizon."""
+    names = [n for n in data["featured"] if n in data["tca"]]
+    if not names:
+        return None
+    figure, axes = new_axes(2.8)
+    spoken = []
+    for i, name in enumerate(names):
+        tca = data["tca"][name]
+        axes.plot(
+            tca["horizons_s"],
+            tca["markout_bps"],
+            "o-",
+            color=SERIES[i % len(SERIES)],
+            markersize=4,
+            linewidth=1.5,
+            label=name,
+        )
+        spoken.append((name, tca["markout_bps"][0]))
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    axes.set_xscale("log")
+    ticks = data["tca"][names[0]]["horizons_s"]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="y")
+    axes.set_xlabel("time after the fill, s")
+    axes.set_ylabel("markout, bps (up is good)")
+    figure.legend(loc="outside upper center", ncols=min(3, len(names)), fontsize=8, handlelength=1.2)
+    return Figure(
+        "markouts",
+        "Markouts",
+        to_svg(figure, "markouts", f"Markout by horizon; at {ticks[0]:g} s, bps: {listed(spoken)}."),
+        "Share-weighted move of the mid from the fill price. Below zero is what a taker pays. A line that climbs is a "
+        "price that moved our way after the fill; a line that falls is a price that came back.",
+    )

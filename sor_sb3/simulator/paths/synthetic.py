@@ -1,0 +1,305 @@
+"""The synthetic market: quotes, latencies, halts, outages, news and volume as functions of keys. It never reads our actions.
+
+`advance` first moves the mid of each order (scalars), then all venues of neighbouring orders in one loop over lanes
+without branches. The result for a lane does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sor_sb3.simulator.elementary import exp, log
+from sor_sb3.simulator.random import (
+    PLACES_PER_STEP,
+    RESET_PLACE,
+    draw_at,
+    draw_bits,
+    high_word,
+    low_word,
+    normal,
+    stream_at,
+    uniform,
+)
+from sor_sb3.simulator.state import LANES_APART, lanes
+
+SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
+    [
+        ("stream", "u8", (LANES_APART,)),
+        *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "smooth_move_bps", "news_ms", "jump_bps")),
+    ],
+    align=True,
+)
+
+
+@njit(inline="always")
+def turned(state: float, enter: float, leave: float, u: float) -> float:
+    """The next state, 0 or 1, of a two-state Markov chain."""
+    return 1.0 - state if u < (leave if state == 1.0 else enter) else state
+
+
+@njit(inline="always")
+def in_regime(enter: float, leave: float, u: float) -> float:
+    """1 with the stationary probability of the chain's state 1, else 0."""
+    return 1.0 if u * (enter + leave) < enter else 0.0
+
+
+@njit(inline="always")
+def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: float) -> float:
+    """One way, of a child sent now: lognormal, slower in congestion and in the tail; and the speed bump."""
+    return (
+        fixed.median_latency_ms[j] * exp(fixed.latency_sigma[j] * z) * regime_factor * tail_factor
+        + fixed.speed_bump_ms[j]
+    )
+
+
+@njit(inline="always")
+def _far_touch_bps(log_offset: float, tick_bps: float) -> float:
+    """Offset of the far touch; on a grid 1/2, 3/2, ... ticks from a mid half-way between two ticks."""
+    offset_bps = exp(log_offset)
+    on_grid_bps = (math.floor(max(offset_bps / tick_bps - 0.5, 0.0) + 0.5) + 0.5) * tick_bps
+    return on_grid_bps if tick_bps > 0.0 else offset_bps
+
+
+@njit(inline="always")
+def _market_volume_shares(block: Any, i: int, market: Any) -> float:
+    """What all venues trade in a step at this time of the day, on average."""
+    x = block.day_position[i] + block.step[i] / market.volume_day_steps
+    x = 2.0 * (x - math.floor(x)) - 1.0
+    return market.volume_per_step * (1.0 + market.volume_curve * (x * x - 1.0 / 3.0))
+
+
+@njit(inline="always")
+def _volume_noise(sd: float, z: float) -> float:
+    return exp(sd * (z - 0.5 * sd))
+
+
+@njit(inline="always")
+def _power_law(exponent: float, log_most: float, u: float) -> float:
+    """Quantile `u` of the density ``s ** -exponent`` on [1, most]."""
+    rest = 1.0 - exponent
+    if abs(rest) < 1e-9:
+        return exp(u * log_most)
+    return exp(log(1.0 + u * (exp(rest * log_most) - 1.0)) / rest)
+
+
+@njit(inline="always")
+def arrival(
+    smooth_move_bps: float,
+    jump_bps: float,
+    news_ms: float,
+    quote_move_bps: float,
+    change_at: float,
+    shares: float,
+    next_shares: float,
+    kept: float,
+    elapsed_ms: float,
+    elapsed: float,
+) -> tuple[float, float]:
+    """What a child finds that arrives `elapsed_ms` (a part `elapsed` of the step) after a decision, fade apart.
+
+    Returns the far touch's move (bps) since the decision, and displayed size (shares). The mid moves evenly over the
+    step and jumps once there is bad news, of which others keep `kept` of their quotes; the venue's quote becomes the
+    next one at `change_at`.
+    """
+    changed, late = elapsed > change_at, elapsed_ms > news_ms
+    move_bps = smooth_move_bps * elapsed + (jump_bps if late else 0.0) + (quote_move_bps if changed else 0.0)
+    return move_bps, (next_shares if changed else shares) * (kept if late else 1.0)
+
+
+@njit(error_model="numpy")
+def synthetic_arrival(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float]:
+    """`arrival` in lane `j` of order `i`, and the hidden size behind it (shares)."""
+    move_bps, shares = arrival(
+        block.smooth_move_bps[i],
+        max(block.news_bps[i], 0.0),
+        block.news_ms[i],
+        block.next_offset_bps[j] - block.offset_bps[j],
+        block.change_at[j],
+        block.quote_shares[j],
+        block.next_shares[j],
+        1.0 - market.informed_removed,
+        elapsed_ms,
+        min(elapsed_ms * (1e-3 / market.step_s), 1.0),
+    )
+    return move_bps, shares, block.hidden_shares[j]
+
+
+@njit(error_model="numpy")
+def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """Draw the state in which an order finds the market, from its stationary distribution."""
+    key = block.order_key[i]
+    bits = draw_bits(key, RESET_PLACE)
+    block.drift_bps_per_s[i] = market.drift_sd_bps_per_s * normal(high_word(bits))
+    stressed = in_regime(market.stress_enter, market.stress_leave, uniform(low_word(bits)))
+    block.stressed[i] = stressed
+    block.day_position[i] = uniform(high_word(draw_bits(key, RESET_PLACE + 1)))
+    volume_shares = _market_volume_shares(block, i, market)
+    stress_offset = market.stress_log_offset if stressed == 1.0 else 0.0
+    stress_size = market.stress_log_size if stressed == 1.0 else 0.0
+    for j in lanes(i, market):
+        key = block.venue_key[j]
+        first, second = draw_bits(key, RESET_PLACE), draw_bits(key, RESET_PLACE + 1)
+        third, fourth = draw_bits(key, RESET_PLACE + 2), draw_bits(key, RESET_PLACE + 3)
+        block.offset_fast[j] = market.offset_fast_sd * normal(high_word(first))
+        block.size_fast[j] = market.size_fast_sd * normal(low_word(first))
+        block.offset_slow[j] = market.offset_slow_sd * normal(high_word(second))
+        block.size_slow[j] = market.size_slow_sd * normal(low_word(second))
+        congested = in_regime(market.congest_enter, market.congest_leave, uniform(high_word(third)))
+        block.congested[j] = congested
+        block.open[j] = 1.0 - in_regime(fixed.halt_enter[j], fixed.halt_leave[j], uniform(low_word(third)))
+        regime = market.congest_factor if congested == 1.0 else 1.0
+        block.latency_ms[j] = latency_ms(fixed, j, normal(high_word(fourth)), regime, 1.0)
+        noise = _volume_noise(market.volume_noise_sd, 0.5 * normal(low_word(fourth)))
+        block.recent_volume_shares[j] = volume_shares * fixed.volume_share[j] * noise
+        u_outage = uniform(low_word(draw_bits(key, RESET_PLACE + 4)))
+        block.outage[j] = in_regime(fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
+        if fixed.dark[j] == 0.0:
+            log_offset = fixed.log_offset[j] + block.offset_fast[j] + block.offset_slow[j] + stress_offset
+            block.next_offset_bps[j] = _far_touch_bps(log_offset, market.tick_bps)
+            block.next_shares[j] = exp(fixed.log_size[j] + block.size_fast[j] + block.size_slow[j] + stress_size)
+
+
+@njit(error_model="numpy")
+def _move_mid(block: Any, i: int, market: Any) -> None:
+    """Draw the mid's coming move, and the news: an exponential time, and a jump that fast traders act on.
+
+    Only news against us moves a far touch before the next decision: others cancel at once and improve at leisure.
+    """
+    key, place = block.order_key[i], block.step[i] * PLACES_PER_STEP
+    bits, stressed, drift_bps_per_s = draw_bits(key, place), block.stressed[i], block.drift_bps_per_s[i]
+    noise_bps = market.volatility_step_bps * normal(high_word(bits))
+    drift_normal = normal(low_word(bits))
+    bits = draw_bits(key, place + 1)
+    signal = market.signal_noise * normal(high_word(bits))
+    u_stress = uniform(low_word(bits))
+    if market.drift_sd_bps_per_s > 0.0:
+        drift_bps_per_s = market.drift_decay * drift_bps_per_s + market.drift_shock * drift_normal
+        signal += market.signal_correlation * drift_bps_per_s / market.drift_sd_bps_per_s
+        block.drift_bps_per_s[i] = drift_bps_per_s
+    block.signal[i] = signal
+    if stressed == 1.0:
+        noise_bps *= market.stress_volatility
+    block.stressed[i] = turned(stressed, market.stress_enter, market.stress_leave, u_stress)
+    bits = draw_bits(key, place + 3)
+    if uniform(high_word(bits)) < market.jump_probability:
+        noise_bps += market.jump_sd_bps * normal(high_word(draw_bits(key, place + 4)))
+    block.mid_noise_bps[i] = noise_bps
+    smooth_move_bps = drift_bps_per_s * market.step_s + noise_bps
+    block.smooth_move_bps[i] = smooth_move_bps
+    news_bps, news_ms = 0.0, math.inf
+    informed = draw_bits(key, place + 2)
+    if uniform(high_word(informed)) < market.informed_probability:
+        against = low_word(bits) < np.uint64(1 << 31)
+        if against:
+            news_ms = -market.informed_window_ms * log(uniform(low_word(informed)))
+        news_bps = market.informed_jump_bps if against else -market.informed_jump_bps
+    block.news_bps[i], block.news_ms[i] = news_bps, news_ms
+    block.next_mid_bps[i] = block.mid_bps[i] + smooth_move_bps + news_bps
+
+
+@njit(error_model="numpy")
+def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
+    """Give each lane of an order what its loop needs to know of the order."""
+    stream = stream_at(np.uint64(0), block.step[i] * PLACES_PER_STEP)
+    stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market)
+    smooth_move_bps, news_ms, jump_bps = block.smooth_move_bps[i], block.news_ms[i], max(block.news_bps[i], 0.0)
+    for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
+        scratch.stream[j], scratch.stressed[j], scratch.volume[j] = stream, stressed, volume_shares
+        scratch.smooth_move_bps[j], scratch.news_ms[j], scratch.jump_bps[j] = smooth_move_bps, news_ms, jump_bps
+
+
+@njit(error_model="numpy")
+def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scratch: Any) -> None:
+    """One step of the lanes from `first` up to `last`: straight-line arithmetic without branches, for vectors."""
+    fast, slow = market.fast_decay, market.slow_decay
+    offset_fast_shock, offset_slow_shock = market.offset_fast_shock, market.offset_slow_shock
+    size_fast_shock, size_slow_shock = market.size_fast_shock, market.size_slow_shock
+    stress_log_offset, stress_log_size = market.stress_log_offset, market.stress_log_size
+    congest_enter, congest_leave = market.congest_enter, market.congest_leave
+    congest_stress_factor, congest_factor = market.congest_stress_factor, market.congest_factor
+    tail_probability, tail_factor = market.tail_probability, market.tail_factor
+    noise_sd, forget = market.volume_noise_sd, 1.0 - market.volume_memory
+    kept, tick_bps, per_step_ms = 1.0 - market.informed_removed, market.tick_bps, 1e-3 / market.step_s
+    step_ms = 1e3 * market.step_s
+    for j in range(np.uint64(first), np.uint64(last)):
+        stream, stressed, lit = block.venue_key[j] + scratch.stream[j], scratch.stressed[j] == 1.0, fixed.dark[j] == 0.0
+        fast_bits, slow_bits, latency_bits = draw_at(stream, 0), draw_at(stream, 1), draw_at(stream, 2)
+        change_bits, regime_bits, hidden_bits = draw_at(stream, 3), draw_at(stream, 4), draw_at(stream, 5)
+        # the quote in force, and what the feed says of it: the one before, if that has changed since the feed left
+        was_congested, offset_bps, shares = block.congested[j], block.next_offset_bps[j], block.next_shares[j]
+        old_offset_bps, old_shares = block.offset_bps[j], block.quote_shares[j]
+        feed_ms = fixed.feed_ms[j] * (congest_factor if was_congested == 1.0 else 1.0)
+        stale = (feed_ms > step_ms * (1.0 - block.change_at[j])) & (old_shares > 0.0)
+        block.offset_bps[j], block.quote_shares[j] = offset_bps, shares
+        block.observed_offset_bps[j] = old_offset_bps if stale else offset_bps
+        block.observed_shares[j] = old_shares if stale else shares
+        block.observed_latency_ms[j] = block.latency_ms[j]
+        # the quote of the next decision; a dark pool quotes nothing
+        offset_fast = fast * block.offset_fast[j] + offset_fast_shock * normal(high_word(fast_bits))
+        offset_slow = slow * block.offset_slow[j] + offset_slow_shock * normal(high_word(slow_bits))
+        size_fast = fast * block.size_fast[j] + size_fast_shock * normal(low_word(fast_bits))
+        size_slow = slow * block.size_slow[j] + size_slow_shock * normal(low_word(slow_bits))
+        log_offset = fixed.log_offset[j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
+        log_size = fixed.log_size[j] + size_fast + size_slow + (stress_log_size if stressed else 0.0)
+        next_offset_bps = _far_touch_bps(log_offset, tick_bps) if lit else 0.0
+        next_shares = exp(log_size) if lit else 0.0
+        block.offset_fast[j], block.offset_slow[j] = offset_fast, offset_slow
+        block.size_fast[j], block.size_slow[j] = size_fast, size_slow
+        block.next_offset_bps[j], block.next_shares[j] = next_offset_bps, next_shares
+        # latency and status
+        enter = congest_enter * (congest_stress_factor if stressed else 1.0)
+        congested = turned(was_congested, enter, congest_leave, uniform(high_word(regime_bits)))
+        regime = congest_factor if congested == 1.0 else 1.0
+        tail = tail_factor if uniform(low_word(change_bits)) < tail_probability else 1.0
+        late_ms = latency_ms(fixed, j, normal(high_word(latency_bits)), regime, tail)
+        block.congested[j], block.latency_ms[j] = congested, late_ms
+        block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], uniform(low_word(regime_bits)))
+        outage = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], uniform(low_word(hidden_bits)))
+        block.outage[j] = outage
+        volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal(low_word(latency_bits)))
+        block.recent_volume_shares[j] += forget * (volume - block.recent_volume_shares[j])
+        # what a child sent now will meet
+        change_at = uniform(high_word(change_bits))
+        block.change_at[j] = change_at
+        block.touch_move_bps[j], block.arrival_size_shares[j] = arrival(
+            scratch.smooth_move_bps[j],
+            scratch.jump_bps[j],
+            scratch.news_ms[j],
+            next_offset_bps - offset_bps,
+            change_at,
+            shares,
+            next_shares,
+            kept,
+            late_ms,
+            min(late_ms * per_step_ms, 1.0),
+        )
+        hidden = -fixed.hidden_fraction[j] * log(uniform(high_word(hidden_bits)))  # exponential
+        block.hidden_shares[j] = hidden * shares
+
+
+@njit
+def _rest_in_the_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """What rests in dark pools at the midpoint until the next decision: nothing, or a power law's size."""
+    for j in lanes(i, market):
+        if fixed.dark[j] == 1.0:
+            bits = draw_bits(block.venue_key[j], block.step[i] * PLACES_PER_STEP + 6)
+            block.hidden_shares[j] = 0.0
+            if uniform(high_word(bits)) >= fixed.zero_probability[j]:
+                u_size = uniform(low_word(bits))
+                block.hidden_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
+
+
+@njit
+def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any) -> None:
+    """Move the market of the orders ``i .. i + n - 1`` of a block to their decision `step`."""
+    for member in range(i, i + n):
+        _move_mid(block, member, market)
+        _lay_out(block, member, market, scratch)
+    _move_lanes(block, fixed, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
+    if market.has_dark == 1:
+        for member in range(i, i + n):
+            _rest_in_the_dark(block, member, fixed, market)

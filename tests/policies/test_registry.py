@@ -1,0 +1,137 @@
+"""Routers by name: rules are found in their folder, a user's own class is registered, a market's names are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sor_sb3
+from sor_sb3 import routers
+from sor_sb3.errors import UserError
+from sor_sb3.evaluation.evaluator import evaluate, standard_rules
+from sor_sb3.market.loading import load_market, preset_names
+from sor_sb3.policies import registry
+
+RULES = (
+    "random",
+    "round_robin",
+    "best_fixed_venue",
+    "best_price",
+    "all_in",
+    "all_in_sized",
+    "all_in_sweep",
+    "marginal_price",
+    "pro_rata",
+    "dark_first",
+    "vwap",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_ROUTERS", dict(registry._ROUTERS))
+
+
+class LastVenue(routers.Router):
+    def weights(self, view):
+        weights = np.zeros(view.open.shape)
+        weights[:, -1] = 1.0
+        return weights
+
+
+class OnlyPredicts:
+    """No subclass of anything."""
+
+    def __init__(self, market, env_id, seed, venue=0):
+        self.n_venues, self.venue = market.n_venues, venue
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.eye(self.n_venues)[np.full(len(observation), self.venue)], state
+
+
+def test_the_rules_are_found_in_their_folder_in_this_order():
+    assert routers.ROUTER_NAMES == RULES
+    assert all(routers.make(name, "us_equity").name == name for name in RULES)
+
+
+def test_each_rule_says_where_it_means_something():
+    for preset in preset_names():
+        market = load_market(preset)
+        left_out = set(RULES) - set(routers.rule_names(market))
+        assert ("vwap" in left_out) == (not market.has_volume)
+        assert ("dark_first" in left_out) == (not market.has_dark)
+        assert left_out <= {"vwap", "dark_first"}
+
+
+def test_a_registered_rule_is_made_scored_and_compared_like_any_other():
+    sor_sb3.register_router("last_venue", LastVenue)
+    market = load_market("notebook")
+    result = evaluate({"mine": "last_venue", "named": "best_fixed_venue"}, market=market, scenarios=20)
+    assert result.scores["mine"].kind == "rule" and result.names("learned") == []
+    named = routers.make("best_fixed_venue", market, venue=market.venue_names[-1])
+    expected = evaluate({"named": named}, market=market, scenarios=20).scores["named"].cost
+    np.testing.assert_array_equal(result.scores["mine"].cost, expected)
+    assert standard_rules(market)[-2:] == ["last_venue", market.oracle]
+
+
+def test_a_class_that_only_predicts_is_a_router_too():
+    sor_sb3.register_router("plain", OnlyPredicts)
+    made = routers.make("plain", "notebook", venue=2)
+    assert evaluate({"p": made}, market="notebook", scenarios=5).scores["p"].kind == "rule"
+    sor_sb3.register_router("plain", OnlyPredicts)  # again, as a notebook's cell does
+    with pytest.raises(UserError, match="router 'plain' does not take these options"):
+        routers.make("plain", "notebook", veneu=2)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", "..", ".hidden", "two words", "line\n", None, 3])
+def test_a_name_that_cannot_name_a_folder_is_refused(name):
+    with pytest.raises(UserError, match="expected letters, digits"):
+        sor_sb3.register_router(name, LastVenue)
+
+
+@pytest.mark.parametrize("name", ["random", "pro_rata", "snapshot_oracle", "clairvoyant"])
+def test_a_name_that_is_taken_is_refused(name):
+    with pytest.raises(UserError, match=f"router '{name}' is taken"):
+        sor_sb3.register_router(name, LastVenue)
+
+
+@pytest.mark.parametrize("router", [None, "pro_rata", int, lambda rows: rows, object()])
+def test_what_is_no_class_with_predict_is_refused(router):
+    with pytest.raises(UserError, match="expected a class with SB3's predict"):
+        sor_sb3.register_router("mine", router)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["pro_rata"]])
+def test_a_name_that_is_no_text_is_unknown(name):
+    with pytest.raises(UserError, match=r"is unknown.*; expected one of random"):
+        routers.make(name, "notebook")
+
+
+@pytest.mark.parametrize(
+    ("market", "changes", "said"),
+    [
+        ("us_equity", {"reference_router": "roundrobin"}, r"reference_router 'roundrobin' is unknown \(did you mean"),
+        ("us_equity", {"oracle": "orcale"}, "oracle 'orcale' is unknown.*expected one of snapshot_oracle, clairvoyant"),
+        ("us_equity", {"oracle": "pro_rata"}, "oracle 'pro_rata' is unknown"),
+        ("notebook", {"reference_router": "vwap"}, "reference_router 'vwap' means nothing in this market"),
+        ("notebook", {"reference_router": "dark_first"}, "reference_router 'dark_first' means nothing"),
+    ],
+)
+def test_a_market_that_names_an_unknown_router_is_refused(market, changes, said):
+    wrong = load_market(market).model_copy(update=changes)
+    with pytest.raises(UserError, match=said):
+        registry.check_router_names(wrong)
+    with pytest.raises(UserError, match=said):
+        evaluate({"p": "pro_rata"}, market=wrong, scenarios=3)
+
+
+def test_every_preset_names_routers_that_exist():
+    for preset in preset_names():
+        registry.check_router_names(load_market(preset))
+
+
+def test_a_market_may_name_a_registered_router():
+    sor_sb3.register_router("last_venue", LastVenue)
+    market = load_market("notebook").model_copy(update={"reference_router": "last_venue"})
+    names = {n: n for n in ("last_venue", "all_in", market.oracle)}
+    assert evaluate(names, market=market, scenarios=10).gap_closed("all_in") is not None
