@@ -40,15 +40,6 @@ def arrival_state(
         return move_bps, shares, 0.0
 
 
-@njit(inline="always")
-def worst_move_bps(block: Any, i: int, j: int, market: Any) -> float:
-    """The most that the far touch of lane `j` moves against a child of this step, however late it arrives."""
-    if market.model == SYNTHETIC:
-        quote_bps = max(block.next_offset_bps[j] - block.offset_bps[j], 0.0)
-        return max(block.smooth_move_bps[i], 0.0) + max(block.news_bps[i], 0.0) + quote_bps
-    return block.touch_move_bps[j]
-
-
 @njit
 def begin_path(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
     """Draw the state in which a new episode finds the market. All fields of order `i` are zero but `order_key`."""

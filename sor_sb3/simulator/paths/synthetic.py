@@ -284,8 +284,10 @@ def _rest_in_the_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in lanes(i, market):
         if fixed.dark[j] == 1.0:
             bits = draw_bits(block.venue_key[j], block.step[i] * PLACES_PER_STEP + 6)
-            size = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], uniform(low_word(bits)))
-            block.hidden_shares[j] = 0.0 if uniform(high_word(bits)) < fixed.zero_probability[j] else size
+            block.hidden_shares[j] = 0.0
+            if uniform(high_word(bits)) >= fixed.zero_probability[j]:
+                u_size = uniform(low_word(bits))
+                block.hidden_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
 
 
 @njit
