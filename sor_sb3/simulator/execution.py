@@ -95,7 +95,7 @@ def fill_of(fixed: Any, j: Any, sent: float, held: float, touch_bps: float, limi
     ``2 walk f / held``: the child stops where that reaches its limit. A dark pool fills nothing below its minimum.
     """
     walk_bps, filled = fixed.walk_bps[j], min(sent, held)
-    within = min(filled, held * max(limit_bps - touch_bps, 0.0) / (2.0 * walk_bps))
+    within = min(filled, held * max(limit_bps - touch_bps, 0.0) / (2.0 * max(walk_bps, 1e-300)))
     filled = within if (walk_bps > 0.0) & (limit_bps < math.inf) else filled
     too_small = (fixed.dark[j] == 1.0) & (filled < fixed.min_execution_shares[j] * (1.0 - 1e-9))
     return 0.0 if (touch_bps > limit_bps + 1e-9) | (held <= 0.0) | too_small else filled
