@@ -146,9 +146,7 @@ class ChildRecorder:
         quoted = is_open & ~truth.dark
         cells["touch"][:, t] = np.where(quoted, truth.offset_bps + self._mid[:, t, None], np.nan)
         cells["touch_move"][:, t] = truth.touch_move_bps
-        cells["shown"][:, t] = np.where(
-            is_open, np.maximum(truth.quote_shares - truth.depleted_shares, 0.0), 0.0
-        )
+        cells["shown"][:, t] = np.where(is_open, np.maximum(truth.quote_shares - truth.depleted_shares, 0.0), 0.0)
         cells["latency"][:, t] = truth.latency_ms
         cells["observed_latency"][:, t] = truth.observed_latency_ms
         cells["volume"][:, t] = truth.recent_volume_shares
@@ -160,9 +158,7 @@ class ChildRecorder:
         sent, filled = (np.where(active, shares, 0.0) for shares in (truth.sent_shares, truth.filled_shares))
         cells["sent"][:, t], cells["filled"][:, t], cells["ack"][:, t] = sent, filled, truth.ack_ms
         scale = self._quantity[:, None] / truth.cost_scale[0]
-        all_in_bps = np.divide(
-            truth.fill_cost * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0
-        )
+        all_in_bps = np.divide(truth.fill_cost * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0)
         cells["price"][:, t] = all_in_bps - self._fee + self._mid[:, t, None]
         self._mid[:, t + 1] = np.where(active[:, 0], self._observed_mid(), np.nan)
         self._step += 1

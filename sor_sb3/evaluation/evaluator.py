@@ -17,8 +17,8 @@ from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
-from sor_sb3.simulator.views import Truth
 from sor_sb3.policies.registry import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
+from sor_sb3.simulator.views import Truth
 
 Kind = Literal["learned", "rule", "oracle"]
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

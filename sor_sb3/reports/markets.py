@@ -9,9 +9,9 @@ import matplotlib
 import numpy as np
 from rich.table import Table
 
-from sor_sb3.simulator.views import Truth
 from sor_sb3.market.spec import MarketSpec, NotebookMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.views import Truth
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure

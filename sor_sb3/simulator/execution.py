@@ -141,9 +141,7 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
 
 
 @njit(error_model="numpy")
-def _assign_shares(
-    block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, member: int, work: Any
-) -> None:
+def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, member: int, work: Any) -> None:
     """Lay the weights of orders ``i .. i + n - 1`` times their shares into `sent_shares`, in whole lots if there are any.
 
     The lots are the fewest equal ones no larger than the market's; each venue gets the whole lots in its share, and
@@ -280,7 +278,9 @@ def look_up_arrivals(block: Any, i: int, fixed: Any, market: Any, recording: Any
     for j in lanes(i, market):
         arrives_ms = block.child_arrives_ms[j]
         if block.child_shares[j] <= 0.0:
-            arrives_ms = block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms) if block.sent_shares[j] > 0.0 else -1.0
+            arrives_ms = (
+                block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms) if block.sent_shares[j] > 0.0 else -1.0
+            )
         if 0.0 <= arrives_ms < step_ms and block.open[j] == 1:
             move_bps, shown, hidden = arrival_state(block, i, j, market, recording, arrives_ms)
             block.child_move_bps[j], block.child_shown_shares[j], block.child_hidden_shares[j] = move_bps, shown, hidden
@@ -418,10 +418,18 @@ def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
         arrives = 0.0 <= block.child_arrives_ms[j] < step_ms and block.open[j] == 1
         if arrives and block.outage[j] == 1:
             block.child_rejected[j] = 1
-            block.child_answers_ms[j] = max(block.child_answers_ms[j], block.child_arrives_ms[j] + market.outage_reject_ms)
+            block.child_answers_ms[j] = max(
+                block.child_answers_ms[j], block.child_arrives_ms[j] + market.outage_reject_ms
+            )
         elif arrives:
             move_bps = block.child_move_bps[j]
-            held = held_shares(block, j, block.child_shown_shares[j], block.child_hidden_shares[j], faded(fixed, j, market, block.child_late_ms[j]))
+            held = held_shares(
+                block,
+                j,
+                block.child_shown_shares[j],
+                block.child_hidden_shares[j],
+                faded(fixed, j, market, block.child_late_ms[j]),
+            )
             limit_bps = block.child_limit_bps[j] - block.mid_bps[i] - block.displacement_bps[i]
             filled = fill_of(fixed, j, block.child_shares[j], held, block.offset_bps[j] + move_bps, limit_bps)
             if filled > 0.0:
@@ -518,7 +526,9 @@ def clean_up(block: Any, i: int, market: Any) -> None:
     block.cleanup_shares[i] = block.remaining_shares[i]
     block.cleanup_cost[i] += cost
     block.step_cost[i] += cost
-    block.cleanup_value_bps_shares[i] = block.remaining_shares[i] * (price_bps + block.mid_bps[i] + block.displacement_bps[i])
+    block.cleanup_value_bps_shares[i] = block.remaining_shares[i] * (
+        price_bps + block.mid_bps[i] + block.displacement_bps[i]
+    )
     block.remaining_shares[i] = 0.0
 
 
@@ -539,7 +549,10 @@ def send_children(
         shares = shares_to_send(block, order, market, its_pace)
         block.step_shares[order] = shares
         lots = math.ceil(shares / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
-        lot_shares, up_bps = shares / max(lots, 1.0), max(block.smooth_move_bps[order], 0.0) + max(block.news_bps[order], 0.0)
+        lot_shares, up_bps = (
+            shares / max(lots, 1.0),
+            max(block.smooth_move_bps[order], 0.0) + max(block.news_bps[order], 0.0),
+        )
         in_flight += block.in_flight[order]
         for j in range(np.uint64(order * n_venues), np.uint64((order + 1) * n_venues)):
             work.shares[j], work.lots[j], work.lot_shares[j], work.worst_move_bps[j] = shares, lots, lot_shares, up_bps

@@ -11,8 +11,8 @@ from sor_sb3.evaluation.bounds import relaxed_bound
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.market.spec import SyntheticMarket
-from tests.simulator.test_promises import changed
 from tests.simulator.records import orders_of
+from tests.simulator.test_promises import changed
 
 N = 25
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")

@@ -16,8 +16,8 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.paths import arrival_state
 from tests.simulator.market_strategies import SEEDS, markets, play, policies
-from tests.simulator.test_promises import N, batch, changed, free, paired, shortfalls, slower
 from tests.simulator.records import orders_of, venues_of
+from tests.simulator.test_promises import N, batch, changed, free, paired, shortfalls, slower
 
 
 @njit

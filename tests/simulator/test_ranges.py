@@ -9,8 +9,8 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market, parse_market
 from sor_sb3.market.spec import ranged_paths
 from sor_sb3.simulator.batch import BatchSimulator
-from tests.simulator.test_promises import changed
 from tests.simulator.records import orders_of, parameters_of, venues_of
+from tests.simulator.test_promises import changed
 
 NAME = "heldout/us_equity_varied"
 

@@ -217,9 +217,7 @@ def _route_batch(
             costs[member] = _select(block, i, fixed, market, recording, continuation, row)
         else:
             lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(wanted / market.lot_shares - 1e-9), 1)
-            costs[member], sent = _route(
-                block, i, fixed, market, recording, wanted, lots, may_wait, continuation, row
-            )
+            costs[member], sent = _route(block, i, fixed, market, recording, wanted, lots, may_wait, continuation, row)
             pace[member] = sent / lots
             if sent == 0:
                 row[:] = 1.0

@@ -35,7 +35,7 @@ def arrival_state(
     """
     if recording is None:
         return _synthetic_arrival(block, i, j, market, elapsed_ms)
-    else:  # noqa: RET505 (the compiler drops one branch, by the type of `recording`)
+    else:
         move_bps, shares = _replay_arrival(block, i, j, market, recording, elapsed_ms)
         return move_bps, shares, 0.0
 

@@ -50,7 +50,10 @@ def in_regime(enter: float, leave: float, u: float) -> float:
 @njit(inline="always")
 def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: float) -> float:
     """One way, of a child sent now: lognormal, slower in congestion and in the tail; and the speed bump."""
-    return fixed.median_latency_ms[j] * exp(fixed.latency_sigma[j] * z) * regime_factor * tail_factor + fixed.speed_bump_ms[j]
+    return (
+        fixed.median_latency_ms[j] * exp(fixed.latency_sigma[j] * z) * regime_factor * tail_factor
+        + fixed.speed_bump_ms[j]
+    )
 
 
 @njit(inline="always")
