@@ -15,7 +15,7 @@ import numpy as np
 from sor_sb3.market.replay_arrays import Recording
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.compiled import entry_point, say_what_takes_long
-from sor_sb3.simulator.execution import look_up_arrivals, scheduled_slice, send_children, settle
+from sor_sb3.simulator.execution import WORK, look_up_arrivals, scheduled_slice, send_children, settle
 from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import SCRATCH, advance_paths, begin_path
 from sor_sb3.simulator.random import episode_keys
@@ -65,26 +65,44 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
 @entry_point(nogil=True)
 def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: Any, noise: Any, done: Any) -> None:
     blocks, venues, markets = state.blocks, state.venues, state.market
-    scratch, missing = np.empty(1, SCRATCH), np.empty(markets[0].n_venues)
+    scratch, work, flat = np.empty(1, SCRATCH), np.empty(1, WORK), weights.reshape(-1)
     drawn, per_block = markets.size > 1, markets[0].block_orders
-    running = 0
-    for member in range(low, high):
-        b, i = member // per_block, member % per_block
-        block, fixed, market = blocks[b], venues[b if drawn else 0], markets[member if drawn else 0]
-        send_children(block, i, fixed, market, weights, member, pace[member], missing)
-        if block.in_flight[i] > 0 or market.synchronise == 1:
-            look_up_arrivals(block, i, fixed, market, state.recording)
-        settle(block, i, fixed, market)
-        block.slice_shares[i] = scheduled_slice(block, i, market)
-        cost[member], noise[member] = block.step_cost[i], block.step_noise_cost[i]
-        done[member] = block.step[i] >= market.horizon_steps or block.remaining_shares[i] <= 0.0
-        if not done[member]:
-            running += 1
-        ended = 1 if done[member] else 0
-        if running > 0 and (drawn or ended == 1 or i + 1 == per_block or member + 1 == high):
-            first = i + 1 - ended - running  # neighbours move together
-            advance_paths(block, first, running, fixed, market, state.recording, scratch[0])
+    for b in range(low // per_block, (high + per_block - 1) // per_block):
+        block, fixed, at = blocks[b], venues[b if drawn else 0], b * per_block
+        begin, end = max(low - at, 0), min(high - at, per_block)
+        together = 1 if drawn else end - begin  # orders with the same market
+        for i in range(begin, end, together):
+            market = markets[at + i if drawn else 0]
+            send_children(block, i, together, fixed, market, flat, pace, at + i, work[0])
+            for order in range(i, i + together):
+                if block.in_flight[order] > 0 or market.synchronise == 1:
+                    look_up_arrivals(block, order, fixed, market, state.recording)
+            settle(block, i, together, fixed, market, work[0])
             running = 0
+            for order in range(i, i + together):
+                member = at + order
+                cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
+                ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
+                done[member] = ended
+                running += 0 if ended else 1
+                if running > 0 and (ended or order + 1 == i + together):  # neighbours move together
+                    first = order + (0 if ended else 1) - running
+                    advance_paths(block, first, running, fixed, market, state.recording, scratch[0])
+                    running = 0
+
+
+@entry_point()
+def _sum_up(state: Any, which: Any, out: Any) -> None:
+    """Write the ledger's parts, noise, fill value, shares sent and shares filled of each member `which` into `out`."""
+    blocks, per_block, n_venues = state.blocks, state.market[0].block_orders, state.market[0].n_venues
+    for at in range(which.size):
+        block, i = blocks[which[at] // per_block], which[at] % per_block
+        out[0, at], out[1, at], out[2, at] = block.spread_cost[i], block.impact_cost[i], block.timing_cost[i]
+        out[3, at], out[4, at], out[5, at] = block.fee_cost[i], block.cleanup_cost[i], block.noise_cost[i]
+        out[6, at], out[7, at], out[8, at] = block.fill_value_bps_shares[i], 0.0, 0.0
+        for j in range(i * n_venues, (i + 1) * n_venues):
+            out[7, at] += block.episode_sent_shares[j]
+            out[8, at] += block.episode_filled_shares[j]
 
 
 class BatchSimulator:
@@ -115,6 +133,7 @@ class BatchSimulator:
             self.recording = recording_for(market, data_split)
         self._block_orders = block_orders(market.n_venues)
         self._blocks = np.zeros(-(-n // self._block_orders), BLOCK)
+        self._words = words_of(self._blocks)
         self._cost, self._noise = np.zeros(n), np.zeros(n)
         self._done = np.zeros(n, dtype=np.bool_)
         self._schedule = np.full(n, -1.0)
@@ -122,7 +141,7 @@ class BatchSimulator:
     def kernel_state(self) -> State:
         """What kernels read and write: see :class:`sor_sb3.simulator.state.State`."""
         fixed = self.parameters
-        return State(self._blocks, words_of(self._blocks), fixed.venues, fixed.market, self.recording)
+        return State(self._blocks, self._words, fixed.venues, fixed.market, self.recording)
 
     def read(self, name: str, which: np.ndarray | None = None) -> np.ndarray:
         """A field's values, as a fresh array that cannot be written to: (n,) of orders or the market, (n, K) of venues.
@@ -214,6 +233,7 @@ class BatchSimulator:
             (N,); and done (N,) bool. The arrays are reused by the next call.
         """
         pace = self._schedule if pace is None else pace
+        weights = np.ascontiguousarray(weights, dtype=np.float64)
         state, results = self.kernel_state(), (self._cost, self._noise, self._done)
 
         def work(part: slice) -> None:
@@ -235,21 +255,28 @@ class BatchSimulator:
         copy.__dict__.update(self.__dict__)
         copy.n, copy.threads, copy._pool = len(members), 1, None
         copy._blocks = members_of(self._blocks, members, self.market.n_venues)
+        copy._words = words_of(copy._blocks)
         copy.parameters = self.parameters.of(members)
         copy._cost, copy._noise, copy._done = np.zeros(copy.n), np.zeros(copy.n), np.zeros(copy.n, dtype=np.bool_)
         copy._schedule = np.full(copy.n, -1.0)
         return copy
 
+    def _sums(self, which: np.ndarray | None) -> np.ndarray:
+        which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
+        out = np.empty((9, len(which)))
+        _sum_up(self.kernel_state(), which, out)
+        return out
+
     def reduced_cost(self, which: np.ndarray | None = None) -> np.ndarray:
         """The shortfall so far without what variance reduction leaves out, float64 (n,): the same in expectation."""
-        reduced: np.ndarray = self.ledger(which)["shortfall"] - self.read("noise_cost", which)
+        sums = self._sums(which)
+        reduced: np.ndarray = np.sum(sums[:5], axis=0) - sums[5]
         return reduced
 
     def ledger(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
-        parts = {part: self.read(f"{part}_cost", which) for part in LEDGER_PARTS}
-        parts["shortfall"] = np.sum(list(parts.values()), axis=0)
-        return parts
+        sums = self._sums(which)
+        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
 
     def measures(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Measures of finished episodes, float64 (n,) each; NaN where all children fill, so that none has a meaning.
@@ -258,13 +285,10 @@ class BatchSimulator:
         fees on the whole order. fill_rate: filled / sent, over child orders. completion: share of the order that child
         orders filled before the clean-up.
         """
-        sent, filled = (self.read(f"episode_{what}_shares", which).sum(axis=1) for what in ("sent", "filled"))
+        _, _, _, fee, _, _, value, sent, filled = self._sums(which)
         if self.parameters.market["fills_all"][0] == 1:
             return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return {
-                "slippage_bps": self.read("fill_value_bps_shares", which) / filled,
-                "fee_bps": self.read("fee_cost", which),
-                "fill_rate": filled / sent,
-                "completion": filled / self.market.order.quantity_shares,
-            }
+            quantity = self.market.order.quantity_shares
+            values = value / filled, fee, filled / sent, filled / quantity
+        return dict(zip(MEASURES, values, strict=True))

@@ -14,15 +14,47 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from sor_sb3.simulator.elementary import exp
-from sor_sb3.simulator.paths import arrival_state, worst_move_bps
-from sor_sb3.simulator.state import lanes
-
-# The kernels of every step are inlined into the batch's loop: a call would count the references of all its arrays.
+from sor_sb3.simulator.paths import arrival_state
+from sor_sb3.simulator.state import LANES_APART, SYNTHETIC, lanes
 
 MEMORY = 0.7  # weight of the past in a venue's recent fill ratio, and in its last rejection
+
+WORK = np.dtype(  # of a step, by lane
+    [
+        ("remainder", "i8", (LANES_APART,)),
+        *(
+            (name, "f8", (LANES_APART,))
+            for name in (
+                # of the order
+                "shares",
+                "lots",
+                "lot_shares",
+                "worst_move_bps",
+                "first_ms",  # when its first child arrives
+                # of the lane
+                "whole_lots",
+                "offer_bps",
+                "limit_bps",
+                "hold_ms",
+                "move_bps",
+                "shown_shares",
+                "hidden_shares",
+                "unheard",  # 1: the child sent now is not acknowledged by the next decision
+                # of the fill, times shares
+                "spread",
+                "timing",
+                "impact",
+                "fee",
+                "value",
+            )
+        ),
+    ],
+    align=True,
+)
 
 
 @njit(inline="always")
@@ -54,22 +86,19 @@ def held_shares(block: Any, j: int, shown_shares: float, hidden_shares: float, l
     return shown + max(hidden_shares - max(block.depleted_shares[j] - shown_shares, 0.0), 0.0)
 
 
-@njit(inline="always")
-def fill_of(fixed: Any, j: int, sent: float, held: float, touch_bps: float, limit_bps: float) -> tuple[float, float]:
-    """(shares filled, walk in bps) of a child that finds `held` shares from `touch_bps` on.
+@njit(inline="always", error_model="numpy")
+def fill_of(fixed: Any, j: Any, sent: float, held: float, touch_bps: float, limit_bps: float) -> float:
+    """Shares filled of a child that finds `held` shares from `touch_bps` on.
 
     The average price of f shares is the touch plus ``walk f / held`` (of all that is held: hidden size makes a book
     deeper, fade makes it shallower), so the f-th share costs the touch plus
     ``2 walk f / held``: the child stops where that reaches its limit. A dark pool fills nothing below its minimum.
     """
-    if touch_bps > limit_bps + 1e-9 or held <= 0.0:
-        return 0.0, 0.0
-    filled = min(sent, held)
-    if fixed.walk_bps[j] > 0.0 and limit_bps < math.inf:
-        filled = min(filled, held * max(limit_bps - touch_bps, 0.0) / (2.0 * fixed.walk_bps[j]))
-    if fixed.dark[j] == 1 and filled < fixed.min_execution_shares[j] * (1.0 - 1e-9):
-        filled = 0.0
-    return filled, fixed.walk_bps[j] * filled / held
+    walk_bps, filled = fixed.walk_bps[j], min(sent, held)
+    within = min(filled, held * max(limit_bps - touch_bps, 0.0) / (2.0 * max(walk_bps, 1e-300)))
+    filled = within if (walk_bps > 0.0) & (limit_bps < math.inf) else filled
+    too_small = (fixed.dark[j] == 1.0) & (filled < fixed.min_execution_shares[j] * (1.0 - 1e-9))
+    return 0.0 if (touch_bps > limit_bps + 1e-9) | (held <= 0.0) | too_small else filled
 
 
 @njit(inline="always")
@@ -84,7 +113,6 @@ def _book_fill(
     block.impact_cost[i] += filled * walk_bps * share_cost
     block.fee_cost[i] += filled * fee_bps * share_cost
     block.fill_value_bps_shares[i] += filled * (price_bps + block.mid_bps[i] + block.displacement_bps[i])
-    block.effective_spread_bps_shares[j] += filled * price_bps
     block.fill_cost[j] = filled * (price_bps + fee_bps) * share_cost
     block.filled_shares[j] = filled
     block.episode_filled_shares[j] += filled
@@ -112,45 +140,41 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
     return part * block.available_shares[i]
 
 
-@njit(inline="always")
-def assign_shares(
-    block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int, shares: float, missing: Any
-) -> None:
-    """Lay `weights` (N, K) of `row` times `shares` into `sent_shares`, in whole lots where the market has them.
+@njit(error_model="numpy")
+def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, member: int, work: Any) -> None:
+    """Lay the weights of orders ``i .. i + n - 1`` times their shares into `sent_shares`, in whole lots if there are any.
 
     The lots are the fewest equal ones no larger than the market's; each venue gets the whole lots in its share, and
-    what is left goes one by one to the largest remainders, ties by name. A venue with a child in flight takes none.
-    `missing` (K,) is scratch: how many lots a venue lacks.
+    what is left goes one by one to the largest remainders (to nine decimals), ties by name. `weights` is flat, (N K,).
     """
-    lots = math.ceil(shares / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
-    lot_shares, left, first = shares / max(lots, 1.0), lots, i * market.n_venues
-    for k in range(market.n_venues):
-        j, weight = first + k, weights[row, k]
+    n_venues = market.n_venues
+    first, last = np.uint64(i * n_venues), np.uint64((i + n) * n_venues)
+    at = np.uint64(member * n_venues) - first
+    for j in range(first, last):
+        weight, lots = weights[at + j], work.lots[j]
+        whole = math.floor(weight * lots + 1e-9)
+        rank = (np.int64(255) - fixed.name_rank[j]) * np.int64(256) + np.int64(j - first) % n_venues
+        work.remainder[j] = np.int64(math.floor((weight * lots - whole) * 1e9 + 0.5)) * np.int64(65536) + rank
+        work.whole_lots[j] = whole
         block.ack_ms[j] = 0.0
-        block.sent_shares[j] = weight * shares
-        if lots > 0.0:
-            whole = math.floor(weight * lots + 1e-9)
-            block.sent_shares[j] = whole * lot_shares
-            missing[k] = weight * lots - whole
-            left -= whole
-    for _ in range(market.n_venues):  # each lacks less than a lot, so fewer lots are left than there are venues
-        if lots <= 0.0 or not left > 0.5:
-            break
-        best, most = 0, -1.0
-        for k in range(market.n_venues):
-            tied = abs(missing[k] - most) <= 1e-9
-            if fixed.name_rank[k] < fixed.name_rank[best] if tied else missing[k] > most:
-                best, most = k, missing[k]
-        block.sent_shares[first + best] += lot_shares
-        missing[best] -= 1.0
-        left -= 1.0
-
-
-@njit
-def _keep_back(block: Any, i: int, market: Any) -> None:
-    for j in lanes(i, market):
-        if block.child_shares[j] > 0.0:
-            block.sent_shares[j] = 0.0
+        block.sent_shares[j] = whole * work.lot_shares[j] if lots > 0.0 else weight * work.shares[j]
+    if market.lot_shares <= 0.0:
+        return
+    for order in range(i, i + n):
+        begin = order * n_venues
+        left = work.lots[begin]
+        for j in range(begin, begin + n_venues):
+            left -= work.whole_lots[j]
+        for _ in range(n_venues):  # each lacks less than a lot, so fewer lots are left than there are venues
+            if not left > 0.5:
+                break
+            most = work.remainder[begin]
+            for j in range(begin + 1, begin + n_venues):
+                most = max(most, work.remainder[j])
+            best = begin + most % 256
+            block.sent_shares[best] += work.lot_shares[best]
+            work.remainder[best] = -1
+            left -= 1.0
 
 
 @njit(inline="always")
@@ -254,7 +278,9 @@ def look_up_arrivals(block: Any, i: int, fixed: Any, market: Any, recording: Any
     for j in lanes(i, market):
         arrives_ms = block.child_arrives_ms[j]
         if block.child_shares[j] <= 0.0:
-            arrives_ms = block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms) if block.sent_shares[j] > 0.0 else -1.0
+            arrives_ms = (
+                block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms) if block.sent_shares[j] > 0.0 else -1.0
+            )
         if 0.0 <= arrives_ms < step_ms and block.open[j] == 1:
             move_bps, shown, hidden = arrival_state(block, i, j, market, recording, arrives_ms)
             block.child_move_bps[j], block.child_shown_shares[j], block.child_hidden_shares[j] = move_bps, shown, hidden
@@ -262,55 +288,120 @@ def look_up_arrivals(block: Any, i: int, fixed: Any, market: Any, recording: Any
             block.worst_offered_bps[i] = max(block.worst_offered_bps[i], worst_offered_bps)
 
 
-@njit(inline="always")
-def fill_children(block: Any, i: int, fixed: Any, market: Any) -> float:
-    """Send the children that `sent_shares` of the venues name; fill those that arrive in this step.
-
-    Books their costs, and keeps those that are not acknowledged by the next decision. Returns shares filled.
-    """
-    share_cost, step_ms = market.cost_scale / market.quantity_shares, 1e3 * market.step_s
+@njit
+def _prepare_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
+    """Write what the children of one order depend on together: the first arrival, limits, and how long they are held."""
     latest_ms = latest_expected_ms(block, i, fixed, market) if market.synchronise == 1 else 0.0
     first_ms = first_arrival_ms(block, i, fixed, market, latest_ms)
-    limited = market.limit_offset_bps < math.inf or market.order_protection == 1
-    observed_bps, untaken = math.inf, (-1, math.inf, math.inf)
-    if limited:
-        observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, True)
-    total = 0.0
+    for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
+        work.first_ms[j] = first_ms
+    if market.limit_offset_bps < math.inf or market.order_protection == 1:
+        observed_bps = best_observed_bps(block, i, fixed, market)
+        untaken = untaken_quotes(block, i, fixed, market, True)
+        for j in lanes(i, market):
+            work.limit_bps[j] = limit_of(market, j, observed_bps, untaken)
+    if market.synchronise == 1:
+        for j in lanes(i, market):
+            work.hold_ms[j] = held_back_ms(fixed, j, market, latest_ms)
+            if work.hold_ms[j] > 0.0:
+                work.move_bps[j], work.shown_shares[j] = block.child_move_bps[j], block.child_shown_shares[j]
+                work.hidden_shares[j] = block.child_hidden_shares[j]
+
+
+@njit(error_model="numpy")
+def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work: Any) -> None:
+    """Fill the children sent now in the lanes from `first` up to `last`: no branches, for vectors."""
+    share_cost, step_ms = market.cost_scale / market.quantity_shares, 1e3 * market.step_s
+    outage_reject_ms, reaction_time_ms = market.outage_reject_ms, market.reaction_time_ms
+    for j in range(np.uint64(first), np.uint64(last)):
+        sent, latency_ms, depleted = block.sent_shares[j], block.latency_ms[j], block.depleted_shares[j]
+        new, is_open, down = sent > 0.0, block.open[j] == 1.0, block.outage[j] == 1.0
+        arrives_ms = latency_ms + work.hold_ms[j]
+        on_time = arrives_ms < step_ms  # else what the venue is on arrival counts, not what it is now
+        rejected = is_open & down & on_time
+        answers_ms = arrives_ms + latency_ms - fixed.speed_bump_ms[j]
+        ack_ms = max(answers_ms, outage_reject_ms) if rejected else answers_ms
+        heard = new & (ack_ms <= step_ms)
+        late_ms = max(arrives_ms - work.first_ms[j], 0.0)
+        left = exp(-fixed.toxicity[j] * late_ms / reaction_time_ms)
+        shown, hidden = work.shown_shares[j], work.hidden_shares[j]
+        held = max(shown - depleted, 0.0) * left + max(hidden - max(depleted - shown, 0.0), 0.0)
+        offset_bps, move_bps, walk_bps = block.offset_bps[j], work.move_bps[j], fixed.walk_bps[j]
+        within = fill_of(fixed, j, sent, held, offset_bps + move_bps, work.limit_bps[j])
+        filled = within if new & is_open & (not down) & on_time else 0.0
+        walked_bps = walk_bps * filled / held if filled > 0.0 else 0.0
+        price_bps, fee_bps = offset_bps + move_bps + walked_bps, fixed.take_fee_bps[j]
+        move_bps = move_bps if filled > 0.0 else 0.0
+        work.spread[j], work.timing[j] = filled * offset_bps * share_cost, filled * move_bps * share_cost
+        work.impact[j], work.fee[j] = filled * walked_bps * share_cost, filled * fee_bps * share_cost
+        work.value[j] = filled * price_bps if filled > 0.0 else 0.0
+        work.unheard[j] = 1.0 if new and not heard else 0.0
+        block.filled_shares[j] = filled
+        block.fill_cost[j] = filled * (price_bps + fee_bps) * share_cost if filled > 0.0 else 0.0
+        block.episode_sent_shares[j] += sent if new else 0.0
+        block.episode_filled_shares[j] += filled
+        block.depleted_shares[j] = depleted + filled
+        block.ack_ms[j] = ack_ms if new else 0.0
+        ratio = MEMORY * block.fill_ratio[j] + (1.0 - MEMORY) * filled / sent
+        block.fill_ratio[j] = ratio if heard else block.fill_ratio[j]
+        block.reject[j] = (1.0 if rejected else 0.0) if heard else MEMORY * block.reject[j]
+
+
+@njit
+def _book_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> float:
+    """Write the fills of an order's children sent now into its ledger; shares filled."""
+    total, spread, timing, impact, fee, cost, value = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    leaked_bps, unheard, mid_bps = 0.0, 0.0, block.mid_bps[i] + block.displacement_bps[i]
     for j in lanes(i, market):
-        block.filled_shares[j], block.fill_cost[j] = 0.0, 0.0
-        block.reject[j] *= MEMORY
-        sent = block.sent_shares[j]
-        if sent <= 0.0:
-            continue
-        block.episode_sent_shares[j] += sent
-        block.leak_bps[i] += fixed.leak_bps_per_share[j] * sent
-        hold_ms = held_back_ms(fixed, j, market, latest_ms)
-        arrives_ms = block.latency_ms[j] + hold_ms
-        late = arrives_ms >= step_ms  # then what the venue is on arrival counts, not what it is now
-        rejected = block.open[j] == 1 and block.outage[j] == 1 and not late
-        answers_ms = arrives_ms + block.latency_ms[j] - fixed.speed_bump_ms[j]
-        block.ack_ms[j] = max(answers_ms, market.outage_reject_ms) if rejected else answers_ms
-        limit_bps = limit_of(market, j, observed_bps, untaken) if limited else math.inf
-        filled = 0.0
-        if block.open[j] == 1 and block.outage[j] == 0 and not late:
-            move_bps, shown, hidden = block.touch_move_bps[j], block.arrival_size_shares[j], block.hidden_shares[j]
-            if hold_ms > 0.0:
-                move_bps, shown, hidden = block.child_move_bps[j], block.child_shown_shares[j], block.child_hidden_shares[j]
-            held = held_shares(block, j, shown, hidden, faded(fixed, j, market, arrives_ms - first_ms))
-            filled, walk_bps = fill_of(fixed, j, sent, held, block.offset_bps[j] + move_bps, limit_bps)
-            if filled > 0.0:
-                _book_fill(block, i, j, fixed, share_cost, filled, move_bps, walk_bps)
-                total += filled
-        if block.ack_ms[j] <= step_ms:
-            _answer(block, j, sent, filled, rejected)
-        else:
-            block.child_shares[j], block.child_filled_shares[j], block.child_rejected[j] = sent, filled, 1 if rejected else 0
+        filled = block.filled_shares[j]
+        total += filled
+        spread += work.spread[j]
+        timing += work.timing[j]
+        impact += work.impact[j]
+        fee += work.fee[j]
+        cost += block.fill_cost[j]
+        value += work.value[j]
+        unheard += work.unheard[j]
+        leaked_bps += fixed.leak_bps_per_share[j] * block.sent_shares[j]
+    block.spread_cost[i] += spread
+    block.timing_cost[i] += timing
+    block.impact_cost[i] += impact
+    block.fee_cost[i] += fee
+    block.step_cost[i] += cost
+    block.fill_value_bps_shares[i] += value + total * mid_bps
+    block.leak_bps[i] += leaked_bps
+    if unheard > 0.0:
+        _keep_unheard(block, i, fixed, market, work)
+    return total
+
+
+@njit
+def _keep_unheard(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
+    """Keep the children sent now that are not acknowledged by the next decision."""
+    step_ms = 1e3 * market.step_s
+    for j in lanes(i, market):
+        if work.unheard[j] == 1.0:
+            arrives_ms = block.latency_ms[j] + work.hold_ms[j]
+            late = arrives_ms >= step_ms
+            block.child_shares[j], block.child_filled_shares[j] = block.sent_shares[j], block.filled_shares[j]
+            block.child_rejected[j] = 1.0 if block.open[j] == 1.0 and block.outage[j] == 1.0 and not late else 0.0
             block.child_answers_ms[j] = block.ack_ms[j]
             block.child_arrives_ms[j] = arrives_ms if late else -1.0
-            block.child_late_ms[j] = arrives_ms - first_ms
-            block.child_limit_bps[j] = limit_bps + block.mid_bps[i] + block.displacement_bps[i]
+            block.child_late_ms[j] = arrives_ms - work.first_ms[j]
+            block.child_limit_bps[j] = work.limit_bps[j] + block.mid_bps[i] + block.displacement_bps[i]
             block.in_flight[i] += 1
-    return total
+
+
+@njit
+def fill_children(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any) -> None:
+    """Fill the children that orders ``i .. i + n - 1`` sent now and that arrive in this step."""
+    first, last = i * market.n_venues, (i + n) * market.n_venues
+    for j in range(np.uint64(first), np.uint64(last)):
+        work.move_bps[j], work.shown_shares[j] = block.touch_move_bps[j], block.arrival_size_shares[j]
+        work.hidden_shares[j], work.limit_bps[j], work.hold_ms[j] = block.hidden_shares[j], math.inf, 0.0
+    for order in range(i, i + n):
+        _prepare_fills(block, order, fixed, market, work)
+    _fill_lanes(block, fixed, market, first, last, work)
 
 
 @njit
@@ -327,13 +418,22 @@ def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
         arrives = 0.0 <= block.child_arrives_ms[j] < step_ms and block.open[j] == 1
         if arrives and block.outage[j] == 1:
             block.child_rejected[j] = 1
-            block.child_answers_ms[j] = max(block.child_answers_ms[j], block.child_arrives_ms[j] + market.outage_reject_ms)
+            block.child_answers_ms[j] = max(
+                block.child_answers_ms[j], block.child_arrives_ms[j] + market.outage_reject_ms
+            )
         elif arrives:
             move_bps = block.child_move_bps[j]
-            held = held_shares(block, j, block.child_shown_shares[j], block.child_hidden_shares[j], faded(fixed, j, market, block.child_late_ms[j]))
+            held = held_shares(
+                block,
+                j,
+                block.child_shown_shares[j],
+                block.child_hidden_shares[j],
+                faded(fixed, j, market, block.child_late_ms[j]),
+            )
             limit_bps = block.child_limit_bps[j] - block.mid_bps[i] - block.displacement_bps[i]
-            filled, walk_bps = fill_of(fixed, j, block.child_shares[j], held, block.offset_bps[j] + move_bps, limit_bps)
+            filled = fill_of(fixed, j, block.child_shares[j], held, block.offset_bps[j] + move_bps, limit_bps)
             if filled > 0.0:
+                walk_bps = fixed.walk_bps[j] * filled / held
                 _book_fill(block, i, j, fixed, share_cost, filled, move_bps, walk_bps)
                 block.child_filled_shares[j] = filled
                 total += filled
@@ -363,14 +463,23 @@ def age_children(block: Any, i: int, market: Any) -> None:
 
 
 @njit(inline="always")
+def worst_offer_bps(block: Any, j: Any, fixed: Any, market: Any, up_bps: float) -> float:
+    """The highest all-in price above the mid that a child of this step could pay in lane `j`, however late it comes.
+
+    `up_bps` is the most that the mid moves against it in a synthetic market, which a quote's own change adds to.
+    """
+    quote_bps = max(block.next_offset_bps[j] - block.offset_bps[j], 0.0)
+    move_bps = up_bps + quote_bps if market.model == SYNTHETIC else max(block.touch_move_bps[j], 0.0)
+    return block.offset_bps[j] + move_bps + fixed.worst_walk_bps[j] + fixed.take_fee_bps[j]
+
+
+@njit
 def worst_offer_of_step_bps(block: Any, i: int, fixed: Any, market: Any) -> float:
-    """The highest all-in price above the mid that a child of this step could pay anywhere, however late it comes."""
-    worst_offered_bps = -math.inf
+    """The highest all-in price above the mid that a child of this step could pay anywhere."""
+    worst_bps, up_bps = -math.inf, max(block.smooth_move_bps[i], 0.0) + max(block.news_bps[i], 0.0)
     for j in lanes(i, market):
-        move_bps = worst_move_bps(block, i, j, market)
-        price_bps = block.offset_bps[j] + max(move_bps, 0.0) + fixed.worst_walk_bps[j] + fixed.take_fee_bps[j]
-        worst_offered_bps = max(worst_offered_bps, price_bps)
-    return worst_offered_bps
+        worst_bps = max(worst_bps, worst_offer_bps(block, j, fixed, market, up_bps))
+    return worst_bps
 
 
 @njit(inline="always")
@@ -417,45 +526,72 @@ def clean_up(block: Any, i: int, market: Any) -> None:
     block.cleanup_shares[i] = block.remaining_shares[i]
     block.cleanup_cost[i] += cost
     block.step_cost[i] += cost
-    block.cleanup_value_bps_shares[i] = block.remaining_shares[i] * (price_bps + block.mid_bps[i] + block.displacement_bps[i])
+    block.cleanup_value_bps_shares[i] = block.remaining_shares[i] * (
+        price_bps + block.mid_bps[i] + block.displacement_bps[i]
+    )
     block.remaining_shares[i] = 0.0
 
 
-@njit(inline="always")
+@njit(error_model="numpy")
 def send_children(
-    block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int, pace: float, scratch: Any
+    block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, pace: Any, member: int, work: Any
 ) -> None:
-    """Begin a decision: lay `weights` (N, K) of `row` times this step's shares into the venues' `sent_shares`.
+    """Begin a decision of orders ``i .. i + n - 1``, which are members `member` and following of the batch.
 
-    `pace` in [0, 1] is a share of what is available; negative means this step's slice of the schedule. `scratch` is
-    (K,).
+    `weights` (N K,) of this step's shares go into the venues' `sent_shares`. A `pace` (N,) in [0, 1] is a share of what
+    is available; negative means this step's slice of the schedule. A venue with a child in flight takes no other.
     """
-    block.step_cost[i], block.step_noise_cost[i], block.paced[i] = 0.0, 0.0, 1 if pace >= 0.0 else 0
-    block.step_shares[i] = shares_to_send(block, i, market, pace)
-    assign_shares(block, i, fixed, market, weights, row, block.step_shares[i], scratch)
-    block.worst_offered_bps[i] = max(block.worst_offered_bps[i], worst_offer_of_step_bps(block, i, fixed, market))
-    if block.in_flight[i] > 0:
-        _keep_back(block, i, market)
+    n_venues, in_flight = market.n_venues, 0
+    for order in range(i, i + n):
+        its_pace = pace[member + order - i]
+        block.step_cost[order], block.step_noise_cost[order] = 0.0, 0.0
+        block.paced[order] = 1.0 if its_pace >= 0.0 else 0.0
+        shares = shares_to_send(block, order, market, its_pace)
+        block.step_shares[order] = shares
+        lots = math.ceil(shares / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
+        lot_shares, up_bps = (
+            shares / max(lots, 1.0),
+            max(block.smooth_move_bps[order], 0.0) + max(block.news_bps[order], 0.0),
+        )
+        in_flight += block.in_flight[order]
+        for j in range(np.uint64(order * n_venues), np.uint64((order + 1) * n_venues)):
+            work.shares[j], work.lots[j], work.lot_shares[j], work.worst_move_bps[j] = shares, lots, lot_shares, up_bps
+    _assign_shares(block, i, n, fixed, market, weights, member, work)
+    for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
+        work.offer_bps[j] = worst_offer_bps(block, j, fixed, market, work.worst_move_bps[j])
+    for order in range(i, i + n):
+        worst_bps = block.worst_offered_bps[order]
+        for j in lanes(order, market):
+            worst_bps = max(worst_bps, work.offer_bps[j])
+        block.worst_offered_bps[order] = worst_bps
+    if in_flight > 0:
+        for j in range(i * n_venues, (i + n) * n_venues):
+            if block.child_shares[j] > 0.0:
+                block.sent_shares[j] = 0.0
 
 
-@njit(inline="always")
-def settle(block: Any, i: int, fixed: Any, market: Any) -> None:
-    """End a decision: fill what arrives, mark to the next mid, clean up at the deadline."""
-    idle_shares = block.available_shares[i] - block.step_shares[i]
-    if market.fills_all == 1:
-        filled = fill_all(block, i, fixed, market)
-    else:
-        earlier = block.in_flight[i]
-        filled = fill_children(block, i, fixed, market)
-        if earlier > 0:
-            filled += fill_arrivals(block, i, fixed, market)
-    block.remaining_shares[i] -= filled
-    if block.remaining_shares[i] < 1e-12 * market.quantity_shares:  # rounding of the weights, not shares
-        block.remaining_shares[i] = 0.0
-    age_children(block, i, market)
-    for j in lanes(i, market):
+@njit
+def settle(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any) -> None:
+    """End a decision of orders ``i .. i + n - 1``: fill what arrives, mark to the next mid, clean up at the deadline."""
+    if market.fills_all == 0:
+        fill_children(block, i, n, fixed, market, work)
+    for order in range(i, i + n):
+        idle_shares = block.available_shares[order] - block.step_shares[order]
+        if market.fills_all == 1:
+            filled = fill_all(block, order, fixed, market)
+        else:
+            earlier = block.in_flight[order]
+            filled = _book_fills(block, order, fixed, market, work)
+            if earlier > 0:
+                filled += fill_arrivals(block, order, fixed, market)
+        block.remaining_shares[order] -= filled
+        if block.remaining_shares[order] < 1e-12 * market.quantity_shares:  # rounding of the weights, not shares
+            block.remaining_shares[order] = 0.0
+        age_children(block, order, market)
+        mark_to_next_mid(block, order, market, filled, idle_shares)
+        block.step[order] += 1
+        if block.step[order] >= market.horizon_steps:
+            clean_up(block, order, market)
+        block.slice_shares[order] = scheduled_slice(block, order, market)
+    for j in range(np.uint64(i * market.n_venues), np.uint64((i + n) * market.n_venues)):
         block.depleted_shares[j] *= fixed.refill_decay[j]
-    mark_to_next_mid(block, i, market, filled, idle_shares)
-    block.step[i] += 1
-    if block.step[i] >= market.horizon_steps:
-        clean_up(block, i, market)

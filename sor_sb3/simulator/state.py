@@ -233,7 +233,6 @@ HIDDEN_VENUE_FIELDS = dict(
     ack_ms="f8",  # of a child sent now: from the decision to its answer
     filled_shares="f8",  # in this step, whenever the child was sent
     fill_cost="f8",  # of that fill, all-in, in cost units of the whole order
-    effective_spread_bps_shares="f8",  # sum over the episode of filled x (price - mid at decision)
     episode_sent_shares="f8",
     episode_filled_shares="f8",
     # the child that has not been acknowledged; times from the coming decision on

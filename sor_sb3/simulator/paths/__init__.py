@@ -35,18 +35,9 @@ def arrival_state(
     """
     if recording is None:
         return _synthetic_arrival(block, i, j, market, elapsed_ms)
-    else:  # noqa: RET505 (the compiler drops one branch, by the type of `recording`)
+    else:
         move_bps, shares = _replay_arrival(block, i, j, market, recording, elapsed_ms)
         return move_bps, shares, 0.0
-
-
-@njit(inline="always")
-def worst_move_bps(block: Any, i: int, j: int, market: Any) -> float:
-    """The most that the far touch of lane `j` moves against a child of this step, however late it arrives."""
-    if market.model == SYNTHETIC:
-        quote_bps = max(block.next_offset_bps[j] - block.offset_bps[j], 0.0)
-        return max(block.smooth_move_bps[i], 0.0) + max(block.news_bps[i], 0.0) + quote_bps
-    return block.touch_move_bps[j]
 
 
 @njit

@@ -175,9 +175,7 @@ def _draw_latency(block: Any, i: int, j: int, fixed: Any, market: Any) -> None:
 
 
 @njit
-def replay_arrival(
-    block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float
-) -> tuple[float, float]:
+def replay_arrival(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> tuple[float, float]:
     """Move of the far touch (bps) since the decision, and displayed size; nothing if the venue does not quote then."""
     far, far_shares = _far_side(market, recording)
     cursor, last = block.cursor[j], recording.rows[j - i * market.n_venues].last

@@ -50,7 +50,10 @@ def in_regime(enter: float, leave: float, u: float) -> float:
 @njit(inline="always")
 def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: float) -> float:
     """One way, of a child sent now: lognormal, slower in congestion and in the tail; and the speed bump."""
-    return fixed.median_latency_ms[j] * exp(fixed.latency_sigma[j] * z) * regime_factor * tail_factor + fixed.speed_bump_ms[j]
+    return (
+        fixed.median_latency_ms[j] * exp(fixed.latency_sigma[j] * z) * regime_factor * tail_factor
+        + fixed.speed_bump_ms[j]
+    )
 
 
 @njit(inline="always")
@@ -284,8 +287,10 @@ def _rest_in_the_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in lanes(i, market):
         if fixed.dark[j] == 1.0:
             bits = draw_bits(block.venue_key[j], block.step[i] * PLACES_PER_STEP + 6)
-            size = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], uniform(low_word(bits)))
-            block.hidden_shares[j] = 0.0 if uniform(high_word(bits)) < fixed.zero_probability[j] else size
+            block.hidden_shares[j] = 0.0
+            if uniform(high_word(bits)) >= fixed.zero_probability[j]:
+                u_size = uniform(low_word(bits))
+                block.hidden_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
 
 
 @njit
