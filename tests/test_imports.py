@@ -14,7 +14,7 @@ import sor_sb3
 
 PACKAGE = Path(sor_sb3.__file__).parent
 LAYERS = (  # from below; the rooms of one line may import each other, files in a circle may not
-    {"errors", "deprecation", "files"},
+    {"errors", "deprecation", "files", "safe_yaml"},
     {"market"},
     {"simulator"},
     {"envs"},
@@ -25,7 +25,7 @@ LAYERS = (  # from below; the rooms of one line may import each other, files in 
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-ORDERED = {"errors": 0, "deprecation": 1, "files": 1}  # within the lowest line
+ORDERED = {"errors": 0, "deprecation": 1, "files": 1, "safe_yaml": 1}  # within the lowest line
 
 
 def module_name(file: Path) -> str:

@@ -121,7 +121,7 @@ def _write_row(
 
 @entry_point(nogil=True)
 def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
-    offers, logs = np.empty(1, OFFERS)[0], np.empty(1, _LOGS)[0]
+    offers, logs = np.empty(1, OFFERS), np.empty(1, _LOGS)  # a record does not keep its array alive
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
     n_venues, run = state.market[0].n_venues, 0
     for at in range(which.size):
@@ -131,13 +131,13 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
             continue  # neighbours are priced together
         block, fixed, begin = state.blocks[b], state.venues[b if drawn else 0], i + 1 - run
         first, last = begin * n_venues, (i + 1) * n_venues
-        make_offers(block, fixed, first, last, offers)
-        price_slices(block, begin, run, fixed, state.market[0], offers)
-        _take_logarithms(block, scales, first, last, offers, logs)
+        make_offers(block, fixed, first, last, offers[0])
+        price_slices(block, begin, run, fixed, state.market[0], offers[0])
+        _take_logarithms(block, scales, first, last, offers[0], logs[0])
         for member in range(run):
             row = at + 1 - run + member
             market = state.market[which[row] if drawn else 0]
-            _write_row(block, begin + member, fixed, market, scales, offers, logs, out, row)
+            _write_row(block, begin + member, fixed, market, scales, offers[0], logs[0], out, row)
         run = 0
 
 

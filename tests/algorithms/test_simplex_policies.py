@@ -28,6 +28,7 @@ from sor_sb3.experiments.config import train_config
 from sor_sb3.experiments.run import check_settings
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
+from tests.simulator.records import venues_of
 
 th.set_num_threads(1)
 G, F, K = len(MARKET_FEATURES), len(VENUE_FEATURES), 5
@@ -81,7 +82,7 @@ class Watched(RoutingVecEnv):
     hidden, waits = 0, 0
 
     def step_async(self, actions: np.ndarray) -> None:
-        is_open = self.core.simulator.venues["open"] == 1
+        is_open = venues_of(self.core.simulator)["open"] == 1
         some = is_open.any(axis=1)
         assert (actions[some][~is_open[some]] == 0).all(), "a venue got weight after its halt was heard"
         np.testing.assert_allclose(actions.sum(axis=1), 1.0, rtol=1e-5)

@@ -17,6 +17,7 @@ from sor_sb3.envs.observation import (
 from sor_sb3.market.loading import load_market
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, markets, policies, some_weights
+from tests.simulator.records import children_of, orders_of, parameters_of, venues_of
 
 free = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -35,11 +36,11 @@ def begin(market, seed: int, n: int = 4) -> tuple[BatchSimulator, Observer]:
 def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed, policy):
     simulator, observer = begin(market, seed)
     generator = np.random.default_rng(policy[0])
-    fees, walks = simulator.parameters.venues["take_fee_bps"], simulator.parameters.venues["walk_bps"][0]
+    fees, walks = parameters_of(simulator)["take_fee_bps"], parameters_of(simulator)["walk_bps"][0]
     for step in range(market.order.horizon_steps):
         rows = observer.observe()
         assert rows.dtype == np.float32 and np.isfinite(rows).all()
-        view, venues, orders = ObservationView.of(rows, market), simulator.venues, simulator.orders
+        view, venues, orders = ObservationView.of(rows, market), venues_of(simulator), orders_of(simulator)
         is_open = venues["open"] == 1
         shown = np.maximum(venues["observed_shares"] - venues["depleted_shares"], 0.0) * is_open
         even = market.order.quantity_shares / market.order.horizon_steps
@@ -50,7 +51,7 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         np.testing.assert_allclose(
             view.in_flight_share, orders["in_flight_shares"] / market.order.quantity_shares, rtol=1e-6
         )
-        assert np.array_equal(view.busy, simulator.children["shares"] > 0.0)
+        assert np.array_equal(view.busy, children_of(simulator)["shares"] > 0.0)
         assert np.array_equal(view.dark, np.broadcast_to([v.dark is not None for v in market.venues], view.dark.shape))
         np.testing.assert_allclose(view.slice_shares, orders["slice_shares"], rtol=3e-6, atol=1e-6 * even)
         np.testing.assert_allclose(view.offset_bps, venues["observed_offset_bps"], rtol=1e-6)
@@ -93,7 +94,7 @@ def test_nothing_hidden_goes_in(market, seed):
     before = observer.observe()
     hidden = ("latency_ms", "touch_move_bps", "arrival_size_shares", "hidden_shares", "next_offset_bps", "next_shares")
     for name in (*hidden, "offset_bps", "quote_shares", "change_at"):  # the true quote is not what the feed says
-        simulator.venues[name] *= 1.7
+        venues_of(simulator)[name] *= 1.7
     for name in (
         "next_mid_bps",
         "mid_noise_bps",
@@ -103,10 +104,10 @@ def test_nothing_hidden_goes_in(market, seed):
         "drift_bps_per_s",
         "leak_bps",
     ):
-        simulator.orders[name] += 3
-    simulator.orders["key"] += 3
-    simulator.venues["outage"] = 1 - simulator.venues["outage"]
-    simulator.orders["stressed"] = 1 - simulator.orders["stressed"]
+        orders_of(simulator)[name] += 3
+    orders_of(simulator)["key"] += 3
+    venues_of(simulator)["outage"] = 1 - venues_of(simulator)["outage"]
+    orders_of(simulator)["stressed"] = 1 - orders_of(simulator)["stressed"]
     assert before.tobytes() == observer.observe().tobytes()
 
 
@@ -135,7 +136,7 @@ def test_price_of_the_whole_slice_by_hand():
     """us_equity, first step: the slice of 250 shares against what is displayed, the book walked."""
     market = load_market("us_equity")
     simulator, observer = begin(market, 1, n=32)
-    view, venues = ObservationView.of(observer.observe(), market), simulator.venues
+    view, venues = ObservationView.of(observer.observe(), market), venues_of(simulator)
     for i in range(32):
         is_open = venues["open"][i] == 1
         dark = np.array([v.dark is not None for v in market.venues])

@@ -11,6 +11,7 @@ from sor_sb3.evaluation.bounds import relaxed_bound
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.market.spec import SyntheticMarket
+from tests.simulator.records import orders_of
 from tests.simulator.test_promises import changed
 
 N = 25
@@ -54,7 +55,7 @@ def test_it_holds_for_children_that_wait_or_come_late(options):
     in_flight = 0.0
     for policy in judge.policies(routers.rule_names(market)).values():
         judge.score("it", policy)
-        in_flight += judge.core.simulator.orders["in_flight"].sum()
+        in_flight += orders_of(judge.core.simulator)["in_flight"].sum()
         assert np.all(judge.core.simulator.reduced_cost() >= bound - 1e-9)
     assert in_flight > 0
 

@@ -7,6 +7,7 @@ import pytest
 
 from sor_sb3.evaluation.children import REFERENCE_PRICE, ChildLog, ChildRecorder, take_fees_bps
 from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.simulator.views import Truth
 from tests.market.quote_fixtures import write_recording
 
 NAMES = ("all_in_sized", "pro_rata", "round_robin", "random")
@@ -23,9 +24,9 @@ def recorded(name: str, market: object = "us_equity", env: str = "OrderSplit-v0"
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_are_conserved_and_agree_with_the_simulators_totals(name, env):
     evaluator, _, log = recorded(name, env=env)
-    venues = evaluator.core.simulator.venues
-    np.testing.assert_allclose(log.sent_shares.sum(axis=1), venues["episode_sent_shares"], rtol=1e-12)
-    np.testing.assert_allclose(log.filled_shares.sum(axis=1), venues["episode_filled_shares"], rtol=1e-12)
+    truth = Truth(evaluator.core.simulator)
+    np.testing.assert_allclose(log.sent_shares.sum(axis=1), truth.episode_sent_shares, rtol=1e-12)
+    np.testing.assert_allclose(log.filled_shares.sum(axis=1), truth.episode_filled_shares, rtol=1e-12)
     np.testing.assert_allclose(log.filled_shares.sum(axis=(1, 2)) + log.cleanup_shares, log.quantity_shares, rtol=1e-12)
     assert (np.isfinite(log.price_bps) == (log.filled_shares > 0)).all()
     assert (log.shown_shares[~log.open] == 0).all() and np.isnan(log.touch_bps[~log.open]).all()
@@ -34,9 +35,9 @@ def test_shares_are_conserved_and_agree_with_the_simulators_totals(name, env):
 @pytest.mark.parametrize("name", NAMES)
 def test_prices_and_fees_add_up_to_the_ledger(name):
     evaluator, scores, log = recorded(name)
-    orders = evaluator.core.simulator.orders
+    truth = Truth(evaluator.core.simulator)
     value = np.where(log.filled_shares > 0, log.filled_shares * log.price_bps, 0).sum(axis=(1, 2))
-    np.testing.assert_allclose(value, orders["fill_value_bps_shares"], rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(value, truth.fill_value_bps_shares, rtol=1e-9, atol=1e-6)
     fees = (log.filled_shares * log.fee_bps[:, None]).sum(axis=(1, 2)) / log.quantity_shares
     np.testing.assert_allclose(fees, scores.parts["fee"][0], rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(log.shortfall, scores.cost[0])

@@ -15,6 +15,7 @@ from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, markets
+from tests.simulator.records import orders_of, venues_of
 
 MARKETS = ("notebook", "notebook_blind", "us_equity")
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
@@ -48,7 +49,7 @@ class Scene:
         self.market = market or hand_made()
         self.simulator = BatchSimulator(self.market, 1)
         self.simulator.reset(np.zeros(1, np.uint64), np.zeros(1, np.int64))
-        self.venues, self.order = self.simulator.venues[0], self.simulator.orders[0]
+        self.venues, self.order = venues_of(self.simulator)[0], orders_of(self.simulator)[0]
         self.set(observed_offset_bps=[1, 2, 3, 4], observed_shares=[50, 60, 70, 20], open=[1, 1, 1, 1])
         self.set(recent_volume_shares=[10, 20, 30, 40])
 
@@ -160,7 +161,7 @@ def test_random_is_uniform_over_open_venues_and_follows_its_seed():
     core = RoutingCore("VenueSelect-v0", market, 4000)
     core.seed(list(range(4000)))
     core.reset()
-    core.simulator.venues["open"] = [1, 0, 1, 1]
+    venues_of(core.simulator)["open"] = [1, 0, 1, 1]
     rows = core.observer.observe()
     choices = routers.make("random", market, "VenueSelect-v0", seed=1).predict(rows)[0]
     counts = np.bincount(choices, minlength=4)

@@ -20,6 +20,7 @@ from sor_sb3.policies.oracles.clairvoyant import compositions
 from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, floats, venues
+from tests.simulator.records import orders_of, venues_of
 
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
 free = settings(
@@ -184,12 +185,12 @@ def test_a_halted_venue_is_no_trouble(market, seed, closed):
     core = RoutingCore("OrderSplit-v0", market, 1)
     core.seed([seed])
     core.reset()
-    core.simulator.venues["open"][0, closed] = 0
+    venues_of(core.simulator)["open"][0, closed] = 0
     weights, _ = core.action_adapter.decode(SnapshotOracle(core).predict(np.zeros((1, 1)))[0])
     grid = simplex_grid(market.n_venues)
     simulator = BatchSimulator(market, len(grid), "train")
     simulator.reset(np.full(len(grid), seed, dtype=np.uint64), np.zeros(len(grid), dtype=np.int64))
-    simulator.venues["open"][:, closed] = 0
+    venues_of(simulator)["open"][:, closed] = 0
     best = simulator.step(grid)[0].min()
     assert core.simulator.step(weights)[0][0] <= best + rounding(market)
 
@@ -198,11 +199,11 @@ def test_the_oracle_changes_nothing_by_looking():
     core = RoutingCore("OrderSplit-v0", "us_equity", 8)
     core.seed(list(range(8)))
     rows = core.reset()
-    before = core.simulator.orders.tobytes(), core.simulator.venues.tobytes()
+    before = orders_of(core.simulator).tobytes(), venues_of(core.simulator).tobytes()
     oracle = SnapshotOracle(core)
     first, second = oracle.predict(rows)[0], oracle.predict(rows)[0]
     assert np.array_equal(first, second)
-    assert before == (core.simulator.orders.tobytes(), core.simulator.venues.tobytes())
+    assert before == (orders_of(core.simulator).tobytes(), venues_of(core.simulator).tobytes())
 
 
 @pytest.mark.parametrize("env_id", ENV_IDS)
@@ -284,12 +285,12 @@ def small_case(seed: int) -> tuple[RoutingCore, float]:
 
 def tried_costs(core: RoutingCore, weights: np.ndarray, continuation: float) -> np.ndarray:
     """What each of `weights` (m, K) costs by the simulator, bps x shares; what comes back at the continuation price."""
-    order = core.simulator.orders[0].copy()
+    order = orders_of(core.simulator)[0].copy()
     tried = core.simulator.branch(np.zeros(len(weights), dtype=np.int64))
     tried.step(weights)
-    filled = np.where(tried.venues["sent_shares"] > 0.0, tried.venues["filled_shares"], 0.0)
+    filled = np.where(venues_of(tried)["sent_shares"] > 0.0, venues_of(tried)["filled_shares"], 0.0)
     paid = (
-        np.where(tried.venues["sent_shares"] > 0.0, tried.venues["fill_cost"], 0.0) * core.market.order.quantity_shares
+        np.where(venues_of(tried)["sent_shares"] > 0.0, venues_of(tried)["fill_cost"], 0.0) * core.market.order.quantity_shares
     )
     return paid.sum(axis=1) + continuation * (order["slice_shares"] - filled.sum(axis=1))
 
@@ -298,7 +299,7 @@ def test_the_oracle_equals_brute_force_on_two_hundred_small_cases():
     worth_while = 0
     for seed in range(200):
         core, continuation = small_case(seed)
-        order, lot = core.simulator.orders[0], core.market.order.lot_shares
+        order, lot = orders_of(core.simulator)[0], core.market.order.lot_shares
         lots = int(np.ceil(order["slice_shares"] / lot - 1e-9))
         if lots == 0:
             continue
@@ -363,6 +364,6 @@ def test_a_crumb_of_a_lot_is_placed_too():
     core = RoutingCore("OrderExecute-v0", "us_equity", 4)
     core.seed([0, 1, 2, 3])
     core.reset()
-    core.simulator.orders["available_shares"] = core.simulator.orders["remaining_shares"] = 1e-9
+    orders_of(core.simulator)["available_shares"] = orders_of(core.simulator)["remaining_shares"] = 1e-9
     lots, pace, _ = SnapshotOracle(core).place()
     assert np.isfinite(lots).all() and np.all((pace >= 0.0) & (pace <= 1.0))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from tests.simulator.records import children_of, orders_of, venues_of
 
 EXOGENOUS_VENUE = (
     "offset_fast",
@@ -195,9 +196,9 @@ def play(
     for _ in range(market.order.horizon_steps):
         weights = np.concatenate([some_weights(g, 1, market.n_venues) for g in generators])
         pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy[1] else None
-        before = simulator.orders.copy(), simulator.venues.copy(), simulator.children.copy()
+        before = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
         cost, noise, done = (a.copy() for a in simulator.step(weights, pace))
-        after = simulator.orders.copy(), simulator.venues.copy(), simulator.children.copy()
+        after = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
         steps.append(Step(weights, pace, live.copy(), *before, *after, cost, noise, done))
         live &= ~done
         if not live.any():

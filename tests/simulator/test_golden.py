@@ -10,6 +10,7 @@ import pytest
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.execution import displayed_shares
+from tests.simulator.records import orders_of, venues_of
 
 E1 = math.exp(-1.0)
 
@@ -48,7 +49,7 @@ def begin(market=None):
 
 def test_two_steps_by_hand():
     simulator = begin()
-    order, (near, far) = simulator.orders[0], simulator.venues[0]
+    order, (near, far) = orders_of(simulator)[0], venues_of(simulator)[0]
     assert order["slice_shares"] == 200.0  # 400 shares in 2 steps
 
     # Step 1: 120 to NEAR, which has 100; 80 to FAR, which is .2 ms late: its 200 fade to 200/e = 73.6.
@@ -70,7 +71,7 @@ def test_two_steps_by_hand():
     # Half of what we took is back after ten seconds; what was missed is carried forward.
     assert near["depleted_shares"] == pytest.approx(50.0, rel=1e-12)
     assert far["depleted_shares"] == pytest.approx(fades_to / 2.0, rel=1e-12)
-    assert displayed_shares(near) == pytest.approx(50.0, rel=1e-12)
+    assert displayed_shares(simulator.kernel_state().blocks[0], 0) == pytest.approx(50.0, rel=1e-12)
     assert order["slice_shares"] == pytest.approx(remaining, rel=1e-12)
 
     # Step 2: all that is left to NEAR, which holds 50; it is the first to be reached, so nothing fades.
@@ -101,32 +102,32 @@ def test_fade_counts_from_the_first_child_of_ours():
     """Alone, FAR does not fade: others react to our first child, and it is the first."""
     simulator = begin()
     simulator.step(np.array([[0.0, 1.0]]))
-    assert simulator.venues[0]["filled_shares"][1] == pytest.approx(200.0, rel=1e-12)
+    assert venues_of(simulator)[0]["filled_shares"][1] == pytest.approx(200.0, rel=1e-12)
 
 
 def test_the_nearer_venue_never_fades_however_toxic():
     simulator = begin()
     simulator.step(np.array([[0.25, 0.75]]))
-    assert simulator.venues[0]["filled_shares"][0] == 50.0
+    assert venues_of(simulator)[0]["filled_shares"][0] == 50.0
 
 
 def test_a_partial_fill_walks_in_proportion():
     simulator = begin()
     simulator.step(np.array([[0.25, 0.75]]))
-    near = simulator.venues[0][0]
+    near = venues_of(simulator)[0][0]
     assert near["fill_cost"] * 400.0 / 50.0 == pytest.approx(1.0 + 1.0 * 50.0 / 100.0 + 0.3, rel=1e-12)
 
 
 def test_pace_sends_a_share_of_the_remainder_and_may_finish_early():
     simulator = begin()
     simulator.step(np.array([[1.0, 0.0]]), np.array([0.1]))
-    assert simulator.venues[0]["sent_shares"][0] == 40.0 and simulator.orders[0]["remaining_shares"] == 360.0
+    assert venues_of(simulator)[0]["sent_shares"][0] == 40.0 and orders_of(simulator)[0]["remaining_shares"] == 360.0
     small = quiet_market()
     small = small.model_copy(update={"order": small.order.model_copy(update={"quantity_shares": 50.0})})
     simulator = begin(small)
     _, _, done = simulator.step(np.array([[1.0, 0.0]]), np.array([1.0]))
-    assert done[0] and simulator.orders[0]["cleanup_shares"] == 0.0
-    assert simulator.orders[0]["step"] == 1
+    assert done[0] and orders_of(simulator)[0]["cleanup_shares"] == 0.0
+    assert orders_of(simulator)[0]["step"] == 1
 
 
 def test_a_pace_of_zero_waits_and_all_is_swept_at_the_deadline():
@@ -144,4 +145,4 @@ def test_touches_lie_on_ticks_round_a_mid_between_two():
     data["quotes"]["tick_bps"] = 1.0
     for offset, touch in ((0.1, 0.5), (0.99, 0.5), (1.01, 1.5), (2.4, 2.5)):
         data["venues"][0]["offset_bps"] = offset
-        assert begin(SyntheticMarket.model_validate(data)).venues[0]["offset_bps"][0] == touch
+        assert venues_of(begin(SyntheticMarket.model_validate(data)))[0]["offset_bps"][0] == touch

@@ -16,28 +16,28 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.paths import arrival_state
 from tests.simulator.market_strategies import SEEDS, markets, play, policies
+from tests.simulator.records import orders_of, venues_of
 from tests.simulator.test_promises import N, batch, changed, free, paired, shortfalls, slower
 
 
 @njit
-def _looked_up(order, venue, k, parameters, market, recording, elapsed_ms):
-    return arrival_state(order, venue, k, parameters, market, recording, elapsed_ms)
+def _looked_up(state, member, k, elapsed_ms):
+    market, b = state.market[member if state.market.size > 1 else 0], member // state.market[0].block_orders
+    i = member % market.block_orders
+    return arrival_state(state.blocks[b], i, i * market.n_venues + k, market, state.recording, elapsed_ms)
 
 
 @given(markets(), SEEDS, policies())
 @free
 def test_looking_a_path_up_at_the_own_latency_gives_what_is_laid_down(market, seed, policy):
     simulator, steps = play(market, batch(seed), policy)
-    fixed = simulator.parameters
     for s in steps[:2]:
+        orders_of(simulator).put(s.orders_before)
+        venues_of(simulator).put(s.venues_before)
         for i in range(N):
-            row = i if fixed.is_drawn else 0
             for k in range(market.n_venues):
                 venue = s.venues_before[i, k]
-                found = _looked_up(
-                    s.orders_before[i], venue, k, fixed.venues[row, k], fixed.market[row], simulator.recording,
-                    venue["latency_ms"],
-                )  # fmt: skip
+                found = _looked_up(simulator.kernel_state(), i, k, venue["latency_ms"])
                 laid = [venue[n] for n in ("touch_move_bps", "arrival_size_shares", "hidden_shares")]
                 np.testing.assert_allclose(found, laid, rtol=1e-9, atol=1e-9)
 
@@ -72,7 +72,7 @@ FAR, NEAR = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
 
 def test_a_child_in_flight_by_hand():
     simulator = start(slow_market())
-    order, far, near = simulator.orders[0], simulator.venues[0, 0], simulator.venues[0, 1]
+    order, far, near = orders_of(simulator)[0], venues_of(simulator)[0, 0], venues_of(simulator)[0, 1]
     simulator.step(FAR)  # 50 shares leave at 0 s, arrive at 1.4 s, are acknowledged at 2.8 s
     assert (order["in_flight"], order["in_flight_shares"], order["available_shares"]) == (1, 50.0, 350.0)
     assert far["filled_shares"] == 0.0 and far["ack_ms"] == 2800.0
@@ -91,30 +91,30 @@ def test_a_child_that_would_arrive_after_the_deadline_is_cleaned_up():
     market = changed(slow_market(), order={"horizon_steps": 1})
     simulator = start(market)
     simulator.step(FAR)
-    order = simulator.orders[0]
+    order = orders_of(simulator)[0]
     assert order["cleanup_shares"] == 400.0 and order["remaining_shares"] == 0.0
 
 
 def test_an_outage_is_learned_by_a_late_rejection():
     simulator = start(slow_market(latency_ms=10.0))
-    simulator.venues["outage"][0, 0] = 1
-    far = simulator.venues[0, 0]
+    venues_of(simulator)["outage"][0, 0] = 1
+    far = venues_of(simulator)[0, 0]
     assert far["open"] == 1 and far["observed_shares"] > 0.0, "nobody says so"
     simulator.step(FAR)
     assert far["filled_shares"] == 0.0 and far["ack_ms"] == 2500.0 and far["reject"] == 0.0
     simulator.step(NEAR)
     assert far["reject"] == 0.0
     simulator.step(NEAR)
-    assert far["reject"] == 1.0 and far["fill_ratio"] < 1.0 and simulator.orders[0]["in_flight"] == 0
+    assert far["reject"] == 1.0 and far["fill_ratio"] < 1.0 and orders_of(simulator)[0]["in_flight"] == 0
 
 
 def test_a_feed_says_what_was_true_when_it_left():
     market = changed(load_market("crypto"), venues={"feed_latency_ms": 300.0}, latency={"congestions_per_hour": 0.0})
     simulator = BatchSimulator(market, 200)
     simulator.reset(np.arange(200, dtype=np.uint64), np.zeros(200, np.int64))
-    before = simulator.venues.copy()
+    before = venues_of(simulator).copy()
     simulator.step(np.full((200, 5), 0.2))
-    now = simulator.venues
+    now = venues_of(simulator)
     late = before["change_at"] > 0.7  # it changed within the last 300 ms of the step
     assert 0.2 < late.mean() < 0.4
     assert np.array_equal(now["observed_offset_bps"], np.where(late, before["offset_bps"], now["offset_bps"]))

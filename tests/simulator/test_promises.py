@@ -21,6 +21,7 @@ from tests.simulator.market_strategies import (
     play,
     policies,
 )
+from tests.simulator.records import children_of, orders_of, parameters_of, venues_of
 
 free = settings(  # as many examples as the profile says: 100, or 1,000 with --hypothesis-profile=thorough
     deadline=None,
@@ -136,7 +137,7 @@ def test_no_child_is_filled_beyond_its_limit(market, seed, policy):
     lit = np.array([venue.dark is None for venue in market.venues])
     walks = np.array([0.0 if venue.dark else venue.walk_bps for venue in market.venues])
     simulator, steps = play(market, batch(seed), policy)
-    fees = np.broadcast_to(simulator.parameters.venues["take_fee_bps"], (N, market.n_venues))
+    fees = np.broadcast_to(parameters_of(simulator)["take_fee_bps"], (N, market.n_venues))
     quantity = market.order.quantity_shares
     for s in steps:
         before, now, filled = s.venues_before, s.venues, s.venues["filled_shares"]
@@ -175,7 +176,7 @@ def test_what_we_took_stays_taken_and_refills_with_the_half_life(market, seed, p
 @free
 def test_same_seed_same_bytes(market, seed, policy):
     (a, first), (b, second) = (play(market, batch(seed), policy) for _ in range(2))
-    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+    assert orders_of(a).tobytes() == orders_of(b).tobytes() and venues_of(a).tobytes() == venues_of(b).tobytes()
     for x, y in zip(first, second, strict=True):
         assert x.cost.tobytes() == y.cost.tobytes() and x.noise.tobytes() == y.noise.tobytes()
 
@@ -189,10 +190,10 @@ def test_a_member_of_a_batch_equals_a_lone_order(market, seed, policy, i):
     for s in together:
         if not s.live[i]:
             break
-        assert lone.venues[0].tobytes() == s.venues_before[i].tobytes()
+        assert venues_of(lone)[0].tobytes() == s.venues_before[i].tobytes()
         cost, noise, done = lone.step(s.weights[i : i + 1], None if s.pace is None else s.pace[i : i + 1])
         assert (cost[0], noise[0], done[0]) == (s.cost[i], s.noise[i], s.done[i])
-        assert lone.orders[0].tobytes() == s.orders[i].tobytes()
+        assert orders_of(lone)[0].tobytes() == s.orders[i].tobytes()
 
 
 @given(markets(), SEEDS)
@@ -200,16 +201,16 @@ def test_a_member_of_a_batch_equals_a_lone_order(market, seed, policy, i):
 def test_resetting_some_members_leaves_the_others_alone(market, seed):
     simulator = BatchSimulator(market, 4)
     simulator.reset(batch(seed, 4), np.zeros(4, dtype=np.int64))
-    before = simulator.orders.copy(), simulator.venues.copy()
+    before = orders_of(simulator).copy(), venues_of(simulator).copy()
     which = np.array([2, 0])
     simulator.reset(batch(seed, 4)[which], np.ones(2, dtype=np.int64), which)
     kept = [1, 3]
-    assert simulator.orders[kept].tobytes() == before[0][kept].tobytes()
-    assert simulator.venues[kept].tobytes() == before[1][kept].tobytes()
+    assert orders_of(simulator)[kept].tobytes() == before[0][kept].tobytes()
+    assert venues_of(simulator)[kept].tobytes() == before[1][kept].tobytes()
     fresh = BatchSimulator(market, 2)
     fresh.reset(batch(seed, 4)[which], np.ones(2, dtype=np.int64))
-    assert simulator.venues[which].tobytes() == fresh.venues.tobytes(), "a used member differs from a fresh one"
-    assert simulator.orders[which].tobytes() == fresh.orders.tobytes()
+    assert venues_of(simulator)[which].tobytes() == venues_of(fresh).tobytes(), "a used member differs from a fresh one"
+    assert orders_of(simulator)[which].tobytes() == orders_of(fresh).tobytes()
 
 
 # ------------------------------------------------------------------------- 3. and 7. path, no look-ahead
@@ -241,21 +242,22 @@ def test_no_fill_looks_ahead(market, seed, policy, move, factor):
     if np.any(s.children_before["shares"] > 0.0):
         return
     simulator = played.branch(np.arange(N))
-    simulator.orders[:], simulator.venues[:] = s.orders_before, s.venues_before
-    simulator.children[:] = s.children_before
-    simulator.orders["next_mid_bps"] += move
-    simulator.orders["mid_noise_bps"] -= move
-    simulator.orders["drift_bps_per_s"] += move
-    simulator.orders["smooth_move_bps"] += move
-    simulator.orders["news_ms"] *= factor
-    simulator.orders["stressed"] = 1 - simulator.orders["stressed"]
-    simulator.orders["key"] += np.uint64(12345)
-    simulator.venues["key"] += np.uint64(12345)
+    orders_of(simulator).put(s.orders_before)
+    venues_of(simulator).put(s.venues_before)
+    children_of(simulator).put(s.children_before)
+    orders_of(simulator)["next_mid_bps"] += move
+    orders_of(simulator)["mid_noise_bps"] -= move
+    orders_of(simulator)["drift_bps_per_s"] += move
+    orders_of(simulator)["smooth_move_bps"] += move
+    orders_of(simulator)["news_ms"] *= factor
+    orders_of(simulator)["stressed"] = 1 - orders_of(simulator)["stressed"]
+    orders_of(simulator)["key"] += np.uint64(12345)
+    venues_of(simulator)["key"] += np.uint64(12345)
     for name in ("next_offset_bps", "next_shares", "offset_fast", "size_slow", "recent_volume_shares"):
-        simulator.venues[name] *= factor
+        venues_of(simulator)[name] *= factor
     simulator.step(s.weights, s.pace)
     for name in ("filled_shares", "fill_cost", "depleted_shares"):
-        assert np.array_equal(simulator.venues[name][s.live], s.venues[name][s.live]), name
+        assert np.array_equal(venues_of(simulator)[name][s.live], s.venues[name][s.live]), name
 
 
 # ---------------------------------------------------------------------------------------- 4. the ledger
@@ -322,7 +324,7 @@ def test_permuting_venues_permutes_the_results(market, seed, policy, data):
         assert np.all(np.abs(cost - s.cost)[s.live] <= 1e-11 * scale[s.live])
         for name in ("sent_shares", "filled_shares", "fill_cost"):
             np.testing.assert_allclose(
-                simulator.venues[name][s.live], s.venues[name][:, order][s.live], rtol=1e-11, atol=1e-11
+                venues_of(simulator)[name][s.live], s.venues[name][:, order][s.live], rtol=1e-11, atol=1e-11
             )
         assert np.array_equal(done[s.live], s.done[s.live])
 
@@ -332,7 +334,7 @@ def test_permuting_venues_permutes_the_results(market, seed, policy, data):
 def test_buys_and_sells_are_mirror_images(market, seed, policy):
     sell = changed(market, order={"side": "sell"})
     (a, first), (b, second) = play(market, batch(seed), policy), play(sell, batch(seed), policy)
-    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+    assert orders_of(a).tobytes() == orders_of(b).tobytes() and venues_of(a).tobytes() == venues_of(b).tobytes()
     assert all(x.cost.tobytes() == y.cost.tobytes() for x, y in zip(first, second, strict=True))
 
 
@@ -464,7 +466,7 @@ def test_variance_reduction_keeps_the_mean_and_shrinks_the_variance(one_venue, n
     rng = np.random.default_rng(1)
     plain, reduced = np.zeros(n), np.zeros(n)
     for _ in range(market.order.horizon_steps):
-        weights = rng.standard_exponential((n, market.n_venues)) * (simulator.venues["open"] == 1)
+        weights = rng.standard_exponential((n, market.n_venues)) * (venues_of(simulator)["open"] == 1)
         if one_venue:
             weights = (weights == weights.max(axis=1, keepdims=True)).astype(float)
         weights += 1e-12
@@ -506,5 +508,5 @@ def test_threads_change_no_byte(market, seed, policy):
         weights = rng.dirichlet(np.ones(market.n_venues), 7)
         costs = [simulator.step(weights)[0].tobytes() for simulator in (one, two)]
         assert costs[0] == costs[1]
-    assert one.orders.tobytes() == two.orders.tobytes() and one.venues.tobytes() == two.venues.tobytes()
+    assert orders_of(one).tobytes() == orders_of(two).tobytes() and venues_of(one).tobytes() == venues_of(two).tobytes()
     assert Observer(one).observe().tobytes() == Observer(two).observe().tobytes()

@@ -9,6 +9,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market, parse_market
 from sor_sb3.market.spec import ranged_paths
 from sor_sb3.simulator.batch import BatchSimulator
+from tests.simulator.records import orders_of, parameters_of, venues_of
 from tests.simulator.test_promises import changed
 
 NAME = "heldout/us_equity_varied"
@@ -22,11 +23,11 @@ def begun(n: int, episode: int = 0) -> BatchSimulator:
 
 def test_episodes_draw_within_the_ranges_and_differ():
     simulator = begun(500)
-    fees = simulator.parameters.venues["take_fee_bps"]
+    fees = parameters_of(simulator)["take_fee_bps"]
     assert fees.shape == (500, 7) and fees.min() >= -0.1 and fees.max() <= 0.3
     assert abs(fees.mean() - 0.1) < 0.01 and abs(np.corrcoef(fees[:, 0], fees[:, 1])[0, 1]) < 0.15
     assert len(np.unique(simulator.parameters.market["informed_probability"])) == 500
-    assert np.ptp(simulator.parameters.venues["walk_bps"][:, 0]) == 0.0, "what has no range is the same for all"
+    assert np.ptp(parameters_of(simulator)["walk_bps"][:, 0]) == 0.0, "what has no range is the same for all"
     assert not np.array_equal(begun(500, episode=1).parameters.venues["take_fee_bps"], fees)
 
 
@@ -35,10 +36,10 @@ def test_a_member_of_a_batch_is_a_lone_episode():
     lone.reset(np.array([4], dtype=np.uint64), np.zeros(1, np.int64))
     weights = np.full((6, 7), 1 / 7)
     for _ in range(5):
-        assert lone.venues[0].tobytes() == together.venues[4].tobytes()
+        assert venues_of(lone)[0].tobytes() == venues_of(together)[4].tobytes()
         a, b = together.step(weights)[0][4], lone.step(weights[:1])[0][0]
         assert a == b
-    assert lone.orders[0].tobytes() == together.orders[4].tobytes()
+    assert orders_of(lone)[0].tobytes() == orders_of(together)[4].tobytes()
 
 
 def test_a_range_of_one_point_is_that_market():
@@ -52,7 +53,7 @@ def test_a_range_of_one_point_is_that_market():
         simulator.reset(np.arange(3, dtype=np.uint64), np.zeros(3, np.int64))
         for _ in range(4):
             simulator.step(np.full((3, plain.n_venues), 1 / plain.n_venues))
-    assert a.orders.tobytes() == b.orders.tobytes() and a.venues.tobytes() == b.venues.tobytes()
+    assert orders_of(a).tobytes() == orders_of(b).tobytes() and venues_of(a).tobytes() == venues_of(b).tobytes()
 
 
 def test_a_star_names_every_venue():

@@ -18,6 +18,7 @@ from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
+from tests.simulator.records import orders_of, parameters_of, venues_of
 
 Row = tuple[float, str, float, float, float, float]
 CENTRE = 200.0  # prices are mirrored around half of it
@@ -102,7 +103,7 @@ def hand(tmp_path: Path) -> ReplayMarket:
 
 def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     sim = begin(hand, 10.0)
-    order, (a, b) = sim.orders[0], sim.venues[0]
+    order, (a, b) = orders_of(sim)[0], venues_of(sim)[0]
     assert (order["start_s"], order["arrival_mid_px"]) == (10.0, 100.0)
     assert order["signal"] == pytest.approx((400 - 300) / 700)  # more bids than offers: the price will rise
     assert [v["open"] for v in (a, b)] == [1, 1]
@@ -113,7 +114,7 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert [v["recent_volume_shares"] for v in (a, b)] == [10, 4]  # a step, over the last ten
 
     sim.step(np.array([[0.5, 0.5]]))  # 50 shares to each
-    order, (a, b) = sim.orders[0], sim.venues[0]
+    order, (a, b) = orders_of(sim)[0], venues_of(sim)[0]
     assert [v["filled_shares"] for v in (a, b)] == [50, 50]
     assert order["spread_cost"] == pytest.approx((50 * 10 + 50 * 20) / 200)
     assert order["impact_cost"] == pytest.approx(50 * 2 * 0.5 / 200)  # half of A's display taken
@@ -128,7 +129,7 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert [v["touch_move_bps"] for v in (a, b)] == [0, 0]
 
     _, _, done = sim.step(np.array([[0.5, 0.5]]))
-    order, (a, b) = sim.orders[0], sim.venues[0]
+    order, (a, b) = orders_of(sim)[0], venues_of(sim)[0]
     assert done[0]
     assert [v["filled_shares"] for v in (a, b)] == [50, 0]
     walk = 2 * 50 / (80 - 25)
@@ -143,24 +144,24 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
 def test_a_sale_hits_the_bids(hand: ReplayMarket) -> None:
     order = hand.order.model_copy(update={"side": "sell"})
     sim = begin(hand.model_copy(update={"order": order}), 10.0)
-    assert [v["offset_bps"] for v in sim.venues[0]] == pytest.approx([10, 20])
-    assert [v["quote_shares"] for v in sim.venues[0]] == [300, 100]
-    assert sim.orders["signal"][0] == pytest.approx(-(400 - 300) / 700)
-    assert sim.orders["next_mid_bps"][0] == pytest.approx(-10)
+    assert [v["offset_bps"] for v in venues_of(sim)[0]] == pytest.approx([10, 20])
+    assert [v["quote_shares"] for v in venues_of(sim)[0]] == [300, 100]
+    assert orders_of(sim)["signal"][0] == pytest.approx(-(400 - 300) / 700)
+    assert orders_of(sim)["next_mid_bps"][0] == pytest.approx(-10)
 
 
 def test_a_venue_without_a_quote_is_closed_and_finite(hand: ReplayMarket) -> None:
     sim = begin(hand, 11.1)
     sim.step(np.array([[0.0, 1.0]]))  # B is gone at 11.6, before the child arrives
-    b = sim.venues[0, 1]
+    b = venues_of(sim)[0, 1]
     assert b["sent_shares"] == 100
     assert b["filled_shares"] == 0
     assert (b["open"], b["quote_shares"]) == (0, 0)  # at 12.1
     assert b["offset_bps"] == pytest.approx(15, abs=0.02)  # as last heard
     sim = begin(hand, 50.0)  # never heard of: the dearest of the others
-    assert [v["open"] for v in sim.venues[0]] == [1, 0]
-    assert sim.venues["offset_bps"][0, 1] == sim.venues["offset_bps"][0, 0] > 0
-    assert sim.orders["signal"][0] == pytest.approx((60 - 80) / 140)
+    assert [v["open"] for v in venues_of(sim)[0]] == [1, 0]
+    assert venues_of(sim)["offset_bps"][0, 1] == venues_of(sim)["offset_bps"][0, 0] > 0
+    assert orders_of(sim)["signal"][0] == pytest.approx((60 - 80) / 140)
 
 
 # ------------------------------------------------------------------------------------------------ promises
@@ -188,12 +189,12 @@ def test_a_purchase_is_a_sale_in_the_mirror(tmp_path: Path, latency_ms: float) -
         weights = rng.dirichlet(np.ones(2), size=64)
         for sim in (bought, sold):
             sim.step(weights)
-        np.testing.assert_allclose(bought.venues["filled_shares"], sold.venues["filled_shares"])
-        np.testing.assert_allclose(bought.orders["signal"], sold.orders["signal"], atol=1e-12)
+        np.testing.assert_allclose(venues_of(bought)["filled_shares"], venues_of(sold)["filled_shares"])
+        np.testing.assert_allclose(orders_of(bought)["signal"], orders_of(sold)["signal"], atol=1e-12)
     # costs are in bps of the arrival mid, which the mirror moves: compare money
     for part, cost in bought.ledger().items():
-        money = cost * bought.orders["arrival_mid_px"]
-        np.testing.assert_allclose(money, sold.ledger()[part] * sold.orders["arrival_mid_px"], atol=1e-7)
+        money = cost * orders_of(bought)["arrival_mid_px"]
+        np.testing.assert_allclose(money, sold.ledger()[part] * orders_of(sold)["arrival_mid_px"], atol=1e-7)
 
 
 @pytest.mark.parametrize("latency_ms", [0.0, 700.0])
@@ -220,7 +221,7 @@ def test_no_look_ahead(tmp_path: Path, latency_ms: float) -> None:
         known = start_s + t + 1e-3 * latency_ms <= cut_s
         equal_view = np.array_equal(seen[0], seen[1])
         seen = [core.step(np.array([[0.4, 0.6]]))[0] for core in cores]
-        fills = [core.simulator.venues[["filled_shares", "fill_cost"]].tolist() for core in cores]
+        fills = [venues_of(core.simulator).copy()[["filled_shares", "fill_cost"]].tolist() for core in cores]
         assert (equal_view and fills[0] == fills[1]) or not known, f"step {t}"
         same.append(fills[0] == fills[1])
     assert not all(same), "the rows after the cut must matter to some later step"
@@ -235,8 +236,8 @@ def test_a_batch_of_one_equals_a_member_of_many(folder: Path) -> None:
     for t in range(20):
         many.step(weights[t])
         one.step(weights[t, 17:18])
-        assert many.orders[17].tobytes() == one.orders[0].tobytes()
-        assert many.venues[17].tobytes() == one.venues[0].tobytes()
+        assert orders_of(many)[17].tobytes() == orders_of(one)[0].tobytes()
+        assert venues_of(many)[17].tobytes() == venues_of(one)[0].tobytes()
 
 
 def test_starts_cover_the_splits_evenly(folder: Path) -> None:
@@ -246,7 +247,7 @@ def test_starts_cover_the_splits_evenly(folder: Path) -> None:
     for split, high in ends.items():
         sim = BatchSimulator(market, 4000, split)
         sim.reset(np.arange(4000, dtype=np.uint64), np.zeros(4000, dtype=np.int64))
-        start = (sim.orders["start_s"] - low) / (high - 100.0 - low)
+        start = (orders_of(sim)["start_s"] - low) / (high - 100.0 - low)
         assert -0.01 < start.min() < 0.01
         assert 0.98 < start.max() <= 1.0
         counts = np.histogram(start, bins=10, range=(0.0, 1.0))[0]
@@ -258,16 +259,18 @@ def test_nothing_fills_that_is_not_recorded(folder: Path) -> None:
     """With a huge order, each venue gives no more than its display at arrival, less what we took before."""
     sim = BatchSimulator(replay(folder / "quotes.parquet", quantity_shares=1e7, latency_ms=50.0), 200)
     sim.reset(np.arange(200, dtype=np.uint64), np.zeros(200, dtype=np.int64))
+    paid_bps_shares, fee_bps = np.zeros(200), parameters_of(sim)["take_fee_bps"]
     for _ in range(20):
-        before = sim.venues.copy()
+        before = venues_of(sim).copy()
         sim.step(np.full((200, 3), 1 / 3))
         limit = np.maximum(before["arrival_size_shares"] - before["depleted_shares"], 0.0)
-        assert (sim.venues["filled_shares"] <= limit + 1e-9).all()
-        assert (sim.venues["filled_shares"][before["open"] == 0] == 0).all()
-    assert (sim.orders["cleanup_shares"] > 0).all()
-    executed = 1e7 - sim.orders["cleanup_shares"]
-    fill_bps = sim.venues["effective_spread_bps_shares"].sum(axis=1) / executed
-    assert (sim.orders["cleanup_cost"] * 1e7 / sim.orders["cleanup_shares"] > fill_bps).all()
+        assert (venues_of(sim)["filled_shares"] <= limit + 1e-9).all()
+        assert (venues_of(sim)["filled_shares"][before["open"] == 0] == 0).all()
+        paid_bps_shares += (venues_of(sim)["fill_cost"] * 1e7 - fee_bps * venues_of(sim)["filled_shares"]).sum(axis=1)
+    assert (orders_of(sim)["cleanup_shares"] > 0).all()
+    executed = 1e7 - orders_of(sim)["cleanup_shares"]
+    fill_bps = paid_bps_shares / executed
+    assert (orders_of(sim)["cleanup_cost"] * 1e7 / orders_of(sim)["cleanup_shares"] > fill_bps).all()
 
 
 # -------------------------------------------------------------------------------------------------- faces

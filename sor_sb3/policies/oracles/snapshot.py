@@ -79,9 +79,10 @@ def _lot_costs(
             if arrives_ms < first_ms:
                 out[x] = NEVER
                 continue
-            filled, walk_bps = fill_of(fixed, j, x * lot, held, block.offset_bps[j] + move_bps, limit_bps)
-            price_bps = block.offset_bps[j] + move_bps + walk_bps + fixed.take_fee_bps[j]
-            out[x] += filled * (price_bps - ceiling)
+            filled = fill_of(fixed, j, x * lot, held, block.offset_bps[j] + move_bps, limit_bps)
+            if filled > 0.0:
+                price_bps = block.offset_bps[j] + move_bps + fixed.walk_bps[j] * filled / held + fixed.take_fee_bps[j]
+                out[x] += filled * (price_bps - ceiling)
     if j == first or (market.synchronise == 1 and j == latest):
         out[0] = NEVER
 
