@@ -139,8 +139,9 @@ def check_fit(core: RoutingCore, policy: Any, name: str = "policy") -> None:
     ):
         space = getattr(owner, f"{what}_space", None)
         if isinstance(space, spaces.Space) and _kind_and_size(space) != _kind_and_size(expected):
+            trained = " ".join(str(space).split())  # bounds may be printed over several lines
             raise UserError(
-                f"policy '{name}' was trained with {what}s {space}; expected {expected}, those of {core.env_id} in "
+                f"policy '{name}' was trained with {what}s {trained}; expected {expected}, those of {core.env_id} in "
                 f"market '{core.market.name}'"
             )
 
