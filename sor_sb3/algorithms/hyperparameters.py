@@ -318,7 +318,7 @@ def constructor_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def linear_schedule(text: str, key: str) -> Any:
-    """``lin_3e-4``: from that value down to 0 as training goes on.
+    """``lin_3e-4``: from that value down to 0 over the training.
 
     Raises:
         UserError: what follows "lin_" is no number.
