@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sor_sb3.errors import UserError
     from sor_sb3.evaluation.evaluator import evaluate
     from sor_sb3.market.loading import load_market
+    from sor_sb3.policies.registry import register_router
     from sor_sb3.zoo import register_with_rl_zoo3
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _WHERE = {
     "load_market": "sor_sb3.market.loading",
     "make_vec_env": "sor_sb3.envs.sb3_vec_env",
     "register_algorithm": "sor_sb3.algorithms.registry",
+    "register_router": "sor_sb3.policies.registry",
     "register_with_rl_zoo3": "sor_sb3.zoo",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "load_market",
     "make_vec_env",
     "register_algorithm",
+    "register_router",
     "register_with_rl_zoo3",
     "routers",
 ]

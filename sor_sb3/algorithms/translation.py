@@ -37,7 +37,7 @@ from sor_sb3.algorithms.policies import (
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.policies.normalisation import NormalizedPolicy
 
 
 def fast_policy(model: Any, vec_normalize: Any = None) -> FastPolicy:
@@ -47,7 +47,7 @@ def fast_policy(model: Any, vec_normalize: Any = None) -> FastPolicy:
 
     Args:
         model: of SB3, sb3-contrib or this package, with an MLP policy or one of this package's, on rows (D,) of numbers
-            and ``Box`` (A,) or ``Discrete`` actions; or a :class:`~sor_sb3.evaluation.policies.NormalizedPolicy`.
+            and ``Box`` (A,) or ``Discrete`` actions; or a :class:`~sor_sb3.policies.normalisation.NormalizedPolicy`.
         vec_normalize: the ``VecNormalize`` that it was trained under, whose statistics are applied to observations.
             Without it observations are taken as ``model.predict`` takes them, already normalised if the model wants
             that.

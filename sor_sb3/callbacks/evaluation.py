@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
-from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.policies.normalisation import NormalizedPolicy
 
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
 

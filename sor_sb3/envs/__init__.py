@@ -1,4 +1,4 @@
-"""Three faces of one simulator: ``gym.Env``, SB3 ``VecEnv``, Gymnasium ``VectorEnv``. Importing registers the ids."""
+"""Three adapters of one batched env: ``gym.Env``, SB3 ``VecEnv``, Gymnasium ``VectorEnv``. Import registers ids."""
 
 from __future__ import annotations
 

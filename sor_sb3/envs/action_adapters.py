@@ -1,9 +1,15 @@
-"""Actions as weights over venues and a pace: the envs differ in nothing else. No cost arithmetic here."""
+"""Actions as weights over venues and a pace, checked: the envs differ in nothing else. No cost arithmetic here.
+
+`ActionAdapter.decode` is the door of every compiled kernel: what passes it has the right shape, is finite, and lies in
+the range of discrete actions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from gymnasium import spaces
@@ -12,48 +18,112 @@ from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.simulator.compiled import entry_point
 
 
-class ActionAdapter(Protocol):
-    """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions."""
+@dataclass(frozen=True)
+class ActionAdapter(ABC):
+    """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions.
 
-    masked: ClassVar[bool]
+    Args:
+        n_venues: how many venues, K.
+        venue_names: for messages.
+    """
+
+    n_venues: int
+    venue_names: tuple[str, ...] = field(default=(), compare=False)
+    env_id: ClassVar[str]
+    masked: ClassVar[bool] = False
 
     @property
-    def n_venues(self) -> int:
-        """How many venues."""
-        ...
-
-    @property
+    @abstractmethod
     def space(self) -> spaces.Space:
         """The action space."""
-        ...
 
-    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weights float64 (N, K), rows summing to 1, and pace (N,), or None for the schedule's slice."""
-        ...
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
 
+    @abstractmethod
+    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights float64 (N, K), rows summing to 1, and pace float64 (N,), or None for the schedule's slice.
+
+        Args:
+            actions: numbers (N, ...), each action of `shape`; a single action is a batch of one where `n` is None.
+            n: how many rows are expected; None takes any number.
+
+        Raises:
+            UserError: the number or the length of rows, the type, or a value is not what `space` asks for.
+        """
+
+    @abstractmethod
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose it, `pace` (N,)."""
-        ...
+
+    def _rows(self, actions: Any, n: int | None) -> np.ndarray:
+        rows = as_array(actions)
+        if rows.dtype.kind not in "fiu":
+            raise UserError(f"{self.env_id}: actions are of type {rows.dtype}; expected numbers")
+        if n is None and rows.shape == self.shape:
+            rows = rows[None]
+        if rows.shape[1:] != self.shape or rows.ndim == 0 or (n is not None and len(rows) != n):
+            count = "rows" if n is None else f"{n} row{'' if n == 1 else 's'}"
+            of = f"of {self.shape[0]}" if self.shape else "of 1 venue number, without a second axis"
+            raise UserError(f"{self.env_id}: actions are {rows.shape}; expected {count} {of}")
+        return rows
+
+    def _venue(self, k: int) -> str:
+        return f"venue {self.venue_names[k] if self.venue_names else k}"
+
+    def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
+        """Say what is wrong in row `i`, which holds a NaN or an infinity."""
+        k = int(np.flatnonzero(~np.isfinite(rows[i]))[0])
+        what = self._venue(k) if k < self.n_venues else "the pace"
+        raise UserError(f"{self.env_id}: the action of row {i} for {what} is {rows[i, k]}; expected a finite number")
+
+
+def as_array(actions: Any) -> np.ndarray:
+    """Actions as NumPy has them.
+
+    Raises:
+        UserError: rows differ in length.
+    """
+    try:
+        return np.asarray(actions)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"actions are no array of numbers ({error}); expected rows of one length") from None
 
 
 @dataclass(frozen=True)
-class VenueSelect:
+class VenueSelect(ActionAdapter):
     """``Discrete(K)``: this step's slice goes to one venue."""
 
-    n_venues: int
+    env_id: ClassVar[str] = "VenueSelect-v0"
     masked: ClassVar[bool] = True
+    shape: ClassVar[tuple[int, ...]] = ()
 
     @property
     def space(self) -> spaces.Discrete:
         """The action space."""
         return spaces.Discrete(self.n_venues)
 
-    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
-        """One-hot weights."""
-        actions = np.asarray(actions, dtype=np.int64).reshape(-1)
-        weights = np.zeros((len(actions), self.n_venues))
-        weights[np.arange(len(actions)), actions] = 1.0
+    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, None]:
+        """One-hot weights of whole numbers (N,) in [0, K)."""
+        rows = self._rows(actions, n)
+        with np.errstate(invalid="ignore"):  # of a NaN, which is found to differ
+            chosen = np.ascontiguousarray(rows, dtype=np.int64)
+        if rows.dtype != np.int64 and (chosen != rows).any():
+            self._refuse(rows, int(np.argmax(chosen != rows)))
+        weights = np.zeros((len(chosen), self.n_venues))
+        wrong = _choose(chosen, weights)
+        if wrong >= 0:
+            self._refuse(rows, wrong)
         return weights, None
+
+    def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
+        last = self.n_venues - 1
+        raise UserError(
+            f"{self.env_id}: the action of row {i} is {rows[i]}; expected a whole number from 0 ({self._venue(0)}) to "
+            f"{last} ({self._venue(last)})"
+        )
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """The venue of the largest weight; int64 (N,). The pace is the schedule's."""
@@ -61,50 +131,64 @@ class VenueSelect:
 
 
 @dataclass(frozen=True)
-class OrderSplit:
+class OrderSplit(ActionAdapter):
     """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``, uniform where the sum is 0.
 
-    Every point of the simplex is reached, and maps to itself.
+    Every point of the simplex is reached, and maps to itself. Finite numbers beyond the bounds count as they are.
     """
 
-    n_venues: int
-    masked: ClassVar[bool] = False
+    env_id: ClassVar[str] = "OrderSplit-v0"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (self.n_venues,)
 
     @property
     def space(self) -> spaces.Box:
         """The action space."""
-        return spaces.Box(-1.0, 1.0, (self.n_venues,), np.float32)
+        return spaces.Box(-1.0, 1.0, self.shape, np.float32)
 
-    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, None]:
-        """Positive parts, normalised."""
-        return _weights_of(_rows(actions, self.n_venues), self.n_venues), None
+    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Positive parts of finite numbers (N, K), normalised."""
+        return self._weights_of(self._floats(actions, n)), None
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """The weights themselves, float32 (N, K). The pace is the schedule's."""
         return np.asarray(weights, dtype=np.float32)
 
+    def _floats(self, actions: Any, n: int | None) -> np.ndarray:
+        rows = np.ascontiguousarray(self._rows(actions, n))
+        return rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
+
+    def _weights_of(self, rows: np.ndarray) -> np.ndarray:
+        weights = np.empty((len(rows), self.n_venues))
+        wrong = _normalise(rows, weights)
+        if wrong >= 0:
+            self._refuse(rows, wrong)
+        return weights
+
 
 @dataclass(frozen=True)
-class OrderExecute:
+class OrderExecute(OrderSplit):
     """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
 
     The last component a stands for the pace ``(a + 1) / 2``: -1 waits, 1 sends all that is neither known to be filled
     nor in flight.
     """
 
-    n_venues: int
-    masked: ClassVar[bool] = False
+    env_id: ClassVar[str] = "OrderExecute-v0"
 
     @property
-    def space(self) -> spaces.Box:
-        """The action space."""
-        return spaces.Box(-1.0, 1.0, (self.n_venues + 1,), np.float32)
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (self.n_venues + 1,)
 
-    def decode(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positive parts, normalised, and the pace."""
-        rows = _rows(actions, self.n_venues + 1)
-        pace = np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0)
-        return _weights_of(rows, self.n_venues), pace
+    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Positive parts of finite numbers (N, K + 1), normalised, and the pace."""
+        rows = self._floats(actions, n)
+        weights = self._weights_of(rows)
+        return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0)
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""
@@ -112,47 +196,55 @@ class OrderExecute:
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
-def _rows(actions: np.ndarray, n: int) -> np.ndarray:
-    rows = np.ascontiguousarray(actions).reshape(-1, n)
-    return rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
+@entry_point(nogil=True)
+def _normalise(rows: Any, weights: Any) -> int:
+    """Fill `weights` (N, K); returns the first row of `rows` that holds a NaN or an infinity, else -1."""
+    n_venues = weights.shape[1]
+    for i in range(len(weights)):
+        total, not_finite = 0.0, 0.0
+        for k in range(n_venues):
+            weights[i, k] = 0.0 if rows[i, k] < 0.0 else rows[i, k]
+            total += weights[i, k]
+            not_finite += rows[i, k] * 0.0
+        for k in range(n_venues, rows.shape[1]):
+            not_finite += rows[i, k] * 0.0
+        if not_finite != 0.0:
+            return i
+        if total == math.inf:  # of finite numbers
+            largest, total = weights[i].max(), 0.0
+            for k in range(n_venues):
+                weights[i, k] /= largest
+                total += weights[i, k]
+        for k in range(n_venues):
+            weights[i, k] = 1.0 / n_venues if total <= 0.0 else weights[i, k] / total
+    return -1
 
 
 @entry_point(nogil=True)
-def _normalise(rows: Any, weights: Any) -> None:
-    n_venues = weights.shape[1]
+def _choose(chosen: Any, weights: Any) -> int:
+    """Write ones into `weights` (N, K); returns the first row of `chosen` (N,) that is no venue, else -1."""
     for i in range(len(weights)):
-        total = 0.0
-        for k in range(n_venues):
-            weights[i, k] = 0.0 if rows[i, k] < 0.0 else rows[i, k]  # NaN stays
-            total += weights[i, k]
-        for k in range(n_venues):
-            weights[i, k] = 1.0 / n_venues if total <= 0.0 else weights[i, k] / total
+        if chosen[i] < 0 or chosen[i] >= weights.shape[1]:
+            return i
+        weights[i, chosen[i]] = 1.0
+    return -1
 
 
-def _weights_of(rows: np.ndarray, n_venues: int) -> np.ndarray:
-    """Positive parts of the first `n_venues` columns, normalised; float64 (n, n_venues)."""
-    weights = np.empty((len(rows), n_venues))
-    _normalise(rows, weights)
-    return weights
-
-
-ACTION_ADAPTERS: dict[str, type[VenueSelect] | type[OrderSplit] | type[OrderExecute]] = {
-    "VenueSelect-v0": VenueSelect,
-    "OrderSplit-v0": OrderSplit,
-    "OrderExecute-v0": OrderExecute,
+ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {
+    adapter.env_id: adapter for adapter in (VenueSelect, OrderSplit, OrderExecute)
 }
 
 
-def make_action_adapter(env_id: str, n_venues: int) -> ActionAdapter:
-    """The action_adapter of a registered env (`sor_sb3:` in front is allowed).
+def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:
+    """The action adapter of a registered env (`sor_sb3:` in front is allowed).
 
     Raises:
         UserError: no env has this name.
     """
-    name = env_id.removeprefix("sor_sb3:")
+    name = str(env_id).removeprefix("sor_sb3:")
     if name not in ACTION_ADAPTERS:
         raise UserError(
-            f"env '{env_id}' is unknown{did_you_mean(name, list(ACTION_ADAPTERS))}; "
-            f"expected one of {', '.join(ACTION_ADAPTERS)}"
+            f"env '{env_id}' is unknown{did_you_mean(name, list(ACTION_ADAPTERS))}; expected one of "
+            f"{', '.join(ACTION_ADAPTERS)}"
         )
-    return ACTION_ADAPTERS[name](n_venues)
+    return ACTION_ADAPTERS[name](n_venues, venue_names)

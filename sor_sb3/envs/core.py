@@ -1,8 +1,12 @@
-"""The batched env that the three façades wrap: simulator, action_adapter, observer, seeds. No calls of SB3."""
+"""The batched env that the three adapters wrap: simulator, action adapter, observer, seeds. No calls of SB3.
+
+Its `step` is the door: what the adapters and the evaluator are given is checked there, once.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from operator import index
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -10,7 +14,7 @@ from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec, NotebookMarket
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
 from sor_sb3.simulator.random import DATA_SPLITS, seed_word
 
@@ -18,20 +22,39 @@ EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
 EPISODE_MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
 
 
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """`value` as an integer.
+
+    Raises:
+        UserError: it is none, or below `least`.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (least is not None and number < least):
+        at_least = "" if least is None else f" of at least {least}"
+        raise UserError(f"{name} is {value!r}; expected a whole number{at_least}")
+    return number
+
+
 class RoutingCore:
     """N routing episodes side by side.
 
-    Member i runs episode 0, 1, 2, ... of its own seed; what it meets depends on (data_split, seed, episode number)
-    and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
+    Member i runs episode 0, 1, 2, ... of its own seed. The scenario of an episode depends on (data_split, seed, episode
+    number) and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
 
     Args:
-        env_id: which action_adapter: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
+        env_id: whose actions: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path of a market file or of recorded quotes, or a specification.
         n: how many episodes side by side.
         data_split: "train", "validation" or "test".
-        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger); its mean is zero
-            whatever the actions, so expected returns do not change.
+        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger). The noise has mean
+            zero whatever the actions, so expected returns do not change.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
+
+    Raises:
+        UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
     """
 
     def __init__(
@@ -45,12 +68,14 @@ class RoutingCore:
     ) -> None:
         if data_split not in DATA_SPLITS:
             raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
+        n, threads = whole_number("n_envs", n, 1), whole_number("threads", threads, 1)
         self.market = load_market(market)
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
-        self.env_id = env_id.removeprefix("sor_sb3:")
-        self.action_adapter = make_action_adapter(env_id, self.market.n_venues)
+        self.action_adapter = make_action_adapter(env_id, self.market.n_venues, self.market.venue_names)
+        self.env_id = self.action_adapter.env_id
         self.simulator = BatchSimulator(self.market, n, data_split, threads)
         self.observer = Observer(self.simulator)
+        self._begun = False
         self.observation_space = observation_space(self.market)
         self.action_space = self.action_adapter.space
         self.seeds = np.zeros(n, dtype=np.uint64)
@@ -58,25 +83,77 @@ class RoutingCore:
         self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
 
     def seed(self, seeds: list[Any], which: np.ndarray | None = None) -> None:
-        """Give members new seeds (None leaves a member's as it is); they take effect at the next reset."""
-        for i, seed in zip(range(self.n) if which is None else which, seeds, strict=True):
-            if seed is not None:
-                self.seeds[i], self.episodes[i] = seed_word(seed), -1
+        """Give members `which` (all) new seeds, None to keep one; they take effect at the next reset.
+
+        Raises:
+            UserError: there is not one seed a member, or a seed is no whole number.
+        """
+        members = range(self.n) if which is None else which
+        if len(seeds) != len(members):
+            raise UserError(f"{len(seeds)} seeds are given; expected {len(members)}, one for each env")
+        words = [None if seed is None else seed_word(whole_number("seed", seed)) for seed in seeds]
+        for i, word in zip(members, words, strict=True):
+            if word is not None:
+                self.seeds[i], self.episodes[i] = word, -1
+
+    def seed_from(self, first: int) -> None:
+        """Give member i the seed ``first + i``."""
+        first = whole_number("seed", first)
+        self.seed([first + i for i in range(self.n)])
 
     def reset(self, which: np.ndarray | None = None) -> np.ndarray:
         """Begin the next episode of members `which` (all, by default); their observations, float32 (n, D)."""
         which = np.arange(self.n) if which is None else which
         self.episodes[which] += 1
+        self._begun = True
         self.simulator.reset(self.seeds[which], self.episodes[which], which)
         return self.observer.observe(which)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here."""
-        weights, pace = self.action_adapter.decode(actions)
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here.
+
+        Args:
+            actions: numbers (N, ...), as `action_space` says of each.
+
+        Raises:
+            UserError: the actions are refused (`ActionAdapter.decode`), no episode has begun, or the market's numbers
+                are so large that a reward is not finite.
+        """
+        weights, pace = self.action_adapter.decode(actions, self.n)
+        if not self._begun:
+            raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
         rows = self.observer.blank(self.n)
         cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
-        rewards = noise - cost if self.variance_reduction else -cost
-        return rows, rewards.astype(np.float32), done.copy()
+        with np.errstate(over="ignore"):
+            rewards = (noise - cost if self.variance_reduction else -cost).astype(np.float32)
+        if not np.isfinite(rewards).all():
+            self._refuse_rewards(cost)
+        return rows, rewards, done.copy()
+
+    def _refuse_rewards(self, cost: np.ndarray) -> NoReturn:
+        i = int(np.argmax(~np.isfinite(cost.astype(np.float32))))
+        raise UserError(
+            f"{self.env_id} in market '{self.market.name}': the cost of row {i} is {cost[i]:g} {self.market.cost_unit}, too "
+            "large for a reward; make the market's prices, fees, moves or penalties smaller"
+        )
+
+    def step_and_reset(
+        self, actions: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, dict[str, Any]]]]:
+        """`step`, and the next episode of each member whose episode ended: what vectorised envs do.
+
+        Returns:
+            Observations (N, D), those of new episodes among them, rewards (N,) and done (N,) as of `step`, and by
+            member that ended the last observation (D,) of its episode, a copy, and its info.
+        """
+        observations, rewards, done = self.step(actions)
+        ended = np.flatnonzero(done)
+        if not ended.size:
+            return observations, rewards, done, {}
+        last = observations[ended]  # fancy indexing copies
+        found = dict(zip(ended.tolist(), zip(last, self.episode_infos(ended), strict=True), strict=True))
+        observations[ended] = self.reset(ended)
+        return observations, rewards, done, found
 
     def get_state(self) -> dict[str, Any]:
         """What changes as time goes on, as copies: seeds, episode numbers and the simulator's state."""
@@ -86,15 +163,16 @@ class RoutingCore:
         """Put back what `get_state` gave; the next step is then the one that it would have been."""
         self.seeds[...], self.episodes[...] = state["seeds"], state["episodes"]
         self.simulator.set_state(state["simulator"])
+        self._begun = True
 
     def action_masks(self) -> np.ndarray:
-        """bool (N, K): venues not halted, as heard; all True where every venue is (a forced wait)."""
+        """bool (N, K): venues not halted, as observed; all True where every venue is halted (a forced wait)."""
         masks: np.ndarray = self.simulator.venues["open"] == 1
         masks[~masks.any(axis=1)] = True
         return masks
 
     def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
-        """What a finished episode reports, one dict each of `which` (see `episode_measures`)."""
+        """What finished episodes report, one dict for each of `which` (see `episode_measures`)."""
         ledger, measures = self.simulator.ledger(which), self.episode_measures(which)
         columns = (*(ledger[key] for key in EPISODE_COST_KEYS), *(measures[key] for key in EPISODE_MEASURES))
         rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -117,14 +195,14 @@ class RoutingCore:
         ]
 
     def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
-        """Measures of finished episodes, float64 (n,) each; NaN where one has no meaning in this market.
+        """Measures of finished episodes, float64 (n,) each; NaN where a measure has no meaning in this market.
 
         slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child
         orders. fee_bps: fees on the whole order. fill_rate: filled / sent, over child orders. completion:
         share of the order that child orders filled before the clean-up.
         """
         orders, venues = self.simulator.orders, self.simulator.venues
-        if isinstance(self.market, NotebookMarket):
+        if not self.market.has_partial_fills:
             nothing = np.full(len(which), np.nan)
             return dict.fromkeys(EPISODE_MEASURES, nothing)
         sent = venues["episode_sent_shares"][which].sum(axis=1)

@@ -1,4 +1,4 @@
-"""The Gymnasium face of one routing episode at a time. No logic of its own."""
+"""The Gymnasium adapter: one routing episode at a time. No logic of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from sor_sb3.deprecation import renamed_arguments
+from sor_sb3.envs.action_adapters import as_array
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 
@@ -21,15 +23,15 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     **Observation**: float32 (7 + 12 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
-    as marketable immediate-or-cancel child orders; what is not filled comes back once it is acknowledged. In
-    ``OrderExecute-v0`` the pace says how much goes out instead.
+    as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is acknowledged.
+    In ``OrderExecute-v0`` the pace says how much goes out instead.
 
     **Reward**: minus the cost of the step in bps of the order: execution price against the mid at the decision, fees,
     and the mid's move times what is still to be done. Undiscounted, an episode sums to minus the implementation
     shortfall (Perold 1988).
 
-    **Termination**: the order is done, or the deadline is reached and the rest is swept at a price dearer than any
-    fill that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
+    **Termination**: the order is done, or the deadline is reached and the rest is swept at a price worse than any fill
+    that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
     parts), ``slippage_bps``, ``fee_bps``, ``fill_rate`` and ``completion``.
 
     Example:
@@ -42,6 +44,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (an instance variable in Gymnasium)
 
+    @renamed_arguments(split="data_split")
     def __init__(
         self,
         env_id: str,
@@ -66,10 +69,10 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One decision."""
-        observations, rewards, done = self.core.step(np.asarray(action)[None])
+        observations, rewards, done = self.core.step(as_array(action)[None])
         info = self.core.episode_infos(np.zeros(1, dtype=np.int64))[0] if done[0] else {}
         return observations[0], float(rewards[0]), bool(done[0]), False, info
 
     def _action_masks(self) -> np.ndarray:
-        """bool (K,): venues not halted, as heard; all True where every venue is."""
+        """bool (K,): venues not halted, as observed; all True where every venue is halted."""
         return self.core.action_masks()[0]

@@ -1,4 +1,4 @@
-"""The Gymnasium ``VectorEnv`` face of a batch of routing episodes (SAME_STEP autoreset). No logic of its own."""
+"""The Gymnasium ``VectorEnv`` adapter of a batch of routing episodes (SAME_STEP autoreset). No logic of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 
@@ -15,6 +16,7 @@ from sor_sb3.market.spec import MarketSpec
 class RoutingVectorEnv(VectorEnv):
     """`num_envs` routing episodes in one compiled batch; env i equals a lone env seeded ``seed + i``."""
 
+    @renamed_arguments(split="data_split")
     def __init__(
         self,
         env_id: str,
@@ -25,7 +27,7 @@ class RoutingVectorEnv(VectorEnv):
         render_mode: str | None = None,
     ) -> None:
         self.core = RoutingCore(env_id, market, num_envs, data_split, variance_reduction)
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.num_envs, self.render_mode = self.core.n, render_mode
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = self.core.observation_space
         self.single_action_space = self.core.action_space
@@ -36,19 +38,18 @@ class RoutingVectorEnv(VectorEnv):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode in every env; an integer seed s gives env i the seed s + i."""
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        if seed is not None:
-            self.core.seed([seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed))
+        many = isinstance(seed, (list, tuple, np.ndarray))
+        super().reset(seed=None if many else seed)  # type: ignore[arg-type]
+        if many:
+            self.core.seed(list(seed))  # type: ignore[arg-type]
+        elif seed is not None:
+            self.core.seed_from(seed)  # type: ignore[arg-type]
         return self.core.reset(), {}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every env; where an episode ends, `final_obs` and `final_info` keep its last row."""
-        observations, rewards, done = self.core.step(np.asarray(actions))
+        observations, rewards, done, ended = self.core.step_and_reset(actions)
         infos: dict[str, Any] = {}
-        if done.any():
-            ended = np.flatnonzero(done)
-            final = self.core.episode_infos(ended)
-            for i, info in zip(ended, final, strict=True):
-                infos = self._add_info(infos, {"final_obs": observations[i].copy(), "final_info": info}, int(i))
-            observations[ended] = self.core.reset(ended)
+        for i, (last, info) in ended.items():
+            infos = self._add_info(infos, {"final_obs": last, "final_info": info}, i)
         return observations, rewards.astype(np.float64), done, np.zeros_like(done), infos

@@ -1,4 +1,4 @@
-"""Envs that play the same market day, rewarded relative to each other: a baseline for nothing. No market logic."""
+"""Envs that play the same scenario, rewarded relative to each other: a baseline without a network. No market logic."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sor_sb3.envs.core import whole_number
 from sor_sb3.errors import UserError
 
 
 def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) -> None:
-    """Whether so many envs can be parted into groups of one day each.
+    """Whether so many envs can be divided into groups that play one scenario each.
 
     Raises:
         UserError: they cannot.
     """
-    if envs_per_scenario < 1 or n_envs % envs_per_scenario:
+    if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
         raise UserError(
             f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; expected n_envs to be a multiple of "
             "envs_per_scenario, such as 512 and 8"
         )
     if envs_per_scenario > 1 and env_id.endswith("OrderExecute-v0"):
         raise UserError(
-            f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, where an order that is "
-            "filled early is followed by another scenario than its group's"
+            f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, where an env whose order is "
+            "filled early begins another scenario than its neighbours"
         )
 
 
 class LeaveOneOutBaseline(VecEnvWrapper):
-    """Takes from each env's reward the mean reward of the others that play the same day, at the same moment.
+    """Subtracts from each env's reward the mean reward of the others that play the same scenario, at the same step.
 
-    Groups are of `envs_per_scenario` neighbours. A scenario's market does not depend on the actions, so that the
-    others' rewards are independent of an env's own actions: expected policy gradients stay the same, and what is luck
-    of the day goes out of their variance. Rewards of a group sum to 0, so they are for policy gradients alone; what an
-    episode cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling
-    2019, "Buy 4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
+    A group is `envs_per_scenario` neighbours. A scenario does not depend on the actions taken in it, so the others'
+    rewards are independent of an env's own actions: expected policy gradients stay the same, and the luck of the
+    scenario leaves their variance. The rewards of a group sum to 0, so they serve policy gradients alone; an episode's
+    cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling 2019, "Buy
+    4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
 
     Args:
-        venv: envs whose neighbours play the same days, as `RoutingVecEnv` makes them with `envs_per_scenario`.
+        venv: envs whose neighbours play the same scenarios, as `RoutingVecEnv` makes them with `envs_per_scenario`.
         envs_per_scenario: size of a group, at least 2.
     """
 
@@ -53,12 +54,12 @@ class LeaveOneOutBaseline(VecEnvWrapper):
         """Step the envs.
 
         Raises:
-            RuntimeError: episodes of one day do not end together.
+            RuntimeError: episodes of one scenario do not end together.
         """
         observations, rewards, dones, infos = self.venv.step_wait()
         groups, ends = rewards.reshape(-1, self.envs_per_scenario), dones.reshape(-1, self.envs_per_scenario)
         if (ends != ends[:, :1]).any():
-            raise RuntimeError("episodes of one day did not end together; they have no common moments any more")
+            raise RuntimeError("episodes of one scenario did not end together; their steps no longer correspond")
         others = (groups.sum(axis=1, dtype=np.float64, keepdims=True) - groups) / (self.envs_per_scenario - 1)
         return observations, (groups - others).astype(np.float32).reshape(-1), dones, infos
 

@@ -1,8 +1,8 @@
-"""The Stable-Baselines3 ``VecEnv`` face of a batch of routing episodes. No logic of its own.
+"""The Stable-Baselines3 ``VecEnv`` adapter of a batch of routing episodes. No logic of its own.
 
-It honours what SB3 relies on without saying so: arrays that nobody writes to again (SB3 stores the last observation
-after the next step), private float32 rewards, same-step autoreset with ``terminal_observation``, a fresh list of
-fresh dicts, seeds used at the next reset, and masks through ``env_method``.
+The adapter keeps what SB3 relies on without saying so: arrays that nobody writes to again (SB3 stores the last
+observation after the next step), private float32 rewards, same-step autoreset with ``terminal_observation``, a fresh
+list of fresh dicts, seeds used at the next reset, and masks through ``env_method``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import RoutingCore
+from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline, check_envs_per_scenario
 from sor_sb3.market.spec import MarketSpec
 
@@ -30,12 +30,13 @@ class RoutingVecEnv(VecEnv):
         data_split: "train", "validation" or "test".
         variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
         threads: likewise; more than one pays where the cores are idle and the batch is large.
-        envs_per_scenario: how many neighbouring envs play the same market days, each in its own way.
+        envs_per_scenario: how many neighbouring envs play the same scenarios, each in its own way.
 
     Raises:
         UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
     """
 
+    @renamed_arguments(split="data_split", envs_per_day="envs_per_scenario")
     def __init__(
         self,
         env_id: str,
@@ -51,16 +52,16 @@ class RoutingVecEnv(VecEnv):
         check_envs_per_scenario(self.core.env_id, n_envs, envs_per_scenario)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
-        self._actions = np.zeros(0)
-        super().__init__(n_envs, self.core.observation_space, self.core.action_space)
+        self._actions: Any = None
+        super().__init__(self.core.n, self.core.observation_space, self.core.action_space)
         self.core.seed(self.core.seeds[::envs_per_scenario].repeat(envs_per_scenario).tolist())
         if seed is not None:
             self.seed(seed)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seeds of the envs from the next reset on: `seed`, or one of the system's, and those that follow it."""
-        days = super().seed(seed)
-        self._seeds = [days[i // self.envs_per_scenario] for i in range(self.num_envs)]
+        seeds = super().seed(seed if seed is None else whole_number("seed", seed))
+        self._seeds = [seeds[i // self.envs_per_scenario] for i in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> np.ndarray:
@@ -72,22 +73,16 @@ class RoutingVecEnv(VecEnv):
         return self.core.reset()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take the actions."""
+        """Keep the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Do the step; ended episodes begin anew at once."""
-        observations, rewards, done = self.core.step(self._actions)
+        """Do the step; where an episode ends, the next one begins at once."""
+        observations, rewards, done, ended = self.core.step_and_reset(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if done.any():
-            ended = np.flatnonzero(done)
-            last = observations[ended]  # fancy indexing copies
-            for i, row, info in zip(ended.tolist(), last, self.core.episode_infos(ended), strict=True):
-                info["terminal_observation"] = row
-                info["TimeLimit.truncated"] = False
-                infos[i] = info
-                self.reset_infos[i] = {}
-            observations[ended] = self.core.reset(ended)
+        for i, (last, info) in ended.items():
+            info["terminal_observation"], info["TimeLimit.truncated"] = last, False
+            infos[i], self.reset_infos[i] = info, {}
         return observations, rewards, done, infos
 
     def get_state(self) -> dict[str, Any]:
@@ -163,8 +158,9 @@ def make_vec_env(
 ) -> VecEnv:
     """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
 
-    With `envs_per_scenario` above 1 as many neighbours play the same days, and rewards are relative to theirs, under
-    :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: for policy gradients, which get by with far fewer steps.
+    With `envs_per_scenario` above 1 as many neighbours play the same scenarios, and rewards are relative to the
+    neighbours', under :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: policy gradients then need far fewer
+    steps.
 
     Raises:
         UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.

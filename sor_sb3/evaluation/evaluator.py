@@ -1,25 +1,28 @@
-"""Run policies over the same market days, one env a scenario, and keep what they cost, aligned by scenario.
+"""Score policies on the same scenarios: one env a scenario, costs aligned by scenario.
 
-It never asks whether a policy was learned, and it draws nothing: figures are `reports`' business.
+The scoring does not depend on whether a policy was learned. Figures are the business of `reports`.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from sor_sb3.envs.core import RoutingCore
+from sor_sb3.deprecation import renamed_arguments
+from sor_sb3.envs.core import RoutingCore, whole_number
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
+from sor_sb3.evaluation.rollout import masks_wanted as masks_wanted
+from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
-from sor_sb3.policies.registry import ORACLE_NAMES, ROUTER_NAMES, make, rule_names
+from sor_sb3.policies.protocol import Kind, kind_of
+from sor_sb3.policies.registry import ORACLE_NAMES, check_router_names, make, rule_names
 
-Kind = Literal["learned", "rule", "oracle"]
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WINDOWS_PER_BLOCK = 5  # of a recording: dependence between neighbouring blocks must be small
 
@@ -101,20 +104,8 @@ class Evaluation:
         return [s.name for s in sorted(chosen, key=lambda s: float(s.cost.mean()))]
 
 
-def masks_wanted(policy: Any) -> bool:
-    """Whether a policy takes action masks."""
-    policy = getattr(policy, "model", policy)  # of a NormalizedPolicy
-    return "action_masks" in inspect.signature(policy.predict).parameters
-
-
-def _kind(name: str, policies: Sequence[Any]) -> Kind:
-    if getattr(policies[0], "name", name) in ORACLE_NAMES:
-        return "oracle"
-    return "rule" if getattr(policies[0], "name", "") in ROUTER_NAMES else "learned"
-
-
 class Evaluator:
-    """Scores policies on one fixed set of scenarios; build it once to score often (a callback does).
+    """Scores policies on one fixed set of scenarios. Build it once to score often, as a callback does.
 
     Args:
         env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
@@ -122,12 +113,18 @@ class Evaluator:
         scenarios: how many.
         seed: of the first; scenario j has seed + j.
         data_split: "train", "validation" or "test".
+
+    Raises:
+        UserError: env, market or data split is unknown, a number is not whole, or the market names an unknown router.
     """
 
+    @renamed_arguments(split="data_split")
     def __init__(
         self, env: str, market: str | MarketSpec, scenarios: int, seed: int = 10_000, data_split: str = "test"
     ) -> None:
+        scenarios, seed = whole_number("scenarios", scenarios, 1), whole_number("seed", seed)
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
+        check_router_names(self.market)
         self.core = RoutingCore(env, self.market, scenarios, data_split)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
 
@@ -152,15 +149,23 @@ class Evaluator:
         return np.floor(self.core.simulator.orders["start_s"] / (WINDOWS_PER_BLOCK * window_s)).astype(np.int64)
 
     def score(self, name: str, policies: Any, deterministic: bool = True, record: bool = False) -> Scores:
-        """Score one policy, or a list of it trained with several seeds; `record` keeps the child orders."""
+        """Score one policy, or a list of one policy trained with several seeds; `record` keeps the child orders.
+
+        A model trained under ``VecNormalize`` is scored with its statistics.
+
+        Raises:
+            UserError: a policy does not fit the env, or gives an answer that the env refuses.
+        """
         members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        if not members:
+            raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
         members = [self._router(p) if isinstance(p, str) else p for p in members]
         logs: list[ChildLog] = []
-        runs = [self._run(policy, deterministic, logs if record else None) for policy in members]
+        runs = [self._run(name, policy, deterministic, logs if record else None) for policy in members]
         cost, parts, measures, latency, shares = zip(*runs, strict=True)
         return Scores(
             name=name,
-            kind=_kind(name, members),
+            kind=kind_of(members[0]),
             cost=np.stack(cost),
             parts={key: np.stack([p[key] for p in parts]) for key in parts[0]},
             measures={key: np.stack([m[key] for m in measures]) for key in measures[0]},
@@ -170,24 +175,19 @@ class Evaluator:
         )
 
     def _run(
-        self, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
+        self, name: str, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
     ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
         core, venues = self.core, self.core.simulator.venues
         observations = self.start()
         recorder = ChildRecorder(core.simulator) if logs is not None else None
-        state, first = None, np.ones(core.n, dtype=bool)
-        masked = masks_wanted(policy) and core.action_adapter.masked
         latencies = []
-        for _ in range(self.market.order.horizon_steps):
-            masks = {"action_masks": core.action_masks()} if masked else {}
+        for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
             was_open = venues["open"] == 1
-            actions, state = policy.predict(observations, state, first, deterministic, **masks)
             if recorder is not None:
                 recorder.before()
-            observations, _, _ = core.step(actions)
+            decision.take()
             if recorder is not None:
                 recorder.after()
-            first = np.zeros(core.n, dtype=bool)
             latencies.append(venues["ack_ms"][(venues["sent_shares"] > 0.0) & was_open])
         if recorder is not None and logs is not None:
             logs.append(recorder.log())
@@ -217,6 +217,7 @@ class Evaluator:
         return Evaluation(self.market, self.env_id, self.data_split, self.seed, scores, self.blocks())
 
 
+@renamed_arguments(split="data_split")
 def evaluate(
     policies: Mapping[str, Any],
     env: str = "OrderSplit-v0",
@@ -229,17 +230,21 @@ def evaluate(
     """Score policies on the same scenarios.
 
     Args:
-        policies: by name: anything with SB3's ``predict``, a list of them (one per training seed), or the name of a
-            router ("pro_rata", "snapshot_oracle", ...).
+        policies: by name: anything with SB3's ``predict`` (a `PolicyPredictor`), a list of models (one per training
+            seed), or the name of a router ("pro_rata", "snapshot_oracle", ...). A model whose env is a
+            ``VecNormalize`` is scored with those statistics; a model that was loaded without its env carries none and
+            needs :class:`sor_sb3.policies.normalisation.NormalizedPolicy`. An attribute `kind` ("learned", "rule" or
+            "oracle") says what a policy of your own is; without one a policy that nothing trains is a rule.
         env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
         market: preset name, path, or specification.
-        scenarios: how many market days.
+        scenarios: how many parent orders.
         seed: of the first; scenario j has seed + j, the same for every policy.
-        data_split: "test" by default; its days never meet those of "train" and "validation".
+        data_split: "test" by default; no scenario of it is one of "train" or "validation".
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:
-        UserError: env, market, data_split or a router's name is unknown.
+        UserError: env, market, data split or a router's name is unknown, a policy does not fit the env, or a policy
+            gives an answer that the env refuses.
 
     Example:
         >>> import sor_sb3
@@ -247,6 +252,8 @@ def evaluate(
         >>> result.difference("pro_rata", "random").mean < 0
         True
     """
+    if not policies:
+        raise UserError("policies is empty; expected at least one policy by name")
     return Evaluator(env, market, scenarios, seed, data_split).evaluate(policies, deterministic)
 
 

@@ -1,26 +1,15 @@
-"""Make a trained model answer ``predict`` on raw observations, as rules do."""
+"""The old place of :class:`sor_sb3.policies.normalisation.NormalizedPolicy`, for one version."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from sor_sb3.deprecation import warn_renamed
+from sor_sb3.policies import normalisation
 
 
-class NormalizedPolicy:
-    """A model trained under ``VecNormalize``, with the statistics that it was trained with applied before it."""
-
-    def __init__(self, model: Any, vec_normalize: Any) -> None:
-        self.model, self.vec_normalize = model, vec_normalize
-
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        **masks: Any,
-    ) -> tuple[np.ndarray, Any]:
-        """The model's actions for raw observations."""
-        normalised = self.vec_normalize.normalize_obs(observation)
-        return self.model.predict(normalised, state, episode_start, deterministic, **masks)
+def __getattr__(name: str) -> Any:
+    if name == "NormalizedPolicy":
+        warn_renamed("sor_sb3.evaluation.policies.NormalizedPolicy", "sor_sb3.policies.normalisation.NormalizedPolicy")
+        return normalisation.NormalizedPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

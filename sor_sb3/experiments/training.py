@@ -28,7 +28,6 @@ from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folders import (
     CONFIG_FILE,
@@ -40,6 +39,7 @@ from sor_sb3.experiments.folders import (
     write_yaml,
 )
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.policies.normalisation import NormalizedPolicy
 
 CHECKPOINT_FOLDER, CHECKPOINTS = "checkpoints", 20  # how many are taken in a run; the last two stay
 VALIDATION_SEED = 1

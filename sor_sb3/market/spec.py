@@ -195,6 +195,11 @@ class _Market(_Spec):
         """Whether a venue is a dark pool."""
         return False
 
+    @property
+    def has_partial_fills(self) -> bool:
+        """Whether child orders meet sizes, prices and fees, so that slippage and fill rates have a meaning."""
+        return True
+
 
 def _unique(names: tuple[str, ...]) -> None:
     seen: set[str] = set()
@@ -324,6 +329,11 @@ class NotebookMarket(_Market):
     def cost_unit(self) -> str:
         """The unit of costs and rewards."""
         return "notebook units per episode"
+
+    @property
+    def has_partial_fills(self) -> bool:
+        """Never: every child fills, at a cost linear in the weights."""
+        return False
 
 
 VOLUME_LOOKBACK_STEPS = 10

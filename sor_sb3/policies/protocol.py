@@ -1,15 +1,37 @@
-"""What every router is: a policy that nobody trained, with SB3's ``predict``. It sees observations only."""
+"""What every policy of this package is: something with SB3's ``predict``, and a kind.
+
+The protocol is ``stable_baselines3.common.type_aliases.PolicyPredictor``. `Router` is the base class of rules, which
+see observations only.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import ObservationView
+from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
+
+Kind = Literal["learned", "rule", "oracle"]
+
+
+def kind_of(policy: Any) -> Kind:
+    """What a policy is: its attribute `kind`, else "learned" for a model that can be trained, else "rule".
+
+    Raises:
+        UserError: the policy's `kind` is none of these words.
+    """
+    kind = getattr(policy, "kind", None)
+    if kind is None:  # SB3's algorithms have `learn`, its policies are torch modules
+        return "learned" if hasattr(policy, "learn") or hasattr(policy, "state_dict") else "rule"
+    if kind not in get_args(Kind):
+        raise UserError(f"kind of {type(policy).__name__} is {kind!r}; expected one of {', '.join(get_args(Kind))}")
+    found: Kind = kind
+    return found
 
 
 class Router(ABC):
@@ -19,16 +41,22 @@ class Router(ABC):
     lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
 
     Args:
-        market: whose observations the router will read.
-        env_id: whose actions it shall give.
+        market: whose observations the router reads.
+        env_id: whose actions the router gives.
         seed: of routers that draw; the others ignore it.
     """
 
     name: ClassVar[str]
+    kind: ClassVar[Kind] = "rule"
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
+
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Whether the rule means something in a market. A comparison leaves out the rules that do not."""
+        return True
 
     @abstractmethod
     def weights(self, view: ObservationView) -> np.ndarray:
@@ -39,7 +67,7 @@ class Router(ABC):
 
     def predict(
         self,
-        observation: np.ndarray,
+        observation: np.ndarray | dict[str, np.ndarray],
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,

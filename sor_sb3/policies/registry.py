@@ -1,55 +1,124 @@
-"""Routers: policies that nobody trained, and the oracle. ``make(name, market=...)`` builds one with ``.predict``."""
+"""Routers by name. The rules are the classes of the modules in ``policies/rules``: a new one is found, not listed."""
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
+from inspect import isclass, signature
+from pkgutil import iter_modules
 from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.policies import rules
 from sor_sb3.policies.protocol import Router
-from sor_sb3.policies.rules.naive import NAIVE
-from sor_sb3.policies.rules.price import PRICE
-from sor_sb3.policies.rules.volume import VOLUME
 
-__all__ = ["ORACLE_NAMES", "ROUTER_NAMES", "Router", "make", "rule_names"]
 
-_ROUTERS: dict[str, type[Router]] = {router.name: router for router in (*NAIVE, *PRICE, *VOLUME)}
+def _found_rules() -> dict[str, type[Router]]:
+    """The rules of every module in ``policies/rules``: modules by name, classes in the order of their definition."""
+    found: dict[str, type[Router]] = {}
+    for entry in iter_modules(rules.__path__, f"{rules.__name__}."):
+        for value in vars(import_module(entry.name)).values():
+            if isclass(value) and issubclass(value, Router) and value.__module__ == entry.name:
+                found[value.name] = value
+    return found
+
+
+_ORACLES = {"snapshot_oracle": "snapshot:SnapshotOracle", "clairvoyant": "clairvoyant:Clairvoyant"}
+_ROUTERS: dict[str, Any] = dict(_found_rules())
 ROUTER_NAMES = tuple(_ROUTERS)
-ORACLE_NAMES = ("snapshot_oracle", "clairvoyant")
+ORACLE_NAMES = tuple(_ORACLES)
+
+
+def register_router(name: str, router: type) -> None:
+    """Make a rule of your own known by a name, in this process: to `make`, `sor_sb3.evaluate` and comparisons.
+
+    Args:
+        name: letters, digits, "_", "-" and "."; folders are named by it.
+        router: a subclass of `Router`, or a class with SB3's ``predict`` that takes (market, env_id, seed, **options).
+
+    Raises:
+        UserError: the name is taken or cannot name a folder, or the class has no ``predict``.
+
+    Example:
+        >>> import numpy as np, sor_sb3
+        >>> class FirstVenue(sor_sb3.routers.Router):
+        ...     def weights(self, view):
+        ...         return np.eye(view.open.shape[1])[np.zeros(len(view.open), dtype=int)]
+        >>> sor_sb3.register_router("first_venue", FirstVenue)
+        >>> sor_sb3.routers.make("first_venue", market="notebook").kind
+        'rule'
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.\-]*", name):
+        raise UserError(f"router's name is {name!r}; expected letters, digits, '_', '-' and '.', such as 'my_rule'")
+    if not isclass(router) or not callable(getattr(router, "predict", None)):
+        raise UserError(f"router '{name}' is {router!r}; expected a class with SB3's predict, such as a Router")
+    taken = _ROUTERS.get(name, router)
+    if name in _ORACLES or (taken.__module__, taken.__qualname__) != (router.__module__, router.__qualname__):
+        raise UserError(f"router '{name}' is taken; register {router.__qualname__} by another name")
+    _ROUTERS[name] = router
 
 
 def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any) -> Any:
     """A router by name.
 
     Args:
-        name: one of `ROUTER_NAMES`, or an oracle of `ORACLE_NAMES`, which needs the env it shall look into.
-        market: whose observations it will read.
-        env: the id of the env whose actions it shall give; for an oracle the env itself (any of our three façades).
+        name: a rule of `ROUTER_NAMES` or of `register_router`; or an oracle of `ORACLE_NAMES`, which needs the env
+            that it looks into.
+        market: whose observations the router reads.
+        env: the id of the env whose actions the router gives; for an oracle the env itself (of any adapter).
         seed: of routers that draw.
         options: of the router, e.g. ``venue="NYSE"`` for `best_fixed_venue`.
 
     Raises:
-        UserError: no such router, or the market lacks what it needs.
+        UserError: the router or an option is unknown, or the market lacks what the router needs.
     """
-    if name in ORACLE_NAMES:
-        from sor_sb3.policies.oracles.clairvoyant import Clairvoyant
-        from sor_sb3.policies.oracles.snapshot import SnapshotOracle
-
+    _check_known("router", name)
+    if name in _ORACLES:
         core = find_core(env)
         if core is None:
             raise UserError(f"router '{name}' sees hidden state: give it the env, env=venv, not a name")
-        return SnapshotOracle(core) if name == SnapshotOracle.name else Clairvoyant(core)
-    if name not in _ROUTERS:
-        known = [*ROUTER_NAMES, *ORACLE_NAMES]
-        raise UserError(f"router '{name}' is unknown{did_you_mean(name, known)}; expected one of {', '.join(known)}")
-    return _ROUTERS[name](load_market(market), env, seed, **options)
+        module, _, oracle = _ORACLES[name].partition(":")
+        return getattr(import_module(f"sor_sb3.policies.oracles.{module}"), oracle)(core)
+    router = _ROUTERS[name]
+    try:
+        signature(router).bind(market, env, seed, **options)
+    except TypeError as error:
+        raise UserError(f"router '{name}' does not take these options: {error}") from None
+    return router(load_market(market), env, seed, **options)
 
 
 def rule_names(market: MarketSpec) -> list[str]:
-    """Rules that mean something in the market: `vwap` needs published volume, `dark_first` a dark pool."""
-    left_out = {name for name, has in (("vwap", market.has_volume), ("dark_first", market.has_dark)) if not has}
-    return [name for name in ROUTER_NAMES if name not in left_out]
+    """Rules that mean something in the market (`Router.fits`), registered ones last."""
+    return [name for name, rule in _ROUTERS.items() if not issubclass(rule, Router) or rule.fits(market)]
+
+
+def check_router_names(market: MarketSpec) -> None:
+    """Whether the reference router and the oracle that a market names exist and mean something in it.
+
+    Raises:
+        UserError: one does not.
+    """
+    _check_known(f"market '{market.name}': reference_router", market.reference_router)
+    if market.oracle not in _ORACLES:
+        hint = did_you_mean(market.oracle, list(_ORACLES))
+        raise UserError(
+            f"market '{market.name}': oracle '{market.oracle}' is unknown{hint}; expected one of {', '.join(_ORACLES)}"
+        )
+    if market.reference_router not in (*rule_names(market), *_ORACLES):
+        raise UserError(
+            f"market '{market.name}': reference_router '{market.reference_router}' means nothing in this market; "
+            f"expected one of {', '.join(rule_names(market))}"
+        )
+
+
+def _check_known(what: str, name: str) -> None:
+    known = [*_ROUTERS, *_ORACLES]
+    if name not in known:
+        raise UserError(
+            f"{what} '{name}' is unknown{did_you_mean(str(name), known)}; expected one of {', '.join(known)}"
+        )
 
 
 def find_core(env: Any) -> Any:

@@ -25,7 +25,7 @@ _KERNEL_SOURCES = (
     "simulator/*.py",
     "envs/observation.py",
     "envs/action_adapters.py",
-    "routers/oracle.py",
+    "policies/oracles/*.py",
     "algorithms/fast_kernels.py",
 )
 

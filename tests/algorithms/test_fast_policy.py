@@ -36,7 +36,7 @@ from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.envs.sb3_vec_env import make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.evaluation.policies import NormalizedPolicy
+from sor_sb3.policies.normalisation import NormalizedPolicy
 
 th.set_num_threads(1)
 

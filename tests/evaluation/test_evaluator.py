@@ -17,10 +17,10 @@ from sor_sb3.algorithms.policies import VenuePolicy
 from sor_sb3.envs.sb3_vec_env import make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores, evaluate, standard_rules
-from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.evaluation.statistics import verdict
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.policies.normalisation import NormalizedPolicy
 from sor_sb3.routers import ROUTER_NAMES, make
 from tests.market.quote_fixtures import write_recording
 

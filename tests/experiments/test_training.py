@@ -14,10 +14,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.evaluation.policies import NormalizedPolicy
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.training import SEED_STRIDE_BITS, load_policy, make_training_env, train, train_config
 from sor_sb3.market.loading import load_market
+from sor_sb3.policies.normalisation import NormalizedPolicy
 from tests.market.quote_fixtures import write_recording
 
 th.set_num_threads(1)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
+from sor_sb3.policies.protocol import Kind
 from sor_sb3.simulator.batch import BatchSimulator
 
 MOST_STATES = 200_000  # of one decision; more would take minutes an episode
@@ -49,7 +50,8 @@ class Clairvoyant:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
     """
 
-    name = "clairvoyant"
+    name: ClassVar[str] = "clairvoyant"
+    kind: ClassVar[Kind] = "oracle"
 
     def __init__(self, core: RoutingCore) -> None:
         if not core.action_adapter.masked and core.market.order.lot_shares is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
 
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.policies.protocol import Kind
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.execution import (
     best_observed_bps,
@@ -268,7 +269,8 @@ class SnapshotOracle:
     beaten. It is myopic: a policy that manages depletion, leaks or pace well may pass it, and reports say so.
     """
 
-    name = "snapshot_oracle"
+    name: ClassVar[str] = "snapshot_oracle"
+    kind: ClassVar[Kind] = "oracle"
 
     def __init__(self, core: RoutingCore) -> None:
         self.core = core

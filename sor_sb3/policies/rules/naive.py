@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -91,6 +91,3 @@ class BestFixedVenue(Router):
         weights = np.zeros(view.open.shape)
         weights[:, self._index] = 1.0
         return weights
-
-
-NAIVE: tuple[Any, ...] = (RandomRouter, RoundRobin, BestFixedVenue)

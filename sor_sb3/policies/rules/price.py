@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
@@ -80,6 +78,3 @@ class MarginalPrice(Router):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
         return view.marginal_share * view.quoted
-
-
-PRICE: tuple[Any, ...] = (BestPrice, AllIn, AllInSized, AllInSweep, MarginalPrice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class DarkFirst(MarginalPrice):
     dark_share: ClassVar[float] = 0.2
     least_attention: ClassVar[float] = 0.05
 
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where there is a dark pool."""
+        return market.has_dark
+
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
         dark = view.dark & view.usable
@@ -57,8 +62,13 @@ class Vwap(Router):
 
     name = "vwap"
 
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where traded volume is published."""
+        return market.has_volume
+
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
-        if not market.has_volume:
+        if not self.fits(market):
             raise UserError(
                 f"router 'vwap' needs traded volume and market '{market.name}' has none; leave the router out, or give "
                 "recorded quotes a trades file (--trades FILE)"
@@ -68,6 +78,3 @@ class Vwap(Router):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of recent volume of open venues."""
         return view.volume_share * view.usable
-
-
-VOLUME: tuple[Any, ...] = (ProRata, DarkFirst, Vwap)
