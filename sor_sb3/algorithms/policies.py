@@ -26,6 +26,9 @@ from sor_sb3.algorithms.distributions import (
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 
+DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
+
+
 def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None) -> th.Tensor:
     """Rows (n, G + K F) venue by venue: (n, K, F + E + G), its features, `extra` (n, K, E) of it, and the market's."""
     venues = rows[:, len(MARKET_FEATURES) :].reshape(len(rows), n_venues, len(VENUE_FEATURES))
@@ -131,15 +134,18 @@ class VenueExtractor(nn.Module):
 
     @staticmethod
     def _suggested(inputs: th.Tensor) -> th.Tensor:
-        """Logits (n, K) of the split of displays that the observation holds.
-
-        While there is time, each dark pool, for which no display speaks, has a thirtieth of the largest part.
-        """
-        split = inputs[:, :, VENUE_FEATURES.index("marginal_share")]
-        dark = inputs[:, :, VENUE_FEATURES.index("dark")]
+        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("marginal_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
-        prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03 * time_left * dark
-        return th.log(prior.clamp(min=0.0) + 0.003)
+        return suggested_logits(share, DARK_PART * time_left * dark)
+
+
+def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
+    """Logits (n, K) of the split of displays that an observation holds, `share` (n, K).
+
+    A dark pool displays nothing; `dark_part` (n, K) is what each dark pool has, in units of the largest part.
+    """
+    prior = share / share.amax(dim=1, keepdim=True).clamp(min=1e-6) + dark_part
+    return th.log(prior.clamp(min=0.0) + 0.003)
 
 
 def open_venues(inputs: th.Tensor) -> th.Tensor:

@@ -26,7 +26,6 @@ _KERNEL_SOURCES = (
     "envs/observation.py",
     "envs/action_adapters.py",
     "policies/oracles/*.py",
-    "algorithms/fast_kernels.py",
 )
 
 
