@@ -191,7 +191,7 @@ class OnnxPolicy:
         is_one, rows = rows.shape == self._row_shape, np.atleast_2d(rows)
         if rows.shape[1:] != self._row_shape:
             self._refuse_observation(f"an array of shape {rows.shape}")
-        if not np.isfinite(rows).all():
+        if not np.isfinite(rows.sum(axis=1)).all():
             self._refuse_numbers(rows)
         feed = {"observation": rows}
         if self._state_size is not None:

@@ -130,7 +130,7 @@ def assert_same(model: Any, fast: OnnxPolicy, rows: np.ndarray, **masks: Any) ->
         else:
             assert ours.dtype == theirs.dtype == np.float32
             assert ours.shape == theirs.shape
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------- every policy class
@@ -232,7 +232,7 @@ def test_recurrent_state_is_carried(env, layers):
             ours = following
             for mine, others in zip((actions, *ours), (expected, *theirs), strict=True):
                 assert mine.shape == others.shape
-                np.testing.assert_allclose(mine, others, rtol=0, atol=1e-5)
+                np.testing.assert_allclose(mine, others, rtol=0, atol=1e-6)
     expected, theirs = model.predict(rows[0], deterministic=True)
     actions, ours = fast.predict(rows[0])
     assert (actions.shape, ours[0].shape) == (expected.shape, theirs[0].shape)
