@@ -56,7 +56,7 @@ def measure(quick: bool) -> Results:
     plain = make_dummy_vec_env(lambda: PlainEnv(MARKET), n_envs=8, seed=0)
 
     def run(costs_too: bool) -> int:
-        each = ReportWriter(evaluator.market, policies).take if costs_too else None
+        each = ReportWriter(evaluator.market, policies).add if costs_too else None
         evaluator.evaluate(policies, each=each)
         return len(policies) * scenarios
 
