@@ -25,7 +25,6 @@ from sor_sb3.algorithms.distributions import (
 )
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
-
 DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
 
 

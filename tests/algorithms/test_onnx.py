@@ -422,7 +422,10 @@ class MyActivation(nn.Module):
         (lambda: PPO("MlpPolicy", spaces_env(spaces.Box(0, 1, (2, 3)))), "rows"),
         (lambda: PPO("MlpPolicy", spaces_env(spaces.Box(0, 1, (2,)), spaces.MultiBinary(3))), "MultiBinary"),
         (lambda: sor_sb3.routers.make("pro_rata", sor_sb3.load_market("notebook"), SPLIT), "no export"),
-        (lambda: NormalizedPolicy(make(PPO), VecNormalize(make_vec_env(SPLIT, market="notebook"))), "VecNormalize is of"),
+        (
+            lambda: NormalizedPolicy(make(PPO), VecNormalize(make_vec_env(SPLIT, market="notebook"))),
+            "VecNormalize is of",
+        ),
     ],
 )
 def test_what_cannot_be_exported(make_model, words):
