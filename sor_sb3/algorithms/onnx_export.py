@@ -66,7 +66,8 @@ def export_onnx(model: Any, file: str | Path, about: Mapping[str, Any] | None = 
         about: further metadata; "venues", a list of names, also names the features.
 
     Raises:
-        UserError: the model cannot be exported, the file cannot be written, or ``onnx`` is not installed.
+        UserError: the model cannot be exported, "venues" are too many or too few, the file cannot be written, or
+            ``onnx`` is not installed.
     """
     write_bytes(Path(file), onnx_bytes(model, about))
 
@@ -119,8 +120,8 @@ def _reason_against(policy: Any, statistics: Any) -> str | None:
         return f"its observations are {type(observations).__name__} {observations.shape}, not rows"
     if not isinstance(actions, spaces.Discrete) and not (isinstance(actions, spaces.Box) and len(actions.shape) == 1):
         return f"its actions are {actions}"
-    if statistics is not None and statistics.obs_rms.mean.shape != observations.shape:
-        return f"its VecNormalize is of observations {statistics.obs_rms.mean.shape}, not {observations.shape}"
+    if statistics is not None and statistics.observation_space.shape != observations.shape:
+        return f"its VecNormalize is of observations {statistics.observation_space.shape}, not {observations.shape}"
     for module in policy.modules():
         if not type(module).__module__.startswith(_KNOWN_MODULES):
             return f"its network has a {type(module).__name__}"
@@ -143,14 +144,17 @@ def _tensor(shape: list[Any], kind: str, meaning: str, **more: Any) -> dict[str,
 
 def _inputs(policy: Any, venues: list[str] | None) -> dict[str, dict[str, Any]]:
     """Name, shape, type and meaning of every input, in the order of `_Decision.forward`."""
+    space: Any = policy.action_space
     observation = _tensor(["batch", policy.observation_space.shape[0]], "float32", "raw observations, one a row")
     n_venues = count_venues(policy.observation_space)
     if n_venues is not None:
         names = venues or [f"venue_{k}" for k in range(n_venues)]
+        if len(names) != n_venues:
+            raise UserError(f"about names {len(names)} venues; expected {n_venues}, as many as an observation has")
         features = [f"{name}.{feature}" for name in names for feature in VENUE_FEATURES]
         observation["features"] = [*MARKET_FEATURES, *features]
     if isinstance(policy, MaskableActorCriticPolicy):
-        masks = _tensor(["batch", int(policy.action_space.n)], "bool", "True where an action is allowed")
+        masks = _tensor(["batch", int(space.n)], "bool", "True where an action is allowed")
         return {"observation": observation, "action_masks": masks}
     if isinstance(policy, RecurrentActorCriticPolicy):
         state = [policy.lstm_actor.num_layers, "batch", policy.lstm_actor.hidden_size]

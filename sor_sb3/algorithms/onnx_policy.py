@@ -88,7 +88,7 @@ class OnnxPolicy:
 
     def __init__(self, data: bytes) -> None:
         try:
-            import onnxruntime
+            import onnxruntime  # type: ignore[import-untyped]
         except ImportError as error:
             raise UserError(f"ONNX Runtime cannot be imported ({error}); install it with: {INSTALL}") from None
         if not _is_sealed(data):
@@ -193,7 +193,7 @@ class OnnxPolicy:
             self._refuse_observation(f"an array of shape {rows.shape}")
         if not np.isfinite(rows.sum(axis=1)).all():
             self._refuse_numbers(rows)
-        feed = {"observation": rows}
+        feed: dict[str, np.ndarray] = {"observation": rows}
         if self._state_size is not None:
             feed.update(self._state_feed(state, episode_start, len(rows)))
         elif self.takes_masks:

@@ -491,6 +491,8 @@ def test_other_programs_find_names_shapes_and_meaning(algorithm, policy, env, tm
     venues = [f"V{k}" for k in range(10)]
     export_onnx(make(algorithm, policy, env), file, {"venues": venues, "market": "us_equity"})
     onnx.checker.check_model(onnx.load(file), full_check=True)
+    with pytest.raises(UserError, match="names 2 venues; expected 10"):
+        onnx_bytes(make(algorithm, policy, env), {"venues": ["A", "B"]})
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["format"] == FORMAT

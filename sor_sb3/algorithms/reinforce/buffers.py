@@ -166,7 +166,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self.generator_ready = True
 
     @property
-    def advantages(self) -> np.ndarray:  # type: ignore[override]
+    def advantages(self) -> np.ndarray:
         """G - b as SB3's samples carry it, float32; ``REINFORCE.train`` computes G - b itself."""
         return (self.returns - self.baselines).astype(np.float32)
 
