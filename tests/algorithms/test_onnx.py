@@ -32,7 +32,14 @@ from torch import nn
 import sor_sb3
 from sor_sb3.algorithms.onnx_export import export_onnx, onnx_bytes
 from sor_sb3.algorithms.onnx_policy import FORMAT, OnnxPolicy, sealed
-from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, MaskableVenuePolicy, VenuePolicy
+from sor_sb3.algorithms.policies import (
+    POLICIES,
+    DirichletPolicy,
+    LogisticNormalPolicy,
+    MaskableVenuePolicy,
+    VenuePolicy,
+)
+from sor_sb3.algorithms.registry import algorithm_names, find_algorithm
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -89,6 +96,15 @@ def make(algorithm: Any, policy: Any = "MlpPolicy", env: str = SPLIT, market: st
     return perturbed(algorithm(policy, venv, seed=0, **deepcopy(options)))  # SB3 writes into policy_kwargs
 
 
+def statistics_of(env: str, market: str) -> VecNormalize:
+    """Statistics of features, of which one never varied."""
+    venv = VecNormalize(make_vec_env(env, market=market, n_envs=1), clip_obs=3.0, epsilon=1e-6)
+    rng = np.random.default_rng(0)
+    venv.obs_rms.mean, venv.obs_rms.var = rng.normal(size=(2, *venv.observation_space.shape)) ** 2
+    venv.obs_rms.var[3] = 0.0
+    return venv
+
+
 def scores(model: Any, rows: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
     """What discrete actions are the best of, (n, A), by the model itself."""
     policy, observations = model.policy, th.as_tensor(rows)
@@ -113,7 +129,7 @@ def assert_same_choices(ours: np.ndarray, theirs: np.ndarray, values: np.ndarray
         assert best - values[i, theirs[i]] < 1e-5
 
 
-def assert_same(model: Any, fast: OnnxPolicy, rows: np.ndarray, **masks: Any) -> None:
+def assert_same(model: Any, fast: OnnxPolicy, rows: np.ndarray, atol: float = 1e-6, **masks: Any) -> None:
     """In batches of several sizes, and one by one."""
     inner = getattr(model, "model", model)
     normalised = model.vec_normalize.normalize_obs(rows) if model is not inner else rows
@@ -130,7 +146,7 @@ def assert_same(model: Any, fast: OnnxPolicy, rows: np.ndarray, **masks: Any) ->
         else:
             assert ours.dtype == theirs.dtype == np.float32
             assert ours.shape == theirs.shape
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
 
 
 # ------------------------------------------------------------------------------------------- every policy class
@@ -196,6 +212,15 @@ def test_answers_are_those_of_the_model(name):
     algorithm, policy, env, market, options = CASES[name]
     model, rows = make(algorithm, policy, env, market, **options), rows_of(market)
     assert_same(model, exported(model), rows)
+    normalised = NormalizedPolicy(model, statistics_of(env, market))
+    assert_same(normalised, exported(normalised), rows, atol=1e-5)  # features of up to 3: float32 ends sooner
+
+
+def test_every_algorithm_of_the_registry_is_tried():
+    tried = {algorithm for algorithm, *_ in CASES.values()} | {RecurrentPPO}
+    assert tried == {find_algorithm(name).load() for name in algorithm_names()}
+    classes = {type(make(*case[:4], **case[4]).policy) for case in CASES.values() if isinstance(case[1], type)}
+    assert classes == {*POLICIES.values(), VenueSACPolicy}
 
 
 @pytest.mark.parametrize("policy", ["MlpPolicy", MaskableVenuePolicy])
@@ -215,9 +240,12 @@ def test_masks_are_heeded_by_those_who_know_them(policy):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("env", [SPLIT, SELECT])
-def test_recurrent_state_is_carried(env, layers):
+@pytest.mark.parametrize("normalised", [False, True])
+def test_recurrent_state_is_carried(env, layers, normalised):
     kwargs = {"lstm_hidden_size": 12, "n_lstm_layers": layers, "net_arch": [8]}
     model, rows = make(RecurrentPPO, "MlpLstmPolicy", env, policy_kwargs=kwargs), rows_of("us_equity")
+    if normalised:
+        model = NormalizedPolicy(model, statistics_of(env, "us_equity"))
     fast, rng = exported(model), np.random.default_rng(0)
     for n in (1, 7, 130):
         theirs = ours = None
