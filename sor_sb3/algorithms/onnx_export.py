@@ -297,8 +297,9 @@ def _venue_latents(trunk: VenueTrunk, rows: th.Tensor) -> th.Tensor:
     venues = venues.reshape(-1, len(VENUE_FEATURES))
     first = trunk.activation(th.addmm(of_market, venues, trunk.venue.weight.T))
     pooled = F.linear(first.reshape(-1, k * hidden), trunk.pooled.weight.repeat(1, k) / k, trunk.second.bias)
-    of_pooled = (pooled.unsqueeze(1) * pooled.new_ones(1, k, 1)).reshape(-1, hidden)
-    latents: th.Tensor = trunk.activation(th.addmm(of_pooled, first, trunk.second.weight.T))
+    latents: th.Tensor = trunk.activation(
+        th.addmm(pooled.repeat(1, k).reshape(-1, hidden), first, trunk.second.weight.T)
+    )
     return latents
 
 
