@@ -6,14 +6,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: compare test bench bench-learning lint types format setup clean
+.PHONY: compare test test-all bench bench-learning lint types format setup clean
 
 compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us_equity; print who is better
 	$(BIN)/sor-sb3 compare --market notebook $(ARGS)
 	$(BIN)/sor-sb3 compare --market us_equity $(ARGS)
 
-test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup  ## what a change can break, with coverage; ARGS="-k name" for a part
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+
+test-all: setup  ## every test, with ten times the examples; over half an hour
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "" --hypothesis-profile=thorough $(ARGS)
 
 bench: setup  ## every benchmark but the next, into docs/performance.md; ARGS=--quick for a look
 	$(BIN)/python benchmarks/run_all.py $(ARGS)

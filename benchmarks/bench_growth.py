@@ -19,7 +19,7 @@ from measuring import COLOURS, Case, Column, Results, Sheet, alternate, command,
 
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.market.spec import MarketSpec, SyntheticMarket
 
 TITLE = "Growth"
 VENUES, ENVS, HORIZONS = (2, 4, 8, 16, 32, 64), (256, 512, 1024, 2048, 4096, 8192, 16_384), (10, 20, 40, 80, 160)
@@ -32,12 +32,13 @@ PARTS = {"step": "VecEnv step", "kernel": "kernel alone", "observation": "observ
 def market_of(n_venues: int) -> SyntheticMarket:
     """us_equity with so many venues: its lit ones over and over, of the same displayed size in all."""
     base = load_market(MARKET)
-    lit = [venue for venue in base.venues if venue.dark is None]
+    assert isinstance(base, SyntheticMarket)
+    lit = [(venue, venue.size_shares) for venue in base.venues if venue.size_shares is not None]
     chosen = [lit[k % len(lit)] for k in range(n_venues)]
-    scale = sum(venue.size_shares for venue in lit) / sum(venue.size_shares for venue in chosen)
+    scale = sum(size for _, size in lit) / sum(size for _, size in chosen)
     venues = [
-        venue.model_dump() | {"name": f"{venue.name}-{k}", "size_shares": venue.size_shares * scale}
-        for k, venue in enumerate(chosen)
+        venue.model_dump() | {"name": f"{venue.name}-{k}", "size_shares": size * scale}
+        for k, (venue, size) in enumerate(chosen)
     ]
     return SyntheticMarket.model_validate(base.model_dump() | {"name": f"{n_venues} venues", "venues": venues})
 
@@ -52,7 +53,7 @@ def with_horizon(steps: int) -> SyntheticMarket:
 class Stepper:
     """An env that plays whole horizons; `run` counts the whole horizon of the whole batch as one."""
 
-    def __init__(self, market: SyntheticMarket, n_envs: int) -> None:
+    def __init__(self, market: MarketSpec, n_envs: int) -> None:
         self.venv = RoutingVecEnv(ENV_ID, market, n_envs, seed=0)
         self.venv.reset()
         self.horizon, generator = market.order.horizon_steps, np.random.default_rng(0)

@@ -116,11 +116,14 @@ def algorithm_cases(name: str, quick: bool) -> list[Case]:
     venue = f"{name}, VenuePolicy, ours x {BATCH_ENVS}, {n_steps} steps"
     same_shipped = f"{name}, VenuePolicy as shipped, plain x {PLAIN_ENVS}, its rollout"
     ours_shipped = f"{name}, VenuePolicy as shipped, ours x {n_envs}, {settings['n_steps']} steps"
-    to, cpu = {"to_defaults": defaults}, {"device": "cpu"}
+    to = {"to_defaults": defaults}
+    cpu: dict[str, Any] = {"device": "cpu"}
     big: dict[str, Any] = {**large, **cpu}
     like_big = {**big, "n_steps": n_steps * BATCH_ENVS // PLAIN_ENVS}
     like_shipped = {**arguments, **cpu, "n_steps": n_envs * settings["n_steps"] // PLAIN_ENVS}
-    default_steps = {"n_steps": 2048} if name == "PPO" else {}  # its default, to be shortened in a quick look
+    default_steps: dict[str, Any] = (
+        {"n_steps": 2048} if name == "PPO" else {}
+    )  # its default, to be shortened in a quick look
     many, few = our_env(BATCH_ENVS), our_env(n_envs, settings.get("envs_per_scenario", 1))
     return [
         plain_case(defaults, algorithm, "MlpPolicy", quick, **default_steps, **cpu),
@@ -142,7 +145,8 @@ def sbx_cases(quick: bool) -> tuple[list[Case], str]:
     small = f"PPO, SBX's MlpPolicy, plain x {PLAIN_ENVS}, batch 64"
     same = f"PPO, SBX's MlpPolicy, plain x {PLAIN_ENVS}, our rollout and batch"
     ours = f"PPO, SBX's MlpPolicy, ours x {BATCH_ENVS}, {STEPS['PPO']} steps"
-    large, against = LARGE["PPO"], {"to_defaults": defaults, "to_same": same}
+    large: dict[str, Any] = LARGE["PPO"]
+    against = {"to_defaults": defaults, "to_same": same}
     return [
         plain_case(small, sbx.PPO, "MlpPolicy", quick, True, n_steps=2048, batch_size=64, n_epochs=10),
         plain_case(same, sbx.PPO, "MlpPolicy", quick, True, n_steps=2048, **large),

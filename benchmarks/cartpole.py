@@ -92,7 +92,8 @@ def run(name: str, seed: int, timesteps: int) -> tuple[np.ndarray, float]:
     model.learn(timesteps, callback=curve)
     env = make_vec_env("CartPole-v1", n_envs=8, seed=10_000 + seed)
     final, _ = evaluate_policy(model, env, n_eval_episodes=100)
-    return np.array(curve.points).reshape(-1, 2), float(final)
+    assert isinstance(final, float)  # not a list, which single episodes would give
+    return np.array(curve.points).reshape(-1, 2), final
 
 
 def reached(curve: np.ndarray) -> float:

@@ -3,8 +3,8 @@
     python benchmarks/learnability.py [--seeds 3] [--scenarios 1000] [--timesteps N] [--markets us_equity,...]
                                       [--log-dir logs/learnability] [--out docs/learnability.md]
 
-For each preset: a comparison of PPO with every rule and the oracle on the same test days (`sor-sb3 compare`, which is
-gone on with if it was cut off), and the relaxed bound with how loose it is. The best rule is named on validation days.
+For each preset: a comparison of PPO with every rule and the oracle on the same test scenarios (`sor-sb3 compare`, which
+continues if it was cut off), and the relaxed bound with how loose it is. Validation scenarios name the best rule.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def shown(policy: dict[str, Any]) -> str:
 
 
 def measure(name: str, seeds: int, scenarios: int, timesteps: int | None, log_dir: Path) -> Row:
-    """Compare in one market, and read the chain oracle < best rule < naive < worst rule off the same test days."""
+    """Compare in one market, and read the chain oracle < best rule < naive < worst rule off the same test scenarios."""
     market = load_market(name)
     config = compare_config(market, ENV, [LEARNER], seeds, timesteps=timesteps, scenarios=scenarios)
     results = compare(config, log_dir / name.replace("/", "_"))
@@ -117,13 +117,13 @@ def table(rows: list[Row], arguments: argparse.Namespace) -> str:
         "# Something to learn in every market",
         "",
         f"Made by `python benchmarks/learnability.py --markets {arguments.markets}`:",
-        f"{ENV}, {arguments.scenarios} test days that no policy has seen,",
+        f"{ENV}, {arguments.scenarios} test scenarios that no policy has seen,",
         f"PPO with {arguments.seeds} training seeds and its default settings"
         + (f", {arguments.timesteps} steps" if arguments.timesteps else "")
         + ". Costs in bps (the notebooks' in their own",
-        "unit); differences are paired by day, with 95 % intervals; gap closed goes from naive rule to oracle.",
-        f"The relaxed bound is a mean over {BOUND_SCENARIOS} days, in variance-reduced cost. `notebook_blind` is meant",
-        "to leave nothing: all is redrawn between observation and charge.",
+        "unit); differences are paired by scenario, with 95 % intervals; gap closed goes from naive rule to oracle.",
+        f"The relaxed bound is a mean over {BOUND_SCENARIOS} scenarios, in variance-reduced cost. `notebook_blind` is",
+        "meant to leave nothing: everything is drawn anew between observation and charge.",
         "",
         "| " + " | ".join(columns.values()) + " |",
         "|" + "---|" * len(columns),

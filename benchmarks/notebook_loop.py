@@ -75,7 +75,8 @@ class NotebookLearner:
             log_probs.append(choice.log_prob(venue))
             observation, reward, done = self.env.step(int(venue.item()))
             rewards.append(reward)
-        returns, total = [], 0.0
+        returns: list[float] = []
+        total = 0.0
         for reward in reversed(rewards):
             total = reward + self.gamma * total
             returns.insert(0, total)

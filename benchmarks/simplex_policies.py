@@ -2,9 +2,10 @@
 
     python benchmarks/simplex_policies.py
 
-PPO with the package's settings for the market, five training seeds of each, all scored on the same 1,000 test days;
-differences are paired by day, with intervals over training seeds and days. The table goes to docs/simplex_policies.md.
-Stopped runs go on from their last checkpoint, finished ones stay, if the command is given again.
+PPO with the package's settings for the market, five training seeds of each, all scored on the same 1,000 test
+scenarios; differences are paired by scenario, with intervals over training seeds and scenarios. The table goes to
+docs/simplex_policies.md. Given again, the command keeps finished runs and continues stopped ones from their last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def page(evaluation: Evaluation, configs: list[TrainConfig], n_seeds: int) -> st
             "# Which distribution over splits learns best",
             "",
             f"{first.algo.upper()} on `{first.market.name}`, `{first.env}`: {first.timesteps:,} steps, {n_seeds} "
-            f"training seeds of each policy, scored on the same {evaluation.n_scenarios:,} test days; each run's best "
-            "checkpoint on validation days. A negative difference is cheaper. Made by",
+            f"training seeds of each policy, scored on the same {evaluation.n_scenarios:,} test scenarios; each "
+            "run's best checkpoint on validation scenarios. A negative difference is cheaper. Made by",
             "",
             f"    {command}",
             "",

@@ -3,11 +3,11 @@
     python benchmarks/time_to_result.py [--arms A,B] [--seeds 1-5] [--budget-s S] [--folder DIR] [--out FILE.json]
     python benchmarks/time_to_result.py --summary [--out FILE.json]
 
-Every policy is scored in one way: mean implementation shortfall of its mode on the same validation days, every so many
-steps. Evaluation is left out of the clock, which is CPU time, one thread. A score has been reached when two evaluations
-in a row are there; the first of them counts. A file for each arm and seed holds the learning curve; finished ones are
-kept, so that a killed command goes on with the next when it is given again. Run our arms first: the others stop once
-they have reached what ours say there is to reach.
+Every policy is scored in one way: mean implementation shortfall of its mode on the same validation scenarios, every so
+many steps. Evaluation is left out of the clock, which is CPU time, one thread. A score has been reached when two
+evaluations in a row are there; the first of them counts. A file for each arm and seed holds the learning curve;
+finished ones are kept, so that a killed command, given again, continues with the next. Run our arms first: the others
+stop once they have reached what ours say there is to reach.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def make_env(arm: Arm, seed: int) -> VecEnv:
 
 
 class PlainLeaveOneOut(LeaveOneOutBaseline):
-    """All plain envs play the same days: what they draw does not depend on what is done."""
+    """All plain envs play the same scenarios: what they draw does not depend on the actions."""
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """One seed for all."""
@@ -156,7 +156,7 @@ class PlainLeaveOneOut(LeaveOneOutBaseline):
 
 
 def make_model(arm: Arm, seed: int) -> PPO:
-    """The learner of an arm; its env's seeds are its own, training seeds share no market days."""
+    """The learner of an arm; its env's seeds are its own, training seeds share no scenarios."""
     venv = make_env(arm, seed)
     model = PPO(policy_of(arm.settings["policy"]), venv, seed=seed, device="cpu", **constructor_arguments(arm.settings))
     venv.seed(seed << SEED_STRIDE_BITS)
@@ -164,7 +164,7 @@ def make_model(arm: Arm, seed: int) -> PPO:
 
 
 def score(evaluator: Evaluator, policy: Any) -> float:
-    """Mean implementation shortfall on the validation days."""
+    """Mean implementation shortfall on the validation scenarios."""
     return float(evaluator.score("learner", policy).cost.mean())
 
 
@@ -233,7 +233,7 @@ def is_done(name: str, seed: int, folder: Path, budget_s: float, goal: float | N
 
 
 def references(evaluator: Evaluator) -> dict[str, float]:
-    """Costs of the naive rule, the best rule and the oracle on the validation days."""
+    """Costs of the naive rule, the best rule and the oracle on the validation scenarios."""
     names = (evaluator.market.reference_router, "marginal_price", evaluator.market.oracle)
     return {name: score(evaluator, name) for name in names}
 
@@ -402,9 +402,9 @@ def sheets(results: Results) -> list[Sheet]:
     for by, gap in results["gaps"].items():
         note = (
             f"From {gap['start']:.4f} bps ({starts[by]}) to {gap['end']:.4f} bps (mean of the last scores of "
-            f"'{ARMS[by].title}'); 95 % of it is {gap['goal']:.4f} bps. {results['scenarios']:,} validation days; on "
-            f"them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the clock; "
-            "one thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
+            f"'{ARMS[by].title}'); 95 % of it is {gap['goal']:.4f} bps. {results['scenarios']:,} validation scenarios; "
+            f"on them `{best[0]}` costs {best[1]:.4f} and `{oracle[0]}` {oracle[1]:.4f}. Evaluation is not in the "
+            "clock; one thread. A run that did not get there counts as longer than it ran. Discount 1 everywhere."
         )
         if len(results["cpus"]) > 1:
             note += f" The runs were made on several machines: {', '.join(results['cpus'])}."

@@ -6,6 +6,8 @@ import bench_decision
 import pytest
 from rich.console import Console
 
+pytestmark = pytest.mark.benchmark
+
 
 @pytest.mark.parametrize("name", ["DQN MlpPolicy", "MaskableVenuePolicy"])
 def test_it_measures_both_paths(name, monkeypatch, capsys):

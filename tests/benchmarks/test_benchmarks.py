@@ -21,6 +21,8 @@ from notebook_loop import STEPS, FixedStates, NotebookEnv, NotebookLearner
 
 from sor_sb3.market.loading import load_market
 
+pytestmark = pytest.mark.benchmark
+
 
 @pytest.fixture(scope="module")
 def topics() -> dict[str, dict]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cartpole import ALGORITHMS, draw, make_model, reached, run, table
 
-from benchmarks.cartpole import ALGORITHMS, draw, make_model, reached, run, table
+pytestmark = pytest.mark.benchmark
 
 
 def test_reached_is_the_first_time_at_475():

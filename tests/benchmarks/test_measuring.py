@@ -5,6 +5,8 @@ from __future__ import annotations
 import measuring
 import pytest
 
+pytestmark = pytest.mark.benchmark
+
 
 def timed(name: str, cpu: list[float], wall: list[float], **more: object) -> measuring.Case:
     return measuring.Case(name, lambda: 1, per_s={"cpu": cpu, "wall": wall}, **more)

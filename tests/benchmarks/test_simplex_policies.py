@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import simplex_policies
+import pytest
+import simplex_policies
+
+pytestmark = pytest.mark.benchmark
 
 
 def test_the_command_writes_its_table_and_keeps_finished_runs(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,8 @@ import time_to_result as ttr
 from rich.console import Console
 from time_to_result import Censored
 
+pytestmark = pytest.mark.benchmark
+
 
 def curve(*costs: float) -> dict[str, list[float]]:
     return {
