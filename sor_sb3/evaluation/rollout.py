@@ -131,11 +131,17 @@ def check_fit(core: RoutingCore, policy: Any, name: str = "policy") -> None:
         raise UserError(
             f"policy '{name}' is a {type(model).__name__}; expected a router's name, or something with SB3's predict"
         )
-    for what, expected in (("observation", core.observation_space), ("action", core.action_space)):
-        space = getattr(model, f"{what}_space", None)
+    statistics = getattr(policy, "vec_normalize", None)
+    for owner, what, expected in (
+        (model, "observation", core.observation_space),
+        (statistics, "observation", core.observation_space),
+        (model, "action", core.action_space),
+    ):
+        space = getattr(owner, f"{what}_space", None)
         if isinstance(space, spaces.Space) and _kind_and_size(space) != _kind_and_size(expected):
+            trained = " ".join(str(space).split())  # bounds may be printed over several lines
             raise UserError(
-                f"policy '{name}' was trained with {what}s {space}; expected {expected}, those of {core.env_id} in "
+                f"policy '{name}' was trained with {what}s {trained}; expected {expected}, those of {core.env_id} in "
                 f"market '{core.market.name}'"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -46,7 +47,7 @@ def test_member_i_equals_a_lone_env_seeded_s_plus_i(env_id, market):
     n, episodes, seed = 3, 3, 2**40
     venv = RoutingVecEnv(env_id, market, n_envs=n, seed=seed)
     lone = [single(env_id, market) for _ in range(n)]
-    rows = venv.reset()
+    rows: Any = venv.reset()
     for i, env in enumerate(lone):
         assert rows[i].tobytes() == env.reset(seed=seed + i)[0].tobytes()
     venv.action_space.seed(0)

@@ -59,6 +59,7 @@ class CountedImages(SimpleMultiObsEnv):
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         if seed is not None:
+            assert isinstance(self.observation_space, spaces.Dict)
             for space in self.observation_space.spaces.values():
                 space.seed(seed)
         return super().reset(seed=seed, options=options)
@@ -71,7 +72,7 @@ def test_dict_observations_are_understood():
 
 
 def test_statistics_of_vec_normalize_stay_as_they_were():
-    venv = VecNormalize(RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2))
+    venv: Any = VecNormalize(RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2))
     mean = venv.obs_rms.mean.copy()
     check_vec_env(venv, steps=45)
     assert venv.training and np.array_equal(venv.obs_rms.mean, mean)
@@ -132,6 +133,7 @@ class ReadsReturnedRewards(_Broken):
     """Fresh arrays, but the env pays the last rewards over again: what SB3 adds to them comes back."""
 
     says = "writing into what reset"
+    last: Any
 
     def step_wait(self):
         observations, rewards, dones, infos = super().step_wait()

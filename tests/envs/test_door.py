@@ -28,7 +28,7 @@ NYSE = load_market("us_equity").venue_names[0]
 def stepper(adapter: str, env_id: str, market: Any = "us_equity", n: int = N) -> Any:
     """What steps a batch of `n` actions (of 1 in the lone env), reset, through one of the adapters."""
     if adapter == "gym":
-        env = gym.make(f"sor_sb3:{env_id}", market=market).unwrapped
+        env: Any = gym.make(f"sor_sb3:{env_id}", market=market).unwrapped
         env.reset(seed=0)
 
         def step(actions: Any) -> float:
@@ -269,7 +269,7 @@ def test_old_argument_names_work_with_a_warning(old):
 
 def test_the_other_doors_take_the_old_name_of_the_data_split():
     with pytest.warns(DeprecationWarning, match="'split' is now 'data_split'"):
-        lone = gym.make("sor_sb3:OrderSplit-v0", market="notebook", split="test")
+        lone: Any = gym.make("sor_sb3:OrderSplit-v0", market="notebook", split="test")
     assert lone.unwrapped.core.data_split == "test"
     with pytest.warns(DeprecationWarning, match="'split' is now 'data_split'"):
         result = sor_sb3.evaluate({"p": "all_in"}, market="notebook", scenarios=2, split="validation")

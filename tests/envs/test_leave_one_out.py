@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused(env, n_envs, envs_per_scenario, said):
 
 
 def test_episodes_that_part_are_noticed():
-    venv = DummyVecEnv([lambda i=i: RoutingEnv("OrderExecute-v0", "notebook") for i in range(2)])
+    venv = DummyVecEnv([lambda: RoutingEnv("OrderExecute-v0", "notebook")] * 2)
     parted = LeaveOneOutBaseline(venv, 2)
     parted.reset()
     all_now, wait = np.ones(4, "f4"), np.full(4, -1, "f4")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def halting(per_hour: float, duration_s: float) -> MarketSpec:
 
 def test_masks_hide_halted_venues_as_heard():
     venv = RoutingVecEnv("VenueSelect-v0", halting(600, 30), n_envs=64, seed=0)
-    rows = venv.reset()
+    rows: Any = venv.reset()
     hidden = 0
     for _ in range(20):
         masks = np.stack(venv.env_method("action_masks"))
@@ -39,7 +41,7 @@ def test_masks_hide_halted_venues_as_heard():
 
 def test_where_all_are_halted_the_step_is_a_forced_wait():
     venv = RoutingVecEnv("VenueSelect-v0", halting(1e9, 1e9), n_envs=4, seed=0)
-    rows = venv.reset()
+    rows: Any = venv.reset()
     assert not rows[:, OPEN].any(), "some venue is open"
     total = np.zeros(4)
     for step in range(20):

@@ -107,7 +107,8 @@ def test_batch_equals_one_scenario_at_a_time(env_id, who):
     env = gym.make(f"sor_sb3:{env_id}", market=market, data_split="test")
     for j in range(n):
         observation, _ = env.reset(seed=seed + j)
-        rewards, ended, info = [], False, {}
+        rewards: list[Any] = []
+        ended, info = False, dict[str, Any]()
         while not ended:
             action, _ = policy.predict(observation, deterministic=True)
             observation, reward, ended, truncated, info = env.step(action)
@@ -328,7 +329,7 @@ def test_recurrent_policies_are_scored():
 
 
 def test_a_normalised_policy_sees_normalised_rows_and_leaves_the_statistics_alone():
-    venv = VecNormalize(make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0))
+    venv: Any = VecNormalize(make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0))
     model = A2C("MlpPolicy", venv, seed=0, device="cpu").learn(100)
     mean, count = venv.obs_rms.mean.copy(), venv.obs_rms.count
     rows = Evaluator("OrderSplit-v0", "notebook", 5).start()

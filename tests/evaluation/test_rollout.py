@@ -156,7 +156,7 @@ def normalised(algorithm: Any, env_id: str, policy: str = "MlpPolicy", **options
     venv = VecNormalize(make_vec_env(env_id, market="us_equity", n_envs=8, seed=0), **options)
     venv.reset()
     for _ in range(20):
-        venv.step(np.zeros((8, *venv.action_space.shape), venv.action_space.dtype))
+        venv.step(np.zeros((8, *(venv.action_space.shape or ())), venv.action_space.dtype))
     return model_of(algorithm, venv, policy)
 
 
@@ -218,6 +218,15 @@ def test_a_model_of_another_market_or_env_is_refused_in_one_sentence(wrap):
         evaluate({"ppo": stacked}, SPLIT, "notebook", scenarios=3)
 
 
+def test_statistics_of_another_market_are_refused_in_one_sentence():
+    model = PPO("MlpPolicy", make_vec_env(SPLIT, market="notebook"))
+    policy = NormalizedPolicy(model, VecNormalize(make_vec_env(SPLIT, market="us_equity")))
+    with pytest.raises(
+        UserError, match=r"policy 'ppo' was trained with observations .*; expected .* market 'notebook'"
+    ):
+        evaluate({"ppo": policy}, SPLIT, "notebook", scenarios=3)
+
+
 def test_the_old_place_of_the_normalised_policy_works_with_a_warning():
     with pytest.warns(DeprecationWarning, match=r"sor_sb3\.policies\.normalisation\.NormalizedPolicy"):
         from sor_sb3.evaluation.policies import NormalizedPolicy as old
@@ -270,7 +279,7 @@ def test_a_users_own_rule_is_a_rule_and_a_model_is_learned():
 
 
 def test_a_kind_that_is_none_is_refused():
-    policy = Answers(one_hot)
+    policy: Any = Answers(one_hot)
     policy.kind = "rool"
     with pytest.raises(UserError, match="kind of Answers is 'rool'; expected one of learned, rule, oracle"):
         evaluate({"p": policy}, market="notebook", scenarios=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,20 @@ class OnlyPredicts:
 def test_the_rules_are_found_in_their_folder_in_this_order():
     assert routers.ROUTER_NAMES == RULES
     assert all(routers.make(name, "us_equity").name == name for name in RULES)
+
+
+def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom sor_sb3.policies.protocol import Router\n\n"
+        "class Even(Router):\n    name = 'even'\n\n"
+        "    def weights(self, view):\n        return np.ones(view.open.shape)\n"
+    )
+    monkeypatch.setattr(registry.rules, "__path__", [*registry.rules.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_ROUTERS", registry._found_rules())
+    market = load_market("notebook")
+    assert "even" in routers.rule_names(market) and "even" in standard_rules(market)
+    assert evaluate({"p": "even"}, market=market, scenarios=5).scores["p"].kind == "rule"
+    del sys.modules["sor_sb3.policies.rules.mine"]
 
 
 def test_each_rule_says_where_it_means_something():
