@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, get_args, get_type_hints
@@ -224,7 +225,7 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
             raise ValueError  # pydantic takes true for 1, and "1" too
         fitting = TypeAdapter(annotation, config=allowed).validate_python(value)
     except (ValidationError, ValueError):
-        raise UserError(f"{key} is {_short(value)}; expected {_words(kinds)}") from None
+        raise UserError(f"{key} is {reprlib.repr(value)}; expected {_words(kinds)}") from None
     _check_numbers(key, fitting)
     return fitting
 
@@ -255,11 +256,6 @@ def _check_range(key: str, value: float, limits: tuple[float, float]) -> None:
 
 def _is_schedule(kind: Any) -> bool:
     return getattr(kind, "__origin__", kind) is Callable
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 100 else text[:100] + "..."
 
 
 def _words(kinds: tuple[Any, ...]) -> str:
@@ -309,6 +305,8 @@ def constructor_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     for key, value in arguments.items():
         if isinstance(value, str) and value.startswith("lin_"):
             arguments[key] = linear_schedule(value, key)
+        elif key == "train_freq" and isinstance(value, list):
+            arguments[key] = tuple(value)  # SB3 tells (2, "step") from a number by its type
     kwargs = arguments.get("policy_kwargs")
     if kwargs is not None:
         if not isinstance(kwargs, dict):
@@ -318,7 +316,7 @@ def constructor_arguments(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def linear_schedule(text: str, key: str) -> Any:
-    """``lin_3e-4``: from that value down to 0 as training goes on.
+    """``lin_3e-4``: from that value down to 0 over the training.
 
     Raises:
         UserError: what follows "lin_" is no number.

@@ -61,7 +61,7 @@ class CleaningReport:
     dropped_venues: tuple[tuple[str, str], ...]  # (name, why)
     venues: tuple[VenueSummary, ...]
     worst_far: str = ""  # the worst of the bad prints: venue, time, and its mid beside the expected one
-    largest_jump: str = ""  # likewise, of the quotes that stay, if it is one to tell of
+    largest_jump: str = ""  # the same of the largest jump that was kept, if it is above `JUMP_TO_TELL`
     trades_read: int = 0
     trades_kept: int = 0
 
@@ -105,13 +105,13 @@ class CleaningReport:
             if venue.median_spread_bps > 20 * max(tightest, 0.5):
                 lines.append(
                     f"Warning: the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps, is far "
-                    f"from the tightest venue's {tightest:.2f} bps: its quotes look like stubs; leave it out "
+                    f"from the tightest venue's {tightest:.2f} bps: its quotes look like stubs; leave the venue out "
                     f"with venues or lower max_spread_bps."
                 )
             if venue.seconds_per_quote > 100 * fastest:
                 lines.append(
                     f"Warning: a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of "
-                    f"the fastest venue {fastest:.2f} s: it is often stale; leave it out with venues."
+                    f"the fastest venue {fastest:.2f} s: its quotes are often stale; leave the venue out with venues."
                 )
         if self.largest_jump:
             lines.append(

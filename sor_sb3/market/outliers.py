@@ -4,7 +4,7 @@ It compares mids on a logarithmic scale and changes nothing; :mod:`sor_sb3.marke
 
 - A quote is *far from its neighbours* where its mid is further than `FAR_TIMES` typical spreads or moves of its venue,
   and than `FAR_AT_LEAST`, from the median of the venue's five quotes before it and of the five after it. A jump that
-  the venue's next quotes confirm is therefore kept. So is one that the other venues' median mid bears out, when the
+  the venue's next quotes confirm is therefore kept. So is one that the other venues' median mid confirms, when the
   quote begins or when it ends. In a recording of one venue the neighbours decide alone.
 - A quote more than `IMPOSSIBLE` from its neighbours is bad whatever others say: feeds fail at all venues together.
 - A longer run of bad prints confirms itself. A quote more than `IMPOSSIBLE` from the other venues' median is bad too,
@@ -29,7 +29,7 @@ FAR_AT_LEAST = 50e-4
 IMPOSSIBLE = float(np.log(1.5))
 """Half as much again or a third less: beyond any two venues of one instrument, and any move that is gone at once."""
 JUMP_TO_TELL = 0.05
-"""Of the price: a confirmed jump from quote to quote that a person is told of."""
+"""Of the price: a kept jump from one quote to the next that is larger is told to a person."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def far_quotes(
         venue: of each row (R,), sorted; rows of a venue are sorted by time.
         ts: of each row, ns.
         bid: of each row; NaN where the venue is not quoting.
-        ask: likewise.
+        ask: of each row; NaN where the venue is not quoting.
         max_gap_s: quotes further apart say nothing of one another.
 
     Returns:
-        Bool (R,); the worst of these; and the largest jump that was kept, if it is one to tell of.
+        Bool (R,); the worst of these rows; and the largest jump that was kept, if it is above `JUMP_TO_TELL`.
     """
     live = np.flatnonzero(~np.isnan(bid))
     far = np.zeros(len(bid), dtype=np.bool_)

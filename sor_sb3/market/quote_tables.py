@@ -233,7 +233,9 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
         ts = np.asarray(whole.cast(pa.int64()).to_numpy(), dtype=np.int64)
     except pa.ArrowException as error:
         raise QuoteFileError(f"{path}, column 'ts' has times outside the years 1678 to 2262: correct them.") from error
-    early = np.flatnonzero((ts < _EARLIEST_NS) & pa.types.is_integer(kind))
+    early = np.flatnonzero(ts < _EARLIEST_NS)
+    if early.size and not pa.types.is_integer(kind):
+        raise QuoteFileError(f"{path}, column 'ts' has times before March 1973: correct them.")
     if early.size:
         row = int(early[0])
         _bad_value(path, "ts", row, int(ts[row]), "in nanoseconds since 1970: convert s, ms or us to ns")

@@ -4,7 +4,7 @@ It does not step through time, fill orders or know about reinforcement learning:
 
 The file is a table with the columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; a row is that venue's quote
 from `ts` (UTC) until its next row. What is not a usable quote stays as a row without prices, so that the
-quote before it ends there. Whatever is dropped or changed is counted in `CleaningReport`.
+quote before it ends there. What is dropped or changed is counted in `CleaningReport`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
 
     What is not given is measured on the training part: an even slice of the order is half the median
     displayed far-touch size, taking all of a venue's display costs half its median spread, an unfilled share
-    twice the median spread above the dearest fill. Latency is assumed to be 1 ms, fees 0.
+    twice the median spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
@@ -439,7 +439,7 @@ def _assumption_lines(market: ReplayMarket) -> list[str]:
         f"Assumed of the others: what we took comes back with a half-life of "
         f"{_each(market, 'refill_half_life_s', 's')}; displays fade within {response.reaction_time_ms:g} ms "
         f"of our first child; a share left at the deadline costs {response.cleanup_penalty_bps:g} bps more "
-        f"than the dearest fill that was offered.",
+        f"than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:
         lines.append(

@@ -1,4 +1,7 @@
-"""Names of rules and oracles that a market may refer to, and what each needs of it. The routers are in `policies/`."""
+"""Names of rules and oracles that a market may refer to, and what each needs of it. The routers are in `policies/`.
+
+Whoever adds a rule there need not list it here: `policies/registry.py` registers the names of all that it knows.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ RULE_NEEDS: dict[str, str] = {
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
-"""Oracles by name, likewise."""
+"""Oracles by name, each with the property of a market that it needs."""
 
 _REMEDIES = {
     "has_dark": "add a venue with 'dark: {...}'",
@@ -31,14 +34,14 @@ _REMEDIES = {
 
 
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
-    """Let markets name a router of your own as `reference_router`, or as `oracle`.
+    """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
     Args:
         name: as the market writes it.
         needs: "has_dark", "has_volume", "has_lots", or "" where it works in every market.
         oracle: whether it looks into hidden state.
     """
-    (ORACLE_NEEDS if oracle else RULE_NEEDS)[name] = needs
+    (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 
 
 def check_router_names(market: Any) -> None:

@@ -11,11 +11,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3 import SAC
 from torch import nn
 
 from sor_sb3.algorithms import hyperparameters as hp
 from sor_sb3.algorithms.registry import algorithm_names, find_algorithm
 from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.sb3_vec_env import make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 
@@ -285,6 +287,15 @@ def test_a_right_setting_is_taken(algo, setting, value):
     found = completed(algo, setting)[setting.partition("=")[0]]
     assert found == value and type(found) is type(value)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_frequency_in_steps_reaches_the_algorithm():
+    arguments = hp.constructor_arguments(completed("sac", "train_freq=[2.0, step]", "policy=MlpPolicy"))
+    assert arguments["train_freq"] == (2, "step")
+    model = SAC(
+        "MlpPolicy", make_vec_env("OrderSplit-v0", NOTEBOOK, 2), buffer_size=10, train_freq=arguments["train_freq"]
+    )
+    assert model.train_freq.frequency == 2
 
 
 def test_settings_of_ones_own_algorithm_are_checked_by_its_defaults():

@@ -23,7 +23,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market, parse_market
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
-from tests.market.quote_fixtures import SECOND_NS, START_NS, write_table
+from tests.market.quote_fixtures import SECOND_NS, START_NS, write_recording, write_table
 
 LONGEST_S = 10.0
 MOST_STEPS = 6
@@ -105,6 +105,28 @@ NOTEBOOK: dict[str, Any] = {
     "latency_cost": 0.001,
     "blind": True,
 }
+REPLAY: dict[str, Any] = {
+    "name": "recorded",
+    "model": "replay",
+    "quotes_file": "quotes.parquet",
+    "trades_file": "trades.parquet",
+    "order": {"quantity_shares": 100.0, "horizon_steps": 3, "step_s": 1.0, "side": "sell"},
+    "venues": [
+        {"name": "A", "take_fee_bps": 0.3, "latency_ms": 1.0, "toxicity": 1.0},
+        "B",
+        {"name": "C", "walk_bps": 1.0},
+    ],
+    "session_utc": ["14:35", "15:00"],
+    "assumed_depth_shares": 100.0,
+    "size_multiplier": 1.0,
+    "max_spread_bps": 100.0,
+    "max_gap_s": 60.0,
+    "time_split": [0.5, 0.25, 0.25],
+    "response": {"reaction_time_ms": 1.0, "cleanup_penalty_bps": 1.0},
+    "latency": {"congestion_factor": 2.0, "congestions_per_hour": 1.0},
+    "price_scale_bps": 1.0,
+    "volume_memory_half_life_s": 30.0,
+}
 LARGE = st.sampled_from([10.0**e for e in (-320, -300, -30, -12, -9, -6, 3, 5, 6, 8, 9, 12, 15, 30, 38, 300)])
 EXTREMES = st.one_of(
     LARGE,
@@ -125,7 +147,7 @@ def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def market_texts(draw: Any) -> str:
     """Market files with some fields changed, moved, doubled, misspelt or missing."""
-    data = copy.deepcopy(draw(st.sampled_from([SYNTHETIC, SYNTHETIC, NOTEBOOK])))
+    data = copy.deepcopy(draw(st.sampled_from([SYNTHETIC, SYNTHETIC, NOTEBOOK, REPLAY])))
     for _ in range(draw(st.integers(1, 4))):
         path = draw(st.sampled_from(places(data)))
         parent: Any = data
@@ -145,12 +167,21 @@ def market_texts(draw: Any) -> str:
     return yaml.safe_dump(data, sort_keys=False)
 
 
-def check_market(text: str, env: str, seed: int) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recording, for markets that replay one."""
+    path = tmp_path_factory.mktemp("fuzz")
+    names = ("A", "B", "C")
+    write_recording(path / "quotes.parquet", venues=names, duration_s=600, trades_path=path / "trades.parquet")
+    return path
+
+
+def check_market(folder: Path, text: str, env: str, seed: int) -> None:
     start = time.perf_counter()
     try:
-        market = parse_market(text, "my.yaml", Path())
+        market = parse_market(text, "my.yaml", folder)
     except UserError as error:
-        assert_sentence(error, "my.yaml")
+        assert_sentence(error)
         return
     assert_finite(market, env, seed)
     assert time.perf_counter() - start < LONGEST_S
@@ -161,16 +192,16 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @ONCE
-@given(market_texts(), ENVS, SEEDS)
-def test_a_market_file_is_usable_or_one_sentence(text: str, env: str, seed: int) -> None:
-    check_market(text, env, seed)
+@given(text=market_texts(), env=ENVS, seed=SEEDS)
+def test_a_market_file_is_usable_or_one_sentence(folder: Path, text: str, env: str, seed: int) -> None:
+    check_market(folder, text, env, seed)
 
 
 @pytest.mark.slow
 @OFTEN
-@given(market_texts(), ENVS, SEEDS)
-def test_ten_thousand_market_files_are_usable_or_one_sentence(text: str, env: str, seed: int) -> None:
-    check_market(text, env, seed)
+@given(text=market_texts(), env=ENVS, seed=SEEDS)
+def test_ten_thousand_market_files_are_usable_or_one_sentence(folder: Path, text: str, env: str, seed: int) -> None:
+    check_market(folder, text, env, seed)
 
 
 ENDS = (1e-9, 1e-6, 0.0, 0.5, 1.0, 3.0, 10.0, 1e3, 1e5, -1e5, 1e6, 1e8, 1e9, 1e12, 1e15)

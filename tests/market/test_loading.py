@@ -298,12 +298,13 @@ def test_a_router_of_ones_own_may_be_named_once_it_is_known(tmp_path, monkeypatc
 
 
 def test_markets_know_the_routers_that_there_are():
-    assert set(router_names.RULE_NEEDS) >= set(sor_sb3.routers.ROUTER_NAMES)
-    assert set(router_names.ORACLE_NEEDS) == set(sor_sb3.routers.ORACLE_NAMES)
+    rules, oracles = sor_sb3.routers.ROUTER_NAMES, sor_sb3.routers.ORACLE_NAMES
+    assert set(router_names.RULE_NEEDS) >= set(rules)
+    assert set(router_names.ORACLE_NEEDS) >= set(oracles)
     for name in preset_names():
         market = load_market(name)
         meant = [rule for rule, needs in router_names.RULE_NEEDS.items() if not needs or getattr(market, needs)]
-        assert sorted(sor_sb3.routers.rule_names(market)) == sorted(meant)
+        assert set(rules) & set(sor_sb3.routers.rule_names(market)) == set(rules) & set(meant)
 
 
 # ------------------------------------------------------------------------------------------------ what YAML may be
