@@ -1,4 +1,4 @@
-"""How long one decision takes: `model.predict` against the fast path, the same policies on the same observations.
+"""How long one decision takes: `model.predict` against ONNX Runtime, the same policies on the same observations.
 
     python benchmarks/bench_decision.py [--quick] [--out FILE.json]
 
@@ -23,13 +23,15 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
 import sor_sb3
+from sor_sb3.algorithms.onnx_export import onnx_bytes
+from sor_sb3.algorithms.onnx_policy import OnnxPolicy
 from sor_sb3.algorithms.policies import LogisticNormalPolicy, MaskableVenuePolicy, VenuePolicy
 
 TITLE = "One decision"
 MARKET = "us_equity"
 SELECT, SPLIT = "VenueSelect-v0", "OrderSplit-v0"
 MANY = 1000  # rows of a batch
-PATHS = ("model.predict", "fast_policy")
+PATHS = ("model.predict", "OnnxPolicy")
 SMALL_BUFFER = {"buffer_size": 10}
 POLICIES: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     "PPO MlpPolicy": (PPO, "MlpPolicy", SPLIT, {}),
@@ -93,7 +95,7 @@ def time_calls(decide: Decide, observations: list[np.ndarray], masks: list[np.nd
 def measure_policy(name: str, rows: np.ndarray, masks: np.ndarray, plan: Plan) -> list[dict[str, Any]]:
     """Both paths of one policy, for one row and for many."""
     model = make_model(*POLICIES[name])
-    paths: dict[str, Decide] = {PATHS[0]: model.predict, PATHS[1]: sor_sb3.fast_policy(model).predict}
+    paths: dict[str, Decide] = {PATHS[0]: model.predict, PATHS[1]: OnnxPolicy(onnx_bytes(model)).predict}
     found = []
     for batch, calls in plan.calls.items():
         rng = np.random.default_rng(1)

@@ -8,14 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs import register_envs
 
 if TYPE_CHECKING:
     from sor_sb3 import routers
-    from sor_sb3.algorithms.fast_policy import FastPolicy
+    from sor_sb3.algorithms.onnx_export import export_onnx
+    from sor_sb3.algorithms.onnx_policy import OnnxPolicy
     from sor_sb3.algorithms.registry import register_algorithm
     from sor_sb3.algorithms.reinforce import REINFORCE
-    from sor_sb3.algorithms.translation import fast_policy
     from sor_sb3.envs.checks import check_vec_env
     from sor_sb3.envs.sb3_vec_env import make_vec_env
     from sor_sb3.errors import UserError
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
-    "FastPolicy": "sor_sb3.algorithms.fast_policy",
+    "OnnxPolicy": "sor_sb3.algorithms.onnx_policy",
     "REINFORCE": "sor_sb3.algorithms.reinforce",
     "UserError": "sor_sb3.errors",
     "check_vec_env": "sor_sb3.envs.checks",
     "evaluate": "sor_sb3.evaluation.evaluator",
-    "fast_policy": "sor_sb3.algorithms.translation",
+    "export_onnx": "sor_sb3.algorithms.onnx_export",
+    "fast_policy": "sor_sb3.algorithms.onnx_export",
     "load_market": "sor_sb3.market.loading",
     "make_vec_env": "sor_sb3.envs.sb3_vec_env",
     "register_algorithm": "sor_sb3.algorithms.registry",
@@ -42,11 +44,11 @@ _WHERE = {
 
 __all__ = [
     "REINFORCE",
-    "FastPolicy",
+    "OnnxPolicy",
     "UserError",
     "check_vec_env",
     "evaluate",
-    "fast_policy",
+    "export_onnx",
     "load_market",
     "make_vec_env",
     "register_algorithm",
@@ -61,6 +63,9 @@ register_envs()
 def __getattr__(name: str) -> Any:
     if name == "routers":
         return import_module("sor_sb3.routers")
+    if name == "FastPolicy":
+        warn_renamed("sor_sb3.FastPolicy", "sor_sb3.OnnxPolicy")
+        return import_module("sor_sb3.algorithms.onnx_policy").OnnxPolicy
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'sor_sb3' has no attribute '{name}'")

@@ -292,15 +292,15 @@ def evaluate(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Run folder that train or compare made (LOG_DIR/ALGO/ENV_k).")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write, .npz.", dir_okay=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write, .onnx.", dir_okay=False)] = None,
     last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
 ) -> None:
-    """Write a run's policy as one file that a live process loads without torch (sor_sb3.FastPolicy.load)."""
+    """Write a run's policy as one ONNX file; sor_sb3.OnnxPolicy.load answers from the file without torch."""
     from sor_sb3.experiments.export import export_run
     from sor_sb3.files import writing
 
     with writing(f"--out {out or folder}", out or folder):
-        typer.echo(f"fast policy: {export_run(folder, out, best=not last)}")
+        typer.echo(f"ONNX policy: {export_run(folder, out, best=not last)}")
 
 
 @app.command()

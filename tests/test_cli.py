@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from sor_sb3 import cli
-from sor_sb3.algorithms.fast_policy import FastPolicy
+from sor_sb3.algorithms.onnx_policy import OnnxPolicy
 from sor_sb3.envs import ENV_IDS
 from sor_sb3.experiments.reopen import run_config
 from sor_sb3.experiments.run import load_policy
@@ -428,35 +428,39 @@ def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monk
 
 
 def test_export_writes_the_policy_that_evaluate_scores(comparison: Finished, tmp_path, monkeypatch, capsys):
-    run, file = tmp_path / "run", tmp_path / "router.npz"
+    run, file = tmp_path / "run", tmp_path / "router.onnx"
     shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
     before = tree(run)
     assert call(monkeypatch, "export", run, "--out", file) == 0
     assert str(file) in capsys.readouterr().out
     assert tree(run) == before
     model, rows = load_policy(run_config(run), run), np.random.default_rng(0).normal(size=(20, 43)).astype(np.float32)
-    actions = FastPolicy.load(file).predict(rows)[0]
+    policy = OnnxPolicy.load(file)
+    assert (policy.about["env"], policy.about["market"]) == ("OrderSplit-v0", "notebook")
+    assert policy.about["inputs"]["observation"]["features"][-1].split(".")[0] == policy.about["venues"][-1]
+    actions = policy.predict(rows)[0]
     np.testing.assert_allclose(actions, model.predict(rows, deterministic=True)[0], rtol=0, atol=1e-6)
-    for options, name in (((), "fast_policy.npz"), (("--last",), "fast_policy_last.npz")):
+    for options, name in (((), "policy.onnx"), (("--last",), "policy_last.onnx")):
         assert call(monkeypatch, "export", run, *options) == 0
         assert set(tree(run)) - set(before) >= {name}
     last = load_policy(run_config(run), run, best=False).predict(rows, deterministic=True)[0]
-    np.testing.assert_allclose(FastPolicy.load(run / "fast_policy_last.npz").predict(rows)[0], last, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(OnnxPolicy.load(run / "policy_last.onnx").predict(rows)[0], last, rtol=0, atol=1e-6)
 
 
 def test_export_what_cannot_be(mistake, comparison: Finished):
     assert "no run folder" in mistake("export", mistake.folder / "not there")
     assert "give its run folders" in mistake("export", comparison.folder)
-    run, file = mistake.folder / "run", mistake.folder / "mine.npz"
+    run, file = mistake.folder / "run", mistake.folder / "mine.onnx"
     shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
     file.write_text("mine", encoding="utf-8")
     assert "exists" in mistake("export", run, "--out", file)
     assert file.read_text(encoding="utf-8") == "mine"
+    assert "cannot be written" in mistake("export", run, "--out", file / "policy.onnx")
     (run / "best_model.zip").write_bytes(b"no model")
     assert "cannot be read" in mistake("export", run)
     (run / "done.json").unlink()
     assert "not finished" in mistake("export", run)
-    assert not (run / "fast_policy.npz").exists()
+    assert not (run / "policy.onnx").exists()
 
 
 # --- train ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import sor_sb3
 
 WITH_EXAMPLES = (
-    "sor_sb3.algorithms.fast_policy",
+    "sor_sb3.algorithms.onnx_policy",
     "sor_sb3.algorithms.reinforce.buffers",
     "sor_sb3.envs.checks",
     "sor_sb3.envs.gym_env",

@@ -1,8 +1,8 @@
-"""Distributions over the simplex of venues that leave closed venues out, and over a pace beside it. No networks here.
+"""Distributions over the simplex of open venues, and over a pace. No networks here.
 
 A point of the simplex over the K' open venues of a row is a vector of positive weights that sum to 1; a closed venue's
-weight is exactly 0. Where one venue is open, or none, nothing is random: the weight is 1, or every weight 1/K (a forced
-wait), and log-probability, entropy and divergence are 0.
+weight is exactly 0. With one open venue the weight is 1; with none every weight is 1/K (a forced wait). In both cases
+nothing is random, and log-probability, entropy and divergence are 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributions import Distribution, constraints, register_kl
 
 _SMALLEST = 1e-30  # of a weight whose logarithm is taken; float32 ends at 1e-38
-_PACE_EDGE = 1e-6  # a pace is told from 0 and 1 as far as an action in float32 can
+_PACE_EDGE = 1e-6  # a pace of a float32 action is kept this far from 0 and 1
 
 
 class SimplexDistribution(Distribution):
@@ -230,7 +230,7 @@ def _kl_split_and_pace(p: SplitAndPace, q: SplitAndPace) -> th.Tensor:
 
 
 class SplitActionDistribution(SB3Distribution):
-    """SB3's face of :class:`SplitAndPace`; the policy puts the distribution of its batch in place."""
+    """:class:`SplitAndPace` as an SB3 distribution; the policy sets the distribution of its batch."""
 
     distribution: SplitAndPace
 
@@ -239,7 +239,7 @@ class SplitActionDistribution(SB3Distribution):
         return nn.Identity()
 
     def proba_distribution(self, distribution: SplitAndPace) -> SplitActionDistribution:
-        """Take the distribution of a batch."""
+        """Set the distribution of a batch."""
         self.distribution = distribution
         return self
 
@@ -252,7 +252,7 @@ class SplitActionDistribution(SB3Distribution):
         return self.distribution.entropy()
 
     def sample(self) -> th.Tensor:
-        """Actions drawn."""
+        """Draw actions."""
         return self.distribution.rsample()
 
     def mode(self) -> th.Tensor:

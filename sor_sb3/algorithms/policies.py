@@ -1,8 +1,8 @@
-"""A policy network that treats venues alike: one small network shared by all of them, and a learned mark for each.
+"""Policies with one small network that all venues share, and a learned vector (`mark`) that tells venues apart.
 
-What is learned from one venue serves the others, so it needs far fewer samples than a plain MLP over the whole row.
-`VenuePolicy` gives the actions that the policies of SB3 give; `LogisticNormalPolicy` and `DirichletPolicy` draw weights
-on the simplex of the venues that are open. The simulator knows nothing of them.
+The network learns from every venue at once, so it needs far fewer samples than an MLP over the whole row.
+`VenuePolicy` gives actions as SB3's policies do; `LogisticNormalPolicy` and `DirichletPolicy` draw weights on the
+simplex of the open venues. The simulator does not depend on this module.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sor_sb3.algorithms.distributions import (
 )
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
+DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
+
 
 def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None) -> th.Tensor:
     """Rows (n, G + K F) venue by venue: (n, K, F + E + G), its features, `extra` (n, K, E) of it, and the market's."""
@@ -34,14 +36,14 @@ def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None)
 
 
 def venue_mean(latents: th.Tensor) -> th.Tensor:
-    """Mean over venues of (n, K, H), (n, H); its gradient is divided before it is spread over venues, not after."""
+    """Mean over venues, (n, H), of (n, K, H). The sum is divided last, so that the gradient is divided first."""
     return latents.sum(dim=1) / latents.shape[1]
 
 
 class VenueTrunk(nn.Module):
-    """Venue inputs (n, K, F + E + G) to venue latents (n, K, H): two layers, the second also sees the venues' mean.
+    """Venue inputs (n, K, F + E + G) to venue latents (n, K, H): two layers; the second also reads the venues' mean.
 
-    Written for few passes over memory, which is what a pass costs: one product a layer, sums and ReLU in place.
+    Memory traffic sets the time of a pass, so a layer is one product, and sums and ReLU are in place.
     """
 
     def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0) -> None:
@@ -49,7 +51,7 @@ class VenueTrunk(nn.Module):
         self.n_venues = n_venues
         self.market = nn.Linear(len(MARKET_FEATURES), hidden)
         self.venue = nn.Linear(len(VENUE_FEATURES) + n_extra, hidden, bias=False)
-        self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what distinguishes this venue from its equals
+        self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what tells this venue from the others
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
         self.activation = nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
@@ -66,9 +68,9 @@ class VenueTrunk(nn.Module):
 class _Proportions(nn.Module):
     """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``.
 
-    Only proportions matter to a split. Left free, all means can drift below 0 together, where the split is even
-    whatever they are, or beyond the bounds, where every draw is clipped alike; no gradient leads back. A pace, where
-    there is one, is the last number of n rows (n, K + 1), and has nothing to do with the venues' scores.
+    A split depends on the proportions of the means alone. Without this map all means can drift below 0, where the split
+    is even, or beyond the bounds, where every draw is clipped alike; no gradient leads back. A pace, where there is
+    one, is the last of the K + 1 numbers of a row and is independent of the venues' scores.
     """
 
     def __init__(self, n_venues: int) -> None:
@@ -83,8 +85,8 @@ class _Proportions(nn.Module):
 class VenueExtractor(nn.Module):
     """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector.
 
-    With `has_pace` the actor's latent has one number more, the pace's, read from the venues' mean latent. With `masked`
-    the scores of closed venues are minus infinity.
+    With `has_pace` the actor's latent has one number more, the pace's, computed from the venues' mean latent. With
+    `masked` the scores of closed venues are minus infinity.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class VenueExtractor(nn.Module):
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of the venues' weights, (n, K), and the pace's score if there is one, (n, K + 1).
 
-        The weights are what an untrained router would send, times what was learned.
+        An untrained policy sends the split of displays; what is learned multiplies the weights of that split.
         """
         return self._actor_latent(venue_inputs(rows, self.actor.n_venues))
 
@@ -131,24 +133,27 @@ class VenueExtractor(nn.Module):
 
     @staticmethod
     def _suggested(inputs: th.Tensor) -> th.Tensor:
-        """Logits (n, K) of the split of displays that the observation holds.
-
-        While there is time, each dark pool, for which no display speaks, has a thirtieth of the largest part.
-        """
-        split = inputs[:, :, VENUE_FEATURES.index("marginal_share")]
-        dark = inputs[:, :, VENUE_FEATURES.index("dark")]
+        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("marginal_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
-        prior = split / split.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03 * time_left * dark
-        return th.log(prior.clamp(min=0.0) + 0.003)
+        return suggested_logits(share, DARK_PART * time_left * dark)
+
+
+def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
+    """Logits (n, K) of the split of displays that an observation holds, `share` (n, K).
+
+    A dark pool displays nothing; `dark_part` (n, K) is what each dark pool has, in units of the largest part.
+    """
+    prior = share / share.amax(dim=1, keepdim=True).clamp(min=1e-6) + dark_part
+    return th.log(prior.clamp(min=0.0) + 0.003)
 
 
 def open_venues(inputs: th.Tensor) -> th.Tensor:
-    """Which venues trade, as heard: bool (n, K), from venue inputs (n, K, F + E + G) of raw rows."""
+    """Which venues trade, as observed: bool (n, K), from venue inputs (n, K, F + E + G) of raw rows."""
     return inputs[:, :, VENUE_FEATURES.index("open")] > 0.5
 
 
 def count_venues(observation_space: spaces.Space) -> int | None:
-    """How many venues a row of this package's envs describes; None where it is no such row."""
+    """Number of venues in an observation of this package's envs; None for other spaces."""
     shape = observation_space.shape or ()
     if len(shape) != 1 or shape[0] <= len(MARKET_FEATURES):
         return None
@@ -157,7 +162,7 @@ def count_venues(observation_space: spaces.Space) -> int | None:
 
 
 class _VenueNetwork:
-    """What makes an SB3 actor-critic policy one with a venue-shared network; to be inherited before it.
+    """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy.
 
     Args:
         hidden: width of both layers, of actor and critic each.
@@ -216,10 +221,10 @@ class _VenueNetwork:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
-        if self.mlp_extractor.pace is not None:  # begin slowly: a twentieth of what is left, like an even schedule
+        if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
             nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
             nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)
-        self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]  # again, since the actor is another now
+        self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]  # again, since the actor's parameters are new
             self.parameters(),  # type: ignore[attr-defined]
             lr=lr_schedule(1),
             **self.optimizer_kwargs,  # type: ignore[attr-defined]
@@ -251,8 +256,8 @@ class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ig
 class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """Weights on the simplex of open venues, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
 
-    A venue whose halt has been heard gets weight 0 exactly; where all are halted the weights are uniform and nothing is
-    learned from them (a forced wait). Halts are read from the observation, which must not be normalised.
+    A venue whose halt was announced gets weight 0 exactly. Where all venues are halted the weights are uniform and
+    nothing is learned from them (a forced wait). Halts are read from the observation, which must not be normalised.
     """
 
     masked = True
@@ -268,11 +273,11 @@ class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
         self._build_spread()
 
     def _build_spread(self) -> None:
-        """Make what sets how widely actions are drawn."""
+        """Make the parameters of the spread of actions."""
         raise NotImplementedError
 
     def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
-        """Distribution over the simplex whose mode is the softmax of `scores`; its spread is that of `first:last`."""
+        """Distribution over the simplex with the softmax of `scores` as mode and the spread of actions `first:last`."""
         raise NotImplementedError
 
     def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> SplitActionDistribution:
@@ -300,7 +305,7 @@ class LogisticNormalPolicy(_SimplexPolicy):
 class DirichletPolicy(_SimplexPolicy):
     """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
 
-    So the mode is the softmax of the scores, and one number, c, says how widely the draws lie about it.
+    The mode is the softmax of the scores; the larger c is, the closer the draws are to the mode.
 
     Args:
         concentration_init: c at first.

@@ -1,6 +1,6 @@
-"""The venue-shared network for SAC: an actor that scores each venue, critics that see what each venue is sent.
+"""The venue-shared network for SAC: an actor that scores each venue, critics that read what each venue is sent.
 
-For SAC only, on envs whose actions are weights over venues; the on-policy kin are in `sor_sb3.algorithms.policies`.
+For SAC only, on envs whose actions are weights over venues; `sor_sb3.algorithms.policies` has the on-policy policies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sor_sb3.algorithms.policies import VenueTrunk, count_venues, venue_inputs, 
 
 
 class _Head(nn.Module):
-    """Venue latents (n, K, H) to a number each, (n, K), and one more for the pace if there is one, (n, K + 1)."""
+    """Venue latents (n, K, H) to one number a venue, (n, K), and one more for the pace if there is one, (n, K + 1)."""
 
     def __init__(self, hidden: int, has_pace: bool) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _RowTrunk(VenueTrunk):
 
 
 class _VenueValue(nn.Module):
-    """Rows and actions side by side, (n, G + K F + A), to a value (n, 1); each venue sees its action and its share."""
+    """Rows and actions side by side, (n, G + K F + A), to a value (n, 1); each venue reads its action and its share."""
 
     def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], has_pace: bool) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class VenueSACPolicy(SACPolicy):
         return {**super()._get_constructor_parameters(), "hidden": self.hidden}
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """An actor whose mean and spread are read from each venue's latent."""
+        """An actor that computes mean and spread from each venue's latent."""
         actor = super().make_actor(features_extractor)
         actor.latent_pi = _RowTrunk(self.n_venues, self.hidden, self.activation_fn)  # type: ignore[assignment]
         actor.mu = _Head(self.hidden, self.has_pace)
@@ -106,7 +106,7 @@ class VenueSACPolicy(SACPolicy):
         return actor.to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> ContinuousCritic:
-        """Critics that see what each venue is sent."""
+        """Critics that read what each venue is sent."""
         critic = super().make_critic(features_extractor)
         for i in range(critic.n_critics):
             value = _VenueValue(self.n_venues, self.hidden, self.activation_fn, self.has_pace)

@@ -25,7 +25,6 @@ _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
-    "algorithms/fast_kernels.py",
 )
 
 

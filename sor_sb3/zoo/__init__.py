@@ -1,11 +1,11 @@
-"""Our envs, REINFORCE and its kin at rl-baselines3-zoo's own command line. No training code: that is the zoo's.
+"""This package's envs, REINFORCE and policies in rl-baselines3-zoo's own command. The zoo does the training.
 
-The zoo learns of new algorithms only inside its process, so its command is started through this package::
+New algorithms must be registered inside the zoo's process, so this package starts the zoo's command::
 
     python -m sor_sb3.zoo train --algo reinforce --env OrderSplit-v0 -conf sor_sb3.zoo.reinforce
     python -m sor_sb3.zoo enjoy --algo reinforce --env OrderSplit-v0 --no-render
 
-Its own algorithms need no more than the zoo's own flags::
+The zoo's own algorithms need only the zoo's own flags::
 
     rl_zoo3 train --algo ppo --env OrderSplit-v0 --gym-packages sor_sb3 -conf sor_sb3.zoo.ppo
 
@@ -21,13 +21,13 @@ import yaml
 from sor_sb3.envs import ENV_IDS
 from sor_sb3.errors import UserError
 
-_OURS_ALONE = ("variance_reduction", "envs_per_scenario")  # keys of our YAML that the zoo would hand to the algorithm
+_OURS_ALONE = ("variance_reduction", "envs_per_scenario")  # the zoo would pass these keys to the algorithm
 
 
 def register_with_rl_zoo3() -> None:
-    """Make REINFORCE (``--algo reinforce``, and for ``-optimize``) and this package's policies known to the zoo.
+    """Register REINFORCE (``--algo reinforce``, and for ``-optimize``) and this package's policies with the zoo.
 
-    The envs are registered by ``import sor_sb3``; may be called more than once.
+    ``import sor_sb3`` registers the envs. A second call changes nothing.
 
     Raises:
         UserError: rl_zoo3 is not installed.
@@ -80,7 +80,7 @@ def _for_the_zoo(algo: str, env_id: str, market: str) -> dict[str, Any]:
     if settings.get("n_steps") == "episode":
         settings["n_steps"] = load_market(market).order.horizon_steps
     kwargs = settings.get("policy_kwargs")
-    if kwargs:  # the zoo evaluates this text, and knows `nn`
+    if kwargs:  # the zoo evaluates this text, with `nn` imported
         pairs = [f"{k}=nn.{v}" if k == "activation_fn" else f"{k}={v!r}" for k, v in kwargs.items()]
         settings["policy_kwargs"] = f"dict({', '.join(pairs)})"
     return dict(yaml.safe_load(yaml.safe_dump(settings)))

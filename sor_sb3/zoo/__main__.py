@@ -1,4 +1,4 @@
-"""The zoo's own command, with our algorithm in it: ``python -m sor_sb3.zoo train --algo reinforce ...``."""
+"""The zoo's own command with REINFORCE registered: ``python -m sor_sb3.zoo train --algo reinforce ...``."""
 
 import sys
 
@@ -7,7 +7,7 @@ from sor_sb3.zoo import register_with_rl_zoo3
 
 
 def main() -> None:
-    """Register, then hand over; a mistake that the user can mend is one sentence and exit status 2."""
+    """Register, then run the zoo's command; a user's mistake is one sentence and exit status 2."""
     try:
         register_with_rl_zoo3()
     except UserError as error:

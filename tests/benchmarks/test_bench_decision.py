@@ -24,4 +24,4 @@ def test_it_measures_both_paths(name, monkeypatch, capsys):
     assert [line["ratio_p50"] for line in lines if line["path"] == "model.predict"] == [1.0, 1.0]
     for sheet in bench_decision.sheets(results):
         sheet.print(Console(width=120))
-    assert "fast_policy" in capsys.readouterr().out
+    assert "OnnxPolicy" in capsys.readouterr().out

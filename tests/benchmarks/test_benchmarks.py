@@ -212,11 +212,19 @@ def test_nothing_measured_makes_a_page_that_says_so(tmp_path):
 
 
 def test_targets_are_judged_and_what_is_not_measured_is_said(topics):
-    fast = {"policy": "MlpPolicy", "path": "fast_policy", "batch": 1, "ratio_p50": 40.0, "ratio_p99": 20.0}
-    found = topics | {"bench_decision": {"rows": [fast]}}
+    rows_of_decision = [
+        {"policy": policy, "path": path, "batch": batch, "p50_us": p50, "p99_us": 20.0}
+        for policy, path, batch, p50 in (
+            ("Mlp", "OnnxPolicy", 1, 8.0),
+            ("Venue", "OnnxPolicy", 1, 14.5),
+            ("Venue", "OnnxPolicy", 1000, 900.0),
+            ("Venue", "model.predict", 1, 90.0),
+        )
+    ]
+    found = topics | {"bench_decision": {"rows": rows_of_decision}}
     rows = {target.what: targets.judge(target, found) for target in targets.TARGETS}
-    assert rows["a decision to model.predict, p50"]["measured"].startswith("40x")
-    assert rows["a decision to model.predict, p50"]["met"] == "yes"
+    assert rows["a decision by ONNX Runtime, p50"]["measured"] == "14.5 us (the slowest policy, Venue)"
+    assert rows["a decision by ONNX Runtime, p50"]["met"] == "yes"
     assert rows["time to 95 %, to SB3's defaults"] == {
         "what": "time to 95 %, to SB3's defaults",
         "goal": "at least 8x",

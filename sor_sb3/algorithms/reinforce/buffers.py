@@ -1,16 +1,14 @@
-"""Rollout buffers that hand out whole episodes with their Monte-Carlo returns.
-
-Not for PPO or A2C: nothing here bootstraps, and the number of steps handed out varies between rollouts.
+"""A rollout buffer of whole episodes with their Monte-Carlo returns. Not for PPO or A2C: nothing is bootstrapped.
 
 Where all episodes last H steps, take ``n_steps`` a multiple of H, and a rollout holds whole episodes. Otherwise an
-episode that is unfinished at the end of the rollout waits, and all of its steps are used in the update after it ends.
-Its first steps were then taken by an earlier policy, one update older for each rollout they waited; their
-log-probabilities are recomputed with the current one and *not* corrected by importance weights.
-``train/carried_fraction`` logs the share of such steps: keep it small, by long rollouts. A rollout in which no episode
-ends makes no update (``train/n_episodes`` is 0). Waiting steps are not saved with the model; ``get_state`` has them.
+episode that is unfinished at the end of a rollout waits, and the update after its end uses all of its steps. The
+waiting steps were taken by an earlier policy; their log-probabilities are computed again with the current policy and
+are *not* corrected by importance weights. ``train/carried_fraction`` logs the share of such steps: long rollouts keep
+the share small. A rollout in which no episode ends makes no update (``train/n_episodes`` is 0). Waiting steps are not
+saved with the model; ``get_state`` returns them.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,10 +29,10 @@ def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.n
     >>> reward_to_go(np.array([1.0, 2.0, 4.0, 8.0]), np.array([3, 1]), gamma=0.5).tolist()
     [3.0, 4.0, 4.0, 8.0]
 
-    :param rewards: rewards, shape ``(n_steps,)``, one episode after the other
+    :param rewards: shape ``(n_steps,)``
     :param lengths: steps in each episode, shape ``(n_episodes,)``, at least 1 each; they sum to ``n_steps``
     :param gamma: discount factor
-    :return: float64 returns, shape ``(n_steps,)``
+    :return: float64, shape ``(n_steps,)``
     """
     returns = rewards.astype(np.float64)
     ends = np.cumsum(lengths) - 1
@@ -50,9 +48,8 @@ def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.n
 def leave_one_out_mean(returns: np.ndarray, step_in_episode: np.ndarray) -> np.ndarray:
     """Return, for every step, the mean return of the *other* episodes at the same step of theirs.
 
-    An episode's own return is left out, because a baseline that contains it correlates with the actions it is
-    subtracted for: the gradient would shrink by ``1 - 1/n``, n being the number of episodes. Where no other
-    episode lasts that long the mean is 0, which is what the others still had to earn.
+    With the episode's own return in the mean, the gradient of n episodes would shrink by ``1 - 1/n``. Where no other
+    episode lasts that long the mean is 0, which is what the others still earned.
 
     >>> leave_one_out_mean(np.array([6.0, 5.0, 2.0, 1.0, 4.0]), np.array([0, 1, 0, 1, 0])).tolist()
     [3.0, 1.0, 5.0, 5.0, 4.0]
@@ -67,25 +64,19 @@ def leave_one_out_mean(returns: np.ndarray, step_in_episode: np.ndarray) -> np.n
 
 
 class EpisodicRolloutBuffer(RolloutBuffer):
-    """A rollout buffer that uses every step exactly once, in the rollout in which its episode ends.
+    """A rollout buffer that uses every step exactly once, in the rollout in which the step's episode ends.
 
-    ``add`` fills arrays of shape ``(buffer_size, n_envs, ...)`` as in SB3. ``compute_returns_and_advantage``
-    then replaces them by flat ones, one row per step of the episodes that have ended, and sets the rest
-    aside: the unfinished tail of each environment waits, over as many rollouts as it takes, until its episode
-    ends. (To drop tails instead would favour short episodes.)
+    ``add`` fills arrays of shape ``(buffer_size, n_envs, ...)`` as in SB3. ``compute_returns_and_advantage`` replaces
+    them by flat arrays, one row per step of the episodes that have ended, and keeps the unfinished tail of each
+    environment until its episode ends. (To drop tails would favour short episodes.) Waiting steps are dropped where
+    their episode never ends: when the environment was reset, or when a callback stopped a rollout halfway.
 
-    Two kinds of episodes are never finished, so their waiting steps are dropped: those abandoned by a reset
-    of the environment, and those running when a callback stopped a rollout halfway.
+    After that, ``returns`` is G and ``baselines`` is b of every step, both float64 ``(n_finished_steps,)``.
 
-    :param buffer_size: steps per environment and rollout
-    :param observation_space: observation space
-    :param action_space: action space
-    :param device: PyTorch device of the samples
-    :param gae_lambda: accepted because SB3 passes it; not used
-    :param gamma: discount factor
-    :param n_envs: number of parallel environments
-    :param baseline: what ``advantages`` are relative to: ``"none"`` 0, ``"mean"`` see
-        :func:`leave_one_out_mean`, ``"value"`` the critic's prediction when the step was taken
+    Arguments are those of ``RolloutBuffer``, of which ``gae_lambda`` is not used, and
+
+    :param baseline: ``"none"`` 0, ``"mean"`` see :func:`leave_one_out_mean`, ``"value"`` the critic's prediction when
+        the step was taken
     :raises ValueError: if ``baseline`` is none of the three
     """
 
@@ -108,15 +99,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._carried: dict[str, Any] = {}  # the waiting steps, ordered by environment, then by time
         self._carried_env = np.zeros(0, dtype=np.int64)  # the environment of each
         self._hidden_truncations: list[tuple[dict[str, Any], Any]] = []
-        super().__init__(
-            buffer_size,
-            observation_space,
-            action_space,
-            device,
-            gae_lambda=gae_lambda,
-            gamma=gamma,
-            n_envs=n_envs,
-        )
+        super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
 
     def reset(self) -> None:
         """Make room for the next rollout; waiting steps stay."""
@@ -136,9 +119,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     def hide_truncations(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
         """Make truncated episodes look terminated until the next ``add``.
 
-        SB3 adds ``gamma * V(terminal observation)`` to the reward of a truncated step just before it calls
-        ``add``. A Monte-Carlo return has no such term. The flag is back in place before anyone else looks at
-        ``infos``.
+        SB3 adds ``gamma * V(terminal observation)`` to the reward of a truncated step just before it calls ``add``. A
+        Monte-Carlo return has no such term. ``add`` puts the flags back.
 
         :param infos: the step's info dicts, one per environment
         :param dones: the step's ends of episode, shape ``(n_envs,)``
@@ -156,7 +138,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         super().add(*args, **kwargs)
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
-        """Turn the rollout into whole episodes, with ``returns`` and ``advantages``.
+        """Turn the rollout into whole episodes, with ``returns`` and ``baselines``.
 
         :param last_values: ignored, nothing is bootstrapped
         :param dones: whether the last step ended an episode, shape ``(n_envs,)``
@@ -172,12 +154,29 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             setattr(self, name, array)
 
         lengths = np.diff(np.flatnonzero(done[finished]), prepend=-1)
-        returns = reward_to_go(self.rewards, lengths, self.gamma)
-        self.returns = returns.astype(np.float32)
-        self.advantages = (returns - self._baselines(returns, lengths)).astype(np.float32)
+        self.returns = reward_to_go(self.rewards, lengths, self.gamma)
+        self.baselines = np.zeros_like(self.returns)
+        if self.baseline == "value":
+            self.baselines = self.values.astype(np.float64)
+        elif self.baseline == "mean":
+            first_steps = np.repeat(np.cumsum(lengths) - lengths, lengths)
+            self.baselines = leave_one_out_mean(self.returns, np.arange(len(self.returns)) - first_steps)
         self.n_episodes = len(lengths)
         self.carried_fraction = float(carried[finished].mean()) if len(lengths) else 0.0
         self.generator_ready = True
+
+    @property
+    def advantages(self) -> np.ndarray:
+        """G - b as SB3's samples carry it, float32; ``REINFORCE.train`` computes G - b itself."""
+        return (self.returns - self.baselines).astype(np.float32)
+
+    @advantages.setter
+    def advantages(self, zeros: np.ndarray) -> None:
+        """Nothing: SB3 makes room for them in ``reset``."""
+
+    def to_torch(self, array: np.ndarray, copy: bool = True) -> th.Tensor:
+        """A tensor; numbers of a step are float64 here and float32 there."""
+        return super().to_torch(array.astype(np.float32, copy=False) if array.ndim == 1 else array, copy)
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yield the finished steps: all at once by default, else in shuffled batches of ``batch_size``."""
@@ -193,14 +192,13 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     def _join_waiting_steps(self, dones: np.ndarray) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
         """Put this rollout behind the waiting steps; one row per step, by environment, then by time.
 
-        :return: the steps, and for each its environment, whether it ended an episode, and whether it had
-            waited
+        :return: the steps; the environment of each; whether each ended an episode; whether each had waited
         """
-        rollout = {name: _flatten(getattr(self, name)) for name in _STEP_FIELDS}
+        rollout = _map(_flatten, {name: getattr(self, name) for name in _STEP_FIELDS})
         env = np.repeat(np.arange(self.n_envs), self.buffer_size)
         done = _flatten(np.concatenate((self.episode_starts[1:], dones[None]))).astype(bool)
 
-        # A rollout that opens with the start of an episode does not continue what waited: that was abandoned.
+        # Where a rollout opens with the start of an episode, the environment abandoned the waiting steps.
         continued = ~self.episode_starts[0].astype(bool)[self._carried_env]
         n_carried = int(continued.sum())
         carried = np.arange(n_carried + len(env)) < n_carried
@@ -209,16 +207,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         env = np.concatenate((self._carried_env[continued], env))
         done = np.concatenate((np.zeros(n_carried, dtype=bool), done))
         by_env = np.argsort(env, kind="stable")
-        steps = _select(_concatenate(_select(self._carried, continued), rollout), by_env)
+        steps = _map(lambda *both: np.concatenate(both)[by_env], _select(self._carried, continued), rollout)
         return steps, env[by_env], done[by_env], carried[by_env]
-
-    def _baselines(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray | float:
-        if self.baseline == "value":
-            return self.values
-        if self.baseline == "mean":
-            first_steps = np.cumsum(lengths) - lengths
-            return leave_one_out_mean(returns, np.arange(len(returns)) - np.repeat(first_steps, lengths))
-        return 0.0
 
 
 class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):  # type: ignore[misc]  # get()
@@ -228,35 +218,31 @@ class DictEpisodicRolloutBuffer(EpisodicRolloutBuffer, DictRolloutBuffer):  # ty
 def episodic_buffer_class(
     observation_space: spaces.Space, wanted: type[RolloutBuffer] | None = None
 ) -> type[EpisodicRolloutBuffer]:
-    """The buffer class for an observation space, or the one that is wanted; SB3's own two mean their episodic kin.
+    """The buffer class for an observation space, or the wanted class; SB3's own two are replaced by the episodic ones.
 
     :raises TypeError: if another class is wanted that is not episodic
     """
     if wanted is None:
         return DictEpisodicRolloutBuffer if isinstance(observation_space, spaces.Dict) else EpisodicRolloutBuffer
-    kin = {RolloutBuffer: EpisodicRolloutBuffer, DictRolloutBuffer: DictEpisodicRolloutBuffer}.get(wanted, wanted)
-    if not issubclass(kin, EpisodicRolloutBuffer):
-        raise TypeError(f"rollout_buffer_class={kin.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer")
-    return kin
+    chosen = {RolloutBuffer: EpisodicRolloutBuffer, DictRolloutBuffer: DictEpisodicRolloutBuffer}.get(wanted, wanted)
+    if not issubclass(chosen, EpisodicRolloutBuffer):
+        raise TypeError(
+            f"rollout_buffer_class={chosen.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer"
+        )
+    return chosen
 
 
-# Steps are nested dicts of arrays with one row per step, nested because observations may be a dict.
+def _map(function: Callable[..., np.ndarray], *steps: Any) -> Any:
+    """Apply to arrays of one row per step, which are nested in dicts because observations may be a dict."""
+    if isinstance(steps[0], dict):
+        return {key: _map(function, *(each[key] for each in steps)) for key in steps[0]}
+    return function(*steps)
 
 
-def _flatten(steps: Any) -> Any:
+def _flatten(array: np.ndarray) -> np.ndarray:
     """``(n_steps, n_envs, ...)`` to ``(n_envs * n_steps, ...)``, an environment's steps side by side."""
-    if isinstance(steps, dict):
-        return {key: _flatten(value) for key, value in steps.items()}
-    return steps.swapaxes(0, 1).reshape(-1, *steps.shape[2:])
+    return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 
 def _select(steps: Any, rows: np.ndarray) -> Any:
-    if isinstance(steps, dict):
-        return {key: _select(value, rows) for key, value in steps.items()}
-    return steps[rows]
-
-
-def _concatenate(first: Any, second: Any) -> Any:
-    if isinstance(first, dict):
-        return {key: _concatenate(first[key], second[key]) for key in first}
-    return np.concatenate((first, second))
+    return _map(lambda array: array[rows], steps)

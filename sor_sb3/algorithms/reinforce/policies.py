@@ -1,4 +1,4 @@
-"""The policies REINFORCE trains: SB3's actor-critic networks, whose critic serves as the learned baseline."""
+"""The policies REINFORCE trains: SB3's actor-critic networks, of which the critic is the value baseline."""
 
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,

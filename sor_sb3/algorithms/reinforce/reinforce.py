@@ -1,4 +1,4 @@
-"""REINFORCE, the Monte-Carlo policy gradient; how steps become episodes is told in ``buffers.py``."""
+"""REINFORCE, the Monte-Carlo policy gradient; ``buffers.py`` says how steps become episodes."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,7 @@ SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
 
 class REINFORCE(OnPolicyAlgorithm):
-    r"""REINFORCE with an optional baseline.
+    r"""The Monte-Carlo policy gradient; by default with a value baseline and advantages scaled to variance 1.
 
     One gradient step per rollout, along the estimate
 
@@ -27,19 +27,17 @@ class REINFORCE(OnPolicyAlgorithm):
         \qquad G_{i,t} = \sum_{k=t}^{T_i - 1} \gamma^{k-t} r_{i,k},
 
     where i runs over the episodes that ended in the rollout, :math:`T_i` is the length of episode i and
-    :math:`M = \sum_i T_i`. With ``gamma=1`` and a baseline b that does not depend on the action, the sum is
-    an unbiased estimate of the gradient of the expected return, times the number of episodes. (With ``gamma <
-    1`` the weight :math:`\gamma^t` of step t is left out, as everywhere in Stable-Baselines3.)
+    :math:`M = \sum_i T_i`. With ``gamma=1``, ``normalize_advantage=False`` and a baseline b that does not depend on the
+    action, the sum is an unbiased estimate of the gradient of the expected return, times the number of episodes. (With
+    ``gamma < 1`` the weight :math:`\gamma^t` of step t is left out, as everywhere in Stable-Baselines3.)
 
-    Reference: R. J. Williams (1992), Simple statistical gradient-following algorithms for connectionist
-    reinforcement learning, Machine Learning 8, 229-256.
+    R. J. Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement learning,
+    Machine Learning 8, 229-256.
 
-    What differs from A2C: the return is the sum of the rewards up to the end of the episode, and nothing
-    else. It is not bootstrapped, neither where the rollout is cut nor where a time limit truncates the
-    episode, which here ends like any other. A critic is trained only for ``baseline="value"``.
-
-    An update uses every step of the episodes that ended since the last one; how steps become episodes, and what
-    ``n_steps`` has to do with it, is told in :mod:`~sor_sb3.algorithms.reinforce.buffers`.
+    In contrast to A2C, the return is the sum of the rewards up to the end of the episode. The return is bootstrapped
+    neither where the rollout is cut nor where a time limit truncates the episode. A critic is trained only for
+    ``baseline="value"``. An update uses every step of the episodes that ended since the last update; see
+    :mod:`~sor_sb3.algorithms.reinforce.buffers` for how to choose ``n_steps``.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a policy class
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
@@ -153,26 +151,27 @@ class REINFORCE(OnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
 
-        self.logger.record("train/n_episodes", self.rollout_buffer.n_episodes)
-        if self.rollout_buffer.n_episodes == 0:
+        buffer = self.rollout_buffer
+        self.logger.record("train/n_episodes", buffer.n_episodes)
+        if buffer.n_episodes == 0:
             return
 
-        rollout_data = next(self.rollout_buffer.get(batch_size=None))
-        actions = rollout_data.actions
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
-        values, log_prob, entropy = self.policy.evaluate_actions(rollout_data.observations, actions)
+        steps = next(buffer.get(batch_size=None))
+        actions = steps.actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else steps.actions
+        values, log_prob, entropy = self.policy.evaluate_actions(steps.observations, actions)
 
-        advantages = rollout_data.advantages
+        # The formula: the mean over steps of log pi (G - b)
+        returns, baselines = buffer.returns, buffer.baselines
+        advantages = buffer.to_torch(returns - baselines)
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-
         policy_loss = -(advantages * log_prob).mean()
+
         # Without a closed form, -log pi of the sampled actions estimates the entropy.
         entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
         loss = policy_loss + self.ent_coef * entropy_loss
         if self.baseline == "value":
-            value_loss = F.mse_loss(values.flatten(), rollout_data.returns)
+            value_loss = F.mse_loss(values.flatten(), steps.returns)
             loss = loss + self.vf_coef * value_loss
 
         self.policy.optimizer.zero_grad()
@@ -182,15 +181,12 @@ class REINFORCE(OnPolicyAlgorithm):
 
         self._n_updates += 1
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/carried_fraction", self.rollout_buffer.carried_fraction)
+        self.logger.record("train/carried_fraction", buffer.carried_fraction)
         self.logger.record("train/policy_loss", policy_loss.item())
         self.logger.record("train/entropy_loss", entropy_loss.item())
         if self.baseline == "value":
             self.logger.record("train/value_loss", value_loss.item())
-            self.logger.record(
-                "train/explained_variance",
-                explained_variance(self.rollout_buffer.values, self.rollout_buffer.returns),
-            )
+            self.logger.record("train/explained_variance", explained_variance(buffer.values, returns))
         if hasattr(self.policy, "log_std"):
             self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
 
