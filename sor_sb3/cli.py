@@ -293,7 +293,7 @@ def evaluate(
 def export(
     folder: Annotated[Path, typer.Argument(help="Run folder that train or compare made (LOG_DIR/ALGO/ENV_k).")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write, .onnx.", dir_okay=False)] = None,
-    last: Annotated[bool, typer.Option("--last", help="The last policy, not that of the best validation.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
 ) -> None:
     """Write a run's policy as one ONNX file; sor_sb3.OnnxPolicy.load answers from the file without torch."""
     from sor_sb3.experiments.export import export_run
