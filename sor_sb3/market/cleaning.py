@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sor_sb3.market.quote_tables import BoolArray, FloatArray, IntArray, QuoteFi
 SECOND_NS = 1_000_000_000
 _DAY_NS = 86_400 * SECOND_NS
 
+_REASONS = ("rows_live", "no_price", "self_crossed", "absurd_spread", "no_size", "far")  # as `CleaningReport` has them
 # Why a row is not a usable quote (0: it is one). RESET rows are added by the loader.
 _LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _FAR, _RESET = range(7)
 
@@ -86,7 +88,11 @@ class Rows:
 
     def take(self, index: IntArray | BoolArray) -> Rows:
         """Some of the rows, by index or mask."""
-        return Rows(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return Rows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def silence(self, index: IntArray | BoolArray | slice) -> None:
+        """Take the prices and sizes out of rows, by index or mask."""
+        self.bid[index], self.ask[index], self.bid_size[index], self.ask_size[index] = np.nan, np.nan, 0.0, 0.0
 
     @property
     def live(self) -> BoolArray:
@@ -135,15 +141,14 @@ def judge_rows(
 ) -> Rows:
     """Decides which rows are quotes, and fills missing sizes."""
     bid, ask = table.numbers["bid_px"], table.numbers["ask_px"]
-    reason = np.zeros(len(bid), dtype=np.int64)
-    missing = np.zeros(len(bid), dtype=np.int64)
+    reason, missing = np.zeros((2, len(bid)), dtype=np.int64)
     with np.errstate(invalid="ignore", over="ignore"):
         reason[(ask - bid) > max_spread_bps * 1e-4 * 0.5 * (ask + bid)] = _ABSURD_SPREAD
         reason[bid > ask] = _SELF_CROSSED
     for price in (bid, ask):
         reason[~((price >= _LOWEST_PRICE) & (price <= _HIGHEST_PRICE)) | (price == _NO_PRICE_FILLER)] = _NO_PRICE
     good = reason == _LIVE
-    sizes: dict[str, FloatArray] = {}
+    sizes: list[FloatArray] = []
     for name in ("bid_sz", "ask_sz"):
         size = table.numbers[name] * size_multiplier
         gone = np.isnan(size)
@@ -151,30 +156,22 @@ def judge_rows(
         if assumed_depth_shares is not None:
             size = np.where(gone, assumed_depth_shares, size)
         reason[good & ~((size > 0) & (size <= _LARGEST_SIZE_SHARES))] = _NO_SIZE
-        sizes[name] = size
+        sizes.append(size)
     if assumed_depth_shares is None and good.any() and np.all(missing[good] > 0):
         raise QuoteFileError(
             f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty): give the "
             f"number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes."
         )
-    live = reason == _LIVE
-    return Rows(
-        venue=venue,
-        ts=table.ts,
-        reason=reason,
-        missing=missing,
-        bid=np.where(live, bid, np.nan),
-        bid_size=np.where(live, sizes["bid_sz"], 0.0),
-        ask=np.where(live, ask, np.nan),
-        ask_size=np.where(live, sizes["ask_sz"], 0.0),
-    )
+    rows = Rows(venue, table.ts, reason, missing, bid, sizes[0], ask, sizes[1])
+    rows.silence(~rows.live)
+    return rows
 
 
 def end_far_quotes(rows: Rows, names: Sequence[str], max_gap_s: float, counts: dict[str, Any]) -> None:
     """Makes rows without a quote of bad prints, and names the worst of them and the largest jump that stays."""
     far, worst, kept = far_quotes(rows.venue, rows.ts, rows.bid, rows.ask, max_gap_s)
     rows.reason[far] = _FAR
-    rows.bid[far], rows.ask[far], rows.bid_size[far], rows.ask_size[far] = np.nan, np.nan, 0.0, 0.0
+    rows.silence(far)
     counts["worst_far"] = _jump_text(worst, names)
     counts["largest_jump"] = _jump_text(kept, names)
 
@@ -196,8 +193,8 @@ def drop_dead_venues(
         listed = "; ".join(f"{name}: {why}" for name, why in dead)
         whose = "some of the venues asked for" if alive.any() else "any venue"
         raise QuoteFileError(
-            f"{path} has no usable quote of {whose} ({listed}): choose other venues, hours or limits, or "
-            f"correct the file."
+            f"{path} has no usable quote of {whose} ({listed}): choose other venues, hours or limits, or correct the "
+            "file."
         )
     keep = alive[rows.venue]
     counts["dropped_venues"] = tuple(dead)
@@ -223,14 +220,8 @@ def _why_dead(rows: Rows) -> str:
 
 def count_rows(rows: Rows, filled: bool, counts: dict[str, Any]) -> None:
     """Counts the rows kept by why they are no quotes; `filled` says whether missing sizes were."""
-    by_reason = np.bincount(rows.reason, minlength=_RESET)
+    counts.update(zip(_REASONS, np.bincount(rows.reason, minlength=_RESET).tolist(), strict=True))
     counts["rows_kept"] = len(rows.ts)
-    counts["rows_live"] = int(by_reason[_LIVE])
-    counts["no_price"] = int(by_reason[_NO_PRICE])
-    counts["self_crossed"] = int(by_reason[_SELF_CROSSED])
-    counts["absurd_spread"] = int(by_reason[_ABSURD_SPREAD])
-    counts["no_size"] = int(by_reason[_NO_SIZE])
-    counts["far"] = int(by_reason[_FAR])
     counts["self_locked"] = int(np.sum(rows.bid == rows.ask))
     counts["sizes_missing"] = int(np.sum(rows.missing))
     counts["sizes_filled"] = counts["sizes_missing"] if filled else 0
@@ -259,30 +250,24 @@ def continuous_runs(
     return runs
 
 
+def last_rows(stamps: FloatArray | IntArray, edges: IntArray, times: Any) -> Iterator[tuple[IntArray, BoolArray]]:
+    """For each venue k, whose rows are ``edges[k]:edges[k + 1]``: its last row at each time, and whether it has one."""
+    for start, end in pairwise(edges):
+        row = start + np.searchsorted(stamps[start:end], times, side="right") - 1
+        yield row, row >= start
+
+
 def end_old_quotes(rows: Rows, n_venues: int, starts: IntArray, counts: dict[str, Any]) -> Rows:
     """Ends the quotes that a run would inherit: adds a row without quote to such a venue at its start."""
-    edges = np.searchsorted(rows.venue, np.arange(n_venues + 1))
-    venues: list[IntArray] = []
-    stamps: list[IntArray] = []
-    for k in range(n_venues):
-        at = edges[k] + np.searchsorted(rows.ts[edges[k] : edges[k + 1]], starts, side="right") - 1
-        quoted = at >= edges[k]
-        inherits = np.flatnonzero(quoted & rows.live[at] & (rows.ts[at] < starts))
+    n, sources, stamps = len(rows.ts), [np.arange(len(rows.ts))], []
+    for row, known in last_rows(rows.ts, np.searchsorted(rows.venue, np.arange(n_venues + 1)), starts):
+        inherits = np.flatnonzero(known & rows.live[row] & (rows.ts[row] < starts))
         # A quote that would outlive several starts is ended at the first of them.
-        stale = starts[inherits[np.unique(at[inherits], return_index=True)[1]]]
-        venues.append(np.full(len(stale), k, dtype=np.int64))
-        stamps.append(stale)
-    venue, ts = np.concatenate(venues), np.concatenate(stamps)
-    n = len(ts)
-    counts["resets"] = n
-    merged = Rows(
-        venue=np.append(rows.venue, venue),
-        ts=np.append(rows.ts, ts),
-        reason=np.append(rows.reason, np.full(n, _RESET)),
-        missing=np.append(rows.missing, np.zeros(n, dtype=np.int64)),
-        bid=np.append(rows.bid, np.full(n, np.nan)),
-        bid_size=np.append(rows.bid_size, np.zeros(n)),
-        ask=np.append(rows.ask, np.full(n, np.nan)),
-        ask_size=np.append(rows.ask_size, np.zeros(n)),
-    )
-    return merged.take(np.lexsort((merged.ts, merged.venue)))
+        stale, first = np.unique(row[inherits], return_index=True)
+        sources.append(stale)
+        stamps.append(starts[inherits[first]])
+    rows = rows.take(np.concatenate(sources))  # the stale quotes once more, to become their ends
+    rows.ts[n:], rows.reason[n:], rows.missing[n:] = np.concatenate(stamps), _RESET, 0
+    rows.silence(slice(n, None))
+    counts["resets"] = len(rows.ts) - n
+    return rows.take(np.lexsort((rows.ts, rows.venue)))

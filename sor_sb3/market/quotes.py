@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from sor_sb3.market.cleaning import (
     end_old_quotes,
     in_session,
     judge_rows,
+    last_rows,
     parse_session,
     select_rows,
     utc_text,
@@ -115,7 +115,8 @@ def load_quotes(
     Raises:
         QuoteFileError: a file or an argument cannot be used.
     """
-    _check_positive("assumed_depth_shares", assumed_depth_shares)
+    if assumed_depth_shares is not None:
+        _check_positive("assumed_depth_shares", assumed_depth_shares)
     _check_positive("max_spread_bps", max_spread_bps)
     _check_positive("max_gap_s", max_gap_s)
     _check_positive("size_multiplier", size_multiplier)
@@ -125,12 +126,7 @@ def load_quotes(
     digest = hashlib.sha256(content)
     table = read_table(quote_path, content, QUOTE_COLUMNS, "quote")
     wanted = wanted_venues(table, venues)
-    counts: dict[str, Any] = {
-        "file": quote_path.name,
-        "max_spread_bps": max_spread_bps,
-        "max_gap_s": max_gap_s,
-    }
-
+    counts: dict[str, Any] = {"file": quote_path.name, "max_spread_bps": max_spread_bps, "max_gap_s": max_gap_s}
     chosen, venue = select_rows(table, wanted, hours, counts)
     rows = judge_rows(chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
     end_far_quotes(rows, wanted, max_gap_s, counts)
@@ -138,35 +134,32 @@ def load_quotes(
     count_rows(rows, assumed_depth_shares is not None, counts)
     runs = continuous_runs(quote_path, rows, hours, max_gap_s, counts)
     rows = end_old_quotes(rows, len(names), runs[1:, 0], counts)
-    tape, trade_content = _read_trades(trades, names, hours, runs, counts)
-    digest.update(trade_content)
+    tape: tuple[Any, Any, Any] = (None, None, None)
+    if trades is not None:
+        content = read_bytes(Path(trades), "trade")
+        digest.update(content)
+        tape = _tape(read_table(Path(trades), content, TRADE_COLUMNS, "trade"), names, hours, runs, counts)
     return _recording(names, rows, runs, tape, counts, digest.hexdigest())
 
 
-# ---------------------------------------------------------------------------------------------- arguments
-
-
-def _check_positive(name: str, value: float | None) -> None:
-    if value is None:
-        return
+def _check_positive(name: str, value: float) -> None:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not np.isfinite(value) or value <= 0:
         raise QuoteFileError(f"{name} is {value!r}, but must be a number above 0: correct it or leave it out.")
 
 
 def _recording(
-    names: list[str], rows: Rows, runs: IntArray, tape: _Tape | None, counts: dict[str, Any], sha256: str
+    names: list[str], rows: Rows, runs: IntArray, tape: tuple[Any, Any, Any], counts: dict[str, Any], sha256: str
 ) -> QuoteRecording:
     """Puts the arrays and the report together."""
     origin_ns = int(runs[0, 0])
     first = np.searchsorted(rows.venue, np.arange(len(names) + 1)).astype(np.int64)
     time_s = _seconds(rows.ts, origin_ns)
     segments = _seconds(runs[runs[:, 1] > runs[:, 0]], origin_ns)
-    market = _consolidate(first, time_s, rows, segments, counts)
-    mid_time_s, mid_px = _mid_changes(market)
+    mid_time_s, mid_px = _consolidate(names, first, time_s, rows, segments, counts)
     counts["segments"] = len(segments)
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
-    counts["venues"] = _venue_summaries(names, first, rows, market)
+    trade_first, trade_ts, trade_cumulative_size = tape
     return QuoteRecording(
         venues=tuple(names),
         origin_ns=origin_ns,
@@ -179,9 +172,9 @@ def _recording(
         mid_time_s=mid_time_s,
         mid_px=mid_px,
         segments=segments,
-        trade_first=None if tape is None else tape.first,
-        trade_time_s=None if tape is None else _seconds(tape.ts, origin_ns),
-        trade_cumulative_size=None if tape is None else tape.cumulative_size,
+        trade_first=trade_first,
+        trade_time_s=None if trade_ts is None else _seconds(trade_ts, origin_ns),
+        trade_cumulative_size=trade_cumulative_size,
         report=CleaningReport(**counts),
         sha256=sha256,
     )
@@ -191,31 +184,16 @@ def _seconds(ts: IntArray, origin_ns: int) -> FloatArray:
     return np.ascontiguousarray((ts - origin_ns) / np.float64(SECOND_NS))
 
 
-# --------------------------------------------------------------------------------------- consolidated market
-
-
-@dataclass
-class _Market:
-    """Best bid and ask over live venues at each time at which any venue changes; NaN where none is live."""
-
-    time_s: FloatArray
-    best_bid: FloatArray
-    best_ask: FloatArray
-    total_s: float  # inside segments
-    live_s: list[float]  # per venue
-    best_ask_s: list[float]  # per venue
-
-
 def _consolidate(
-    first: IntArray, time_s: FloatArray, rows: Rows, segments: FloatArray, counts: dict[str, Any]
-) -> _Market:
+    names: list[str], first: IntArray, time_s: FloatArray, rows: Rows, segments: FloatArray, counts: dict[str, Any]
+) -> tuple[FloatArray, FloatArray]:
+    """Time and price of each change of the mid; counts how long the market and each venue were in which state."""
     times = np.unique(time_s)
-    best_bid, best_ask = np.full(len(times), np.nan), np.full(len(times), np.nan)
+    best_bid, best_ask = np.full((2, len(times)), np.nan)  # over live venues; NaN where none is live
     asks: list[FloatArray] = []
-    for start, end in pairwise(first):
-        at = start + np.searchsorted(time_s[start:end], times, side="right") - 1
-        best_bid = np.fmax(best_bid, np.where(at >= start, rows.bid[at], np.nan))
-        asks.append(np.where(at >= start, rows.ask[at], np.nan))
+    for row, known in last_rows(time_s, first, times):
+        best_bid = np.fmax(best_bid, np.where(known, rows.bid[row], np.nan))
+        asks.append(np.where(known, rows.ask[row], np.nan))
         best_ask = np.fmin(best_ask, asks[-1])
     # Segments begin and end at rows, so the time between two rows is wholly inside a segment or outside.
     place = np.searchsorted(segments[:, 0], times[:-1], side="right") - 1
@@ -227,75 +205,34 @@ def _consolidate(
         state &= span > 0
         counts[f"{name}_moments"] = int(np.sum(state[1:] & ~state[:-1])) + int(state[0])
         counts[f"{name}_share"] = float(np.sum(span[state])) / total
-    return _Market(
-        time_s=times,
-        best_bid=best_bid,
-        best_ask=best_ask,
-        total_s=total,
-        live_s=[float(np.sum(span[~np.isnan(ask)])) for ask in asks],
-        best_ask_s=[float(np.sum(span[ask == best_ask])) for ask in asks],
-    )
-
-
-def _mid_changes(market: _Market) -> tuple[FloatArray, FloatArray]:
-    mid = 0.5 * (market.best_bid + market.best_ask)
-    live = ~np.isnan(mid)
-    times, mid = market.time_s[live], mid[live]  # leaving out NaN carries the last mid
+    summaries = []
+    for k, (name, venue_ask) in enumerate(zip(names, asks, strict=True)):
+        live = first[k] + np.flatnonzero(rows.live[first[k] : first[k + 1]])
+        bid, ask = rows.bid[live], rows.ask[live]
+        live_s = float(np.sum(span[~np.isnan(venue_ask)]))
+        summaries.append(
+            VenueSummary(
+                name=name,
+                rows=int(first[k + 1] - first[k]),
+                live_rows=len(live),
+                live_share=live_s / total,
+                best_ask_share=float(np.sum(span[venue_ask == best_ask])) / total,
+                median_spread_bps=float(np.median((ask - bid) / (0.5 * (ask + bid)))) * 1e4,
+                seconds_per_quote=live_s / len(live),
+            )
+        )
+    counts["venues"] = tuple(summaries)
+    mid = 0.5 * (best_bid + best_ask)
+    quoted = ~np.isnan(mid)
+    times, mid = times[quoted], mid[quoted]  # leaving out NaN carries the last mid
     change = np.append(True, mid[1:] != mid[:-1])
     return times[change], mid[change]
 
 
-def _venue_summaries(names: list[str], first: IntArray, rows: Rows, market: _Market) -> tuple[VenueSummary, ...]:
-    summaries = []
-    for k, name in enumerate(names):
-        mine = slice(first[k], first[k + 1])
-        live = rows.live[mine]
-        bid, ask = rows.bid[mine][live], rows.ask[mine][live]
-        summaries.append(
-            VenueSummary(
-                name=name,
-                rows=len(live),
-                live_rows=len(bid),
-                live_share=market.live_s[k] / market.total_s,
-                best_ask_share=market.best_ask_s[k] / market.total_s,
-                median_spread_bps=float(np.median((ask - bid) / (0.5 * (ask + bid)))) * 1e4,
-                seconds_per_quote=market.live_s[k] / len(bid),
-            )
-        )
-    return tuple(summaries)
-
-
-# ------------------------------------------------------------------------------------------------- trades
-
-
-@dataclass
-class _Tape:
-    ts: IntArray
-    first: IntArray
-    cumulative_size: FloatArray
-
-
-def _read_trades(
-    path: str | PathLike[str] | None,
-    names: list[str],
-    hours: tuple[int, int] | None,
-    runs: IntArray,
-    counts: dict[str, Any],
-) -> tuple[_Tape | None, bytes]:
-    """Returns the trades and the content of their file, if there is one."""
-    if path is None:
-        return None, b""
-    content = read_bytes(Path(path), "trade")
-    return _tape(read_table(Path(path), content, TRADE_COLUMNS, "trade"), names, hours, runs, counts), content
-
-
 def _tape(
-    table: QuoteTable,
-    names: list[str],
-    hours: tuple[int, int] | None,
-    runs: IntArray,
-    counts: dict[str, Any],
-) -> _Tape:
+    table: QuoteTable, names: list[str], hours: tuple[int, int] | None, runs: IntArray, counts: dict[str, Any]
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """First trade of each venue (K + 1,), time (ns) of each trade, and what its venue has traded until then."""
     venue = venue_numbers(table, names)
     px, sz = table.numbers["px"], table.numbers["sz"]
     good = np.isfinite(px) & (px > 0) & np.isfinite(sz) & (sz > 0)
@@ -311,4 +248,4 @@ def _tape(
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))
     counts |= {"trades_read": len(table.ts), "trades_kept": len(rows)}
-    return _Tape(table.ts[rows], first, total[1:] - np.repeat(total[first[:-1]], np.diff(first)))
+    return first, table.ts[rows], total[1:] - np.repeat(total[first[:-1]], np.diff(first))
