@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from sor_sb3.market.outliers import Jump, far_quotes
 from sor_sb3.market.quote_tables import BoolArray, FloatArray, IntArray, QuoteFileError, QuoteTable
+from sor_sb3.market.replay_arrays import last_rows
 
 SECOND_NS = 1_000_000_000
 _DAY_NS = 86_400 * SECOND_NS
@@ -24,9 +24,6 @@ _LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _FAR, _RESET = range(
 _LOWEST_PRICE, _HIGHEST_PRICE = 1e-12, 1e15  # of any instrument in any currency; beyond lie fillers
 _NO_PRICE_FILLER = 9223372036.854775807  # INT64_MAX * 1e-9: how some vendors write that there is no price
 _LARGEST_SIZE_SHARES = 1e12
-
-
-# ---------------------------------------------------------------------------------------------- sessions
 
 
 def parse_session(session: tuple[str, str] | None) -> tuple[int, int] | None:
@@ -65,12 +62,9 @@ def in_session(ts: IntArray, hours: tuple[int, int] | None) -> BoolArray:
     return np.asarray((ts - hours[0]) % _DAY_NS < hours[1], dtype=np.bool_)
 
 
-def utc_text(ts: np.int64) -> str:
+def utc_text(ts: np.int64 | int) -> str:
     """A stamp (ns) for a person, to the second."""
     return f"{np.datetime64(int(ts), 'ns').astype('datetime64[s]')}Z"
-
-
-# -------------------------------------------------------------------------------------------------- rows
 
 
 @dataclass
@@ -248,13 +242,6 @@ def continuous_runs(
             f"other, so there is nothing to replay: record more quotes or raise max_gap_s."
         )
     return runs
-
-
-def last_rows(stamps: FloatArray | IntArray, edges: IntArray, times: Any) -> Iterator[tuple[IntArray, BoolArray]]:
-    """For each venue k, whose rows are ``edges[k]:edges[k + 1]``: its last row at each time, and whether it has one."""
-    for start, end in pairwise(edges):
-        row = start + np.searchsorted(stamps[start:end], times, side="right") - 1
-        yield row, row >= start
 
 
 def end_old_quotes(rows: Rows, n_venues: int, starts: IntArray, counts: dict[str, Any]) -> Rows:

@@ -72,105 +72,98 @@ class CleaningReport:
 
     def lines(self) -> list[str]:
         """Says to a person what was kept, dropped and changed, and why; counts of zero are left out."""
-        head = (
+        lines = [
             f"{self.file}: {self.rows_read:,} rows read, {self.rows_kept:,} kept: {self.rows_live:,} usable "
-            f"quotes and {self.not_quoting:,} rows in which a venue is not quoting."
-        )
-        lines = [head, *self._dropped_lines(), *self._not_quoting_lines(), *self._market_lines()]
+            f"quotes and {self.not_quoting:,} rows in which a venue is not quoting.",
+            *self._dropped_lines(),
+            *self._not_quoting_lines(),
+            *self._market_lines(),
+        ]
         for venue in self.venues:
             lines.append(
-                f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of "
-                f"the time, at the best ask {venue.best_ask_share:.1%}, median spread "
-                f"{venue.median_spread_bps:.2f} bps; a quote lasts {venue.seconds_per_quote:.2f} s on "
-                f"average."
+                f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
+                f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
+                f"quote lasts {venue.seconds_per_quote:.2f} s on average."
             )
         if self.trades_read:
             lines.append(
-                f"Trades: {self.trades_read:,} read, {self.trades_kept:,} kept (of these venues and session "
-                f"hours, with a price and a size above 0)."
+                f"Trades: {self.trades_read:,} read, {self.trades_kept:,} kept (of these venues and session hours, "
+                "with a price and a size above 0)."
             )
         return lines + self.warnings()
 
     def warnings(self) -> list[str]:
         """Says what in the data may mislead whoever replays it."""
-        lines = []
+        said = []
         if len(self.venues) == 1:
-            lines.append(
-                f"Warning: {self.venues[0].name} is the only venue, so there is nothing to route between and "
-                f"the consolidated market is that venue."
+            said.append(
+                f"{self.venues[0].name} is the only venue, so there is nothing to route between and the consolidated "
+                "market is that venue."
             )
         tightest = min(venue.median_spread_bps for venue in self.venues)
         fastest = min(venue.seconds_per_quote for venue in self.venues)
         for venue in self.venues:
             if venue.median_spread_bps > 20 * max(tightest, 0.5):
-                lines.append(
-                    f"Warning: the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps, is far "
-                    f"from the tightest venue's {tightest:.2f} bps: its quotes look like stubs; leave the venue out "
-                    f"with venues or lower max_spread_bps."
+                said.append(
+                    f"the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps, is far from the tightest "
+                    f"venue's {tightest:.2f} bps: its quotes look like stubs; leave the venue out with venues or lower "
+                    "max_spread_bps."
                 )
             if venue.seconds_per_quote > 100 * fastest:
-                lines.append(
-                    f"Warning: a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of "
-                    f"the fastest venue {fastest:.2f} s: its quotes are often stale; leave the venue out with venues."
+                said.append(
+                    f"a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of the fastest venue "
+                    f"{fastest:.2f} s: its quotes are often stale; leave the venue out with venues."
                 )
         if self.largest_jump:
-            lines.append(
-                f"Warning: the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as "
-                f"later quotes or other venues confirm it."
+            said.append(
+                f"the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as later "
+                "quotes or other venues confirm it."
             )
         if self.crossed_share > 0.02:
-            lines.append(
-                f"Warning: the consolidated market is crossed {self.crossed_share:.1%} of the time, which "
-                f"real markets are not: some venues' quotes are stale or the recording is thinned, so gains "
-                f"from routing come out too large."
+            said.append(
+                f"the consolidated market is crossed {self.crossed_share:.1%} of the time, which real markets are not: "
+                "some venues' quotes are stale or the recording is thinned, so gains from routing come out too large."
             )
-        return lines
+        return [f"Warning: {text}" for text in said]
 
     def _dropped_lines(self) -> list[str]:
         counted = [
             (self.unknown_venue, "dropped: no venue is named"),
             (self.not_requested, "dropped: of venues that were not asked for"),
             (self.out_of_session, "dropped: outside the session hours"),
-            (
-                self.duplicates,
-                "dropped: a later row of the same venue has the same time stamp and replaces it",
-            ),
+            (self.duplicates, "dropped: a later row of the same venue has the same time stamp and replaces it"),
             (self.out_of_order, "are earlier than the row above them; the rows were sorted by time"),
         ]
         lines = [f"Rows {why}: {count:,}." for count, why in counted if count]
         return lines + [f"Venue {name} dropped: {why}." for name, why in self.dropped_venues]
 
     def _not_quoting_lines(self) -> list[str]:
-        counted = [
+        bad_print = "the mid is far from the venue's quotes before and after it and from the other venues (the worst: "
+        no_quotes = [
             (self.no_price, "a price is missing, zero or negative"),
             (self.self_crossed, "the venue's bid is above its own ask"),
             (self.absurd_spread, f"the spread is wider than {self.max_spread_bps:g} bps"),
             (self.no_size, "a size is missing, zero or negative"),
-            (
-                self.far,
-                f"the mid is far from the venue's quotes before and after it and from the other venues (the worst: "
-                f"{self.worst_far})",
-            ),
+            (self.far, f"{bad_print}{self.worst_far})"),
         ]
-        lines = [f"Rows taken as 'not quoting', as {why}: {count:,}." for count, why in counted if count]
-        if self.self_locked:
-            lines.append(f"Rows used although the bid equals the venue's own ask: {self.self_locked:,}.")
-        if self.sizes_filled:
-            lines.append(f"Missing sizes set to the assumed depth: {self.sizes_filled:,}.")
-        elif self.sizes_missing:
-            lines.append(f"Missing sizes: {self.sizes_missing:,}; --assumed-depth SHARES would fill them.")
-        if self.resets:
-            lines.append(f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}.")
-        return lines
+        unfilled = 0 if self.sizes_filled else self.sizes_missing
+        counted = [
+            *((count, f"Rows taken as 'not quoting', as {why}: {count:,}.") for count, why in no_quotes),
+            (self.self_locked, f"Rows used although the bid equals the venue's own ask: {self.self_locked:,}."),
+            (self.sizes_filled, f"Missing sizes set to the assumed depth: {self.sizes_filled:,}."),
+            (unfilled, f"Missing sizes: {unfilled:,}; --assumed-depth SHARES would fill them."),
+            (self.resets, f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}."),
+        ]
+        return [line for count, line in counted if count]
 
     def _market_lines(self) -> list[str]:
         lines = [
             f"Segments of continuous trading: {self.segments}, {self.segment_hours:.2f} hours; sessions: "
-            f"{self.sessions}; gaps longer than {self.max_gap_s:g} s: {self.gaps}; longest silence inside a "
-            f"session: {self.longest_silence_s:.1f} s.",
-            f"Best bid above best ask (crossed): {self.crossed_share:.1%} of the time, "
-            f"{self.crossed_moments:,} moments; equal (locked): {self.locked_share:.1%}, "
-            f"{self.locked_moments:,} moments; the mid is still their average.",
+            f"{self.sessions}; gaps longer than {self.max_gap_s:g} s: {self.gaps}; longest silence inside a session: "
+            f"{self.longest_silence_s:.1f} s.",
+            f"Best bid above best ask (crossed): {self.crossed_share:.1%} of the time, {self.crossed_moments:,} "
+            f"moments; equal (locked): {self.locked_share:.1%}, {self.locked_moments:,} moments; the mid is still "
+            "their average.",
         ]
         if self.no_live_share > 0:
             lines.append(f"No venue quotes {self.no_live_share:.1%} of the time; the last mid is carried there.")

@@ -7,21 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.market.spec import (
-    MarketSpec,
-    NotebookMarket,
-    ReplayMarket,
-    SyntheticMarket,
-)
+from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
 from sor_sb3.safe_yaml import is_file, parse_yaml, read_text
 
 QUOTE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
-_KINDS: dict[str, type[SyntheticMarket] | type[NotebookMarket] | type[ReplayMarket]] = {
-    "synthetic": SyntheticMarket,
-    "notebook": NotebookMarket,
-    "replay": ReplayMarket,
-}
+_KINDS: dict[str, Any] = {"synthetic": SyntheticMarket, "notebook": NotebookMarket, "replay": ReplayMarket}
 HELDOUT = "heldout/"
 
 
@@ -47,8 +38,7 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
     """
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return market
-    name = str(market)
-    suffixed = name.lower()
+    name, suffixed = str(market), str(market).lower()
     if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
 
@@ -85,5 +75,5 @@ def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
     if kind == "replay":
         from sor_sb3.market.recordings import complete_replay
 
-        data = complete_replay(data, where, folder)
+        return complete_replay(data, where, folder)
     return validate(_KINDS[kind], data, where)

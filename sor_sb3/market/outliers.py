@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from sor_sb3.market.quote_tables import BoolArray, FloatArray, IntArray
+from sor_sb3.market.replay_arrays import last_rows
 
 NEIGHBOURS = 5
 """On each side. A run of up to three bad prints is found by neighbours; one of more needs the other venues."""
@@ -41,10 +43,17 @@ class Jump:
     mid: float
     expected: float  # the mid that it is far from
 
-    @property
-    def size(self) -> float:
-        """On the logarithmic scale."""
-        return float(abs(np.log(self.mid / self.expected)))
+
+class _Quotes(NamedTuple):
+    """The usable quotes of a recording, and the rows that they are among."""
+
+    venue: IntArray  # of each quote
+    ts: IntArray  # of each quote, ns
+    x: FloatArray  # logarithm of the mid of each quote
+    row: IntArray  # where each quote lies among the rows
+    row_ts: IntArray  # of all rows
+    edges: IntArray  # (K + 1,) first row of each venue
+    gap_ns: int  # quotes further apart say nothing of one another
 
 
 def far_quotes(
@@ -62,40 +71,34 @@ def far_quotes(
     Returns:
         Bool (R,); the worst of these rows; and the largest jump that was kept, if it is above `JUMP_TO_TELL`.
     """
-    live = np.flatnonzero(~np.isnan(bid))
+    row = np.flatnonzero(~np.isnan(bid))
     far = np.zeros(len(bid), dtype=np.bool_)
-    if not live.size:
+    if not row.size:
         return far, None, None
-    gap_ns = int(min(max_gap_s, 9e9) * 1e9)
-    who, when, x = venue[live], ts[live], np.log(bid[live]) + 0.5 * np.log(ask[live] / bid[live])
+    spread = np.log(ask[row] / bid[row])
+    x = np.log(bid[row]) + 0.5 * spread
     edges = np.searchsorted(venue, np.arange(venue[-1] + 2))
-    away, expected, limit = _from_neighbours(who, when, x, np.log(ask[live] / bid[live]), gap_ns)
+    quotes = _Quotes(venue[row], ts[row], x, row, ts, edges, int(min(max_gap_s, 9e9) * 1e9))
+    away, expected, limit = _from_neighbours(quotes, spread)
     bad = away > IMPOSSIBLE
     doubtful = np.flatnonzero((away > limit) & ~bad)
-
-    def others(rows: IntArray) -> tuple[FloatArray, IntArray]:
-        """How far `rows` are from the other venues' median mid, and how many of them quote."""
-        mids = np.full(len(bid), np.nan)
-        mids[live[~bad]] = x[~bad]
-        return _from_others(rows, live, who, when, x, mids, ts, edges, gap_ns)
-
-    distance, n_others = others(doubtful)
+    distance, n_others = _from_others(doubtful, quotes, bad)
     bad[doubtful] = (n_others == 0) | (distance > limit[doubtful])
     suspects = np.flatnonzero(~bad & (np.abs(x - np.median(x)) > 0.5 * IMPOSSIBLE))
-    distance, n_others = others(suspects)
+    distance, n_others = _from_others(suspects, quotes, bad)
     bad[suspects] = (n_others > 0) & (distance > IMPOSSIBLE)
     expected = np.where(np.isnan(expected), np.median(x), expected)
-    far[live] = bad
-    return far, _worst(np.flatnonzero(bad), who, when, x, expected), _largest_kept(~bad, who, when, x, gap_ns)
+    far[row] = bad
+    worst = np.flatnonzero(bad)[np.argmax(np.abs(x - expected)[bad])] if bad.any() else None
+    return far, None if worst is None else _jump(quotes, worst, expected[worst]), _largest_kept(quotes, ~bad)
 
 
-def _from_neighbours(
-    who: IntArray, when: IntArray, x: FloatArray, spread: FloatArray, gap_ns: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _from_neighbours(quotes: _Quotes, spread: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """How far each quote is from its venue's neighbours, the nearer median of theirs, and what is far for the venue.
 
     Only quotes near a jump are looked at: what moves by less from quote to quote is far from none.
     """
+    who, when, x = quotes.venue, quotes.ts, quotes.x
     n = len(x)
     away, expected, limit = np.zeros(n), np.full(n, np.nan), np.zeros(n)
     moves = np.abs(np.diff(x))
@@ -108,7 +111,7 @@ def _from_neighbours(
     at = near[:, None] + reach
     inside = (at >= 0) & (at < n)
     at = np.clip(at, 0, n - 1)
-    inside &= (who[at] == who[near, None]) & (np.abs(when[at] - when[near, None]) <= gap_ns)
+    inside &= (who[at] == who[near, None]) & (np.abs(when[at] - when[near, None]) <= quotes.gap_ns)
     values = np.where(inside, x[at], np.nan)
     medians = np.stack([_median(values[:, :NEIGHBOURS]), _median(values[:, NEIGHBOURS + 1 :])])
     distances = np.where(np.isnan(medians), np.inf, np.abs(medians - x[near]))
@@ -119,33 +122,23 @@ def _from_neighbours(
     return away, expected, limit
 
 
-def _from_others(
-    rows: IntArray,
-    live: IntArray,
-    who: IntArray,
-    when: IntArray,
-    x: FloatArray,
-    mids: FloatArray,
-    ts: IntArray,
-    edges: IntArray,
-    gap_ns: int,
-) -> tuple[FloatArray, IntArray]:
+def _from_others(chosen: IntArray, quotes: _Quotes, bad: BoolArray) -> tuple[FloatArray, IntArray]:
     """Distance of quotes from the other venues' median mid, at a quote's start or end, the nearer; how many they are.
 
-    `mids` (R,) of all rows is NaN where a venue is not quoting or is not believed; `edges` are the venues' first rows.
+    Quotes that are `bad` are not asked.
     """
-    next_row = np.minimum(live[rows] + 1, edges[who[rows] + 1] - 1)
+    row, who = quotes.row[chosen], quotes.venue[chosen]
+    mids = np.full(len(quotes.row_ts), np.nan)
+    mids[quotes.row[~bad]] = quotes.x[~bad]
+    next_row = np.minimum(row + 1, quotes.edges[who + 1] - 1)
     distances, counts = [], []
-    for stamps in (when[rows], ts[next_row]):
-        theirs = np.full((len(rows), len(edges) - 1), np.nan)
-        for k, (start, end) in enumerate(pairwise(edges)):
-            if start == end:
-                continue
-            at = start + np.searchsorted(ts[start:end], stamps, side="right") - 1
-            known = (at >= start) & (who[rows] != k) & (stamps - ts[np.maximum(at, start)] <= gap_ns)
-            theirs[:, k] = np.where(known, mids[np.maximum(at, start)], np.nan)
+    for stamps in (quotes.row_ts[row], quotes.row_ts[next_row]):
+        theirs = np.full((len(chosen), len(quotes.edges) - 1), np.nan)
+        for k, (at, known) in enumerate(last_rows(quotes.row_ts, quotes.edges, stamps)):
+            known &= (who != k) & (stamps - quotes.row_ts[at] <= quotes.gap_ns)
+            theirs[:, k] = np.where(known, mids[at], np.nan)
         counts.append(np.sum(~np.isnan(theirs), axis=1))
-        distance = np.abs(_median(theirs) - x[rows])
+        distance = np.abs(_median(theirs) - quotes.x[chosen])
         distances.append(np.where(counts[-1] > 0, distance, np.inf))
     return np.minimum(*distances), np.maximum(*counts)
 
@@ -158,19 +151,15 @@ def _median(values: FloatArray) -> FloatArray:
     return middle
 
 
-def _worst(rows: IntArray, who: IntArray, when: IntArray, x: FloatArray, expected: FloatArray) -> Jump | None:
-    if not rows.size:
-        return None
-    i = rows[np.argmax(np.abs(x[rows] - expected[rows]))]
-    return Jump(int(who[i]), int(when[i]), float(np.exp(x[i])), float(np.exp(expected[i])))
+def _jump(quotes: _Quotes, i: int, expected: float) -> Jump:
+    return Jump(int(quotes.venue[i]), int(quotes.ts[i]), float(np.exp(quotes.x[i])), float(np.exp(expected)))
 
 
-def _largest_kept(kept: BoolArray, who: IntArray, when: IntArray, x: FloatArray, gap_ns: int) -> Jump | None:
-    who, when, x = who[kept], when[kept], x[kept]
-    if len(x) < 2:
+def _largest_kept(quotes: _Quotes, kept: BoolArray) -> Jump | None:
+    at = np.flatnonzero(kept)
+    if len(at) < 2:
         return None
-    together = (np.diff(who) == 0) & (np.diff(when) <= gap_ns)
-    moves = np.where(together, np.abs(np.diff(x)), 0.0)
-    i = int(np.argmax(moves)) + 1
-    jump = Jump(int(who[i]), int(when[i]), float(np.exp(x[i])), float(np.exp(x[i - 1])))
-    return jump if moves[i - 1] > JUMP_TO_TELL else None
+    together = (np.diff(quotes.venue[at]) == 0) & (np.diff(quotes.ts[at]) <= quotes.gap_ns)
+    moves = np.where(together, np.abs(np.diff(quotes.x[at])), 0.0)
+    i = int(np.argmax(moves))
+    return _jump(quotes, at[i + 1], quotes.x[at[i]]) if moves[i] > JUMP_TO_TELL else None

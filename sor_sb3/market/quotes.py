@@ -28,7 +28,6 @@ from sor_sb3.market.cleaning import (
     end_old_quotes,
     in_session,
     judge_rows,
-    last_rows,
     parse_session,
     select_rows,
     utc_text,
@@ -46,6 +45,7 @@ from sor_sb3.market.quote_tables import (
     read_table,
     wanted_venues,
 )
+from sor_sb3.market.replay_arrays import last_rows
 
 DEFAULT_MAX_SPREAD_BPS = 500.0
 """Above every quote of the active venues in the recordings looked at (226 bps), below stubs (20,000 bps)."""

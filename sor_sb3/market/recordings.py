@@ -10,20 +10,17 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.market.quotes import QuoteFileError, QuoteRecording, load_quotes
+from sor_sb3.market.cleaning import utc_text
+from sor_sb3.market.quote_tables import FloatArray, QuoteFileError
+from sor_sb3.market.quotes import QuoteRecording, load_quotes
+from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording, last_rows
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
-
-if TYPE_CHECKING:
-    from sor_sb3.market.replay_arrays import Recording
-
-FloatArray = NDArray[np.float64]
 
 DATA_SPLIT_ORDER = ("train", "validation", "test")
 """The order in time in which a recording is cut."""
@@ -40,9 +37,6 @@ _ORDER_OPTIONS = ("quantity_shares", "horizon_steps", "step_s", "side")
 _VENUE_OPTIONS = ("take_fee_bps", "latency_ms")
 _CACHE_SIZE = 8
 _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
-
-
-# ------------------------------------------------------------------------------------------------ public
 
 
 def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
@@ -70,20 +64,18 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
             raise UserError(f"option '{name}' of a recording is unknown{hint}; expected one of {', '.join(known)}")
     order = dict(given.pop("order", {})) | {k: given.pop(k) for k in _ORDER_OPTIONS if k in given}
     fees, latency_ms = given.pop("take_fee_bps", {}), given.pop("latency_ms", None)
-    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    data = {"name": Path(stem).stem, "model": "replay", **given, "quotes_file": path, "order": order}
+    name = Path(path.stem).stem if path.name.lower().endswith(".gz") else path.stem
+    data = {"name": name, "model": "replay", **given, "quotes_file": path, "order": order}
     data = _complete(data, str(path), Path())
     _set_fees(data["venues"], fees, path)
     if latency_ms is not None:
         for venue in data["venues"]:
             venue["latency_ms"] = latency_ms
-    market: ReplayMarket = validate(ReplayMarket, data, str(path))
-    _check_windows(market, _recording_of(market))
-    return market
+    return _checked(data, str(path))
 
 
-def complete_replay(data: dict[str, Any], where: str, folder: Path) -> dict[str, Any]:
-    """Fills in what a replay market's YAML leaves out, as `market_of_recording` does; what it says, it keeps.
+def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMarket:
+    """A market of a YAML's fields; what they leave out is filled in as by `market_of_recording`.
 
     Args:
         data: fields of :class:`ReplayMarket`; `venues` may list plain names.
@@ -94,10 +86,13 @@ def complete_replay(data: dict[str, Any], where: str, folder: Path) -> dict[str,
         UserError: a field or a file cannot be used, the recording is too short, or it is not the one that
             `quotes_sha256` names.
     """
-    data = _complete(data, where, folder)
+    return _checked(_complete(data, where, folder), where)
+
+
+def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
     market: ReplayMarket = validate(ReplayMarket, data, where)
     _check_windows(market, _recording_of(market))
-    return data
+    return market
 
 
 def recording_for(market: ReplayMarket, data_split: str) -> Recording:
@@ -109,8 +104,6 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
     """
-    from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording
-
     recording = _recording_of(market)
     _check_windows(market, recording)
     windows = _windows(market, recording)[data_split]
@@ -139,16 +132,14 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
 
 def recording_lines(market: ReplayMarket) -> list[str]:
     """Says to a person what was dropped, how the recording is cut, what is traded, and what is assumed."""
-    recording = _recording_of(market)
+    recording, order = _recording_of(market), market.order
     return [
         *recording.report.lines(),
         *_split_lines(market, recording),
-        *_order_lines(market),
+        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of {order.step_s:g} s, "
+        f"{order.quantity_shares / order.horizon_steps:,g} shares a step.",
         *_assumption_lines(market),
     ]
-
-
-# ----------------------------------------------------------------------------------------------- reading
 
 
 def _file_key(path: Path | None) -> tuple[Any, ...]:
@@ -163,37 +154,17 @@ def _file_key(path: Path | None) -> tuple[Any, ...]:
 
 def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
     """The recording of the market's venues (with `every`, of all that quote), read once."""
-    options: dict[str, Any] = {
-        "assumed_depth_shares": market.assumed_depth_shares,
-        "session": market.session_utc,
-        "max_spread_bps": market.max_spread_bps,
-        "max_gap_s": market.max_gap_s,
-        "size_multiplier": market.size_multiplier,
-    }
+    names = ("assumed_depth_shares", "max_spread_bps", "max_gap_s", "size_multiplier")
+    options: dict[str, Any] = {"session": market.session_utc, **{name: getattr(market, name) for name in names}}
     files = (_file_key(market.quotes_file), _file_key(market.trades_file), *options.values())
     wanted = None if every else tuple(sorted(market.venue_names))
-    recording = _cached((*files, wanted))
-    if recording is None:
+    if (*files, wanted) not in _cache:
         recording = load_quotes(market.quotes_file, venues=wanted, trades=market.trades_file, **options)
-        _keep((*files, wanted), recording)
-        _keep((*files, recording.venues), recording)
-    _check_digest(market, recording)
-    return recording
-
-
-def _cached(key: tuple[Any, ...]) -> QuoteRecording | None:
-    if key in _cache:
-        _cache.move_to_end(key)
-    return _cache.get(key)
-
-
-def _keep(key: tuple[Any, ...], recording: QuoteRecording) -> None:
-    _cache[key] = recording
+        _cache[*files, wanted] = _cache[*files, recording.venues] = recording
+    _cache.move_to_end((*files, wanted))
     while len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
-
-
-def _check_digest(market: ReplayMarket, recording: QuoteRecording) -> None:
+    recording = _cache[*files, wanted]
     if market.quotes_sha256 not in ("", recording.sha256):
         trades = f" with {market.trades_file}" if market.trades_file else ""
         raise UserError(
@@ -201,9 +172,7 @@ def _check_digest(market: ReplayMarket, recording: QuoteRecording) -> None:
             f"(field 'quotes_sha256' is {market.quotes_sha256[:12]}..., that of the content is "
             f"{recording.sha256[:12]}...): put the old file back, or take out quotes_sha256"
         )
-
-
-# ------------------------------------------------------------------------------------- cutting in time
+    return recording
 
 
 def _split_segments(segments: FloatArray, shares: tuple[float, float, float]) -> dict[str, FloatArray]:
@@ -237,11 +206,9 @@ def _margins_s(market: ReplayMarket) -> tuple[float, float]:
 def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, FloatArray]:
     """Earliest and latest start of a window (n, 2), in seconds, in each stretch that has room for one."""
     back, ahead = _margins_s(market)
-    windows = {}
-    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
-        starts = stretches + np.array([back, -ahead])
-        windows[data_split] = starts[starts[:, 1] > starts[:, 0]]
-    return windows
+    stretches = _split_segments(recording.segments, market.time_split)
+    starts = {data_split: pieces + np.array([back, -ahead]) for data_split, pieces in stretches.items()}
+    return {data_split: pieces[pieces[:, 1] > pieces[:, 0]] for data_split, pieces in starts.items()}
 
 
 def _check_windows(market: ReplayMarket, recording: QuoteRecording) -> None:
@@ -254,15 +221,11 @@ def _check_windows(market: ReplayMarket, recording: QuoteRecording) -> None:
         total = recording.report.segment_hours * 3600.0
         order = market.order
         raise QuoteFileError(
-            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
-            f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more "
-            f"than {back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} "
-            f"s, and room for {'volumes before it and ' if back else ''}latency); use fewer or shorter "
-            "steps, or record more"
+            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} split "
+            f"at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
+            f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and room "
+            f"for {'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record more"
         )
-
-
-# --------------------------------------------------------------------------------------------- measuring
 
 
 class _Typical(NamedTuple):
@@ -276,8 +239,7 @@ class _Typical(NamedTuple):
 
 def _grid(stretches: FloatArray) -> FloatArray:
     """Times evenly over the stretches, so that medians weigh quotes by how long they stood."""
-    length = stretches[:, 1] - stretches[:, 0]
-    before = np.append(0.0, np.cumsum(length))
+    before = np.append(0.0, np.cumsum(stretches[:, 1] - stretches[:, 0]))
     position = before[-1] * (np.arange(_GRID_POINTS) + 0.5) / _GRID_POINTS
     at = np.searchsorted(before, position, side="right") - 1
     return np.asarray(stretches[at, 0] + position - before[at], dtype=np.float64)
@@ -287,35 +249,26 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> _Typical:
     """Looks at the training part only."""
     times = _grid(_split_segments(recording.segments, market.time_split)["train"])
     mid = recording.mid_px[np.searchsorted(recording.mid_time_s, times, side="right") - 1]
-    shape = (len(recording.venues), len(times))
-    bid, ask, far_shares = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
     size = recording.ask_size if market.order.side == "buy" else recording.bid_size
-    for k, (first, last) in enumerate(zip(recording.first[:-1], recording.first[1:], strict=True)):
-        row = first + np.searchsorted(recording.time_s[first:last], times, side="right") - 1
-        bid[k] = np.where(row >= first, recording.bid_px[row], np.nan)
-        ask[k] = np.where(row >= first, recording.ask_px[row], np.nan)
-        far_shares[k] = np.where(np.isnan(ask[k]), np.nan, size[row])
+    quotes = np.array([recording.bid_px, recording.ask_px, np.where(np.isnan(recording.ask_px), np.nan, size)])
+    at_venues = last_rows(recording.time_s, recording.first, times)
+    bid, ask, far_shares = np.stack([np.where(known, quotes[:, row], np.nan) for row, known in at_venues], axis=1)
     if np.isnan(ask).all():
         raise QuoteFileError(
-            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which "
-            "is for training: choose other venues or another time_split"
+            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which is for "
+            "training: choose other venues or another time_split"
         )
     offset = ask - mid if market.order.side == "buy" else mid - bid
     spread = (ask - bid) / mid * 1e4
     pooled = float(np.nanmedian(spread))
-    by_venue = {
-        name: pooled if np.isnan(spread[k]).all() else float(np.nanmedian(spread[k]))
-        for k, name in enumerate(recording.venues)
-    }
+    medians = [pooled if np.isnan(row).all() else float(np.nanmedian(row)) for row in spread]
+    by_venue = dict(zip(recording.venues, medians, strict=True))
     return _Typical(float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue)
 
 
 def _round(value: float, digits: int = 4) -> float:
     """To significant digits: what is measured is no more exact, and the same on every machine."""
     return float(f"{value:.{digits}g}")
-
-
-# -------------------------------------------------------------------------------------------- completing
 
 
 def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, Any]:
@@ -328,7 +281,9 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
             data[name] = Path(os.path.abspath(folder / Path(data[name]).expanduser()))
     measured = {name for name in ("price_scale_bps", "quotes_sha256") if name not in data}
     named = data.pop("venues", None)
-    venues = _venue_entries([{"name": "any"}] if named is None else named)
+    venues: Any = [{"name": "any"}] if named is None else named
+    if isinstance(venues, (list, tuple)):
+        venues = [_venue_entry(venue) for venue in venues]
     order, response = data.get("order", {}), data.get("response", {})
     if isinstance(order, Mapping):
         data["order"] = {**DEFAULT_ORDER, "quantity_shares": 1.0, **order}
@@ -358,14 +313,8 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
     return data
 
 
-def _venue_entries(venues: Any) -> Any:
-    """A list of fields per venue; a plain name stands for a venue of that name."""
-    if not isinstance(venues, (list, tuple)):
-        return venues  # the specification will say what is wrong
-    return [_venue_entry(venue) for venue in venues]
-
-
 def _venue_entry(venue: Any) -> Any:
+    """Fields of a venue; a plain name stands for a venue of that name. Other things are refused later."""
     if isinstance(venue, ReplayVenue):
         return venue.model_dump(exclude_unset=True)
     return {"name": venue} if isinstance(venue, str) else dict(venue) if isinstance(venue, Mapping) else venue
@@ -381,17 +330,10 @@ def _set_fees(venues: list[dict[str, Any]], fees: Any, path: Path) -> None:
         if name not in by_name:
             hint = did_you_mean(str(name), list(by_name))
             raise UserError(
-                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or "
-                f"'venues' leaves out{hint}; expected one of {', '.join(by_name)}"
+                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves "
+                f"out{hint}; expected one of {', '.join(by_name)}"
             )
         by_name[name]["take_fee_bps"] = fee
-
-
-# ------------------------------------------------------------------------------------------------ telling
-
-
-def _utc(recording: QuoteRecording, time_s: float) -> str:
-    return f"{np.datetime64(recording.origin_ns + round(time_s * 1e9), 'ns').astype('datetime64[s]')}Z"
 
 
 def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
@@ -401,25 +343,19 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         length = stretches[:, 1] - stretches[:, 0]
         fit = int(np.sum(length // ahead))
         pieces = f" in {len(stretches)} pieces" if len(stretches) > 1 else ""
+        start, end = (
+            utc_text(recording.origin_ns + round(time_s * 1e9)) for time_s in (stretches[0, 0], stretches[-1, 1])
+        )
         lines.append(
-            f"Split {data_split}: {_utc(recording, stretches[0, 0])} to {_utc(recording, stretches[-1, 1])}, "
-            f"{length.sum() / 3600.0:.2f} hours{pieces}; room for {fit:,} orders end to end."
+            f"Split {data_split}: {start} to {end}, {length.sum() / 3600.0:.2f} hours{pieces}; room for {fit:,} orders "
+            "end to end."
         )
         if data_split == "test" and fit < FEW_WINDOWS:
             lines.append(
-                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and "
-                "differences between routers will hardly be significant: use fewer or shorter steps, or a "
-                "longer recording."
+                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and differences "
+                "between routers will hardly be significant: use fewer or shorter steps, or a longer recording."
             )
     return lines
-
-
-def _order_lines(market: ReplayMarket) -> list[str]:
-    order = market.order
-    return [
-        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of "
-        f"{order.step_s:g} s, {order.quantity_shares / order.horizon_steps:,g} shares a step."
-    ]
 
 
 def _each(market: ReplayMarket, field: str, unit: str) -> str:
@@ -436,15 +372,15 @@ def _assumption_lines(market: ReplayMarket) -> list[str]:
         f"Assumed, as quotes do not tell: median latency {_each(market, 'latency_ms', 'ms')}; take fees "
         f"{_each(market, 'take_fee_bps', 'bps')}; taking all that a venue shows costs "
         f"{_each(market, 'walk_bps', 'bps')} above the touch on average.",
-        f"Assumed of the others: what we took comes back with a half-life of "
-        f"{_each(market, 'refill_half_life_s', 's')}; displays fade within {response.reaction_time_ms:g} ms "
-        f"of our first child; a share left at the deadline costs {response.cleanup_penalty_bps:g} bps more "
-        f"than the worst price that was offered.",
+        "Assumed of the others: what we took comes back with a half-life of "
+        f"{_each(market, 'refill_half_life_s', 's')}; displays fade within "
+        f"{response.reaction_time_ms:g} ms of our first child; a share left at the deadline costs "
+        f"{response.cleanup_penalty_bps:g} bps more than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:
         lines.append(
-            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so "
-            "results say nothing of what size does."
+            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so results "
+            "say nothing of what size does."
         )
     if not market.has_volume:
         lines.append("No trades were given, so no volume is published and the router vwap is left out.")

@@ -1,7 +1,9 @@
-"""What a replay reads: recorded quotes as flat arrays. No reading of files, and no use of them."""
+"""What a replay reads: recorded quotes as flat arrays, and the look-up of a time in them. No reading of files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,3 +28,10 @@ class Recording(NamedTuple):
     rows: np.ndarray  # ROWS_OF_VENUE (K,)
     window_low_s: np.ndarray  # (G,) earliest start of a window in each allowed stretch
     window_cumulative_s: np.ndarray  # (G + 1,) total length of allowed starts up to each stretch
+
+
+def last_rows(stamps: np.ndarray, edges: np.ndarray, times: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each venue k, whose rows are ``edges[k]:edges[k + 1]``: its last row at each time, and whether it has one."""
+    for start, end in pairwise(edges):
+        row = start + np.searchsorted(stamps[start:end], times, side="right") - 1
+        yield row, row >= start

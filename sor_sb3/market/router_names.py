@@ -9,19 +9,8 @@ from typing import Any
 
 from sor_sb3.errors import did_you_mean
 
-RULE_NEEDS: dict[str, str] = {
-    "random": "",
-    "round_robin": "",
-    "best_fixed_venue": "",
-    "best_price": "",
-    "all_in": "",
-    "all_in_sized": "",
-    "all_in_sweep": "",
-    "marginal_price": "",
-    "pro_rata": "",
-    "dark_first": "has_dark",
-    "vwap": "has_volume",
-}
+_RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized all_in_sweep marginal_price pro_rata"
+RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {"dark_first": "has_dark", "vwap": "has_volume"}
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
 """Oracles by name, each with the property of a market that it needs."""

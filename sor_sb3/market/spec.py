@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -210,8 +210,19 @@ PATH_FIELDS = {"quotes_file", "trades_file"}
 
 
 class _Market(_Spec):
-    """What every kind of market has in common."""
+    """What every kind of market has in common; each has `scales` too.
 
+    Attributes:
+        cost_unit: of costs and rewards.
+        charges_bps: whether a fill has a price and a fee, in bps of the arrival mid, so that slippage has a meaning.
+        has_partial_fills: whether a child may fill in part or not at all, so that what is done now changes what can be
+            done later.
+        scales: typical all-in price (in `cost_unit`), even slice (shares) and latency (ms): the units of observations.
+    """
+
+    cost_unit: ClassVar[str] = "bps"
+    charges_bps: ClassVar[bool] = True
+    has_partial_fills: ClassVar[bool] = True
     name: Annotated[str, Field(min_length=1, max_length=200)] = "unnamed"
     description: str = ""
     order: OrderSpec
@@ -223,7 +234,10 @@ class _Market(_Spec):
     sources: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check_routers(self) -> _Market:
+    def _check_names(self) -> _Market:
+        for k, name in enumerate(self.venue_names):
+            if name in self.venue_names[:k]:
+                raise ValueError(f"two venues are named '{name}'; venue names must differ")
         check_router_names(self)
         return self
 
@@ -238,29 +252,9 @@ class _Market(_Spec):
         return len(self.venue_names)
 
     @property
-    def cost_unit(self) -> str:
-        """The unit of costs and rewards."""
-        return "bps"
-
-    @property
     def price_unit(self) -> str:
         """The unit of prices and of a step's cost."""
         return self.cost_unit.removesuffix(" per episode")
-
-    @property
-    def charges_bps(self) -> bool:
-        """Whether a fill has a price and a fee, in bps of the arrival mid; without them slippage has no meaning."""
-        return True
-
-    @property
-    def has_partial_fills(self) -> bool:
-        """Whether a child may fill in part or not at all, so that what is done now changes what can be done later."""
-        return True
-
-    @property
-    def scales(self) -> tuple[float, float, float]:
-        """Typical all-in price (in `cost_unit`), even slice (shares) and latency (ms): the units of observations."""
-        raise NotImplementedError
 
     @property
     def has_volume(self) -> bool:
@@ -286,14 +280,6 @@ class _Market(_Spec):
         return self.order.quantity_shares / self.order.horizon_steps
 
 
-def _unique(names: tuple[str, ...]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"two venues are named '{name}'; venue names must differ")
-        seen.add(name)
-
-
 class SyntheticMarket(_Market):
     """Venues that move by the model of this project.
 
@@ -316,7 +302,6 @@ class SyntheticMarket(_Market):
 
     @model_validator(mode="after")
     def _check(self) -> SyntheticMarket:
-        _unique(self.venue_names)
         if all(venue.dark is not None for venue in self.venues):
             raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
         check_ranges(self)
@@ -359,32 +344,33 @@ def check_ranges(market: SyntheticMarket) -> None:
     Raises:
         ValueError: one does not.
     """
+    known = (*RANDOMISED_PARTS, "venues")
     for path, (low, high) in ranged_paths(market).items():
         where = "randomise." + ".".join(path)
         if not low <= high:
             raise ValueError(f"{where} is [{low}, {high}]; expected the lower end first")
-        target: object = market
-        for i, part in enumerate(path):
-            if i == 0 and part not in (*RANDOMISED_PARTS, "venues"):
-                known = ", ".join((*RANDOMISED_PARTS, "venues"))
-                raise ValueError(f"{where}: '{part}' cannot be randomised; expected a path that begins with {known}")
-            if isinstance(target, tuple):
-                target = next((venue for venue in target if venue.name == part), None)
+        if path[0] not in known:
+            begins = f"expected a path that begins with {', '.join(known)}"
+            raise ValueError(f"{where}: '{path[0]}' cannot be randomised; {begins}")
+        target: Any = market
+        for part in path:
+            owner: Any = target
+            if isinstance(owner, tuple):
+                target = next((venue for venue in owner if venue.name == part), None)
             else:
-                target = getattr(target, part, None)
+                target = getattr(owner, part, None) if isinstance(owner, _Spec) else None
             if target is None:
                 raise ValueError(
                     f"{where}: the market has no '{part}' there; expected the path of a number that is set"
                 )
-            if i == len(path) - 1 and (isinstance(target, (bool, str)) or not isinstance(target, (int, float))):
-                raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
-            if i == len(path) - 2 and isinstance(getattr(target, path[-1], None), (int, float)):
-                for end in (low, high):
-                    try:
-                        type(target).model_validate({**target.model_dump(), path[-1]: end})
-                    except ValidationError as error:
-                        message = error.errors(include_url=False)[0]["msg"]
-                        raise ValueError(f"{where}: {end} is not allowed ({message}); change the range") from None
+        if isinstance(target, bool) or not isinstance(target, (int, float)):
+            raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
+        for end in (low, high):
+            try:
+                type(owner).model_validate({**owner.model_dump(), path[-1]: end})
+            except ValidationError as error:
+                message = error.errors(include_url=False)[0]["msg"]
+                raise ValueError(f"{where}: {end} is not allowed ({message}); change the range") from None
 
 
 class NotebookVenue(_Spec):
@@ -399,6 +385,10 @@ class NotebookMarket(_Market):
     Cost of a step at venue k: ``spread + liquidity_cost * 100 / liquidity + latency_cost * latency``.
     """
 
+    cost_unit: ClassVar[str] = "notebook units per episode"
+    charges_bps: ClassVar[bool] = False  # a step has one cost, without a price or a fee
+    has_partial_fills: ClassVar[bool] = False  # everything that is sent fills, so every step is a game of its own
+
     model: Literal["notebook"]
     venues: Annotated[tuple[NotebookVenue, ...], Field(min_length=2, max_length=256)]
     spread: tuple[PositiveWeight, PositiveWeight] = (0.01, 0.05)
@@ -410,27 +400,11 @@ class NotebookMarket(_Market):
 
     @model_validator(mode="after")
     def _check(self) -> NotebookMarket:
-        _unique(self.venue_names)
         for field in ("spread", "liquidity", "latency"):
             low, high = getattr(self, field)
             if not low < high:
                 raise ValueError(f"{field} is [{low}, {high}]; expected the lower end first")
         return self
-
-    @property
-    def cost_unit(self) -> str:
-        """The unit of costs and rewards."""
-        return "notebook units per episode"
-
-    @property
-    def charges_bps(self) -> bool:
-        """No: a step has one cost, without a price or a fee."""
-        return False
-
-    @property
-    def has_partial_fills(self) -> bool:
-        """No: everything that is sent fills, so every step is a game of its own."""
-        return False
 
     @property
     def scales(self) -> tuple[float, float, float]:
@@ -479,11 +453,6 @@ class ReplayMarket(_Market):
     volume_memory_half_life_s: Seconds = 30.0
     price_scale_bps: PositiveBps = 1.0  # typical far-touch offset; measured on the training part by the loader
     quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
-
-    @model_validator(mode="after")
-    def _check(self) -> ReplayMarket:
-        _unique(self.venue_names)
-        return self
 
     @property
     def scales(self) -> tuple[float, float, float]:

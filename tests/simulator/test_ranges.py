@@ -80,6 +80,7 @@ randomise: {%s}
         ("venues.*.latency_ms: [3, 1]", "lower end first"),
         ("informed.probability: [0.5, 1.5]", "1.5 is not allowed"),
         ("venues.A.name: [0, 1]", "only numbers"),
+        ("venues.A.latency_ms.real: [0, 1]", "no 'real'"),
     ],
 )
 def test_a_wrong_range_is_one_sentence(entry, said, tmp_path):
