@@ -114,10 +114,8 @@ class LogisticNormal(SimplexDistribution):
 
     def _half_log_det(self) -> th.Tensor:
         """Half the log-determinant of the log-ratios' covariance, with its 2 pi."""
-        return self.log_std.sum(dim=-1) + 0.5 * self.total_precision.log() + self._half_log_two_pi()
-
-    def _half_log_two_pi(self) -> th.Tensor:
-        return 0.5 * math.log(2 * math.pi) * (self.n_open - 1)
+        log_det = self.log_std.sum(dim=-1) + 0.5 * self.total_precision.log()
+        return log_det + 0.5 * math.log(2 * math.pi) * (self.n_open - 1)
 
 
 class MaskedDirichlet(SimplexDistribution):

@@ -27,38 +27,24 @@ _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a p
 _WIDEST = 10_000  # of a network's layer, and the most layers, critics or quantiles
 _WHOLE_LIMITS = (1, 10**9)
 _NUMBER_LIMITS = (-1e9, 1e9)
-_LIMITS: dict[str, tuple[float, float]] = {  # where they are narrower, or 0 and -1 have a meaning
-    "n_timesteps": (1, 10**15),
-    "n_envs": (1, 10**5),
-    "n_steps": (1, 10**6),
-    "buffer_size": (1, 10**8),
-    "learning_starts": (0, 10**9),
-    "gradient_steps": (-1, 10**6),
-    "sde_sample_freq": (-1, 10**9),
-    "top_quantiles_to_drop_per_net": (0, 10**6),
-    "n_epochs": (1, 10**6),
-    "n_delta": (1, _WIDEST),
-    "learning_rate": (0, 1),
-    "gamma": (0, 1),
-    "gae_lambda": (0, 1),
-    "tau": (0, 1),
-    "exploration_fraction": (1e-9, 1),
-    "exploration_initial_eps": (0, 1),
-    "exploration_final_eps": (0, 1),
-    "clip_range": (1e-9, 1e9),
-    "clip_range_vf": (1e-9, 1e9),
-    "target_kl": (1e-9, 1e9),
-    "max_grad_norm": (1e-9, 1e9),
-    "rms_prop_eps": (1e-30, 1),
-    "cg_damping": (0, 1e9),
-    "delta_std": (1e-9, 1e9),
-    "line_search_shrinking_factor": (1e-9, 1),
-    "epsilon": (1e-30, 1),
-    "clip_obs": (1e-9, 1e9),
-    "clip_reward": (1e-9, 1e9),
-    "log_std_init": (-20, 20),
-    "concentration_init": (1e-6, 1e6),
+_RANGES: dict[tuple[float, float], str] = {  # where they are narrower, or 0 and -1 have a meaning
+    (1, 10**15): "n_timesteps",
+    (1, 10**5): "n_envs",
+    (1, 10**6): "n_steps n_epochs",
+    (1, 10**8): "buffer_size",
+    (1, _WIDEST): "n_delta",
+    (0, 10**9): "learning_starts cg_damping",
+    (0, 10**6): "top_quantiles_to_drop_per_net",
+    (-1, 10**6): "gradient_steps",
+    (-1, 10**9): "sde_sample_freq",
+    (0, 1): "learning_rate gamma gae_lambda tau exploration_initial_eps exploration_final_eps",
+    (1e-9, 1): "exploration_fraction line_search_shrinking_factor",
+    (1e-30, 1): "rms_prop_eps epsilon",
+    (1e-9, 1e9): "clip_range clip_range_vf target_kl max_grad_norm delta_std clip_obs clip_reward",
+    (-20, 20): "log_std_init",
+    (1e-6, 1e6): "concentration_init",
 }
+_LIMITS = {name: limits for limits, names in _RANGES.items() for name in names.split()}
 
 _ANYTHING = "**"  # stands among the names where a constructor takes any
 _Parameters = dict[str, tuple[Any, Any]]  # by name: type annotation, default
@@ -122,9 +108,6 @@ def complete_hyperparameters(
     return values
 
 
-# ----------------------------------------------------------------------------------------------- checking
-
-
 def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` as the constructor of `algorithm` (an SB3 class) takes them by its annotations and defaults.
 
@@ -183,13 +166,11 @@ def _parameters(owner: Any, left_out: set[str]) -> _Parameters:
 def _policy_class(algorithm: Any, name: Any) -> Any:
     """The class that a policy's name stands for; None where the algorithm does not say."""
     policy = policy_of(name)
-    aliases = getattr(algorithm, "policy_aliases", None)
-    if not isinstance(policy, str) or aliases is None:
-        return None if isinstance(policy, str) else policy
+    if not isinstance(policy, str):
+        return policy
+    aliases = getattr(algorithm, "policy_aliases", {policy: None})
     if policy not in aliases:
-        from sor_sb3.algorithms.policies import POLICIES
-
-        known = [*aliases, *POLICIES, "VenueSACPolicy"]
+        known = [*aliases, *_own_policies()]
         raise UserError(f"policy is '{name}'{did_you_mean(policy, known)}; expected one of {', '.join(known)}")
     return aliases[policy]
 
@@ -274,9 +255,6 @@ def _words(kinds: tuple[Any, ...]) -> str:
     return " or ".join(words)
 
 
-# --------------------------------------------------------------------------------------- reading and converting
-
-
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """``key=value`` pairs of `--set`; values are YAML (numbers, true, [64, 64], {a: 1}), never code.
 
@@ -345,10 +323,11 @@ def _policy_argument(key: str, value: Any) -> Any:
 
 def policy_of(name: Any) -> Any:
     """The policy that a YAML names: SB3's by their names, those of this package by their classes."""
+    return _own_policies().get(name, name)
+
+
+def _own_policies() -> dict[str, Any]:
     from sor_sb3.algorithms.policies import POLICIES
+    from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 
-    if name == "VenueSACPolicy":
-        from sor_sb3.algorithms.sac_policy import VenueSACPolicy
-
-        return VenueSACPolicy
-    return POLICIES.get(name, name)
+    return {**POLICIES, "VenueSACPolicy": VenueSACPolicy}

@@ -103,7 +103,7 @@ def onnx_bytes(model: Any, about: Mapping[str, Any] | None = None) -> bytes:
             "sor_sb3's: use the model's own predict"
         )
     policy.set_training_mode(False)
-    inputs, outputs = _inputs(policy, (about or {}).get("venues")), _outputs(policy)
+    inputs, outputs = _interface(policy, (about or {}).get("venues"))
     held = onnx.load_from_string(_traced(_Decision(policy, statistics).to(policy.device), inputs, outputs))
     known = {"source": source, "normalised": statistics is not None, "inputs": inputs, "outputs": outputs}
     metadata = {key: json.dumps(value) for key, value in {**known, **(about or {})}.items()}
@@ -135,15 +135,15 @@ def _reason_against(policy: Any, statistics: Any) -> str | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------ inputs and outputs
-
-
 def _tensor(shape: list[Any], kind: str, meaning: str, **more: Any) -> dict[str, Any]:
     return {"shape": shape, "type": kind, "meaning": meaning, **more}
 
 
-def _inputs(policy: Any, venues: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Name, shape, type and meaning of every input, in the order of `_Decision.forward`."""
+_Tensors = dict[str, dict[str, Any]]
+
+
+def _interface(policy: Any, venues: list[str] | None) -> tuple[_Tensors, _Tensors]:
+    """Name, shape, type and meaning of every input, in the order of `_Decision.forward`, and of every output."""
     space: Any = policy.action_space
     observation = _tensor(["batch", policy.observation_space.shape[0]], "float32", "raw observations, one a row")
     n_venues = count_venues(policy.observation_space)
@@ -153,40 +153,26 @@ def _inputs(policy: Any, venues: list[str] | None) -> dict[str, dict[str, Any]]:
             raise UserError(f"about names {len(names)} venues; expected {n_venues}, as many as an observation has")
         features = [f"{name}.{feature}" for name in names for feature in VENUE_FEATURES]
         observation["features"] = [*MARKET_FEATURES, *features]
-    if isinstance(policy, MaskableActorCriticPolicy):
-        masks = _tensor(["batch", int(space.n)], "bool", "True where an action is allowed")
-        return {"observation": observation, "action_masks": masks}
-    if isinstance(policy, RecurrentActorCriticPolicy):
-        state = [policy.lstm_actor.num_layers, "batch", policy.lstm_actor.hidden_size]
-        return {
-            "observation": observation,
-            "hidden_state": _tensor(state, "float32", "next_hidden_state of the decision before; zeros at first"),
-            "cell_state": _tensor(state, "float32", "next_cell_state of the decision before; zeros at first"),
-            "episode_start": _tensor(["batch"], "bool", "True where an episode begins, and the state is forgotten"),
-        }
-    return {"observation": observation}
-
-
-def _outputs(policy: Any) -> dict[str, dict[str, Any]]:
-    """Name, shape, type and meaning of every output."""
-    space = policy.action_space
     if isinstance(space, spaces.Discrete):
         action = _tensor(["batch"], "int64", "index of the chosen action", n_actions=int(space.n))
     else:
         n_actions, bounds = space.shape[0], {name: getattr(space, name).tolist() for name in ("low", "high")}
         meaning = "what the env's step takes, each number from its low to its high"
         action = _tensor(["batch", n_actions], "float32", meaning, n_actions=n_actions, **bounds)
-    if not isinstance(policy, RecurrentActorCriticPolicy):
-        return {"action": action}
-    state = [policy.lstm_actor.num_layers, "batch", policy.lstm_actor.hidden_size]
-    states = {f"next_{name}": _tensor(state, "float32", f"{name} of the next decision") for name in _STATES}
-    return {"action": action, **states}
+    inputs, outputs = {"observation": observation}, {"action": action}
+    if isinstance(policy, MaskableActorCriticPolicy):
+        inputs["action_masks"] = _tensor(["batch", int(space.n)], "bool", "True where an action is allowed")
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        state = [policy.lstm_actor.num_layers, "batch", policy.lstm_actor.hidden_size]
+        for name in ("hidden_state", "cell_state"):
+            inputs[name] = _tensor(state, "float32", f"next_{name} of the decision before; zeros at first")
+            outputs[f"next_{name}"] = _tensor(state, "float32", f"{name} of the next decision")
+        meaning = "True where an episode begins, and the state is forgotten"
+        inputs["episode_start"] = _tensor(["batch"], "bool", meaning)
+    return inputs, outputs
 
 
-_STATES = ("hidden_state", "cell_state")
-
-
-def _traced(decision: nn.Module, inputs: dict[str, dict[str, Any]], outputs: dict[str, dict[str, Any]]) -> bytes:
+def _traced(decision: nn.Module, inputs: _Tensors, outputs: _Tensors) -> bytes:
     device = next(decision.buffers()).device
     examples = tuple(
         th.ones([3 if size == "batch" else size for size in held["shape"]], device=device).to(getattr(th, held["type"]))
@@ -210,9 +196,6 @@ def _traced(decision: nn.Module, inputs: dict[str, dict[str, Any]], outputs: dic
     return file.getvalue()
 
 
-# ---------------------------------------------------------------------------------------------------- what is computed
-
-
 class _Decision(nn.Module):
     """Raw observations, and what else a policy takes, to the actions that the env's step takes."""
 
@@ -229,8 +212,8 @@ class _Decision(nn.Module):
             statistics is not None
         ):  # in float64, as VecNormalize computes: a feature that never varies has a large scale
             self.register_buffer("mean", th.as_tensor(statistics.obs_rms.mean, dtype=th.float64))
-            scale = (th.as_tensor(statistics.obs_rms.var, dtype=th.float64) + statistics.epsilon).rsqrt()
-            self.register_buffer("scale", scale)
+            variance = th.as_tensor(statistics.obs_rms.var, dtype=th.float64)
+            self.register_buffer("scale", (variance + statistics.epsilon).rsqrt())
         bounds = (0, 0) if self.is_discrete else (policy.action_space.low, policy.action_space.high)
         low, high = np.unique(bounds[0]).tolist(), np.unique(bounds[1]).tolist()
         self.box = (low[0], high[0]) if len(low) == len(high) == 1 else None  # the same bounds for every number

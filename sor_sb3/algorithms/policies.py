@@ -89,17 +89,9 @@ class VenueExtractor(nn.Module):
     `masked` the scores of closed venues are minus infinity.
     """
 
-    def __init__(
-        self,
-        n_venues: int,
-        hidden: int,
-        activation: type[nn.Module],
-        has_pace: bool = False,
-        masked: bool = False,
-    ) -> None:
+    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], has_pace: bool, masked: bool) -> None:
         super().__init__()
-        self.latent_dim_pi, self.latent_dim_vf = n_venues + has_pace, hidden
-        self.masked = masked
+        self.latent_dim_pi, self.latent_dim_vf, self.masked = n_venues + has_pace, hidden, masked
         self.actor = VenueTrunk(n_venues, hidden, activation)
         self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1)
@@ -108,7 +100,7 @@ class VenueExtractor(nn.Module):
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         inputs = venue_inputs(rows, self.actor.n_venues)
-        return self._actor_latent(inputs), self._critic_latent(inputs)
+        return self._actor_latent(inputs), venue_mean(self.critic(inputs))
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of the venues' weights, (n, K), and the pace's score if there is one, (n, K + 1).
@@ -119,23 +111,16 @@ class VenueExtractor(nn.Module):
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""
-        return self._critic_latent(venue_inputs(rows, self.critic.n_venues))
+        return venue_mean(self.critic(venue_inputs(rows, self.critic.n_venues)))
 
     def _actor_latent(self, inputs: th.Tensor) -> th.Tensor:
         latent = self.actor(inputs)
-        scores = self.score(latent).squeeze(-1) + self._suggested(inputs)
+        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("marginal_share", "dark"))
+        time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
+        scores = self.score(latent).squeeze(-1) + suggested_logits(share, DARK_PART * time_left * dark)
         if self.masked:
             scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
         return scores if self.pace is None else th.cat((scores, self.pace(venue_mean(latent))), dim=1)
-
-    def _critic_latent(self, inputs: th.Tensor) -> th.Tensor:
-        return venue_mean(self.critic(inputs))
-
-    @staticmethod
-    def _suggested(inputs: th.Tensor) -> th.Tensor:
-        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("marginal_share", "dark"))
-        time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
-        return suggested_logits(share, DARK_PART * time_left * dark)
 
 
 def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
@@ -161,6 +146,24 @@ def count_venues(observation_space: spaces.Space) -> int | None:
     return n_venues if rest == 0 else None
 
 
+def venues_and_pace(policy: str, observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, bool]:
+    """Number of venues in the spaces of this package's envs, and whether an action has a pace beside the weights.
+
+    Raises:
+        ValueError: the spaces are others; the message names the `policy`.
+    """
+    if not isinstance(action_space, spaces.Box | spaces.Discrete):
+        raise ValueError(f"{policy} is for this package's envs; got actions {action_space}")
+    n_venues, has_weights = count_venues(observation_space), isinstance(action_space, spaces.Box)
+    n_actions = int(action_space.shape[0] if isinstance(action_space, spaces.Box) else action_space.n)
+    if n_venues is None or n_actions - n_venues not in ((0, 1) if has_weights else (0,)):
+        raise ValueError(
+            f"{policy} reads the observations of this package's envs, ({len(MARKET_FEATURES)} + {len(VENUE_FEATURES)} "
+            f"K,) for K venues; got {observation_space.shape} and {n_actions} actions"
+        )
+    return n_venues, n_actions > n_venues
+
+
 class _VenueNetwork:
     """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy.
 
@@ -174,8 +177,12 @@ class _VenueNetwork:
         ValueError: the spaces are not those of this package's envs.
     """
 
-    action_space: spaces.Space
     masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
+    action_space: spaces.Space  # this and the others: of the SB3 policy
+    activation_fn: Any
+    optimizer_class: Any
+    optimizer_kwargs: Any
+    parameters: Any
 
     def __init__(
         self,
@@ -186,21 +193,8 @@ class _VenueNetwork:
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        name = type(self).__name__
-        if isinstance(action_space, spaces.Discrete):
-            n_actions = int(action_space.n)
-        elif isinstance(action_space, spaces.Box):
-            n_actions = int(action_space.shape[0])
-        else:
-            raise ValueError(f"{name} is for this package's envs; got actions {action_space}")
-        n_venues = count_venues(observation_space)
-        paces = n_actions - (n_venues or 0)
-        if n_venues is None or paces not in ((0, 1) if isinstance(action_space, spaces.Box) else (0,)):
-            raise ValueError(
-                f"{name} reads the observations of this package's envs, ({len(MARKET_FEATURES)} + "
-                f"{len(VENUE_FEATURES)} K,) for K venues; got {observation_space.shape} and {n_actions} actions"
-            )
-        self.hidden, self.n_venues, self.has_pace = hidden, n_venues, paces == 1
+        self.n_venues, self.has_pace = venues_and_pace(type(self).__name__, observation_space, action_space)
+        self.hidden = hidden
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs
         )
@@ -209,13 +203,7 @@ class _VenueNetwork:
         return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = VenueExtractor(
-            self.n_venues,
-            self.hidden,
-            self.activation_fn,  # type: ignore[attr-defined]
-            self.has_pace,
-            self.masked,
-        )
+        self.mlp_extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
@@ -224,11 +212,8 @@ class _VenueNetwork:
         if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
             nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
             nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)
-        self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]  # again, since the actor's parameters are new
-            self.parameters(),  # type: ignore[attr-defined]
-            lr=lr_schedule(1),
-            **self.optimizer_kwargs,  # type: ignore[attr-defined]
-        )
+        # again, since the actor's parameters are new
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _build_actor(self) -> None:
         """The extractor has scored each venue already."""
@@ -273,8 +258,7 @@ class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
         self._build_spread()
 
     def _build_spread(self) -> None:
-        """Make the parameters of the spread of actions."""
-        raise NotImplementedError
+        """Make the parameters of the spread of actions, where SB3's ``log_std`` does not say it."""
 
     def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
         """Distribution over the simplex with the softmax of `scores` as mode and the spread of actions `first:last`."""
@@ -293,10 +277,10 @@ class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
 
 
 class LogisticNormalPolicy(_SimplexPolicy):
-    """Weights are the softmax of Gaussians with a learned spread per venue; see :class:`.LogisticNormal`."""
+    """Weights are the softmax of Gaussians with a learned spread per venue; see :class:`.LogisticNormal`.
 
-    def _build_spread(self) -> None:
-        """SB3's ``log_std``, of one number per venue, and one for the pace, which ``log_std_init`` sets."""
+    The spread is SB3's ``log_std``, a number per venue and one for the pace; ``log_std_init`` sets it.
+    """
 
     def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> LogisticNormal:
         return LogisticNormal(scores, self.log_std[first:last], is_open)

@@ -38,18 +38,13 @@ class Algorithm:
         module, _, name = self.where.partition(":")
         try:
             return reduce(getattr, name.split("."), import_module(module))
-        except ModuleNotFoundError as error:
-            package = _PACKAGES.get(module.partition(".")[0])
-            if package is None or error.name != module.partition(".")[0]:
-                raise self._not_importable(error) from None
-            raise UserError(
-                f"algorithm '{self.name}' needs a package; install it with: pip install {package}"
-            ) from None
         except (ImportError, AttributeError, ValueError) as error:
-            raise self._not_importable(error) from None
-
-    def _not_importable(self, error: Exception) -> UserError:
-        return UserError(f"algorithm '{self.name}' cannot be imported from {self.where}: {error}")
+            package = module.partition(".")[0]
+            if isinstance(error, ModuleNotFoundError) and error.name == package and package in _PACKAGES:
+                problem = f"needs a package; install it with: pip install {_PACKAGES[package]}"
+            else:
+                problem = f"cannot be imported from {self.where}: {error}"
+            raise UserError(f"algorithm '{self.name}' {problem}") from None
 
     def fits(self, action_space: spaces.Space) -> bool:
         """Whether it can act in this space."""
@@ -59,27 +54,27 @@ class Algorithm:
 _ANY = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")
 _PACKAGES = {"sbx": "sbx-rl"}  # modules of optional packages, by what a package manager calls them
 _SB3, _CONTRIB = "stable_baselines3", "sb3_contrib"
-_ALGORITHMS: dict[str, Algorithm] = {}
-
-
-def _add(name: str, where: str, action_spaces: tuple[str, ...], needs_masks: bool = False) -> None:
-    _ALGORITHMS[name] = Algorithm(name, where, action_spaces, needs_masks)
-
-
-_add("reinforce", "sor_sb3.algorithms.reinforce:REINFORCE", _ANY)
-_add("a2c", f"{_SB3}:A2C", _ANY)
-_add("ppo", f"{_SB3}:PPO", _ANY)
-_add("dqn", f"{_SB3}:DQN", ("Discrete",))
-_add("sac", f"{_SB3}:SAC", ("Box",))
-_add("td3", f"{_SB3}:TD3", ("Box",))
-_add("ddpg", f"{_SB3}:DDPG", ("Box",))
-_add("trpo", f"{_CONTRIB}:TRPO", _ANY)
-_add("qrdqn", f"{_CONTRIB}:QRDQN", ("Discrete",))
-_add("tqc", f"{_CONTRIB}:TQC", ("Box",))
-_add("crossq", f"{_CONTRIB}:CrossQ", ("Box",))
-_add("ars", f"{_CONTRIB}:ARS", ("Box", "Discrete"))
-_add("recurrentppo", f"{_CONTRIB}:RecurrentPPO", _ANY)
-_add("maskableppo", f"{_CONTRIB}:MaskablePPO", ("Discrete", "MultiDiscrete", "MultiBinary"), needs_masks=True)
+_ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        Algorithm("reinforce", "sor_sb3.algorithms.reinforce:REINFORCE", _ANY),
+        Algorithm("a2c", f"{_SB3}:A2C", _ANY),
+        Algorithm("ppo", f"{_SB3}:PPO", _ANY),
+        Algorithm("dqn", f"{_SB3}:DQN", ("Discrete",)),
+        Algorithm("sac", f"{_SB3}:SAC", ("Box",)),
+        Algorithm("td3", f"{_SB3}:TD3", ("Box",)),
+        Algorithm("ddpg", f"{_SB3}:DDPG", ("Box",)),
+        Algorithm("trpo", f"{_CONTRIB}:TRPO", _ANY),
+        Algorithm("qrdqn", f"{_CONTRIB}:QRDQN", ("Discrete",)),
+        Algorithm("tqc", f"{_CONTRIB}:TQC", ("Box",)),
+        Algorithm("crossq", f"{_CONTRIB}:CrossQ", ("Box",)),
+        Algorithm("ars", f"{_CONTRIB}:ARS", ("Box", "Discrete")),
+        Algorithm("recurrentppo", f"{_CONTRIB}:RecurrentPPO", _ANY),
+        Algorithm(
+            "maskableppo", f"{_CONTRIB}:MaskablePPO", ("Discrete", "MultiDiscrete", "MultiBinary"), needs_masks=True
+        ),
+    )
+}
 
 
 def _key(name: str) -> str:
@@ -121,18 +116,15 @@ def find_algorithm(name: str, action_space: spaces.Space | None = None) -> Algor
         UserError: it is unknown, or does not fit `action_space`; the message lists those that do.
     """
     if ":" in name:
-        algorithm = next((known for known in _ALGORITHMS.values() if known.name == name), None)
-        return _fitting(algorithm or Algorithm(name, name, _ANY), name, action_space)
-    key = _key(name)
-    if key not in _ALGORITHMS:
+        known = (algorithm for algorithm in _ALGORITHMS.values() if algorithm.name == name)
+        algorithm = next(known, Algorithm(name, name, _ANY))
+    elif _key(name) in _ALGORITHMS:
+        algorithm = _ALGORITHMS[_key(name)]
+    else:
         raise UserError(
-            f"algorithm '{name}' is unknown{did_you_mean(key, list(_ALGORITHMS))}; expected one of "
+            f"algorithm '{name}' is unknown{did_you_mean(_key(name), list(_ALGORITHMS))}; expected one of "
             f"{', '.join(algorithm_names(action_space))}, or package.module:Class"
         )
-    return _fitting(_ALGORITHMS[key], name, action_space)
-
-
-def _fitting(algorithm: Algorithm, name: str, action_space: spaces.Space | None) -> Algorithm:
     if action_space is not None and not algorithm.fits(action_space):
         raise UserError(
             f"algorithm '{name}' does not fit the actions of this env ({action_space}); those that do: "

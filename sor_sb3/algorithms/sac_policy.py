@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
-from sor_sb3.algorithms.policies import VenueTrunk, count_venues, venue_inputs, venue_mean
+from sor_sb3.algorithms.policies import VenueTrunk, venue_inputs, venue_mean, venues_and_pace
 
 
 class _Head(nn.Module):
@@ -82,15 +82,10 @@ class VenueSACPolicy(SACPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        n_venues, n_actions = count_venues(observation_space), int(action_space.shape[0])
-        if n_venues is None or n_actions - n_venues not in (0, 1):
-            raise ValueError(
-                f"VenueSACPolicy reads the observations of this package's envs; got {observation_space.shape} and "
-                f"{n_actions} actions"
-            )
+        self.n_venues, self.has_pace = venues_and_pace("VenueSACPolicy", observation_space, action_space)
         if kwargs.get("use_sde"):
             raise ValueError("VenueSACPolicy has no state-dependent exploration: use_sde must be False")
-        self.hidden, self.n_venues, self.has_pace = hidden, n_venues, n_actions > n_venues
+        self.hidden = hidden
         kwargs["net_arch"] = [1]  # of SB3's own layers, which are replaced
         super().__init__(observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import A2C
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -12,7 +13,6 @@ from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
 from sor_sb3.algorithms.reinforce.buffers import Baseline, EpisodicRolloutBuffer, episodic_buffer_class
-from sor_sb3.algorithms.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
@@ -69,11 +69,7 @@ class REINFORCE(OnPolicyAlgorithm):
     :raises TypeError: if ``rollout_buffer_class`` is not episodic
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": MlpPolicy,
-        "CnnPolicy": CnnPolicy,
-        "MultiInputPolicy": MultiInputPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = A2C.policy_aliases
     rollout_buffer: EpisodicRolloutBuffer
 
     def __init__(
