@@ -99,9 +99,8 @@ def load_quotes(
     (:mod:`sor_sb3.market.outliers`); a bid equal to the ask is a quote. A quote never outlives its segment.
 
     Args:
-        path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; `ts` in UTC as int64 ns, a timestamp type
-            or ISO text (without an offset it is UTC). Rows may be in any order; of equal stamps the last
-            counts.
+        path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; `ts` in UTC as int64 ns, a timestamp type or ISO text
+            (without an offset it is UTC). Rows may be in any order; of equal stamps the last counts.
         venues: the venues to keep; None keeps all that have a usable quote.
         assumed_depth_shares: stands in for missing (NaN, empty) sizes, not for sizes of 0.
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).

@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -90,8 +90,9 @@ def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMar
 
 
 def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
+    """The market, if its recording is long enough."""
     market: ReplayMarket = validate(ReplayMarket, data, where)
-    _check_windows(market, _recording_of(market))
+    _windows(market, _recording_of(market))
     return market
 
 
@@ -105,7 +106,6 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
     """
     recording = _recording_of(market)
-    _check_windows(market, recording)
     windows = _windows(market, recording)[data_split]
     place = {name: k for k, name in enumerate(recording.venues)}
     rows = np.zeros(market.n_venues, ROWS_OF_VENUE)
@@ -204,37 +204,23 @@ def _margins_s(market: ReplayMarket) -> tuple[float, float]:
 
 
 def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, FloatArray]:
-    """Earliest and latest start of a window (n, 2), in seconds, in each stretch that has room for one."""
-    back, ahead = _margins_s(market)
-    stretches = _split_segments(recording.segments, market.time_split)
-    starts = {data_split: pieces + np.array([back, -ahead]) for data_split, pieces in stretches.items()}
-    return {data_split: pieces[pieces[:, 1] > pieces[:, 0]] for data_split, pieces in starts.items()}
-
-
-def _check_windows(market: ReplayMarket, recording: QuoteRecording) -> None:
-    back, ahead = _margins_s(market)
-    stretches = _split_segments(recording.segments, market.time_split)
-    for data_split, windows in _windows(market, recording).items():
-        if len(windows):
-            continue
-        longest = float(np.max(stretches[data_split][:, 1] - stretches[data_split][:, 0], initial=0.0))
-        total = recording.report.segment_hours * 3600.0
-        order = market.order
-        raise QuoteFileError(
-            f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} split "
-            f"at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
-            f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and room "
-            f"for {'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record more"
-        )
-
-
-class _Typical(NamedTuple):
-    """Medians over the time of the training part."""
-
-    far_shares: float
-    far_offset_bps: float
-    spread_bps: float
-    venue_spread_bps: dict[str, float]
+    """Earliest and latest start of a window (n, 2), in seconds, in each stretch that has room for one; or an error."""
+    order, (back, ahead) = market.order, _margins_s(market)
+    windows = {}
+    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
+        starts = stretches + np.array([back, -ahead])
+        windows[data_split] = starts[starts[:, 1] > starts[:, 0]]
+        if not len(windows[data_split]):
+            longest = float(np.max(stretches[:, 1] - stretches[:, 0], initial=0.0))
+            total = recording.report.segment_hours * 3600.0
+            raise QuoteFileError(
+                f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
+                f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
+                f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and "
+                f"room for {'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record "
+                "more"
+            )
+    return windows
 
 
 def _grid(stretches: FloatArray) -> FloatArray:
@@ -245,8 +231,8 @@ def _grid(stretches: FloatArray) -> FloatArray:
     return np.asarray(stretches[at, 0] + position - before[at], dtype=np.float64)
 
 
-def _measure(market: ReplayMarket, recording: QuoteRecording) -> _Typical:
-    """Looks at the training part only."""
+def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, float, float, dict[str, float]]:
+    """Medians over the time of the training part: far shares, far offset and spread in bps, and each venue's spread."""
     times = _grid(_split_segments(recording.segments, market.time_split)["train"])
     mid = recording.mid_px[np.searchsorted(recording.mid_time_s, times, side="right") - 1]
     size = recording.ask_size if market.order.side == "buy" else recording.bid_size
@@ -263,7 +249,7 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> _Typical:
     pooled = float(np.nanmedian(spread))
     medians = [pooled if np.isnan(row).all() else float(np.nanmedian(row)) for row in spread]
     by_venue = dict(zip(recording.venues, medians, strict=True))
-    return _Typical(float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue)
+    return float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue
 
 
 def _round(value: float, digits: int = 4) -> float:
@@ -279,7 +265,6 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
     for name in ("quotes_file", "trades_file"):
         if isinstance(data.get(name), (str, os.PathLike)):
             data[name] = Path(os.path.abspath(folder / Path(data[name]).expanduser()))
-    measured = {name for name in ("price_scale_bps", "quotes_sha256") if name not in data}
     named = data.pop("venues", None)
     venues: Any = [{"name": "any"}] if named is None else named
     if isinstance(venues, (list, tuple)):
@@ -296,20 +281,19 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
     if named is None:
         venues = [{"name": name} for name in recording.venues]
         draft = validate(ReplayMarket, data | {"venues": venues}, where)
-    _check_windows(draft, recording)
-    typical = _measure(draft, recording)
+    _windows(draft, recording)
+    far_shares, far_offset_bps, spread_bps, venue_spread_bps = _measure(draft, recording)
     for venue in venues:
-        venue.setdefault("walk_bps", _round(0.5 * typical.venue_spread_bps[venue["name"]]))
+        venue.setdefault("walk_bps", _round(0.5 * venue_spread_bps[venue["name"]]))
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
         slices = SLICE_OF_DISPLAY * draft.order.horizon_steps
-        data["order"]["quantity_shares"] = _round(slices * typical.far_shares, 2)
-    if isinstance(response, Mapping) and "cleanup_penalty_bps" not in response:
-        data["response"]["cleanup_penalty_bps"] = _round(2.0 * max(typical.spread_bps, PRICE_SCALE_FLOOR_BPS))
-    if "price_scale_bps" in measured:
-        data["price_scale_bps"] = _round(max(typical.far_offset_bps, PRICE_SCALE_FLOOR_BPS))
-    if "quotes_sha256" in measured:
-        data["quotes_sha256"] = recording.sha256
+        data["order"]["quantity_shares"] = _round(slices * far_shares, 2)
+    if isinstance(response, Mapping):
+        penalty_bps = _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS))
+        data["response"].setdefault("cleanup_penalty_bps", penalty_bps)
+    data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
+    data.setdefault("quotes_sha256", recording.sha256)
     return data
 
 
