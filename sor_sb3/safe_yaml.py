@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class _CarefulLoader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return node
 
@@ -34,9 +35,8 @@ class _CarefulLoader(yaml.SafeLoader):
         """The document, if what it says is not too large with all aliases written out."""
         node = super().get_single_node()
         if node is not None and _written_out(node, {}) > MOST_NODES:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"it has more than {MOST_NODES:,} values, with aliases written out", node.start_mark
-            )
+            problem = f"it has more than {MOST_NODES:,} values, with aliases written out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
 
 
@@ -58,10 +58,7 @@ _CarefulLoader.add_implicit_resolver(  # YAML 1.2's numbers, such as 1e-3, which
 
 def is_file(path: Path) -> bool:
     """Whether there is such a file; a name that no file can have is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    return os.path.isfile(path)
 
 
 def read_text(path: Path) -> str:

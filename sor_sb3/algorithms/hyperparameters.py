@@ -25,8 +25,6 @@ ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario")
 _OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
 _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
 _WIDEST = 10_000  # of a network's layer, and the most layers, critics or quantiles
-_WHOLE_LIMITS = (1, 10**9)
-_NUMBER_LIMITS = (-1e9, 1e9)
 _RANGES: dict[tuple[float, float], str] = {  # where they are narrower, or 0 and -1 have a meaning
     (1, 10**15): "n_timesteps",
     (1, 10**5): "n_envs",
@@ -193,7 +191,7 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
             annotation = float  # a default of 0 may stand for a number of any kind
     name, kinds = key.rpartition(".")[2], get_args(annotation) or (annotation,)
     if isinstance(value, str) and value.startswith("lin_") and any(_is_schedule(kind) for kind in kinds):
-        _check_range(key, linear_schedule(value, key).start, _LIMITS.get(name, _NUMBER_LIMITS))
+        _check_range(key, linear_schedule(value, key).start)
         return value
     if name == "activation_fn":
         _policy_argument(name, value)  # a name: the class is looked up when the network is built
@@ -213,7 +211,6 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
 
 def _check_numbers(key: str, value: Any) -> None:
     """Every number in `value`, however deep, is finite and in its range."""
-    name = key.rpartition(".")[2]
     if isinstance(value, Mapping):
         for part, inner in value.items():
             _check_numbers(f"{key}.{part}", inner)
@@ -222,15 +219,13 @@ def _check_numbers(key: str, value: Any) -> None:
             raise UserError(f"{key} has {len(value):,} entries; expected at most {_WIDEST:,}")
         for inner in value:
             _check_numbers(key, inner)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        most = (1, _WIDEST) if "policy_kwargs" in key else _WHOLE_LIMITS
-        _check_range(key, value, _LIMITS.get(name, most))
-    elif isinstance(value, float):
-        _check_range(key, value, _LIMITS.get(name, _NUMBER_LIMITS))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _check_range(key, value)
 
 
-def _check_range(key: str, value: float, limits: tuple[float, float]) -> None:
-    low, high = limits
+def _check_range(key: str, value: float) -> None:
+    others = (-1e9, 1e9) if isinstance(value, float) else (1, _WIDEST if "policy_kwargs" in key else 10**9)
+    low, high = _LIMITS.get(key.rpartition(".")[2], others)
     if not low <= value <= high:
         raise UserError(f"{key} is {value!r}; expected a number from {low:g} to {high:g}")
 
@@ -241,18 +236,14 @@ def _is_schedule(kind: Any) -> bool:
 
 def _words(kinds: tuple[Any, ...]) -> str:
     """What a user may write for these types."""
+    if all(isinstance(kind, str) for kind in kinds):
+        return f"one of {', '.join(kinds)}"
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    words = [f"one of {', '.join(kinds)}"] if all(isinstance(kind, str) for kind in kinds) else []
-    for kind in kinds if not words else ():
-        if _is_schedule(kind):
-            words.append("a schedule such as lin_3e-4")
-        elif kind in plain:
-            words.append(plain[kind])
-        elif getattr(kind, "__origin__", kind) in (list, tuple, dict):
-            words.append(f"a {'mapping' if getattr(kind, '__origin__', kind) is dict else 'list'}, {kind}")
-        else:
-            words.append(f"{kind}, which only Python can give")
-    return " or ".join(words)
+    nested = {Callable: "a schedule such as lin_3e-4", dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
+    words = plain | nested
+    return " or ".join(
+        words.get(getattr(kind, "__origin__", kind), "{}, which only Python can give").format(kind) for kind in kinds
+    )
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

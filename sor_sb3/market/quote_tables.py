@@ -60,10 +60,8 @@ def read_bytes(path: Path, kind: str) -> bytes:
         if not path.exists():
             raise QuoteFileError(f"{path} does not exist: check the path of the {kind} file.")
         if not path.name.lower().endswith(SUFFIXES):
-            raise QuoteFileError(
-                f"{path} has the suffix {path.suffix!r}, but a {kind} file must end in one of "
-                f"{', '.join(SUFFIXES)}: convert or rename it."
-            )
+            expected = f"a {kind} file must end in one of {', '.join(SUFFIXES)}"
+            raise QuoteFileError(f"{path} has the suffix {path.suffix!r}, but {expected}: convert or rename it.")
         content = path.read_bytes()
     except OSError as error:
         raise QuoteFileError(
@@ -85,14 +83,9 @@ def read_table(path: Path, content: bytes, columns: Columns, kind: str) -> Quote
     if table.num_rows == 0:
         raise QuoteFileError(f"{path} has columns but no rows: give a {kind} file with at least one row.")
     code, names = _venue_codes(path, table.column("venue"))
+    ts = _timestamps(path, table.column("ts"))
     numeric = [name for name in columns if name not in ("ts", "venue")]
-    return QuoteTable(
-        path=path,
-        ts=_timestamps(path, table.column("ts")),
-        code=code,
-        names=names,
-        numbers={name: _numbers(path, name, table.column(name)) for name in numeric},
-    )
+    return QuoteTable(path, ts, code, names, {name: _numbers(path, name, table.column(name)) for name in numeric})
 
 
 def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict[str, str]:
@@ -101,11 +94,11 @@ def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict
     for name, aliases in columns.items():
         here = [alias for alias in aliases if alias in present]
         if not here:
-            listed = ", ".join(present)
+            listed = ", ".join(present)[:300] or "none"
             hint = " (empty where sizes are not known)" if name in ("bid_sz", "ask_sz") else ""
             raise QuoteFileError(
-                f"{path} has no column {' or '.join(map(repr, aliases))}, but it has: "
-                f"{listed[:300] or 'none'}: rename or add that column{hint}; needed are {', '.join(columns)}."
+                f"{path} has no column {' or '.join(map(repr, aliases))}, but it has: {listed}: rename or add that "
+                f"column{hint}; needed are {', '.join(columns)}."
             )
         if list(present).count(here[0]) > 1:
             raise QuoteFileError(f"{path} has the column {here[0]!r} more than once: keep one of them.")
@@ -186,13 +179,11 @@ def _bad_value(path: Path, name: str, row: int, value: object, expected: str) ->
 
 def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
     column = _plain(column)
-    kind = column.type
+    kind, types = column.type, pa.types
     if _is_text(column):
         empty = pc.is_in(pc.utf8_lower(column), value_set=_EMPTY_NUMBERS.cast(kind))
         column = pc.if_else(empty, pa.scalar(None, kind), column)
-    elif not (
-        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    ):
+    elif not any(is_kind(kind) for is_kind in (types.is_floating, types.is_integer, types.is_decimal, types.is_null)):
         raise QuoteFileError(f"{path}, column {name!r} has the type {kind}: write it as numbers (float64).")
     try:
         values = column.cast(pa.float64(), safe=False)
@@ -220,9 +211,9 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
     column = _plain(column)
     expected = "a UTC time: write int64 nanoseconds since 1970 or ISO text such as 2024-01-02T14:35:00.123"
     absent = pc.equal(column, "") if _is_text(column) else column.is_null()
-    absent_rows = np.flatnonzero(pc.fill_null(absent, True).to_numpy())
-    if absent_rows.size:
-        _bad_value(path, "ts", int(absent_rows[0]), "", expected)
+    first_absent = pc.index(pc.fill_null(absent, True), True).as_py()
+    if first_absent >= 0:
+        _bad_value(path, "ts", first_absent, "", expected)
     if _is_text(column):
         column = _parse_times(path, column, expected)
     kind = column.type
@@ -233,11 +224,11 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
         ts = np.asarray(whole.cast(pa.int64()).to_numpy(), dtype=np.int64)
     except pa.ArrowException as error:
         raise QuoteFileError(f"{path}, column 'ts' has times outside the years 1678 to 2262: correct them.") from error
-    early = np.flatnonzero(ts < _EARLIEST_NS)
-    if early.size and not pa.types.is_integer(kind):
-        raise QuoteFileError(f"{path}, column 'ts' has times before March 1973: correct them.")
-    if early.size:
-        row = int(early[0])
+    early = ts < _EARLIEST_NS
+    if early.any():
+        if not pa.types.is_integer(kind):
+            raise QuoteFileError(f"{path}, column 'ts' has times before March 1973: correct them.")
+        row = int(np.argmax(early))
         _bad_value(path, "ts", row, int(ts[row]), "in nanoseconds since 1970: convert s, ms or us to ns")
     return ts
 
@@ -245,11 +236,9 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> IntArray:
 def _parse_times(path: Path, text: pa.ChunkedArray, expected: str) -> pa.ChunkedArray:
     """Returns int64 or timestamps; as in the first row, all integers, all without or all with an offset."""
     first = text[0].as_py()
-    kind: pa.DataType = pa.timestamp("ns")
-    if re.fullmatch(r"[+-]?\d+", first):
-        kind = pa.int64()
-    elif re.search(r"(Z|[+-]\d{2}:?(\d{2})?)$", first[10:]):
-        kind = pa.timestamp("ns", "UTC")
+    has_offset = re.search(r"(Z|[+-]\d{2}:?(\d{2})?)$", first[10:])
+    is_number = re.fullmatch(r"[+-]?\d+", first)
+    kind: pa.DataType = pa.int64() if is_number else pa.timestamp("ns", "UTC" if has_offset else None)
     try:
         return text.cast(kind)
     except pa.ArrowException:
@@ -284,7 +273,7 @@ def wanted_venues(table: QuoteTable, venues: Sequence[str] | None) -> list[str]:
     unknown = sorted(str(name) for name in chosen if name not in table.names)
     if unknown:
         raise QuoteFileError(
-            f"{table.path} has no venue {', '.join(map(repr, unknown))}; it has {', '.join(table.names)}: "
-            f"choose among these."
+            f"{table.path} has no venue {', '.join(map(repr, unknown))}; it has {', '.join(table.names)}: choose among "
+            "these."
         )
     return [name for name in table.names if name in chosen]
