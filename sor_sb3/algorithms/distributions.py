@@ -11,9 +11,7 @@ import math
 from typing import Any, ClassVar
 
 import torch as th
-from stable_baselines3.common.distributions import Distribution as SB3Distribution
-from torch import nn
-from torch.distributions import Distribution, constraints, register_kl
+from torch.distributions import Distribution, register_kl
 
 _SMALLEST = 1e-30  # of a weight whose logarithm is taken; float32 ends at 1e-38
 _PACE_EDGE = 1e-6  # a pace of a float32 action is kept this far from 0 and 1
@@ -34,11 +32,6 @@ class SimplexDistribution(Distribution):
         self.n_open = open_venues.sum(dim=-1)
         self.is_random = self.n_open > 1
         super().__init__(open_venues.shape[:-1], open_venues.shape[-1:], validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        """The simplex."""
-        return constraints.simplex
 
     def _zero_where_closed(self, values: th.Tensor) -> th.Tensor:
         return th.where(self.open, values, th.zeros_like(values))
@@ -225,43 +218,3 @@ def _kl_split_and_pace(p: SplitAndPace, q: SplitAndPace) -> th.Tensor:
     if p.pace is None or q.pace is None:
         return divergence
     return divergence + th.distributions.kl_divergence(p.pace, q.pace)
-
-
-class SplitActionDistribution(SB3Distribution):
-    """:class:`SplitAndPace` as an SB3 distribution; the policy sets the distribution of its batch."""
-
-    distribution: SplitAndPace
-
-    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """The policy's network scores the venues already."""
-        return nn.Identity()
-
-    def proba_distribution(self, distribution: SplitAndPace) -> SplitActionDistribution:
-        """Set the distribution of a batch."""
-        self.distribution = distribution
-        return self
-
-    def log_prob(self, x: th.Tensor) -> th.Tensor:
-        """Log density (n,) of actions (n, K) or (n, K + 1)."""
-        return self.distribution.log_prob(x)
-
-    def entropy(self) -> th.Tensor:
-        """Entropy (n,)."""
-        return self.distribution.entropy()
-
-    def sample(self) -> th.Tensor:
-        """Draw actions."""
-        return self.distribution.rsample()
-
-    def mode(self) -> th.Tensor:
-        """Most likely actions."""
-        return self.distribution.mode
-
-    def actions_from_params(self, distribution: SplitAndPace, deterministic: bool = False) -> th.Tensor:
-        """Actions of a distribution."""
-        return self.proba_distribution(distribution).get_actions(deterministic)
-
-    def log_prob_from_params(self, distribution: SplitAndPace) -> tuple[th.Tensor, th.Tensor]:
-        """Actions of a distribution, and their log densities."""
-        actions = self.actions_from_params(distribution)
-        return actions, self.log_prob(actions)

@@ -261,10 +261,8 @@ def _quantile_means(policy: Any, rows: th.Tensor) -> Any:
 
 
 def _venue_latents(trunk: VenueTrunk, rows: th.Tensor) -> Any:
-    """Latents (n K, H) of rows (n, G + K F): `VenueTrunk` in few operators, of which each takes 0.3 microseconds.
-
-    A product, a sum and an activation are one operator where all are matrices, so a venue of an observation is a row.
-    """
+    """Latents (n K, H) of rows (n, G + K F): `VenueTrunk` in few operators, of which each takes 0.3 microseconds."""
+    # A product, a sum and an activation are one operator where all are matrices: a venue of an observation is a row.
     k, hidden = trunk.mark.shape
     market, venues = rows[:, : len(MARKET_FEATURES)], rows[:, len(MARKET_FEATURES) :]
     marks = (trunk.mark + trunk.market.bias).reshape(-1)

@@ -28,10 +28,6 @@ def sealed(model: bytes) -> bytes:
     return model + _DIGEST + sha256(model).hexdigest().encode()
 
 
-def _is_sealed(data: bytes) -> bool:
-    return sealed(data[: -len(_DIGEST) - 64]) == data
-
-
 class _OneRow(threading.local):
     """Inputs and output of one observation, bound once: a run of one row then copies nothing else. One a thread."""
 
@@ -91,7 +87,7 @@ class OnnxPolicy:
             import onnxruntime  # type: ignore[import-untyped]
         except ImportError as error:
             raise UserError(f"ONNX Runtime cannot be imported ({error}); install it with: {INSTALL}") from None
-        if not _is_sealed(data):
+        if sealed(data[: -len(_DIGEST) - 64]) != data:
             raise UserError("no policy that sor-sb3 export wrote, or damaged; export the policy again")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -208,7 +204,7 @@ class OnnxPolicy:
         layers, size = self._state_size or (0, 0)
         shape = (layers, n, size)
         if state is None:
-            state = (np.zeros(shape, _FLOAT32), np.zeros(shape, _FLOAT32))
+            state = (np.zeros(shape), np.zeros(shape))
         elif len(state) != 2 or any(np.shape(part) != shape for part in state):
             shapes = [np.shape(part) for part in state]
             raise UserError(f"state has shapes {shapes}; expected two arrays {shape}, as predict gave them")
@@ -235,7 +231,6 @@ class OnnxPolicy:
         bad = np.argwhere(~np.isfinite(rows))
         if len(bad):
             row, column = bad[0]
-            raise UserError(
-                f"observation holds {rows[row, column]} at row {row}, feature {column}; expected finite numbers"
-            )
+            place = f"row {row}, feature {column}"
+            raise UserError(f"observation holds {rows[row, column]} at {place}; expected finite numbers")
         raise UserError("the sum of the observation's features is not finite; expected features of order one")

@@ -13,16 +13,11 @@ from typing import Any, ClassVar
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
-from sor_sb3.algorithms.distributions import (
-    LogisticNormal,
-    MaskedDirichlet,
-    SimplexDistribution,
-    SplitActionDistribution,
-    SplitAndPace,
-)
+from sor_sb3.algorithms.distributions import LogisticNormal, MaskedDirichlet, SimplexDistribution, SplitAndPace
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
@@ -66,12 +61,10 @@ class VenueTrunk(nn.Module):
 
 
 class _Proportions(nn.Module):
-    """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``.
+    """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``; a pace stays apart."""
 
-    A split depends on the proportions of the means alone. Without this map all means can drift below 0, where the split
-    is even, or beyond the bounds, where every draw is clipped alike; no gradient leads back. A pace, where there is
-    one, is the last of the K + 1 numbers of a row and is independent of the venues' scores.
-    """
+    # A split depends on the proportions of the means alone. Without this map all means can drift below 0, where the
+    # split is even, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
 
     def __init__(self, n_venues: int) -> None:
         super().__init__()
@@ -165,17 +158,7 @@ def venues_and_pace(policy: str, observation_space: spaces.Space, action_space: 
 
 
 class _VenueNetwork:
-    """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy.
-
-    Args:
-        hidden: width of both layers, of actor and critic each.
-        activation_fn: between the layers.
-
-    Other arguments are those of the SB3 policy; ``net_arch`` has no meaning here.
-
-    Raises:
-        ValueError: the spaces are not those of this package's envs.
-    """
+    """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy."""
 
     masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
     action_space: spaces.Space  # this and the others: of the SB3 policy
@@ -231,11 +214,46 @@ class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
         activation_fn: between the layers.
 
     Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+
+    Raises:
+        ValueError: the spaces are not those of this package's envs.
     """
 
 
 class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ignore[misc]
     """`VenuePolicy` for sb3-contrib's MaskablePPO, on ``VenueSelect-v0``."""
+
+
+class _ActionDistribution(Distribution):
+    """:class:`SplitAndPace` as an SB3 distribution; the policy sets the distribution of its batch."""
+
+    distribution: SplitAndPace
+
+    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
+        return nn.Identity()  # the policy's network scores the venues already
+
+    def proba_distribution(self, distribution: SplitAndPace) -> _ActionDistribution:
+        self.distribution = distribution
+        return self
+
+    def log_prob(self, x: th.Tensor) -> th.Tensor:
+        return self.distribution.log_prob(x)
+
+    def entropy(self) -> th.Tensor:
+        return self.distribution.entropy()
+
+    def sample(self) -> th.Tensor:
+        return self.distribution.rsample()
+
+    def mode(self) -> th.Tensor:
+        return self.distribution.mode
+
+    def actions_from_params(self, distribution: SplitAndPace, deterministic: bool = False) -> th.Tensor:
+        return self.proba_distribution(distribution).get_actions(deterministic)
+
+    def log_prob_from_params(self, distribution: SplitAndPace) -> tuple[th.Tensor, th.Tensor]:
+        actions = self.actions_from_params(distribution)
+        return actions, self.log_prob(actions)
 
 
 class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
@@ -246,14 +264,14 @@ class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """
 
     masked = True
-    action_dist: SplitActionDistribution
+    action_dist: _ActionDistribution
 
     def _build_actor(self) -> None:
         if not isinstance(self.action_space, spaces.Box):
             raise ValueError(f"{type(self).__name__} gives weights over venues; got actions {self.action_space}")
         if self.use_sde:
             raise ValueError(f"{type(self).__name__} has its own exploration: use_sde must be False")
-        self.action_dist = SplitActionDistribution()
+        self.action_dist = _ActionDistribution()
         self.action_net = nn.Identity()
         self._build_spread()
 
@@ -264,7 +282,7 @@ class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
         """Distribution over the simplex with the softmax of `scores` as mode and the spread of actions `first:last`."""
         raise NotImplementedError
 
-    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> SplitActionDistribution:
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> _ActionDistribution:
         k = self.n_venues
         scores = latent_pi[:, :k]
         is_open = th.isfinite(scores)

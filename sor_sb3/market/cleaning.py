@@ -103,8 +103,8 @@ def venue_numbers(table: QuoteTable, names: Sequence[str]) -> IntArray:
 
 def select_rows(
     table: QuoteTable, names: Sequence[str], hours: tuple[int, int] | None, counts: dict[str, Any]
-) -> tuple[QuoteTable, IntArray]:
-    """Keeps the wanted venues and hours, sorted by venue and time; of equal stamps the last row."""
+) -> tuple[IntArray, IntArray]:
+    """Rows of the wanted venues and hours, sorted by venue and time, of equal stamps the last; and their venues."""
     venue = venue_numbers(table, names)
     inside = in_session(table.ts, hours)
     keep = np.flatnonzero((venue >= 0) & inside)
@@ -121,20 +121,19 @@ def select_rows(
     order = keep[np.lexsort((table.ts[keep], venue[keep]))]  # stable: file order within equal stamps
     last = np.append((np.diff(venue[order]) != 0) | (np.diff(table.ts[order]) != 0), True)
     counts["duplicates"] = int(np.sum(~last))
-    order = order[last]
-    numbers = {name: values[order] for name, values in table.numbers.items()}
-    return QuoteTable(table.path, table.ts[order], table.code[order], table.names, numbers), venue[order]
+    return order[last], venue[order[last]]
 
 
 def judge_rows(
     table: QuoteTable,
+    chosen: IntArray,
     venue: IntArray,
     max_spread_bps: float,
     assumed_depth_shares: float | None,
     size_multiplier: float,
 ) -> Rows:
-    """Decides which rows are quotes, and fills missing sizes."""
-    bid, ask = table.numbers["bid_px"], table.numbers["ask_px"]
+    """Decides which of the chosen rows are quotes, and fills missing sizes."""
+    bid, ask = table.numbers["bid_px"][chosen], table.numbers["ask_px"][chosen]
     reason, missing = np.zeros((2, len(bid)), dtype=np.int64)
     with np.errstate(invalid="ignore", over="ignore"):
         reason[(ask - bid) > max_spread_bps * 1e-4 * 0.5 * (ask + bid)] = _ABSURD_SPREAD
@@ -144,7 +143,7 @@ def judge_rows(
     good = reason == _LIVE
     sizes: list[FloatArray] = []
     for name in ("bid_sz", "ask_sz"):
-        size = table.numbers[name] * size_multiplier
+        size = table.numbers[name][chosen] * size_multiplier
         gone = np.isnan(size)
         missing += gone & good
         if assumed_depth_shares is not None:
@@ -156,7 +155,7 @@ def judge_rows(
             f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty): give the "
             f"number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes."
         )
-    rows = Rows(venue, table.ts, reason, missing, bid, sizes[0], ask, sizes[1])
+    rows = Rows(venue, table.ts[chosen], reason, missing, bid, sizes[0], ask, sizes[1])
     rows.silence(~rows.live)
     return rows
 

@@ -3,9 +3,8 @@
 It compares mids on a logarithmic scale and changes nothing; :mod:`sor_sb3.market.cleaning` ends the quotes found here.
 
 - A quote is *far from its neighbours* where its mid is further than `FAR_TIMES` typical spreads or moves of its venue,
-  and than `FAR_AT_LEAST`, from the median of the venue's five quotes before it and of the five after it. A jump that
-  the venue's next quotes confirm is therefore kept. So is one that the other venues' median mid confirms, when the
-  quote begins or when it ends. In a recording of one venue the neighbours decide alone.
+  and than `FAR_AT_LEAST`, from the median of the venue's five quotes before it and of the five after it, unless the
+  other venues' median mid confirms it, when the quote begins or when it ends.
 - A quote more than `IMPOSSIBLE` from its neighbours is bad whatever others say: feeds fail at all venues together.
 - A longer run of bad prints confirms itself. A quote more than `IMPOSSIBLE` from the other venues' median is bad too,
   if it is the one that is far from the recording's own median.

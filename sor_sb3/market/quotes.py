@@ -47,11 +47,6 @@ from sor_sb3.market.quote_tables import (
 )
 from sor_sb3.market.replay_arrays import last_rows
 
-DEFAULT_MAX_SPREAD_BPS = 500.0
-"""Above every quote of the active venues in the recordings looked at (226 bps), below stubs (20,000 bps)."""
-DEFAULT_MAX_GAP_S = 300.0
-"""Twice the longest silence of a quiet FX night (145 s); closed hours and outages are longer."""
-
 
 @dataclass(frozen=True, eq=False)
 class QuoteRecording:
@@ -88,8 +83,8 @@ def load_quotes(
     assumed_depth_shares: float | None = None,
     trades: str | PathLike[str] | None = None,
     session: tuple[str, str] | None = None,
-    max_spread_bps: float = DEFAULT_MAX_SPREAD_BPS,
-    max_gap_s: float = DEFAULT_MAX_GAP_S,
+    max_spread_bps: float = 500.0,
+    max_gap_s: float = 300.0,
     size_multiplier: float = 1.0,
 ) -> QuoteRecording:
     """Loads a `.parquet`, `.csv` or `.csv.gz` recording.
@@ -106,8 +101,9 @@ def load_quotes(
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).
         session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts
             from its first quote inside the session on.
-        max_spread_bps: a quote with a wider spread, relative to its own mid, is absurd.
-        max_gap_s: a longer time without a usable quote of any venue splits a segment.
+        max_spread_bps: a quote with a wider spread, relative to its own mid, is absurd. Recorded quotes of active
+            venues had up to 226 bps, stubs 20,000 bps.
+        max_gap_s: a longer time without a usable quote of any venue splits a segment. A quiet FX night had 145 s.
         size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or the
             assumed depth.
 
@@ -127,7 +123,7 @@ def load_quotes(
     wanted = wanted_venues(table, venues)
     counts: dict[str, Any] = {"file": quote_path.name, "max_spread_bps": max_spread_bps, "max_gap_s": max_gap_s}
     chosen, venue = select_rows(table, wanted, hours, counts)
-    rows = judge_rows(chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
+    rows = judge_rows(table, chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
     end_far_quotes(rows, wanted, max_gap_s, counts)
     names, rows = drop_dead_venues(quote_path, wanted, rows, venues is not None, counts)
     count_rows(rows, assumed_depth_shares is not None, counts)

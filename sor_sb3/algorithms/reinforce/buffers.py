@@ -1,11 +1,8 @@
 """A rollout buffer of whole episodes with their Monte-Carlo returns. Not for PPO or A2C: nothing is bootstrapped.
 
-Where all episodes last H steps, take ``n_steps`` a multiple of H, and a rollout holds whole episodes. Otherwise an
-episode that is unfinished at the end of a rollout waits, and the update after its end uses all of its steps. The
-waiting steps were taken by an earlier policy; their log-probabilities are computed again with the current policy and
-are *not* corrected by importance weights. ``train/carried_fraction`` logs the share of such steps: long rollouts keep
-the share small. A rollout in which no episode ends makes no update (``train/n_episodes`` is 0). Waiting steps are not
-saved with the model; ``get_state`` returns them.
+Where all episodes last H steps, take ``n_steps`` a multiple of H. Otherwise an episode that is unfinished at the end of
+a rollout waits for its end. Waiting steps were taken by an earlier policy; their log-probabilities are computed again
+and *not* corrected by importance weights. ``train/carried_fraction`` logs their share: long rollouts keep it small.
 """
 
 from collections.abc import Callable, Generator
@@ -69,7 +66,8 @@ class EpisodicRolloutBuffer(RolloutBuffer):
     ``add`` fills arrays of shape ``(buffer_size, n_envs, ...)`` as in SB3. ``compute_returns_and_advantage`` replaces
     them by flat arrays, one row per step of the episodes that have ended, and keeps the unfinished tail of each
     environment until its episode ends. (To drop tails would favour short episodes.) Waiting steps are dropped where
-    their episode never ends: when the environment was reset, or when a callback stopped a rollout halfway.
+    their episode never ends: when the environment was reset, or when a callback stopped a rollout halfway. They are not
+    saved with the model; ``get_state`` returns them. Where no episode ends, there is no update.
 
     After that, ``returns`` is G and ``baselines`` is b of every step, both float64 ``(n_finished_steps,)``.
 
@@ -125,10 +123,10 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param infos: the step's info dicts, one per environment
         :param dones: the step's ends of episode, shape ``(n_envs,)``
         """
-        for env in np.flatnonzero(dones):
-            if infos[env].get(_TRUNCATED, False):
-                self._hidden_truncations.append((infos[env], infos[env][_TRUNCATED]))
-                infos[env][_TRUNCATED] = False
+        for info in (infos[env] for env in np.flatnonzero(dones)):
+            if info.get(_TRUNCATED, False):
+                self._hidden_truncations.append((info, info[_TRUNCATED]))
+                info[_TRUNCATED] = False
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Store one step of every environment, see ``RolloutBuffer.add``."""
@@ -144,7 +142,6 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         :param dones: whether the last step ended an episode, shape ``(n_envs,)``
         """
         steps, env, done, carried = self._join_waiting_steps(dones)
-
         # A step's episode has ended if the next end in the list is one of its own environment.
         ends = np.flatnonzero(done)
         next_end = np.searchsorted(ends, np.arange(len(env)))
@@ -190,10 +187,7 @@ class EpisodicRolloutBuffer(RolloutBuffer):
             yield self._get_samples(order[start : start + batch_size])
 
     def _join_waiting_steps(self, dones: np.ndarray) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
-        """Put this rollout behind the waiting steps; one row per step, by environment, then by time.
-
-        :return: the steps; the environment of each; whether each ended an episode; whether each had waited
-        """
+        """Steps by env and time, waiting ones first; of each: its env, if it ended an episode, if it waited."""
         rollout = _map(_flatten, {name: getattr(self, name) for name in _STEP_FIELDS})
         env = np.repeat(np.arange(self.n_envs), self.buffer_size)
         done = _flatten(np.concatenate((self.episode_starts[1:], dones[None]))).astype(bool)
