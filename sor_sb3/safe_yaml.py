@@ -12,10 +12,8 @@ import yaml
 
 from sor_sb3.errors import UserError
 
-LARGEST_FILE_BYTES = 1_000_000
-"""Of a file; a market of 256 venues takes a tenth of that."""
-MOST_NODES = 100_000
-"""In a document, with all aliases written out."""
+LARGEST_FILE_BYTES = 1_000_000  # of a file; a market of 256 venues takes a tenth of that
+MOST_NODES = 100_000  # in a document, with all aliases written out
 
 
 class _CarefulLoader(yaml.SafeLoader):

@@ -18,11 +18,7 @@ _PACE_EDGE = 1e-6  # a pace of a float32 action is kept this far from 0 and 1
 
 
 class SimplexDistribution(Distribution):
-    """What both families share: which venues are open, and rows in which nothing is random.
-
-    Args:
-        open_venues: bool (n, K).
-    """
+    """What both families share: which venues are open, bool (n, K), and rows in which nothing is random."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True

@@ -25,12 +25,10 @@ NEIGHBOURS = 5
 """On each side. A run of up to three bad prints is found by neighbours; one of more needs the other venues."""
 FAR_TIMES = 20.0
 """In typical spreads, or moves from quote to quote, whichever is larger: no market moves so far and back at once."""
-FAR_AT_LEAST = 50e-4
-"""As a share of the price: news moves a quiet venue that quotes 0.1 bps wide by dozens of spreads."""
+FAR_AT_LEAST = 50e-4  # as a share of the price: news moves a quiet venue that quotes 0.1 bps wide by dozens of spreads
 IMPOSSIBLE = float(np.log(1.5))
 """Half as much again or a third less: beyond any two venues of one instrument, and any move that is gone at once."""
-JUMP_TO_TELL = 0.05
-"""Of the price: a kept jump from one quote to the next that is larger is told to a person."""
+JUMP_TO_TELL = 0.05  # of the price: a kept jump from one quote to the next that is larger is told to a person
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ def far_quotes(
     Args:
         venue: of each row (R,), sorted; rows of a venue are sorted by time.
         ts: of each row, ns.
-        bid: of each row; NaN where the venue is not quoting.
-        ask: of each row; NaN where the venue is not quoting.
+        bid: of each row; NaN where the venue is not quoting, as of `ask`.
+        ask: of each row.
         max_gap_s: quotes further apart say nothing of one another.
 
     Returns:

@@ -1,10 +1,7 @@
-"""Loads recorded quotes of several venues (and, if given, trades) into NumPy arrays that a simulator replays.
+"""Loads recorded quotes of several venues (and, if given, trades) into NumPy arrays. It reads, cleans and counts.
 
-It does not step through time, fill orders or know about reinforcement learning: it reads, cleans and counts.
-
-The file is a table with the columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; a row is that venue's quote
-from `ts` (UTC) until its next row. What is not a usable quote stays as a row without prices, so that the
-quote before it ends there. What is dropped or changed is counted in `CleaningReport`.
+A row of the file is a venue's quote from `ts` (UTC) until its next row. What is not a usable quote stays as a row
+without prices, so that the quote before it ends there. What is dropped or changed is counted in `CleaningReport`.
 """
 
 from __future__ import annotations
@@ -52,10 +49,9 @@ from sor_sb3.market.replay_arrays import last_rows
 class QuoteRecording:
     """Quotes of K venues as arrays; treat them as read-only.
 
-    Venue k's rows are `[first[k], first[k + 1])`, strictly increasing in time. At time t its quote is the
-    last row with `time_s <= t`; before its first row it does not quote. A row in which it does not quote has
-    NaN prices and sizes of 0. Likewise the mid at t is the last one with `mid_time_s <= t`. Time 0 is the
-    first usable quote; rows without a quote and trades may be before it.
+    Venue k's rows are `[first[k], first[k + 1])`, strictly increasing in time. At time t its quote is the last row with
+    `time_s <= t`; before its first row it does not quote. A row in which it does not quote has NaN prices and sizes
+    of 0. Likewise the mid at t is the last one with `mid_time_s <= t`. Time 0 is the first usable quote.
     """
 
     venues: tuple[str, ...]  # K names, sorted

@@ -22,14 +22,11 @@ from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording, last_rows
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
 
-DATA_SPLIT_ORDER = ("train", "validation", "test")
-"""The order in time in which a recording is cut."""
+DATA_SPLIT_ORDER = ("train", "validation", "test")  # the order in time in which a recording is cut
 DEFAULT_ORDER = {"horizon_steps": 20, "step_s": 5.0}
-SLICE_OF_DISPLAY = 0.5
-"""An even slice of the default order, as a share of the median displayed size."""
+SLICE_OF_DISPLAY = 0.5  # an even slice of the default order, as a share of the median displayed size
 PRICE_SCALE_FLOOR_BPS = 0.05
-FEW_WINDOWS = 25
-"""Fewer orders than this, end to end, make a test that tells little."""
+FEW_WINDOWS = 25  # fewer orders than this, end to end, make a test that tells little
 
 _LONGEST_NORMAL = 6.5  # the simulator's normals end at 6.3 standard deviations
 _GRID_POINTS = 20_000

@@ -14,15 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sor_sb3.market.router_names import check_router_names
 
-SMALLEST = 1e-9
-"""A number that is divided by is at least so large; what is smaller is a slip."""
+SMALLEST = 1e-9  # a number that is divided by is at least so large; what is smaller is a slip
 
 
 def _not_tiny(value: float) -> float:
     if 0.0 < abs(value) < SMALLEST:
-        raise ValueError(
-            f"{value!r} is too near to 0; expected at least {SMALLEST:g} in size, or 0 where that is allowed"
-        )
+        expected = f"expected at least {SMALLEST:g} in size, or 0 where that is allowed"
+        raise ValueError(f"{value!r} is too near to 0; {expected}")
     return value
 
 
@@ -32,33 +30,31 @@ def _nothing_if_tiny(value: float) -> float:
 
 # A type for each unit, with bounds far outside any real market and far inside what keeps rewards finite in float32.
 _DIVISOR = AfterValidator(_not_tiny)
-Bps = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]  # 1e5: ten times the price
-NonNegativeBps = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False)]
-PositiveBps = Annotated[float, Field(gt=0, le=1e5, allow_inf_nan=False), _DIVISOR]
-TickBps = Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False), _DIVISOR]
-Milliseconds = Annotated[float, Field(ge=0, le=1e8, allow_inf_nan=False)]  # 1e8: more than a day
-PositiveMilliseconds = Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False), _DIVISOR]
-Seconds = Annotated[float, Field(gt=0, le=1e8, allow_inf_nan=False), _DIVISOR]  # 1e8: three years
-Shares = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False), _DIVISOR]
-NonNegativeShares = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
-PerHour = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-LogSd = Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)]  # of a logarithm; recorded quotes have 0.4 to 1.4
-Factor = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False), _DIVISOR]
-TimesMore = Annotated[float, Field(ge=1, le=1e6, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Bps = Annotated[float, Field(ge=-1e5, le=1e5)]  # 1e5: ten times the price
+NonNegativeBps = Annotated[float, Field(ge=0, le=1e5)]
+PositiveBps = Annotated[float, Field(gt=0, le=1e5), _DIVISOR]
+TickBps = Annotated[float, Field(ge=0, le=1e5), _DIVISOR]
+Milliseconds = Annotated[float, Field(ge=0, le=1e8)]  # 1e8: more than a day
+PositiveMilliseconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]
+Seconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]  # 1e8: three years
+Shares = Annotated[float, Field(gt=0, le=1e12), _DIVISOR]
+NonNegativeShares = Annotated[float, Field(ge=0, le=1e15)]
+PerHour = Annotated[float, Field(ge=0, le=1e6)]
+LogSd = Annotated[float, Field(ge=0, le=3)]  # of a logarithm; recorded quotes have 0.4 to 1.4
+Factor = Annotated[float, Field(gt=0, le=1e3), _DIVISOR]
+TimesMore = Annotated[float, Field(ge=1, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 VolumeWeight = Annotated[Weight, AfterValidator(_nothing_if_tiny)]
-PositiveWeight = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False), _DIVISOR]
+PositiveWeight = Annotated[float, Field(gt=0, le=1e9), _DIVISOR]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-MOST_LOTS = 1e9
-"""Of a parent order: more could not be counted exactly."""
+MOST_LOTS = 1e9  # of a parent order: more could not be counted exactly
 VenueName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class _Spec(BaseModel):
     """Frozen, and strict about unknown fields: a misspelt key is an error, never a silent default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class OrderSpec(_Spec):
@@ -90,8 +86,8 @@ class DarkPool(_Spec):
     """
 
     zero_probability: Probability
-    power_exponent: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
-    max_shares: Annotated[float, Field(gt=1, le=1e12, allow_inf_nan=False)]
+    power_exponent: Annotated[float, Field(ge=-10, le=10)]
+    max_shares: Annotated[float, Field(gt=1, le=1e12)]
     min_execution_shares: NonNegativeShares = 0.0  # a child that would be filled less comes back unfilled
     leakage_bps_per_1000_shares: NonNegativeBps = 0.0  # of what is *sent*: the mid drifts so far against us in the end
 
@@ -122,9 +118,8 @@ class VenueSpec(_Spec):
     def _check(self) -> VenueSpec:
         for field in ("offset_bps", "size_shares"):
             if self.dark is None and getattr(self, field) is None:
-                raise ValueError(
-                    f"venue '{self.name}' has no {field}; add it, or make the venue dark with 'dark: {{...}}'"
-                )
+                remedy = "add it, or make the venue dark with 'dark: {...}'"
+                raise ValueError(f"venue '{self.name}' has no {field}; {remedy}")
             if self.dark is not None and getattr(self, field) is not None:
                 raise ValueError(f"venue '{self.name}' is dark and has {field}; a dark pool quotes none, take it out")
         return self
@@ -298,7 +293,7 @@ class SyntheticMarket(_Market):
     informed: InformedFlow = InformedFlow()
     volume: TradedVolume = TradedVolume()
     response: Response = Response()
-    randomise: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
+    randomise: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> SyntheticMarket:
@@ -339,11 +334,7 @@ RANDOMISED_PARTS = ("quotes", "mid", "stress", "latency", "informed", "volume", 
 
 
 def check_ranges(market: SyntheticMarket) -> None:
-    """Every path of `randomise` names a number that may vary, and both ends of its range are allowed there.
-
-    Raises:
-        ValueError: one does not.
-    """
+    """A ValueError unless every path of `randomise` names a number that may vary, within what is allowed there."""
     known = (*RANDOMISED_PARTS, "venues")
     for path, (low, high) in ranged_paths(market).items():
         where = "randomise." + ".".join(path)
@@ -360,9 +351,8 @@ def check_ranges(market: SyntheticMarket) -> None:
             else:
                 target = getattr(owner, part, None) if isinstance(owner, _Spec) else None
             if target is None:
-                raise ValueError(
-                    f"{where}: the market has no '{part}' there; expected the path of a number that is set"
-                )
+                missing = f"the market has no '{part}' there; expected the path of a number that is set"
+                raise ValueError(f"{where}: {missing}")
         if isinstance(target, bool) or not isinstance(target, (int, float)):
             raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
         for end in (low, high):
@@ -412,8 +402,7 @@ class NotebookMarket(_Market):
         return sum(self.spread) / 2, self._even_slice_shares, sum(self.latency) / 2
 
 
-VOLUME_LOOKBACK_STEPS = 10
-"""A replayed order's first decision sees the mean traded volume of this many steps before it."""
+VOLUME_LOOKBACK_STEPS = 10  # a replayed order's first decision sees the mean traded volume of this many steps before it
 
 
 class ReplayVenue(_Spec):
