@@ -59,10 +59,8 @@ def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[st
     if not file.is_file():
         file = folder / "others.yml"
     table = parse_yaml(file.read_text(encoding="utf-8"), file.name)
-    merged: dict[str, Any] = {}
-    for key in ("default", env_id, f"{env_id}@{market_name}"):
-        merged.update(table.get(key) or {})
-    return merged
+    parts = (table.get(key) or {} for key in ("default", env_id, f"{env_id}@{market_name}"))
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def complete_hyperparameters(
@@ -238,9 +236,8 @@ def _words(kinds: tuple[Any, ...]) -> str:
     """What a user may write for these types."""
     if all(isinstance(kind, str) for kind in kinds):
         return f"one of {', '.join(kinds)}"
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    nested = {Callable: "a schedule such as lin_3e-4", dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
-    words = plain | nested
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    words |= {Callable: "a schedule such as lin_3e-4", dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
     return " or ".join(
         words.get(getattr(kind, "__origin__", kind), "{}, which only Python can give").format(kind) for kind in kinds
     )

@@ -208,9 +208,8 @@ class _Decision(nn.Module):
         super().__init__()
         self.policy, self.is_discrete = policy, isinstance(policy.action_space, spaces.Discrete)
         self.limit = None if statistics is None else float(statistics.clip_obs)
-        if (
-            statistics is not None
-        ):  # in float64, as VecNormalize computes: a feature that never varies has a large scale
+        # in float64, as VecNormalize computes: a feature that never varies has a large scale
+        if statistics is not None:
             self.register_buffer("mean", th.as_tensor(statistics.obs_rms.mean, dtype=th.float64))
             variance = th.as_tensor(statistics.obs_rms.var, dtype=th.float64)
             self.register_buffer("scale", (variance + statistics.epsilon).rsqrt())

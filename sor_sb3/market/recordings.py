@@ -96,8 +96,8 @@ def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
 def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     """The arrays to replay (shared: not to be written to), and where the windows of a data split may start.
 
-    A window, from its first decision to its end and the last arrival, and the volume that its first decision
-    looks back on, lies inside one segment and inside the data split's own time.
+    A window, from its first decision to its end and the last arrival, and the volume that its first decision looks back
+    on, lies inside one segment and inside the data split's own time.
 
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
@@ -185,19 +185,14 @@ def _split_segments(segments: FloatArray, shares: tuple[float, float, float]) ->
     return cut
 
 
-def _longest_latency_s(market: ReplayMarket) -> float:
-    """No child of the simulator takes longer to arrive."""
-    dynamics = market.latency
+def _margins_s(market: ReplayMarket) -> tuple[float, float]:
+    """What an order reads before its first decision, and after it, up to the latest arrival that there can be."""
+    order, dynamics = market.order, market.latency
+    back = VOLUME_LOOKBACK_STEPS * order.step_s if market.has_volume else 0.0
     factor = dynamics.congestion_factor if dynamics.congestions_per_hour > 0 else 1.0
     factor *= dynamics.tail_factor if dynamics.tail_probability > 0 else 1.0
-    return 1e-3 * factor * max(v.latency_ms * math.exp(_LONGEST_NORMAL * v.latency_sigma) for v in market.venues)
-
-
-def _margins_s(market: ReplayMarket) -> tuple[float, float]:
-    """What an order reads before its first decision, and after it."""
-    order = market.order
-    back = VOLUME_LOOKBACK_STEPS * order.step_s if market.has_volume else 0.0
-    return back, order.horizon_steps * order.step_s + _longest_latency_s(market)
+    slowest_ms = max(v.latency_ms * math.exp(_LONGEST_NORMAL * v.latency_sigma) for v in market.venues)
+    return back, order.horizon_steps * order.step_s + 1e-3 * factor * slowest_ms
 
 
 def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, FloatArray]:
