@@ -21,6 +21,7 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.evaluator",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
+    "sor_sb3.policies.registry",
 )
 
 

@@ -195,7 +195,7 @@ def _traced(decision: nn.Module, inputs: dict[str, dict[str, Any]], outputs: dic
     axes = {name: {held["shape"].index("batch"): "batch"} for name, held in {**inputs, **outputs}.items()}
     file = BytesIO()
     with warnings.catch_warnings():
-        # torch's other exporter (dynamo=True) takes the same module, a second rather than a hundredth, and onnxscript.
+        # The other exporter of torch (dynamo=True) needs onnxscript, and a second for each model.
         warnings.simplefilter("ignore")
         th.onnx.export(
             decision.eval(),

@@ -179,7 +179,7 @@ class OnnxPolicy:
         if not isfinite(row.dot(ones)):
             self._refuse_numbers(row[np.newaxis])
         if masks is not None:
-            masks[0] = True if action_masks is None else self._checked_masks(action_masks, 1)[0]
+            masks[:] = True if action_masks is None else self._checked_masks(action_masks, 1)
         self._run_bound(binding)
         return action.copy(), state
 
@@ -219,10 +219,11 @@ class OnnxPolicy:
         return {"hidden_state": hidden, "cell_state": cell, "episode_start": starts}
 
     def _checked_masks(self, action_masks: Any, n: int) -> np.ndarray:
-        masks = np.asarray(action_masks, np.bool_)
-        if masks.shape != (n, self.n_actions) and (n, *masks.shape) != (1, self.n_actions):
-            raise UserError(f"action_masks have shape {masks.shape}; expected ({n}, {self.n_actions})")
-        return masks.reshape(n, self.n_actions)
+        masks = np.asarray(action_masks)
+        shape = (n, self.n_actions)
+        if masks.shape != shape and (n != 1 or masks.shape != shape[1:]):
+            raise UserError(f"action_masks have shape {masks.shape}; expected {shape}")
+        return masks.astype(np.bool_, copy=False).reshape(shape)
 
     def _refuse_observation(self, what: str) -> NoReturn:
         raise UserError(

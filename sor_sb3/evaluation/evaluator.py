@@ -21,7 +21,7 @@ from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interv
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
-from sor_sb3.policies.registry import ORACLE_NAMES, check_router_names, make, rule_names
+from sor_sb3.policies.registry import ORACLE_NAMES, make, rule_names
 from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -125,7 +125,6 @@ class Evaluator:
     ) -> None:
         scenarios, seed = whole_number("scenarios", scenarios, 1), whole_number("seed", seed)
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
-        check_router_names(self.market)
         self.core = RoutingCore(env, self.market, scenarios, data_split)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import load_market
+from sor_sb3.market.router_names import register_router_name
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies import rules
 from sor_sb3.policies.protocol import Router
@@ -28,6 +29,8 @@ def _found_rules() -> dict[str, type[Router]]:
 _ORACLES = {"snapshot_oracle": "snapshot:SnapshotOracle", "clairvoyant": "clairvoyant:Clairvoyant"}
 _ROUTERS: dict[str, Any] = dict(_found_rules())
 ROUTER_NAMES = tuple(_ROUTERS)
+for _name in ROUTER_NAMES:
+    register_router_name(_name)
 ORACLE_NAMES = tuple(_ORACLES)
 
 
@@ -49,6 +52,7 @@ def register_router(name: str, router: type) -> None:
     if name in _ORACLES or (taken.__module__, taken.__qualname__) != (router.__module__, router.__qualname__):
         raise UserError(f"router '{name}' is taken; register {router.__qualname__} by another name")
     _ROUTERS[name] = router
+    register_router_name(name)
 
 
 def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any) -> Any:
@@ -83,25 +87,6 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
 def rule_names(market: MarketSpec) -> list[str]:
     """Rules that mean something in the market (`Router.fits`), registered ones last."""
     return [name for name, rule in _ROUTERS.items() if not issubclass(rule, Router) or rule.fits(market)]
-
-
-def check_router_names(market: MarketSpec) -> None:
-    """Whether the reference router and the oracle that a market names exist and mean something in it.
-
-    Raises:
-        UserError: one does not.
-    """
-    _check_known(f"market '{market.name}': reference_router", market.reference_router)
-    if market.oracle not in _ORACLES:
-        hint = did_you_mean(market.oracle, list(_ORACLES))
-        raise UserError(
-            f"market '{market.name}': oracle '{market.oracle}' is unknown{hint}; expected one of {', '.join(_ORACLES)}"
-        )
-    if market.reference_router not in (*rule_names(market), *_ORACLES):
-        raise UserError(
-            f"market '{market.name}': reference_router '{market.reference_router}' means nothing in this market; "
-            f"expected one of {', '.join(rule_names(market))}"
-        )
 
 
 def _check_known(what: str, name: str) -> None:

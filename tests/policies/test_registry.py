@@ -123,29 +123,6 @@ def test_a_name_that_is_no_text_is_unknown(name):
         routers.make(name, "notebook")
 
 
-@pytest.mark.parametrize(
-    ("market", "changes", "said"),
-    [
-        ("us_equity", {"reference_router": "roundrobin"}, r"reference_router 'roundrobin' is unknown \(did you mean"),
-        ("us_equity", {"oracle": "orcale"}, "oracle 'orcale' is unknown.*expected one of snapshot_oracle, clairvoyant"),
-        ("us_equity", {"oracle": "pro_rata"}, "oracle 'pro_rata' is unknown"),
-        ("notebook", {"reference_router": "vwap"}, "reference_router 'vwap' means nothing in this market"),
-        ("notebook", {"reference_router": "dark_first"}, "reference_router 'dark_first' means nothing"),
-    ],
-)
-def test_a_market_that_names_an_unknown_router_is_refused(market, changes, said):
-    wrong = load_market(market).model_copy(update=changes)
-    with pytest.raises(UserError, match=said):
-        registry.check_router_names(wrong)
-    with pytest.raises(UserError, match=said):
-        evaluate({"p": "pro_rata"}, market=wrong, scenarios=3)
-
-
-def test_every_preset_names_routers_that_exist():
-    for preset in preset_names():
-        registry.check_router_names(load_market(preset))
-
-
 def test_a_market_may_name_a_registered_router():
     sor_sb3.register_router("last_venue", LastVenue)
     market = load_market("notebook").model_copy(update={"reference_router": "last_venue"})
