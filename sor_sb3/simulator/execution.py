@@ -198,8 +198,9 @@ def first_arrival_ms(block: Any, i: int, fixed: Any, market: Any, latest_ms: flo
     """When the first child reaches a venue that trades, as far as one knows now; infinite if none does."""
     first = math.inf
     for j in lanes(i, market):
-        if block.sent_shares[j] > 0.0 and block.open[j] == 1 and block.outage[j] == 0:
-            first = min(first, block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms))
+        trades = (block.sent_shares[j] > 0.0) & (block.open[j] == 1.0) & (block.outage[j] == 0.0)
+        arrives_ms = block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms)
+        first = min(first, arrives_ms if trades else math.inf)
     return first
 
 

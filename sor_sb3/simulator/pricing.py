@@ -61,7 +61,7 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
         low, high = np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)
         for j in range(low, high):
             top_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j] + fixed.walk_bps[j]
-            miss_bps = max(miss_bps, top_bps if block.open[j] == 1.0 and fixed.dark[j] == 0.0 else -math.inf)
+            miss_bps = max(miss_bps, top_bps if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else -math.inf)
         miss_bps = 0.0 if miss_bps == -math.inf else miss_bps
         for j in range(low, high):
             offers.wanted_shares[j], offers.miss_bps[j] = wanted, miss_bps
@@ -95,7 +95,7 @@ def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> flo
         price, slope, corner = corner, 0.0, math.inf
         for j in range(low, high):
             begins, ends = offers.first_bps[j], offers.last_bps[j]
-            slope += offers.per_bps_shares[j] if begins <= price and ends > price else 0.0
+            slope += offers.per_bps_shares[j] if (begins <= price) & (ends > price) else 0.0
             above = begins if begins > price else (ends if ends > price else math.inf)
             corner = min(corner, above)
     return price

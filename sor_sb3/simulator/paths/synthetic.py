@@ -123,7 +123,7 @@ def synthetic_arrival(block: Any, i: int, j: int, market: Any, elapsed_ms: float
         block.next_shares[j],
         1.0 - market.informed_removed,
         elapsed_ms,
-        min(elapsed_ms * (1e-3 / market.step_s), 1.0),
+        min(1e-3 * elapsed_ms / market.step_s, 1.0),
     )
     return move_bps, shares, block.hidden_shares[j]
 
