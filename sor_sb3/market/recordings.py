@@ -109,8 +109,7 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     Raises:
         UserError: the file is gone, is not the one that the market was made from, or is too short.
     """
-    from sor_sb3.market.replay_arrays import Recording
-    from sor_sb3.market.replay_arrays import ROWS_OF_VENUE
+    from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording
 
     recording = _recording_of(market)
     _check_windows(market, recording)

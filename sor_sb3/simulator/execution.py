@@ -66,7 +66,7 @@ def scheduled_slice(block: Any, i: int, market: Any) -> float:
 
 @njit(inline="always")
 def displayed_shares(block: Any, j: int) -> float:
-    """What a venue shows, as observed: its quoted size, less what we took and it has not refilled; no rounding rests."""
+    """What a venue shows, as observed: its quoted size, less what we took and it has not refilled, rounding apart."""
     left = block.observed_shares[j] - block.depleted_shares[j]
     return left if block.open[j] == 1 and left > 1e-9 * block.observed_shares[j] else 0.0
 
@@ -142,7 +142,7 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
 
 @njit(error_model="numpy")
 def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, member: int, work: Any) -> None:
-    """Lay the weights of orders ``i .. i + n - 1`` times their shares into `sent_shares`, in whole lots if there are any.
+    """Lay weights times shares of orders ``i .. i + n - 1`` into `sent_shares`, in whole lots if there are any.
 
     The lots are the fewest equal ones no larger than the market's; each venue gets the whole lots in its share, and
     what is left goes one by one to the largest remainders (to nine decimals), ties by name. `weights` is flat, (N K,).
@@ -291,7 +291,7 @@ def look_up_arrivals(block: Any, i: int, fixed: Any, market: Any, recording: Any
 
 @njit
 def _prepare_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
-    """Write what the children of one order depend on together: the first arrival, limits, and how long they are held."""
+    """Write what the children of one order have in common: the first arrival, limits, and how long they are held."""
     latest_ms = latest_expected_ms(block, i, fixed, market) if market.synchronise == 1 else 0.0
     first_ms = first_arrival_ms(block, i, fixed, market, latest_ms)
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
@@ -407,7 +407,7 @@ def fill_children(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any
 
 @njit
 def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
-    """Fill the children of earlier decisions that arrive in this step; acknowledge those that are due acknowledged in it.
+    """Fill the children of earlier decisions that arrive in this step; give the answers that are due in it.
 
     Returns shares filled. A venue that is closed at the arrival fills nothing; one in an outage rejects late.
     """
@@ -573,7 +573,7 @@ def send_children(
 
 @njit
 def settle(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any) -> None:
-    """End a decision of orders ``i .. i + n - 1``: fill what arrives, mark to the next mid, clean up at the deadline."""
+    """End a decision of orders ``i .. i + n - 1``: fill what arrives, mark to the mid, clean up at the deadline."""
     if market.fills_all == 0:
         fill_children(block, i, n, fixed, market, work)
     for order in range(i, i + n):

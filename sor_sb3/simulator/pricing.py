@@ -1,5 +1,6 @@
-"""What observed quotes would charge for a step's shares: one venue's price for all of them, and the split at one marginal
-price over all venues. From public data only, and in bps above the mid.
+"""What observed quotes would charge for a step's shares: at one venue, and split over all at one marginal price.
+
+From public data only, and in bps above the mid.
 
 Observations hold both results; rules read them there, and an oracle may ask for the split of what it knows.
 """
@@ -76,7 +77,7 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
 
 @njit(error_model="numpy")
 def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> float:
-    """The all-in price at which the lanes from `first` up to `last` offer `wanted` shares; where they fall short, the last.
+    """The all-in price at which lanes from `first` up to `last` offer `wanted` shares; where they fall short, the last.
 
     At the marginal price p a lane offers ``d min((p - first) / (last - first), 1)`` of its display d. p is found by
     walking up the offers' corners, of which there are at most two a lane: so it minimises the cost of `wanted` shares.

@@ -290,7 +290,8 @@ def tried_costs(core: RoutingCore, weights: np.ndarray, continuation: float) -> 
     tried.step(weights)
     filled = np.where(venues_of(tried)["sent_shares"] > 0.0, venues_of(tried)["filled_shares"], 0.0)
     paid = (
-        np.where(venues_of(tried)["sent_shares"] > 0.0, venues_of(tried)["fill_cost"], 0.0) * core.market.order.quantity_shares
+        np.where(venues_of(tried)["sent_shares"] > 0.0, venues_of(tried)["fill_cost"], 0.0)
+        * core.market.order.quantity_shares
     )
     return paid.sum(axis=1) + continuation * (order["slice_shares"] - filled.sum(axis=1))
 

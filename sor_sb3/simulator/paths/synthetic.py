@@ -1,4 +1,4 @@
-"""The synthetic market: quotes, latencies, halts, outages, news and volume as functions of keys. It never reads our actions.
+"""The synthetic market: quotes, latencies, halts, outages, news and volume. It never reads our actions.
 
 `advance` first moves the mid of each order (scalars), then all venues of neighbouring orders in one loop over lanes
 without branches. The result for a lane does not depend on its neighbours.
