@@ -153,7 +153,7 @@ def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights:
     for j in range(first, last):
         weight, lots = weights[at + j], work.lots[j]
         whole = math.floor(weight * lots + 1e-9)
-        rank = (np.int64(255) - fixed.name_rank[j]) * np.int64(256) + np.int64(j - first) % n_venues
+        rank = (np.int64(255) - fixed.name_rank[j]) * np.int64(256) + work.remainder[j]
         work.remainder[j] = np.int64(math.floor((weight * lots - whole) * 1e9 + 0.5)) * np.int64(65536) + rank
         work.whole_lots[j] = whole
         block.ack_ms[j] = 0.0
@@ -171,7 +171,7 @@ def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights:
             most = work.remainder[begin]
             for j in range(begin + 1, begin + n_venues):
                 most = max(most, work.remainder[j])
-            best = begin + most % 256
+            best = begin + (most & 255)
             block.sent_shares[best] += work.lot_shares[best]
             work.remainder[best] = -1
             left -= 1.0
@@ -557,6 +557,7 @@ def send_children(
         in_flight += block.in_flight[order]
         for j in range(np.uint64(order * n_venues), np.uint64((order + 1) * n_venues)):
             work.shares[j], work.lots[j], work.lot_shares[j], work.worst_move_bps[j] = shares, lots, lot_shares, up_bps
+            work.remainder[j] = np.int64(j) - order * n_venues  # which venue
     _assign_shares(block, i, n, fixed, market, weights, member, work)
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
         work.offer_bps[j] = worst_offer_bps(block, j, fixed, market, work.worst_move_bps[j])

@@ -97,8 +97,8 @@ def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> flo
         for j in range(low, high):
             begins, ends = offers.first_bps[j], offers.last_bps[j]
             slope += offers.per_bps_shares[j] if (begins <= price) & (ends > price) else 0.0
-            above = begins if begins > price else (ends if ends > price else math.inf)
-            corner = min(corner, above)
+            corner = min(corner, begins if begins > price else math.inf)
+            corner = min(corner, ends if ends > price else math.inf)
     return price
 
 
