@@ -236,8 +236,9 @@ def _words(kinds: tuple[Any, ...]) -> str:
     """What a user may write for these types."""
     if all(isinstance(kind, str) for kind in kinds):
         return f"one of {', '.join(kinds)}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    words |= {Callable: "a schedule such as lin_3e-4", dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
+    words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    words |= {type(None): "null", Callable: "a schedule such as lin_3e-4"}
+    words |= {dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
     return " or ".join(
         words.get(getattr(kind, "__origin__", kind), "{}, which only Python can give").format(kind) for kind in kinds
     )

@@ -95,8 +95,8 @@ def load_quotes(
         venues: the venues to keep; None keeps all that have a usable quote.
         assumed_depth_shares: stands in for missing (NaN, empty) sizes, not for sizes of 0.
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).
-        session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts
-            from its first quote inside the session on.
+        session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts from its
+            first quote inside the session on.
         max_spread_bps: a quote with a wider spread, relative to its own mid, is absurd. Recorded quotes of active
             venues had up to 226 bps, stubs 20,000 bps.
         max_gap_s: a longer time without a usable quote of any venue splits a segment. A quiet FX night had 145 s.
@@ -106,11 +106,8 @@ def load_quotes(
     Raises:
         QuoteFileError: a file or an argument cannot be used.
     """
-    if assumed_depth_shares is not None:
-        _check_positive("assumed_depth_shares", assumed_depth_shares)
-    _check_positive("max_spread_bps", max_spread_bps)
-    _check_positive("max_gap_s", max_gap_s)
-    _check_positive("size_multiplier", size_multiplier)
+    depth = {} if assumed_depth_shares is None else {"assumed_depth_shares": assumed_depth_shares}
+    _check_positive(max_spread_bps=max_spread_bps, max_gap_s=max_gap_s, size_multiplier=size_multiplier, **depth)
     hours = parse_session(session)
     quote_path = Path(path)
     content = read_bytes(quote_path, "quote")
@@ -133,10 +130,11 @@ def load_quotes(
     return _recording(names, rows, runs, tape, counts, digest.hexdigest())
 
 
-def _check_positive(name: str, value: float) -> None:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value <= 0:
-        raise QuoteFileError(f"{name} is {value!r}, but must be a number above 0: correct it or leave it out.")
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number or not np.isfinite(value) or value <= 0:
+            raise QuoteFileError(f"{name} is {value!r}, but must be a number above 0: correct it or leave it out.")
 
 
 def _recording(

@@ -1,13 +1,12 @@
 """REINFORCE, the Monte-Carlo policy gradient; ``buffers.py`` says how steps become episodes."""
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import A2C
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
@@ -17,7 +16,7 @@ from sor_sb3.algorithms.reinforce.buffers import Baseline, EpisodicRolloutBuffer
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
 
-class REINFORCE(OnPolicyAlgorithm):
+class REINFORCE(A2C):
     r"""The Monte-Carlo policy gradient; by default with a value baseline and advantages scaled to variance 1.
 
     One gradient step per rollout, along the estimate
@@ -34,10 +33,10 @@ class REINFORCE(OnPolicyAlgorithm):
     R. J. Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement learning,
     Machine Learning 8, 229-256.
 
-    In contrast to A2C, the return is the sum of the rewards up to the end of the episode. The return is bootstrapped
-    neither where the rollout is cut nor where a time limit truncates the episode. A critic is trained only for
-    ``baseline="value"``. An update uses every step of the episodes that ended since the last update; see
-    :mod:`~sor_sb3.algorithms.reinforce.buffers` for how to choose ``n_steps``.
+    The settings and the network are those of A2C. In contrast to A2C, the return is the sum of the rewards up to the
+    end of the episode. The return is bootstrapped neither where the rollout is cut nor where a time limit truncates the
+    episode. A critic is trained only for ``baseline="value"``. An update uses every step of the episodes that ended
+    since the last update; see :mod:`~sor_sb3.algorithms.reinforce.buffers` for how to choose ``n_steps``.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a policy class
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
@@ -69,7 +68,6 @@ class REINFORCE(OnPolicyAlgorithm):
     :raises TypeError: if ``rollout_buffer_class`` is not episodic
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = A2C.policy_aliases
     rollout_buffer: EpisodicRolloutBuffer
 
     def __init__(
@@ -104,14 +102,16 @@ class REINFORCE(OnPolicyAlgorithm):
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
-            gae_lambda=1.0,  # the buffer does not use it
             ent_coef=ent_coef,
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
+            rms_prop_eps=rms_prop_eps,
+            use_rms_prop=use_rms_prop,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
             rollout_buffer_class=rollout_buffer_class,
             rollout_buffer_kwargs=rollout_buffer_kwargs,
+            normalize_advantage=normalize_advantage,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -119,15 +119,8 @@ class REINFORCE(OnPolicyAlgorithm):
             seed=seed,
             device=device,
             _init_setup_model=False,
-            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
         self.baseline: Baseline = baseline
-        self.normalize_advantage = normalize_advantage
-
-        if use_rms_prop and "optimizer_class" not in self.policy_kwargs:
-            self.policy_kwargs["optimizer_class"] = th.optim.RMSprop
-            self.policy_kwargs["optimizer_kwargs"] = dict(alpha=0.99, eps=rms_prop_eps, weight_decay=0)
-
         if _init_setup_model:
             self._setup_model()
 
@@ -195,5 +188,5 @@ class REINFORCE(OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfREINFORCE:
-        """Learn for ``total_timesteps`` steps; see :meth:`OnPolicyAlgorithm.learn`."""
+        """Learn for ``total_timesteps`` steps; see :meth:`A2C.learn`."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
