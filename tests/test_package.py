@@ -6,6 +6,7 @@ import doctest
 import subprocess
 import sys
 from importlib import import_module, resources
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_examples_of_docstrings_run(module):
 
 
 def test_every_module_with_examples_is_run():
-    package = resources.files("sor_sb3")
+    package = Path(sor_sb3.__file__).parent
     found = {
         "sor_sb3." + ".".join(path.relative_to(package).with_suffix("").parts)
         for path in package.rglob("*.py")
