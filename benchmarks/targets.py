@@ -75,7 +75,7 @@ def _notebook(results: Results) -> Measured:
 
 
 def _decision(key: str, of: str = "") -> Callable[[Results], Measured]:
-    """The worst of the policies with `of` in their names, one row at a time: the most of a time, the least of a ratio."""
+    """The worst of the policies with `of` in their names, one row at a time: the longest time, the least ratio."""
 
     def read(results: Results) -> Measured:
         rows = [row for row in results["rows"] if row["path"] == "OnnxPolicy" and row["batch"] == 1]

@@ -20,9 +20,11 @@ WITH_EXAMPLES = (
     "sor_sb3.envs.sb3_vec_env",
     "sor_sb3.evaluation.aggregates",
     "sor_sb3.evaluation.evaluator",
+    "sor_sb3.evaluation.formats",
+    "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
-    "sor_sb3.policies.registry",
+    "sor_sb3.simulator.views",
 )
 
 
