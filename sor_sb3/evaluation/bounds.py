@@ -84,8 +84,7 @@ def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
         best.append(np.min(costs, axis=0))
         simulator.step(np.tile(weights[0], (simulator.n, 1)))
     cost = np.sum(best, axis=0) if scheduled else len(best) * np.min(best, axis=0)
-    bound: np.ndarray = cost - TOLERANCE_BPS
-    return bound
+    return np.asarray(cost - TOLERANCE_BPS)
 
 
 def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
@@ -100,7 +99,7 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     truth = Truth(simulator)
     idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
     latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
-    columns: dict[str, list[np.ndarray]] = {}
+    path: list[dict[str, np.ndarray]] = []
     for _ in range(order.horizon_steps):
         on_time = truth.latency_ms < step_ms
         late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
@@ -122,24 +121,20 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
         limited = (truth.limit_offset_bps < np.inf) | (truth.order_protection == 1)
         if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
             raise UserError("the relaxed bound is for markets without limits and order protection")
-        found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
-        for name, values in found.items():
-            columns.setdefault(name, []).append(values.copy())
+        path.append({"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared})
         latest_ms = np.maximum(np.maximum(latest_ms, truth.latency_ms) - step_ms, 0.0)
         worst_bps = truth.worst_offered_bps.copy()
         simulator.step(weights, idle)
         worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
-    stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
-    walk, decay = truth.walk_bps, truth.refill_decay
-    cleanup = worst_bps + truth.cleanup_penalty_bps
+    stacked = {name: np.stack([step[name] for step in path], axis=1) for name in path[0]}
+    walk, decay, cleanup = truth.walk_bps, truth.refill_decay, worst_bps + truth.cleanup_penalty_bps
+    spared = stacked.pop("spared_bps")
     return [
         _Path(
-            price_bps=stacked["price_bps"][i],
-            held_shares=stacked["held_shares"][i],
+            **{name: values[i] for name, values in stacked.items()},
             walk_bps=walk[i],
             refill_decay=decay[i],
-            hold_bps=stacked["hold_bps"][i],
-            spared_bps=float(stacked["spared_bps"][i].sum()),
+            spared_bps=float(spared[i].sum()),
             cleanup_bps=float(cleanup[i]),
         )
         for i in range(n)

@@ -6,7 +6,7 @@ The scoring does not depend on whether a policy was learned. Figures are the bus
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class Evaluation:
     data_split: str
     seed: int
     scores: dict[str, Scores]
-    blocks: np.ndarray | None = field(default=None)
+    blocks: np.ndarray | None = None
 
     @property
     def n_scenarios(self) -> int:
@@ -130,10 +130,7 @@ class Evaluator:
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
         """Rules and oracles by name, ready to be scored here."""
-        return {name: self._router(name) for name in names}
-
-    def _router(self, name: str) -> Any:
-        return make(name, self.market, self if name in ORACLE_NAMES else self.env_id)
+        return {name: make(name, self.market, self if name in ORACLE_NAMES else self.env_id) for name in names}
 
     def start(self) -> np.ndarray:
         """Put every scenario at its first decision; observations (n_scenarios, D)."""
@@ -159,10 +156,9 @@ class Evaluator:
         members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
         if not members:
             raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
-        members = [self._router(p) if isinstance(p, str) else p for p in members]
-        logs: list[ChildLog] = []
-        runs = [self._run(name, policy, deterministic, logs if record else None) for policy in members]
-        cost, parts, measures, latency, shares = zip(*runs, strict=True)
+        members = [self.policies([p])[p] if isinstance(p, str) else p for p in members]
+        runs = [self._run(name, policy, deterministic, record) for policy in members]
+        cost, parts, measures, latency, shares, logs = zip(*runs, strict=True)
         return Scores(
             name=name,
             kind=kind_of(members[0]),
@@ -174,12 +170,11 @@ class Evaluator:
             children=ChildLog.concatenate(logs) if record else None,
         )
 
-    def _run(
-        self, name: str, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
-    ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
+    def _run(self, name: str, policy: Any, deterministic: bool, record: bool) -> tuple[Any, ...]:
+        """Cost, its parts, measures, latencies, venue shares and, if recorded, child orders of one run."""
         core, truth = self.core, Truth(self.core.simulator)
         observations = self.start()
-        recorder = ChildRecorder(core.simulator) if logs is not None else None
+        recorder = ChildRecorder(core.simulator) if record else None
         latencies = []
         for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
             was_open = truth.open
@@ -189,19 +184,14 @@ class Evaluator:
             if recorder is not None:
                 recorder.after()
             latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
-        if recorder is not None and logs is not None:
-            logs.append(recorder.log())
-        everyone = np.arange(core.n)
-        parts = core.simulator.ledger()
+        log = None if recorder is None else recorder.log()
+        parts, measures = core.simulator.ledger(), core.episode_measures(np.arange(core.n))
         filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
-        return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
+        return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, log
 
     def evaluate(
-        self,
-        policies: Mapping[str, Any],
-        deterministic: bool = True,
-        each: Callable[[Scores], None] | None = None,
+        self, policies: Mapping[str, Any], deterministic: bool = True, each: Callable[[Scores], None] | None = None
     ) -> Evaluation:
         """Score several policies; see :func:`evaluate`.
 

@@ -132,12 +132,8 @@ def check_fit(core: RoutingCore, policy: Any, name: str = "policy") -> None:
             f"policy '{name}' is a {type(model).__name__}; expected a router's name, or something with SB3's predict"
         )
     statistics = getattr(policy, "vec_normalize", None)
-    for owner, what, expected in (
-        (model, "observation", core.observation_space),
-        (statistics, "observation", core.observation_space),
-        (model, "action", core.action_space),
-    ):
-        space = getattr(owner, f"{what}_space", None)
+    for owner, what in ((model, "observation"), (statistics, "observation"), (model, "action")):
+        space, expected = getattr(owner, f"{what}_space", None), getattr(core, f"{what}_space")
         if isinstance(space, spaces.Space) and _kind_and_size(space) != _kind_and_size(expected):
             trained = " ".join(str(space).split())  # bounds may be printed over several lines
             raise UserError(

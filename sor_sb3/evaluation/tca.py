@@ -24,17 +24,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
 from sor_sb3.evaluation.measures import measure
 
-Floats = npt.NDArray[np.float64]
+Floats = NDArray[np.float64]
 BPS = 1e4
 MILS_PER_DOLLAR = 1e4
 TIE = 1e-9  # prices nearer than this, relative, are one price: float rounding
 
 
-def _floats(*values: npt.ArrayLike) -> tuple[Floats, ...]:
+def _floats(*values: ArrayLike) -> tuple[Floats, ...]:
     return tuple(np.asarray(value, dtype=np.float64) for value in values)
 
 
@@ -43,7 +43,13 @@ def _sum_product(prices: Floats, shares: Floats) -> Floats:
     return np.asarray(np.where(shares == 0.0, 0.0, prices * shares).sum(axis=-1))
 
 
-def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
+def _average_deviation_bps(prices: ArrayLike, shares: ArrayLike, benchmark: ArrayLike, side: ArrayLike) -> Floats:
+    """``s (p_bar - b) / b x 1e4``, p_bar the average fill price. Deviations first, so that no digits are lost."""
+    prices, shares, benchmark, s = _floats(prices, shares, benchmark, side)
+    return s * ratio(_sum_product(prices - benchmark[..., None], shares), shares.sum(axis=-1)) / benchmark * BPS
+
+
+def ratio(top: ArrayLike, bottom: ArrayLike) -> Floats:
     """`top / bottom`, NaN where `bottom` is 0.
 
     >>> ratio([1.0, 1.0], [4.0, 0.0]).tolist()
@@ -53,7 +59,7 @@ def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
     return np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0)
 
 
-def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def weighted_average(values: ArrayLike, shares: ArrayLike) -> Floats:
     """Share-weighted average over the last axis, as Rule 605 averages its spreads; entries that are NaN are left out.
 
     Unit of `values`. NaN where no share has a value.
@@ -66,19 +72,11 @@ def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(np.where(known == 0.0, 0.0, values * known).sum(axis=-1), known.sum(axis=-1))
 
 
-# ------------------------------------------------------------------------------------------------ parent orders
-
-
 @dataclass(frozen=True)
 class Shortfall:
-    """Implementation shortfall of parent orders and its parts, bps of the order's value at arrival; positive is bad.
+    """Implementation shortfall (n_orders,) and its parts, bps of the order's value at arrival; positive is bad.
 
-    Attributes:
-        total: the whole, (n_orders,); `delay + trading + opportunity + fees`.
-        delay: the mid's move between arrival and the start of trading, on what was filled.
-        trading: fills against the mid at the start of trading.
-        opportunity: the mid's move from arrival to the end, on what was not filled.
-        fees: explicit fees.
+    `total` is ``delay + trading + opportunity + fees``; :func:`implementation_shortfall` says what each holds.
     """
 
     total: Floats
@@ -89,28 +87,26 @@ class Shortfall:
 
 
 def implementation_shortfall(
-    prices: npt.ArrayLike,
-    shares: npt.ArrayLike,
-    quantity_shares: npt.ArrayLike,
-    arrival_mid: npt.ArrayLike,
-    end_mid: npt.ArrayLike,
-    side: npt.ArrayLike = 1,
-    fees: npt.ArrayLike = 0.0,
-    start_mid: npt.ArrayLike | None = None,
+    prices: ArrayLike,
+    shares: ArrayLike,
+    quantity_shares: ArrayLike,
+    arrival_mid: ArrayLike,
+    end_mid: ArrayLike,
+    side: ArrayLike = 1,
+    fees: ArrayLike = 0.0,
+    start_mid: ArrayLike | None = None,
 ) -> Shortfall:
     """Implementation shortfall: what the order cost more than if all of it had been done at the arrival mid.
 
     ``IS = [s (sum q_i p_i - Qf m_0) + s (Q - Qf)(m_T - m_0) + fees] / (Q m_0) x 1e4``, with fills (q_i, p_i), Qf their
-    sum, m_0 the mid at arrival and m_T at the end. Parts: delay ``s Qf (m_start - m_0)``, trading
-    ``s (sum q_i p_i - Qf m_start)``, opportunity ``s (Q - Qf)(m_T - m_0)`` and fees, each over ``Q m_0 x 1e-4``.
-    Unit: bps of Q m_0. Sign: positive is bad. Source: Perold 1988.
+    sum, m_0 the mid at arrival and m_T at the end. Parts, each over ``Q m_0 x 1e-4``: delay ``s Qf (m_start - m_0)``,
+    the mid's move before trading started, on what was filled; trading ``s (sum q_i p_i - Qf m_start)``; opportunity
+    ``s (Q - Qf)(m_T - m_0)``, the mid's move on what was not filled; and fees. Unit: bps of Q m_0. Sign: positive is
+    bad. Source: Perold 1988.
 
     Args:
-        prices: (..., n_fills).
-        shares: (..., n_fills).
-        quantity_shares: Q, (...).
-        arrival_mid: m_0, (...).
-        end_mid: m_T, (...).
+        prices: (..., n_fills); shares too.
+        quantity_shares: Q, (...); arrival_mid, m_0, and end_mid, m_T, too.
         side: +1 buy, -1 sell, (...).
         fees: in currency, paid positive, rebates negative, (...).
         start_mid: mid when trading started, (...); the arrival's if None, so that delay is 0.
@@ -122,9 +118,8 @@ def implementation_shortfall(
     >>> [round(float(x), 6) for x in (s.delay, s.trading, s.opportunity, s.fees, s.total)]
     [1.6, 3.4, 4.0, 0.24, 9.24]
     """
-    prices, shares, quantity, arrival, end, s, fees = _floats(
-        prices, shares, quantity_shares, arrival_mid, end_mid, side, fees
-    )
+    prices, shares, quantity, s = _floats(prices, shares, quantity_shares, side)
+    arrival, end, fees = _floats(arrival_mid, end_mid, fees)
     start = arrival if start_mid is None else np.asarray(start_mid, dtype=np.float64)
     filled = shares.sum(axis=-1)
     to_bps = BPS / (quantity * arrival)
@@ -136,7 +131,7 @@ def implementation_shortfall(
     return Shortfall(delay + trading + opportunity + fee, delay, trading, opportunity, fee)
 
 
-def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def average_price(prices: ArrayLike, shares: ArrayLike) -> Floats:
     """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; in the prices' unit, NaN if nothing filled.
 
     With a market's trades in place of fills this is its VWAP.
@@ -148,9 +143,7 @@ def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(_sum_product(prices, shares), shares.sum(axis=-1))
 
 
-def arrival_slippage_bps(
-    prices: npt.ArrayLike, shares: npt.ArrayLike, arrival_mid: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def arrival_slippage_bps(prices: ArrayLike, shares: ArrayLike, arrival_mid: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Average fill price against the arrival mid, executed shares only: ``s (p_bar - m_0) / m_0 x 1e4``.
 
     Unit: bps. Sign: positive is bad. Source: Perold 1988 (the executed part, before fees).
@@ -158,13 +151,10 @@ def arrival_slippage_bps(
     >>> float(arrival_slippage_bps([100.05, 100.10], [600, 200], 100.0).round(6))
     6.25
     """
-    prices, shares, arrival, s = _floats(prices, shares, arrival_mid, side)
-    return s * ratio(_sum_product(prices - arrival[..., None], shares), shares.sum(axis=-1)) / arrival * BPS
+    return _average_deviation_bps(prices, shares, arrival_mid, side)
 
 
-def vwap_slippage_bps(
-    prices: npt.ArrayLike, shares: npt.ArrayLike, market_vwap: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def vwap_slippage_bps(prices: ArrayLike, shares: ArrayLike, market_vwap: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Average fill price against the market's VWAP over the order's life: ``s (p_bar - VWAP) / VWAP x 1e4``.
 
     Unit: bps. Sign: positive is bad. Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the
@@ -173,15 +163,11 @@ def vwap_slippage_bps(
     >>> float(vwap_slippage_bps([100.05, 100.10], [600, 200], 100.05).round(4))
     1.2494
     """
-    prices, shares, vwap, s = _floats(prices, shares, market_vwap, side)
-    return s * ratio(_sum_product(prices - vwap[..., None], shares), shares.sum(axis=-1)) / vwap * BPS
-
-
-# -------------------------------------------------------------------------------------------------------- spreads
+    return _average_deviation_bps(prices, shares, market_vwap, side)
 
 
 @measure("quoted_spread_bps", "quoted spread", "bps", "", averaged=True)
-def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
+def quoted_spread_bps(bid: ArrayLike, ask: ArrayLike) -> Floats:
     """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``; half of it is the quoted half-spread.
 
     Unit: bps. Sign: positive is bad. Source: 17 CFR 242.600 (national best bid and offer).
@@ -194,7 +180,7 @@ def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
 
 
 @measure("effective_spread_bps", "effective spread", "bps", "low", averaged=True)
-def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def effective_spread_bps(price: ArrayLike, mid: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Effective spread: ``2 s (p - m_t) / m_t x 1e4``, m_t the mid when the order was received (not when it filled).
 
     Unit: bps. Sign: positive is bad. Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference
@@ -208,9 +194,7 @@ def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.Arr
 
 
 @measure("realised_spread_bps", "realised spread, one step later", "bps", "low", averaged=True)
-def realised_spread_bps(
-    price: npt.ArrayLike, mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def realised_spread_bps(price: ArrayLike, mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Realised spread: ``2 s (p - m_{e+tau}) / m_t x 1e4``, m_{e+tau} the mid a time tau after the order was executed.
 
     m_t is the mid at receipt, as in the effective spread. Unit: bps. Sign: positive is what the liquidity provider
@@ -225,7 +209,7 @@ def realised_spread_bps(
 
 
 @measure("price_impact_bps", "price impact, one step later", "bps", "", averaged=True)
-def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def price_impact_bps(mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price impact: ``2 s (m_{e+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
 
     The later mid is that of :func:`realised_spread_bps`, a time tau after the execution. Unit: bps. Sign: positive is a
@@ -240,9 +224,7 @@ def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.Arr
 
 
 @measure("e_over_q_percent", "effective over quoted (E/Q)", "%", "low")
-def effective_over_quoted_percent(
-    effective_bps: npt.ArrayLike, quoted_bps: npt.ArrayLike, shares: npt.ArrayLike
-) -> Floats:
+def effective_over_quoted_percent(effective_bps: ArrayLike, quoted_bps: ArrayLike, shares: ArrayLike) -> Floats:
     """E/Q: share-weighted effective spread over share-weighted quoted spread, over the last axis, x 100.
 
     Unit: per cent. Sign: below 100 is better than the quote, above 100 worse. Source: 17 CFR 242.605 as amended 2024.
@@ -254,7 +236,7 @@ def effective_over_quoted_percent(
 
 
 @measure("markout_bps", "markout, one step later", "bps", "high", averaged=True)
-def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def markout_bps(price: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Markout, the trader's view: ``s (m_{e+tau} - p) / p x 1e4``, the mid a time tau after the fill against the fill.
 
     Unit: bps. Sign: **positive is good** (the price moved our way after we traded); a taker's starts at minus the
@@ -267,7 +249,7 @@ def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayL
     return np.asarray(s * (later - price) / price * BPS)
 
 
-def reversion_bps(end_mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def reversion_bps(end_mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Reversion after the order is complete: ``-s (m_{T+tau} - m_T) / m_T x 1e4``.
 
     Unit: bps. Sign: positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann
@@ -280,10 +262,7 @@ def reversion_bps(end_mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.Ar
     return np.asarray(-s * (later - end) / end * BPS)
 
 
-# ---------------------------------------------------------------------------------------------- quotes and fills
-
-
-def price_improvement(price: npt.ArrayLike, far_quote: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def price_improvement(price: ArrayLike, far_quote: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price improvement per share: ``s (far - p)``, far the best quote that a marketable order faced at receipt.
 
     Unit: the prices' currency per share. Sign: **positive is good**, negative is outside the quote. Source:
@@ -305,9 +284,7 @@ class QuoteClasses:
     outside: Floats
 
 
-def quote_classes(
-    price: npt.ArrayLike, far_quote: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> QuoteClasses:
+def quote_classes(price: ArrayLike, far_quote: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> QuoteClasses:
     """Which part of the volume was filled better than, at, and worse than the quote at receipt, over the last axis.
 
     Prices within 1e-9, relative, are one price. Unit: share of filled shares. Source: 17 CFR 242.605.
@@ -320,12 +297,11 @@ def quote_classes(
     gain = s * (far - price) / far
     total = shares.sum(axis=-1)
     known = np.where(shares == 0.0, 0.0, gain)
-    improved = ratio(np.where(known > TIE, shares, 0.0).sum(axis=-1), total)
-    outside = ratio(np.where(known < -TIE, shares, 0.0).sum(axis=-1), total)
+    improved, outside = (ratio(np.where(of, shares, 0.0).sum(axis=-1), total) for of in (known > TIE, known < -TIE))
     return QuoteClasses(improved, 1.0 - improved - outside, outside)
 
 
-def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+def size_improvement_shares(filled_at_quote_or_better_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Size improvement: shares filled at the quote or better beyond what was displayed, ``max(filled - shown, 0)``.
 
     Unit: shares. Sign: **positive is good**. Source: 17 CFR 242.605 as amended 2024.
@@ -338,7 +314,7 @@ def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, dis
 
 
 @measure("fill_rate_percent", "fill rate, shares", "%", "high", scale=100.0)
-def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Floats:
+def fill_rate(filled_shares: ArrayLike, sent_shares: ArrayLike) -> Floats:
     """Share-level fill rate: ``sum filled / sum sent`` over the last axis. No unit, 1 is good. Source: Rule 606(b)(3).
 
     >>> float(fill_rate([80, 0, 100], [100, 100, 100]))
@@ -348,7 +324,7 @@ def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Float
     return ratio(filled.sum(axis=-1), sent.sum(axis=-1))
 
 
-def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> tuple[Floats, Floats]:
+def order_fill_rates(filled_shares: ArrayLike, sent_shares: ArrayLike) -> tuple[Floats, Floats]:
     """Order-level fill rates over the last axis: the share of orders sent that got anything, and that got everything.
 
     No unit, 1 is good. Entries of 0 shares sent are no orders. Source: common practice beside Rule 606(b)(3).
@@ -363,7 +339,7 @@ def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -
     return ratio(any_fill, orders), ratio(full, orders)
 
 
-def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+def fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Quote fade: ``1 - filled / min(sent, displayed at the decision)``, element by element.
 
     No unit. Sign: 0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). NaN where nothing
@@ -377,7 +353,7 @@ def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_sha
 
 
 @measure("fade_percent", "fade of what was displayed", "%", "low", scale=100.0)
-def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+def total_fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Fade of many children together, over the last axis: ``1 - sum filled / sum min(sent, displayed)``.
 
     As :func:`fade`, weighted by what was there to be had; children that met no display are left out.
@@ -391,9 +367,7 @@ def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, display
 
 
 @measure("trade_through_percent", "volume traded through a better quote", "%", "low", scale=100.0)
-def trade_through_rate(
-    price: npt.ArrayLike, best_elsewhere: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def trade_through_rate(price: ArrayLike, best_elsewhere: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Share of the volume, over the last axis, filled at a worse price than the best then displayed elsewhere.
 
     ``sum q_i [s (p_i - best_i) > 0] / sum q_i``; NaN for `best_elsewhere` means that nothing was displayed there.
@@ -409,11 +383,8 @@ def trade_through_rate(
     return ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
 
 
-# ----------------------------------------------------------------------------------------------------------- fees
-
-
 @measure("fees_mils", "fees", "mils a share", "low")
-def fees_mils(fees_dollars: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def fees_mils(fees_dollars: ArrayLike, shares: ArrayLike) -> Floats:
     """Net fee per share in mils, over the last axis: ``sum fee_i / sum q_i x 1e4``; 1 mil is $0.0001 a share.
 
     Dollars: taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
@@ -425,11 +396,10 @@ def fees_mils(fees_dollars: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(fees.sum(axis=-1), shares.sum(axis=-1)) * MILS_PER_DOLLAR
 
 
-def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def fees_bps(fees: ArrayLike, prices: ArrayLike, shares: ArrayLike) -> Floats:
     """Net fees over the value traded, over the last axis: ``sum fee_i / (sum q_i p_i) x 1e4``.
 
-    Unit: bps of what was traded (not of the parent order). Sign: positive is bad, rebates are negative. Source: as
-    :func:`fees_mils`.
+    Unit: bps of what was traded (not of the parent order). Sign: positive is bad, rebates are negative.
 
     >>> float(fees_bps([3.00, -0.20], [100.0, 100.0], [1000, 100]).round(6))
     0.254545
@@ -438,7 +408,7 @@ def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) 
     return ratio(fees.sum(axis=-1), _sum_product(prices, shares)) * BPS
 
 
-def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
+def all_in_bps(slippage_bps: ArrayLike, fee_bps: ArrayLike) -> Floats:
     """All-in cost of what was executed: arrival slippage plus fees, both in bps. Sign: positive is bad.
 
     >>> float(all_in_bps(6.25, 0.25))
@@ -448,23 +418,18 @@ def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
     return np.asarray(slippage + fee)
 
 
-# ------------------------------------------------------------------------------------- time, rerouting, completion
-
-
-def quantiles(values: npt.ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Floats:
+def quantiles(values: ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Floats:
     """Quantiles of all values (linear interpolation), NaN where there are none. Never report a latency's mean alone.
-
-    Latency: decision to acknowledgement, ms, of every child order.
 
     >>> quantiles([1.0, 2.0, 3.0, 4.0, 5.0], (0.5, 0.95)).round(6).tolist()
     [3.0, 4.8]
     """
-    (known,) = _floats(values)
+    known = np.asarray(values, dtype=np.float64)
     known = known[np.isfinite(known)]
     return np.quantile(known, at) if known.size else np.full(len(at), np.nan)
 
 
-def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -> Floats:
+def staleness_ms(quote_time_ms: ArrayLike, arrival_time_ms: ArrayLike) -> Floats:
     """Age of the quote that a child acts on, when it arrives: ``arrival - time of the quote at the venue``.
 
     Unit: ms. Sign: positive is bad. With an instant feed it is the way there; a late feed adds its delay.
@@ -476,7 +441,7 @@ def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -
     return np.asarray(arrival - quote)
 
 
-def reroute_count(sent_shares: npt.ArrayLike, filled_shares: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def reroute_count(sent_shares: ArrayLike, filled_shares: ArrayLike) -> NDArray[np.int64]:
     """How often a parent sent again what had come back: decisions, over the last axis, that follow a short fill.
 
     A decision counts if it sends anything and the decision before it that sent anything filled less than it sent.
@@ -496,7 +461,7 @@ def reroute_count(sent_shares: npt.ArrayLike, filled_shares: npt.ArrayLike) -> n
     return count
 
 
-def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> Floats:
+def completion(filled_shares: ArrayLike, quantity_shares: ArrayLike) -> Floats:
     """Share of the parent order that child orders filled (over the last axis) before the forced clean-up. 1 is good.
 
     >>> float(completion([600, 300], 1000))
@@ -506,9 +471,7 @@ def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> 
     return ratio(filled.sum(axis=-1), quantity)
 
 
-def time_to_completion_s(
-    filled_shares: npt.ArrayLike, fill_time_s: npt.ArrayLike, quantity_shares: npt.ArrayLike
-) -> Floats:
+def time_to_completion_s(filled_shares: ArrayLike, fill_time_s: ArrayLike, quantity_shares: ArrayLike) -> Floats:
     """Time of the fill that completed the order, s after arrival; NaN if it never did. Fills in order of time.
 
     >>> float(time_to_completion_s([600, 300, 100], [0.0, 5.0, 10.0], 1000))
@@ -523,10 +486,7 @@ def time_to_completion_s(
     return np.where(complete.any(axis=-1), when, np.nan)
 
 
-# ------------------------------------------------------------------------------------------ risk and concentration
-
-
-def cvar(costs: npt.ArrayLike, level: float = 0.95) -> float:
+def cvar(costs: ArrayLike, level: float = 0.95) -> float:
     """Conditional value at risk: mean of the worst `1 - level` of the costs, the cost on the edge counted in part.
 
     ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Unit of the costs. Sign: positive is bad.
@@ -548,7 +508,12 @@ def cvar(costs: npt.ArrayLike, level: float = 0.95) -> float:
     return float(weights @ worst / tail)
 
 
-def herfindahl(shares: npt.ArrayLike) -> Floats:
+def _normalised(shares: ArrayLike) -> Floats:
+    shares = np.asarray(shares, dtype=np.float64)
+    return ratio(shares, shares.sum(axis=-1, keepdims=True))
+
+
+def herfindahl(shares: ArrayLike) -> Floats:
     """Herfindahl-Hirschman index of a split, over the last axis: ``sum w_k^2`` of shares that are normalised first.
 
     1 is one venue, 1/K an even split over K. No unit. Source: Hirschman 1964.
@@ -556,11 +521,10 @@ def herfindahl(shares: npt.ArrayLike) -> Floats:
     >>> float(herfindahl([50, 25, 25]))
     0.375
     """
-    (shares,) = _floats(shares)
-    return np.asarray((ratio(shares, shares.sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+    return np.asarray((_normalised(shares) ** 2).sum(axis=-1))
 
 
-def entropy_nats(shares: npt.ArrayLike) -> Floats:
+def entropy_nats(shares: ArrayLike) -> Floats:
     """Shannon entropy of a split, over the last axis: ``-sum w_k ln w_k``; ``exp`` of it is an effective number.
 
     0 is one venue, ln K an even split over K. Unit: nats. Source: Shannon 1948.
@@ -568,6 +532,5 @@ def entropy_nats(shares: npt.ArrayLike) -> Floats:
     >>> round(float(entropy_nats([50, 25, 25])), 6)
     1.039721
     """
-    (shares,) = _floats(shares)
-    w = ratio(shares, shares.sum(axis=-1, keepdims=True))
+    w = _normalised(shares)
     return np.asarray(-np.where(w > 0.0, w * np.log(np.where(w > 0.0, w, 1.0)), 0.0 * w).sum(axis=-1))
