@@ -33,8 +33,8 @@ class Scores:
     """What one policy did; a row per training seed, a column per scenario.
 
     Attributes:
-        cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit.
-        parts: the ledger's parts of the cost, same shape and unit.
+        cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit; `parts` are those of
+            the ledger, same shape and unit.
         measures: "slippage_bps", "fee_bps", "fill_rate", "completion", same shape; NaN where meaningless.
         latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue
             (the notebook's latency is taken as it is).
@@ -108,12 +108,7 @@ class Evaluation:
 class Evaluator:
     """Scores policies on one fixed set of scenarios. Build it once to score often, as a callback does.
 
-    Args:
-        env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
-        market: preset name, path, or specification.
-        scenarios: how many.
-        seed: of the first; scenario j has seed + j.
-        data_split: "train", "validation" or "test".
+    Arguments are those of :func:`evaluate`.
 
     Raises:
         UserError: env, market or data split is unknown, a number is not whole, or the market names an unknown router.
@@ -195,8 +190,8 @@ class Evaluator:
     ) -> Evaluation:
         """Score several policies; see :func:`evaluate`.
 
-        `each` is called with every policy's scores, child orders recorded; they are dropped afterwards, so that one
-        log is held at a time.
+        `each` is called with every policy's scores, child orders recorded, which are dropped afterwards: one log at a
+        time is held.
         """
         scores = {}
         for name, policy in policies.items():

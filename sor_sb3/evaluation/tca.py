@@ -6,11 +6,12 @@ and got, :mod:`sor_sb3.evaluation.analysis` puts the record through these functi
 :mod:`sor_sb3.evaluation.rule_tables`.
 
 Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
-times in the unit that a name says. bps = 1e-4. **A cost is positive when it is bad**, except where a docstring says
-otherwise (markouts, improvement and reversion are positive when good, as practitioners state them). Arguments are
-arrays that broadcast against each other. Where a measure sums over fills it does so over the last axis, so that a
-single order is a vector ``(n_fills,)`` and many orders are rows ``(n_orders, n_fills)``; entries of 0 shares count for
-nothing, whatever price stands beside them. A measure without meaning (nothing filled, nothing sent) is NaN.
+times and results in the unit that a name says; results whose name says none have none. bps = 1e-4. **A cost is positive
+when it is bad**, except where a docstring says otherwise (markouts, improvement and reversion are positive when good,
+as practitioners state them). Arguments are arrays that broadcast against each other. Where a measure sums over fills it
+does so over the last axis, so that a single order is a vector ``(n_fills,)`` and many orders are rows
+``(n_orders, n_fills)``; entries of 0 shares count for nothing, whatever price stands beside them. A measure without
+meaning (nothing filled, nothing sent) is NaN. Prices within 1e-9 of each other, relative, are one price.
 
 Sources. Perold 1988, "The Implementation Shortfall: Paper versus Reality", Journal of Portfolio Management 14(3);
 17 CFR 242.600, 242.605 and 242.606 (Regulation NMS, as amended in 2024, Release 34-99679); Rockafellar and Uryasev
@@ -62,8 +63,6 @@ def ratio(top: ArrayLike, bottom: ArrayLike) -> Floats:
 def weighted_average(values: ArrayLike, shares: ArrayLike) -> Floats:
     """Share-weighted average over the last axis, as Rule 605 averages its spreads; entries that are NaN are left out.
 
-    Unit of `values`. NaN where no share has a value.
-
     >>> float(weighted_average([10.0, 20.0, float("nan")], [300, 100, 50]))
     12.5
     """
@@ -101,8 +100,7 @@ def implementation_shortfall(
     ``IS = [s (sum q_i p_i - Qf m_0) + s (Q - Qf)(m_T - m_0) + fees] / (Q m_0) x 1e4``, with fills (q_i, p_i), Qf their
     sum, m_0 the mid at arrival and m_T at the end. Parts, each over ``Q m_0 x 1e-4``: delay ``s Qf (m_start - m_0)``,
     the mid's move before trading started, on what was filled; trading ``s (sum q_i p_i - Qf m_start)``; opportunity
-    ``s (Q - Qf)(m_T - m_0)``, the mid's move on what was not filled; and fees. Unit: bps of Q m_0. Sign: positive is
-    bad. Source: Perold 1988.
+    ``s (Q - Qf)(m_T - m_0)``, the mid's move on what was not filled; and fees. In bps of Q m_0. Source: Perold 1988.
 
     Args:
         prices: (..., n_fills); shares too.
@@ -132,9 +130,7 @@ def implementation_shortfall(
 
 
 def average_price(prices: ArrayLike, shares: ArrayLike) -> Floats:
-    """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; in the prices' unit, NaN if nothing filled.
-
-    With a market's trades in place of fills this is its VWAP.
+    """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; with a market's trades in place of fills its VWAP.
 
     >>> float(average_price([10.0, 11.0], [300, 100]))
     10.25
@@ -144,9 +140,7 @@ def average_price(prices: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def arrival_slippage_bps(prices: ArrayLike, shares: ArrayLike, arrival_mid: ArrayLike, side: ArrayLike = 1) -> Floats:
-    """Average fill price against the arrival mid, executed shares only: ``s (p_bar - m_0) / m_0 x 1e4``.
-
-    Unit: bps. Sign: positive is bad. Source: Perold 1988 (the executed part, before fees).
+    """Average fill price against the arrival mid: ``s (p_bar - m_0) / m_0 x 1e4``, Perold's executed part before fees.
 
     >>> float(arrival_slippage_bps([100.05, 100.10], [600, 200], 100.0).round(6))
     6.25
@@ -157,8 +151,8 @@ def arrival_slippage_bps(prices: ArrayLike, shares: ArrayLike, arrival_mid: Arra
 def vwap_slippage_bps(prices: ArrayLike, shares: ArrayLike, market_vwap: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Average fill price against the market's VWAP over the order's life: ``s (p_bar - VWAP) / VWAP x 1e4``.
 
-    Unit: bps. Sign: positive is bad. Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the
-    NYSE", Journal of Finance 43(1). Say whether `market_vwap` holds one's own fills; ours does not.
+    Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the NYSE", Journal of Finance 43(1). Say
+    whether `market_vwap` holds one's own fills; ours does not.
 
     >>> float(vwap_slippage_bps([100.05, 100.10], [600, 200], 100.05).round(4))
     1.2494
@@ -168,9 +162,7 @@ def vwap_slippage_bps(prices: ArrayLike, shares: ArrayLike, market_vwap: ArrayLi
 
 @measure("quoted_spread_bps", "quoted spread", "bps", "", averaged=True)
 def quoted_spread_bps(bid: ArrayLike, ask: ArrayLike) -> Floats:
-    """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``; half of it is the quoted half-spread.
-
-    Unit: bps. Sign: positive is bad. Source: 17 CFR 242.600 (national best bid and offer).
+    """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``. Source: 17 CFR 242.600.
 
     >>> float(quoted_spread_bps(99.99, 100.01).round(6))
     2.0
@@ -183,8 +175,8 @@ def quoted_spread_bps(bid: ArrayLike, ask: ArrayLike) -> Floats:
 def effective_spread_bps(price: ArrayLike, mid: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Effective spread: ``2 s (p - m_t) / m_t x 1e4``, m_t the mid when the order was received (not when it filled).
 
-    Unit: bps. Sign: positive is bad. Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference
-    between the execution price and the midpoint ... at the time of order receipt").
+    Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference between the execution price and the
+    midpoint ... at the time of order receipt").
 
     >>> float(effective_spread_bps(100.02, 100.0).round(6)), float(effective_spread_bps(99.98, 100.0, -1).round(6))
     (4.0, 4.0)
@@ -197,9 +189,9 @@ def effective_spread_bps(price: ArrayLike, mid: ArrayLike, side: ArrayLike = 1) 
 def realised_spread_bps(price: ArrayLike, mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Realised spread: ``2 s (p - m_{e+tau}) / m_t x 1e4``, m_{e+tau} the mid a time tau after the order was executed.
 
-    m_t is the mid at receipt, as in the effective spread. Unit: bps. Sign: positive is what the liquidity provider
-    earned, so bad for the taker. Source: 17 CFR 242.600 and 242.605 ("at a specified interval after the time of order
-    execution"; several horizons between 50 ms and 5 minutes since 2024).
+    m_t is the mid at receipt, as in the effective spread. Positive is what the liquidity provider earned. Source:
+    17 CFR 242.600 and 242.605 ("at a specified interval after the time of order execution"; several horizons between
+    50 ms and 5 minutes since 2024).
 
     >>> float(realised_spread_bps(100.02, 100.0, 100.015).round(6))
     1.0
@@ -212,9 +204,8 @@ def realised_spread_bps(price: ArrayLike, mid: ArrayLike, mid_later: ArrayLike, 
 def price_impact_bps(mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price impact: ``2 s (m_{e+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
 
-    The later mid is that of :func:`realised_spread_bps`, a time tau after the execution. Unit: bps. Sign: positive is a
-    move against us. Source: Huang and Stoll 1996, "Dealer versus auction markets", Journal of Financial
-    Economics 41(3).
+    The later mid is that of :func:`realised_spread_bps`. Positive is a move against us. Source: Huang and Stoll 1996,
+    "Dealer versus auction markets", Journal of Financial Economics 41(3).
 
     >>> float(price_impact_bps(100.0, 100.015).round(6))
     3.0
@@ -225,9 +216,7 @@ def price_impact_bps(mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) 
 
 @measure("e_over_q_percent", "effective over quoted (E/Q)", "%", "low")
 def effective_over_quoted_percent(effective_bps: ArrayLike, quoted_bps: ArrayLike, shares: ArrayLike) -> Floats:
-    """E/Q: share-weighted effective spread over share-weighted quoted spread, over the last axis, x 100.
-
-    Unit: per cent. Sign: below 100 is better than the quote, above 100 worse. Source: 17 CFR 242.605 as amended 2024.
+    """E/Q: share-weighted effective over quoted spread, x 100; above 100 is worse than the quote. Source: Rule 605.
 
     >>> float(effective_over_quoted_percent([4.0, 2.0], [4.0, 4.0], [100, 300]))
     62.5
@@ -239,8 +228,8 @@ def effective_over_quoted_percent(effective_bps: ArrayLike, quoted_bps: ArrayLik
 def markout_bps(price: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Markout, the trader's view: ``s (m_{e+tau} - p) / p x 1e4``, the mid a time tau after the fill against the fill.
 
-    Unit: bps. Sign: **positive is good** (the price moved our way after we traded); a taker's starts at minus the
-    effective half-spread. Source: common practice, as in exchanges' and brokers' venue analyses.
+    **Positive is good** (the price moved our way after we traded); a taker's starts at minus the effective half-spread.
+    Source: common practice, as in exchanges' and brokers' venue analyses.
 
     >>> float(markout_bps(100.0, 99.99).round(6)), float(markout_bps(100.0, 99.99, -1).round(6))
     (-1.0, 1.0)
@@ -252,8 +241,8 @@ def markout_bps(price: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> 
 def reversion_bps(end_mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Reversion after the order is complete: ``-s (m_{T+tau} - m_T) / m_T x 1e4``.
 
-    Unit: bps. Sign: positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann
-    and Li 2005, "Direct Estimation of Equity Market Impact", Risk 18(7) (temporary and permanent impact).
+    Positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann and Li 2005,
+    "Direct Estimation of Equity Market Impact", Risk 18(7).
 
     >>> float(reversion_bps(100.10, 100.08).round(4))
     1.998
@@ -265,8 +254,7 @@ def reversion_bps(end_mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1)
 def price_improvement(price: ArrayLike, far_quote: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price improvement per share: ``s (far - p)``, far the best quote that a marketable order faced at receipt.
 
-    Unit: the prices' currency per share. Sign: **positive is good**, negative is outside the quote. Source:
-    17 CFR 242.605.
+    In the prices' unit. **Positive is good**, negative is outside the quote. Source: 17 CFR 242.605.
 
     >>> float(price_improvement(100.004, 100.01).round(6)), float(price_improvement(99.99, 99.98, -1).round(6))
     (0.006, 0.01)
@@ -285,9 +273,7 @@ class QuoteClasses:
 
 
 def quote_classes(price: ArrayLike, far_quote: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> QuoteClasses:
-    """Which part of the volume was filled better than, at, and worse than the quote at receipt, over the last axis.
-
-    Prices within 1e-9, relative, are one price. Unit: share of filled shares. Source: 17 CFR 242.605.
+    """Which part of the volume was filled better than, at, and worse than the quote at receipt. Source: 17 CFR 242.605.
 
     >>> c = quote_classes([100.00, 100.01, 100.03], 100.01, [100, 200, 100])
     >>> float(c.improved), float(c.at_quote), float(c.outside)
@@ -302,9 +288,7 @@ def quote_classes(price: ArrayLike, far_quote: ArrayLike, shares: ArrayLike, sid
 
 
 def size_improvement_shares(filled_at_quote_or_better_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
-    """Size improvement: shares filled at the quote or better beyond what was displayed, ``max(filled - shown, 0)``.
-
-    Unit: shares. Sign: **positive is good**. Source: 17 CFR 242.605 as amended 2024.
+    """Size improvement, **positive is good**: ``max(filled at the quote or better - shown, 0)``. Source: Rule 605.
 
     >>> size_improvement_shares([500, 200], [300, 300]).tolist()
     [200.0, 0.0]
@@ -315,7 +299,7 @@ def size_improvement_shares(filled_at_quote_or_better_shares: ArrayLike, display
 
 @measure("fill_rate_percent", "fill rate, shares", "%", "high", scale=100.0)
 def fill_rate(filled_shares: ArrayLike, sent_shares: ArrayLike) -> Floats:
-    """Share-level fill rate: ``sum filled / sum sent`` over the last axis. No unit, 1 is good. Source: Rule 606(b)(3).
+    """Share-level fill rate: ``sum filled / sum sent`` over the last axis; 1 is good. Source: Rule 606(b)(3).
 
     >>> float(fill_rate([80, 0, 100], [100, 100, 100]))
     0.6
@@ -326,8 +310,6 @@ def fill_rate(filled_shares: ArrayLike, sent_shares: ArrayLike) -> Floats:
 
 def order_fill_rates(filled_shares: ArrayLike, sent_shares: ArrayLike) -> tuple[Floats, Floats]:
     """Order-level fill rates over the last axis: the share of orders sent that got anything, and that got everything.
-
-    No unit, 1 is good. Entries of 0 shares sent are no orders. Source: common practice beside Rule 606(b)(3).
 
     >>> [float(rate) for rate in order_fill_rates([80, 0, 100, 0], [100, 100, 100, 0])]
     [0.6666666666666666, 0.3333333333333333]
@@ -342,8 +324,7 @@ def order_fill_rates(filled_shares: ArrayLike, sent_shares: ArrayLike) -> tuple[
 def fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Quote fade: ``1 - filled / min(sent, displayed at the decision)``, element by element.
 
-    No unit. Sign: 0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). NaN where nothing
-    was sent or shown. Source: common practice ("phantom liquidity").
+    0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). Source: common practice.
 
     >>> fade([60, 100, 0], [100, 100, 50], [80, 200, 0]).tolist()
     [0.25, 0.0, nan]
@@ -371,8 +352,7 @@ def trade_through_rate(price: ArrayLike, best_elsewhere: ArrayLike, shares: Arra
     """Share of the volume, over the last axis, filled at a worse price than the best then displayed elsewhere.
 
     ``sum q_i [s (p_i - best_i) > 0] / sum q_i``; NaN for `best_elsewhere` means that nothing was displayed there.
-    Prices within 1e-9, relative, are one price. No unit. Sign: positive is bad. Source: 17 CFR 242.611 (Order
-    Protection Rule).
+    Source: 17 CFR 242.611 (Order Protection Rule).
 
     >>> float(trade_through_rate([100.02, 100.01], [100.01, 100.01], [100, 300]))
     0.25
@@ -387,7 +367,7 @@ def trade_through_rate(price: ArrayLike, best_elsewhere: ArrayLike, shares: Arra
 def fees_mils(fees_dollars: ArrayLike, shares: ArrayLike) -> Floats:
     """Net fee per share in mils, over the last axis: ``sum fee_i / sum q_i x 1e4``; 1 mil is $0.0001 a share.
 
-    Dollars: taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
+    Dollars: taker fees positive, rebates negative. Source: exchanges' price lists.
 
     >>> float(fees_mils([3.00, -0.20], [1000, 100]).round(4))
     25.4545
@@ -397,9 +377,7 @@ def fees_mils(fees_dollars: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def fees_bps(fees: ArrayLike, prices: ArrayLike, shares: ArrayLike) -> Floats:
-    """Net fees over the value traded, over the last axis: ``sum fee_i / (sum q_i p_i) x 1e4``.
-
-    Unit: bps of what was traded (not of the parent order). Sign: positive is bad, rebates are negative.
+    """Net fees over the value traded (not that of the parent order): ``sum fee_i / (sum q_i p_i) x 1e4``.
 
     >>> float(fees_bps([3.00, -0.20], [100.0, 100.0], [1000, 100]).round(6))
     0.254545
@@ -409,7 +387,7 @@ def fees_bps(fees: ArrayLike, prices: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def all_in_bps(slippage_bps: ArrayLike, fee_bps: ArrayLike) -> Floats:
-    """All-in cost of what was executed: arrival slippage plus fees, both in bps. Sign: positive is bad.
+    """All-in cost of what was executed: arrival slippage plus fees.
 
     >>> float(all_in_bps(6.25, 0.25))
     6.5
@@ -430,9 +408,7 @@ def quantiles(values: ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Flo
 
 
 def staleness_ms(quote_time_ms: ArrayLike, arrival_time_ms: ArrayLike) -> Floats:
-    """Age of the quote that a child acts on, when it arrives: ``arrival - time of the quote at the venue``.
-
-    Unit: ms. Sign: positive is bad. With an instant feed it is the way there; a late feed adds its delay.
+    """Age of the quote that a child acts on when it arrives; with an instant feed the way there, else the delay too.
 
     >>> staleness_ms([0.0, 5.0], [0.4, 5.1]).round(6).tolist()
     [0.4, 0.1]
@@ -445,7 +421,7 @@ def reroute_count(sent_shares: ArrayLike, filled_shares: ArrayLike) -> NDArray[n
     """How often a parent sent again what had come back: decisions, over the last axis, that follow a short fill.
 
     A decision counts if it sends anything and the decision before it that sent anything filled less than it sent.
-    Arguments: a parent's totals a decision, (..., n_decisions). Sign: more is worse.
+    Arguments: a parent's totals a decision, (..., n_decisions).
 
     >>> int(reroute_count([100, 80, 0, 50, 50], [20, 80, 0, 0, 50]))
     2
@@ -489,8 +465,7 @@ def time_to_completion_s(filled_shares: ArrayLike, fill_time_s: ArrayLike, quant
 def cvar(costs: ArrayLike, level: float = 0.95) -> float:
     """Conditional value at risk: mean of the worst `1 - level` of the costs, the cost on the edge counted in part.
 
-    ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Unit of the costs. Sign: positive is bad.
-    Source: Rockafellar and Uryasev 2000.
+    ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Source: Rockafellar and Uryasev 2000.
 
     >>> cvar([float(x) for x in range(1, 101)])
     98.0
@@ -514,9 +489,7 @@ def _normalised(shares: ArrayLike) -> Floats:
 
 
 def herfindahl(shares: ArrayLike) -> Floats:
-    """Herfindahl-Hirschman index of a split, over the last axis: ``sum w_k^2`` of shares that are normalised first.
-
-    1 is one venue, 1/K an even split over K. No unit. Source: Hirschman 1964.
+    """Herfindahl-Hirschman index of a split: ``sum w_k^2``, w normalised; 1 is one venue, 1/K an even split over K.
 
     >>> float(herfindahl([50, 25, 25]))
     0.375
@@ -525,9 +498,7 @@ def herfindahl(shares: ArrayLike) -> Floats:
 
 
 def entropy_nats(shares: ArrayLike) -> Floats:
-    """Shannon entropy of a split, over the last axis: ``-sum w_k ln w_k``; ``exp`` of it is an effective number.
-
-    0 is one venue, ln K an even split over K. Unit: nats. Source: Shannon 1948.
+    """Shannon entropy of a split: ``-sum w_k ln w_k``; 0 is one venue, ln K an even split over K.
 
     >>> round(float(entropy_nats([50, 25, 25])), 6)
     1.039721

@@ -151,15 +151,13 @@ def _alternatives_figure(e: Explanation) -> Figure:
     axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
     best = np.unravel_index(int(np.argmin(change)), change.shape)
     saving = f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}"
-    return finished(
-        figure,
-        "alternatives",
-        "What if the whole slice had gone to one venue?",
-        f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {saving}.",
+    description = f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {saving}."
+    caption = (
         "Change of the cost of the whole order, had the slice of that step gone to that venue, with the later steps "
         "decided as before: orange is a higher cost, green a lower one. A pointer marks a venue that got over 30 % of "
-        "the slice. Green is hindsight: the router could not see the market that its child order would meet.",
+        "the slice. Green is hindsight: the router could not see the market that its child order would meet."
     )
+    return finished(figure, "alternatives", "What if the whole slice had gone to one venue?", description, caption)
 
 
 @styled
@@ -178,14 +176,12 @@ def _progress_figure(e: Explanation) -> Figure:
     axes[1].legend()
     for panel in axes:
         panel.grid(axis="y")
-    return finished(
-        figure,
-        "progress",
-        "The order step by step",
-        f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}.",
+    description = f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."
+    caption = (
         "Left: shares still to be done. Right: the cost of each step, with the mid's move on the rest of the order, "
-        "and the sum.",
+        "and the sum."
     )
+    return finished(figure, "progress", "The order step by step", description, caption)
 
 
 def render_explanation(explanation: Explanation) -> str:

@@ -100,15 +100,13 @@ def differences(data: Data) -> Figure | None:
     axes.set_xlabel(f"cost minus that of {best}, {unit}  (left of the line: cheaper)")
     _kind_legend(axes, kinds.values())
     numbers = listed([(name, d["mean"]) for name, d in rows], 3)
-    return finished(
-        figure,
-        "differences",
-        "Against the best rule",
-        f"Cost of each policy minus that of {best}, {unit}: {numbers}.",
+    description = f"Cost of each policy minus that of {best}, {unit}: {numbers}."
+    caption = (
         f"Mean cost minus that of {best}, the best rule, on the same scenarios. The bar is the paired 95 % interval "
         "over scenarios and training seeds. A bar that misses the dashed line is a significant difference, before the "
-        "correction for many comparisons.",
+        "correction for many comparisons."
     )
+    return finished(figure, "differences", "Against the best rule", description, caption)
 
 
 def _boxes(data: Data, rows: Mapping[str, Data], label: str) -> Any:
@@ -131,13 +129,17 @@ def cost_distribution(data: Data) -> Figure | None:
     """Quantiles of the cost over scenarios and seeds."""
     rows, unit = data["distributions"], cost_unit(data)
     worst = listed([(name, d["cvar95"]) for name, d in rows.items()])
+    description = f"Distribution of cost by policy; mean of the worst 5 %, {unit}: {worst}."
+    caption = (
+        "Box: quartiles and median over scenarios (and training seeds). Line: 5 % to 95 %. Dot: mean. Cross: CVaR, the "
+        "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares."
+    )
     return finished(
         _boxes(data, rows, f"cost of a parent order, {unit}"),
         "distribution",
         "Distribution of the cost",
-        f"Distribution of cost by policy; mean of the worst 5 %, {unit}: {worst}.",
-        "Box: quartiles and median over scenarios (and training seeds). Line: 5 % to 95 %. Dot: mean. Cross: CVaR, the "
-        "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares.",
+        description,
+        caption,
     )
 
 
@@ -150,14 +152,12 @@ def difference_distribution(data: Data) -> Figure | None:
     figure = _boxes(data, rows, f"cost minus that of {best} in the same scenario, {unit}")
     figure.axes[0].axvline(0.0, color=INK, linewidth=1, linestyle="--")
     medians = listed([(name, d["p50"]) for name, d in rows.items()])
-    return finished(
-        figure,
-        "paired",
-        "Difference, scenario by scenario",
-        f"Distribution of the difference to {best}, scenario by scenario; medians, {unit}: {medians}.",
+    description = f"Distribution of the difference to {best}, scenario by scenario; medians, {unit}: {medians}."
+    caption = (
         f"Cost of each scenario minus the cost of {best} in that scenario: the market's own move drops out. Marks as "
-        "in the distribution of the cost.",
+        "in the distribution of the cost."
     )
+    return finished(figure, "paired", "Difference, scenario by scenario", description, caption)
 
 
 def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[str, str], apart: float) -> None:
@@ -201,15 +201,13 @@ def learning_curves(data: Data) -> Figure | None:
     figure, axes = new_axes(3.1)
     _draw_curves(axes, data["curves"], data["baselines"], kinds_of(data["results"]), cost_unit(data))
     ends = listed([(name, c["mean"][-1]) for name, c in data["curves"].items()])
-    return finished(
-        figure,
-        "curves",
-        "Learning",
-        f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}.",
+    description = f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}."
+    caption = (
         "Cost on validation scenarios while training: mean over training seeds, band from the best seed to the worst. "
         "Dashed: the cheapest rules and the oracle on the same scenarios. The checkpoint of lowest validation cost is "
-        "the one tested.",
+        "the one tested."
     )
+    return finished(figure, "curves", "Learning", description, caption)
 
 
 @styled
@@ -280,14 +278,12 @@ def gap_closed(data: Data) -> Figure | None:
     name_rows(axes, [p["name"] for p in rows])
     axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['oracle']})")
     numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 1)
-    return finished(
-        figure,
-        "gap",
-        "Gap closed",
-        f"Share of the gap closed, per cent: {numbers}.",
+    description = f"Share of the gap closed, per cent: {numbers}."
+    caption = (
         f"How much of the way from the naive router, {results['reference_rule']}, to {results['oracle']}, which sees "
-        "hidden state, each policy goes. Line: 95 % interval.",
+        "hidden state, each policy goes. Line: 95 % interval."
     )
+    return finished(figure, "gap", "Gap closed", description, caption)
 
 
 @styled
@@ -310,12 +306,10 @@ def performance_profile(data: Data) -> Figure | None:
     axes.legend(loc="upper right")
     at_1 = int(np.argmin(np.abs(taus - 1.0)))
     share = listed([(name, 100.0 * profiles[name][at_1]["mean"]) for name in names], 1)
-    return finished(
-        figure,
-        "profile",
-        "Performance profile",
-        f"Performance profile; share of runs above a score of 1, per cent: {share}.",
+    description = f"Performance profile; share of runs above a score of 1, per cent: {share}."
+    caption = (
         "Share of (scenario, training seed) pairs whose score lies above tau; higher curves are better. A score is "
         "what the policy saved against the reference in that scenario, in units of what the oracle saves on average. "
-        "Band: 95 % interval.",
+        "Band: 95 % interval."
     )
+    return finished(figure, "profile", "Performance profile", description, caption)

@@ -37,13 +37,9 @@ def flow(data: Data) -> Figure | None:
     axes.set_xlabel("venue; share of filled shares, %")
     first = policies[0]
     numbers = listed([(v, 100.0 * first["venue_shares"][v]) for v in venues], 0)
-    return finished(
-        figure,
-        "flow",
-        "Where each policy sends flow",
-        f"Share of filled shares by policy and venue; {first['name']}, per cent: {numbers}.",
-        "Share of each policy's filled shares by venue, in per cent; a row adds up to 100.",
-    )
+    description = f"Share of filled shares by policy and venue; {first['name']}, per cent: {numbers}."
+    caption = "Share of each policy's filled shares by venue, in per cent; a row adds up to 100."
+    return finished(figure, "flow", "Where each policy sends flow", description, caption)
 
 
 def _stack(axes: Any, row: float, shares: list[float], venues: list[str], label: bool) -> None:
@@ -90,14 +86,12 @@ def flow_by_state(data: Data, policy: str | None = None, key: str = "states") ->
     if len(data["venues"]) <= 20:
         columns = min(4, len(data["venues"]))
         figure.legend(loc="outside lower center", ncols=columns, fontsize=8, handlelength=1.0, columnspacing=1.2)
-    return finished(
-        figure,
-        key,
-        f"Flow by market state: {name}",
-        f"Venue shares of {name} by market state: {'; '.join(spoken)}.",
+    description = f"Venue shares of {name} by market state: {'; '.join(spoken)}."
+    caption = (
         f"Where {name} sends its shares when quotes are tight or wide, when acknowledgements are quick or slow, and "
-        "when the order is on schedule or behind. Bars that differ are decisions that depend on the market.",
+        "when the order is on schedule or behind. Bars that differ are decisions that depend on the market."
     )
+    return finished(figure, key, f"Flow by market state: {name}", description, caption)
 
 
 @styled
@@ -135,14 +129,11 @@ def cost_by(which: str, data: Data) -> Figure | None:
         axes[1].set_ylabel("fill rate, %")
     figure.supxlabel(next(iter(cuts.values()))["title"], fontsize=9, color=INK)
     figure.legend(loc="outside upper center", ncols=min(3, len(cuts)), fontsize=8, handlelength=1.2)
-    return finished(
-        figure,
-        f"cost-{which}",
-        f"Cost by {which}",
-        f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {listed(spoken)}.",
-        "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision"
-        + (". On the right the fill rate, since what does not fill is paid for later." if bps else "."),
+    description = f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {listed(spoken)}."
+    caption = "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision" + (
+        ". On the right the fill rate, since what does not fill is paid for later." if bps else "."
     )
+    return finished(figure, f"cost-{which}", f"Cost by {which}", description, caption)
 
 
 @styled
@@ -167,14 +158,14 @@ def stress(data: Data) -> Figure | None:
     favourite = found["favourite"]
     spoken = listed([(state, percent[venues.index(favourite)]) for state, percent in flows.items()], 1)
     halted = " and halted" if "halted" in flows else ""
-    return finished(
-        figure,
-        "stress",
-        f"When {favourite} slows down{' or halts' if halted else ''}: {name}",
-        f"Flow of {name} to its favourite venue, {favourite}, per cent: {spoken}.",
+    description = f"Flow of {name} to its favourite venue, {favourite}, per cent: {spoken}."
+    caption = (
         f"Where {name} sends its flow unchanged, and with its favourite venue, {favourite}, observed to be "
         f"ten times slower{halted}, everything else observed as before. Flow that does not move is a policy that does "
-        "not look.",
+        "not look."
+    )
+    return finished(
+        figure, "stress", f"When {favourite} slows down{' or halts' if halted else ''}: {name}", description, caption
     )
 
 
@@ -196,14 +187,12 @@ def cost_parts(data: Data) -> Figure | None:
     axes.set_xlabel(f"mean cost by part, {cost_unit(data)}")
     figure.legend(loc="outside upper center", ncols=len(parts), fontsize=8, handlelength=1.0, columnspacing=1.2)
     numbers = listed([(part, policies[0]["cost_parts"][part]) for part in parts])
-    return finished(
-        figure,
-        "parts",
-        "What the cost is made of",
-        f"Mean cost by part; {policies[0]['name']}, {cost_unit(data)}: {numbers}.",
+    description = f"Mean cost by part; {policies[0]['name']}, {cost_unit(data)}: {numbers}."
+    caption = (
         "The shortfall's parts; their sum is exactly the shortfall (diamond). Timing holds what the mid did while "
-        "shares waited; a part below zero earned money.",
+        "shares waited; a part below zero earned money."
     )
+    return finished(figure, "parts", "What the cost is made of", description, caption)
 
 
 @styled
@@ -227,11 +216,9 @@ def markouts(data: Data) -> Figure | None:
     axes.set_xlabel("time after the fill, s")
     axes.set_ylabel("markout, bps (up is good)")
     figure.legend(loc="outside upper center", ncols=min(3, len(names)), fontsize=8, handlelength=1.2)
-    return finished(
-        figure,
-        "markouts",
-        "Markouts",
-        f"Markout by horizon; at {ticks[0]:g} s, bps: {listed(spoken)}.",
+    description = f"Markout by horizon; at {ticks[0]:g} s, bps: {listed(spoken)}."
+    caption = (
         "Share-weighted move of the mid from the fill price. Below zero is what a taker pays. A line that climbs is a "
-        "price that moved our way after the fill; a line that falls is a price that came back.",
+        "price that moved our way after the fill; a line that falls is a price that came back."
     )
+    return finished(figure, "markouts", "Markouts", description, caption)
