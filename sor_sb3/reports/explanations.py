@@ -109,11 +109,8 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
     e, console = explanation, console or wide_console(170)
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
-    console.print(
-        f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; "
-        f"{number(e.cleanup_shares, 0)} shares swept at the end",
-        highlight=False,
-    )
+    swept = f"{number(e.cleanup_shares, 0)} shares swept at the end"
+    console.print(f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; {swept}", highlight=False)
     if step is None:
         console.print(_table(summary_rows(e), "The order", set(), ("sent to", "best single venue")))
     console.print(columns_note(e), style="dim", highlight=False)
@@ -145,9 +142,8 @@ def _alternatives_figure(e: Explanation) -> Figure:
     every = max(1, len(e.decisions) // 30)
     ticks = list(range(0, len(e.decisions), every))
     axes.set_yticks(ticks, [str(e.decisions[t].step + 1) for t in ticks])
-    axes.set_ylim(len(e.decisions) - 0.5, -0.5)
     name_columns(axes, names)
-    axes.set_ylabel("step")
+    axes.set(ylim=(len(e.decisions) - 0.5, -0.5), ylabel="step")
     axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
     best = np.unravel_index(int(np.argmin(change)), change.shape)
     saving = f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}"
@@ -165,14 +161,11 @@ def _progress_figure(e: Explanation) -> Figure:
     figure, axes = new_axes(2.9, panels=2)
     times, steps = [d.time_s for d in e.decisions], [d.step + 1 for d in e.decisions]
     axes[0].step(times, [d.remaining_shares for d in e.decisions], where="post", color=SERIES[0], linewidth=1.8)
-    axes[0].set_xlabel("time since arrival, s")
-    axes[0].set_ylabel("still to be done, shares")
-    axes[0].set_ylim(0, None)
+    axes[0].set(xlabel="time since arrival, s", ylabel="still to be done, shares", ylim=(0, None))
     axes[1].bar(steps, [d.cost for d in e.decisions], color=SERIES[0], alpha=0.35, label="a step's")
     axes[1].plot(steps, np.cumsum([d.cost for d in e.decisions]), color=SERIES[1], linewidth=1.8, label="so far")
     axes[1].axhline(0.0, color=MUTED, linewidth=0.8)
-    axes[1].set_xlabel("step")
-    axes[1].set_ylabel(f"cost, {e.cost_unit}")
+    axes[1].set(xlabel="step", ylabel=f"cost, {e.cost_unit}")
     axes[1].legend()
     for panel in axes:
         panel.grid(axis="y")

@@ -134,13 +134,8 @@ def cost_distribution(data: Data) -> Figure | None:
         "Box: quartiles and median over scenarios (and training seeds). Line: 5 % to 95 %. Dot: mean. Cross: CVaR, the "
         "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares."
     )
-    return finished(
-        _boxes(data, rows, f"cost of a parent order, {unit}"),
-        "distribution",
-        "Distribution of the cost",
-        description,
-        caption,
-    )
+    figure = _boxes(data, rows, f"cost of a parent order, {unit}")
+    return finished(figure, "distribution", "Distribution of the cost", description, caption)
 
 
 @styled
@@ -187,8 +182,7 @@ def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds:
     axes.set_ylim(low - room, high + 3.0 * room)
     _draw_baselines(axes, shown, kinds, 0.06 * (high - low + 4.0 * room))
     axes.grid(axis="y")
-    axes.set_xlabel("training steps (decisions)")
-    axes.set_ylabel(f"validation cost, {unit}")
+    axes.set(xlabel="training steps (decisions)", ylabel=f"validation cost, {unit}")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g} k" if x else "0")
     axes.legend(loc="upper right")
 
@@ -217,10 +211,9 @@ def learning_curves_figure(
     """Draw validation cost against training steps into a PNG file.
 
     Args:
-        curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed.
+        curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed, in `unit`.
         baselines: validation cost of rules and oracles, drawn as lines.
-        title: of the figure, and `unit` of its vertical axis.
-        path: of the PNG.
+        title: of the figure.
     """
     figure, axes = new_axes(4.6, width_in=_FILE_WIDTH_IN)
     kinds = {name: "oracle" if name in ORACLE_NAMES else "rule" for name in baselines}
@@ -298,11 +291,9 @@ def performance_profile(data: Data) -> Figure | None:
         mean, low, high = ([100.0 * e[key] for e in profiles[name]] for key in ("mean", "low", "high"))
         axes.fill_between(taus, low, high, color=SERIES[i % len(SERIES)], alpha=0.15, linewidth=0)
         axes.plot(taus, mean, color=SERIES[i % len(SERIES)], linewidth=1.7, label=name)
-    axes.set_ylim(0, 100)
-    axes.set_xlim(taus[0], taus[-1])
-    axes.grid(axis="y")
+    axes.set(ylim=(0, 100), xlim=(taus[0], taus[-1]), ylabel="runs with a higher score, %")
     axes.set_xlabel("score tau  (0: mean of the reference, 1: of the oracle)")
-    axes.set_ylabel("runs with a higher score, %")
+    axes.grid(axis="y")
     axes.legend(loc="upper right")
     at_1 = int(np.argmin(np.abs(taus - 1.0)))
     share = listed([(name, 100.0 * profiles[name][at_1]["mean"]) for name in names], 1)

@@ -20,8 +20,7 @@ def _line(i: int) -> dict[str, Any]:
 @styled
 def flow(data: Data) -> Figure | None:
     """Where each policy's fills happen: policies by venues."""
-    venues = data["venues"]
-    policies = data["results"]["policies"]
+    venues, policies = data["venues"], data["results"]["policies"]
     shares = np.array([[100.0 * p["venue_shares"][v] for v in venues] for p in policies])
     if len(venues) > 24:
         keep = np.sort(np.argsort(-shares.max(axis=0))[:24])
@@ -63,26 +62,22 @@ def flow_by_state(data: Data, policy: str | None = None, key: str = "states") ->
     rows = sum(len(cut["labels"]) + 1 for cut in cuts)
     figure, axes = new_axes(0.25 * rows + 1.0 + 0.16 * (len(data["venues"]) // 4 + 1))
     row = 0.0
-    ticks: list[float] = []
-    labels: list[str] = []
+    ticks: dict[float, str] = {}
     spoken: list[str] = []
     for cut in cuts:
         axes.text(0.0, row, cut["title"], fontsize=8.5, va="center", color=MUTED)
         row += 0.9
         for i, label in enumerate(cut["labels"]):
             _stack(axes, row, cut["venue_shares"][i], data["venues"], label=not ticks)
-            ticks.append(row)
-            labels.append(label)
+            ticks[row] = label
             most = int(np.argmax([s or 0.0 for s in cut["venue_shares"][i]]))
             spoken.append(f"{cut['name']} {label}: most to {data['venues'][most]}")
             row += 0.85
         row += 0.25
-    axes.set_yticks(ticks, labels)
-    axes.set_ylim(row, -0.5)
+    axes.set_yticks(list(ticks), list(ticks.values()))
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, 100)
     axes.grid(False)
-    axes.set_xlabel("share of shares sent, %")
+    axes.set(xlim=(0, 100), ylim=(row, -0.5), xlabel="share of shares sent, %")
     if len(data["venues"]) <= 20:
         columns = min(4, len(data["venues"]))
         figure.legend(loc="outside lower center", ncols=columns, fontsize=8, handlelength=1.0, columnspacing=1.2)
@@ -109,30 +104,26 @@ def cost_by(which: str, data: Data) -> Figure | None:
         return None
     labels = max((c["labels"] for c in cuts.values()), key=len)
     bps, unit = cost_unit(data) == "bps", data["results"]["price_unit"]
-    figure, panels = new_axes(3.05, panels=2 if bps else 1, squeeze=False)
-    axes = panels[0]
-    spoken = []
+    figure, ((cost, *rest),) = new_axes(3.05, panels=2 if bps else 1, squeeze=False)
     for i, (name, cut) in enumerate(cuts.items()):
         # Thirds of what a policy met: the edges of one that was done early differ a little from the others'.
         at = [labels.index(label) if label in labels else i for i, label in enumerate(cut["labels"])]
-        axes[0].plot(at, cut["cost"], "o-", label=name, **_line(i))
-        if bps:
-            axes[1].plot(at, [100.0 * (r or 0.0) for r in cut["fill_rate"]], "o-", **_line(i))
-        spoken.append((name, cut["cost"][-1]))
-    for panel in axes:
+        cost.plot(at, cut["cost"], "o-", label=name, **_line(i))
+        for fill_rate in rest:
+            fill_rate.plot(at, [100.0 * (r or 0.0) for r in cut["fill_rate"]], "o-", **_line(i))
+            fill_rate.set_ylabel("fill rate, %")
+    cost.set_ylabel("all-in cost of a filled share, bps" if bps else f"cost a step, {unit}")
+    for panel in (cost, *rest):
         panel.set_xticks(range(len(labels)), labels, fontsize=7.5, rotation=18, ha="right", rotation_mode="anchor")
         panel.set_xlim(-0.3, len(labels) - 0.7)
         panel.grid(axis="y")
         panel.grid(axis="x", visible=False)
-    axes[0].set_ylabel("all-in cost of a filled share, bps" if bps else f"cost a step, {unit}")
-    if bps:
-        axes[1].set_ylabel("fill rate, %")
     figure.supxlabel(next(iter(cuts.values()))["title"], fontsize=9, color=INK)
     figure.legend(loc="outside upper center", ncols=min(3, len(cuts)), fontsize=8, handlelength=1.2)
-    description = f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {listed(spoken)}."
-    caption = "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision" + (
-        ". On the right the fill rate, since what does not fill is paid for later." if bps else "."
-    )
+    spoken = listed([(name, cut["cost"][-1]) for name, cut in cuts.items()])
+    description = f"Cost of a filled share by {which}; {labels[-1]}, {unit}: {spoken}."
+    caption = "All-in cost of a filled share above the mid at its decision, fees included, by state at the decision."
+    caption += " On the right the fill rate, since what does not fill is paid for later." if bps else ""
     return finished(figure, f"cost-{which}", f"Cost by {which}", description, caption)
 
 
@@ -142,8 +133,7 @@ def stress(data: Data) -> Figure | None:
     name = next((n for n in data["featured"] if n in data["audit"]), None)
     if name is None:
         return None
-    found = data["audit"][name]
-    venues, flows = data["venues"], found["flow_percent"]
+    venues, favourite, flows = data["venues"], data["audit"][name]["favourite"], data["audit"][name]["flow_percent"]
     shown = np.arange(len(venues))
     if len(venues) > 16:
         shown = np.argsort([-max(f[k] for f in flows.values()) for k in shown])[:16]
@@ -155,18 +145,14 @@ def stress(data: Data) -> Figure | None:
     name_rows(axes, [venues[k] for k in shown])
     axes.set_xlabel("share of shares sent, %")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-    favourite = found["favourite"]
     spoken = listed([(state, percent[venues.index(favourite)]) for state, percent in flows.items()], 1)
-    halted = " and halted" if "halted" in flows else ""
+    halted, halts = (" and halted", " or halts") if "halted" in flows else ("", "")
     description = f"Flow of {name} to its favourite venue, {favourite}, per cent: {spoken}."
     caption = (
-        f"Where {name} sends its flow unchanged, and with its favourite venue, {favourite}, observed to be "
-        f"ten times slower{halted}, everything else observed as before. Flow that does not move is a policy that does "
-        "not look."
+        f"Where {name} sends its flow unchanged, and with its favourite venue, {favourite}, observed to be ten times "
+        f"slower{halted}, everything else observed as before. Flow that does not move is a policy that does not look."
     )
-    return finished(
-        figure, "stress", f"When {favourite} slows down{' or halts' if halted else ''}: {name}", description, caption
-    )
+    return finished(figure, "stress", f"When {favourite} slows down{halts}: {name}", description, caption)
 
 
 @styled
@@ -202,21 +188,18 @@ def markouts(data: Data) -> Figure | None:
     if not names:
         return None
     figure, axes = new_axes(2.8)
-    spoken = []
     for i, name in enumerate(names):
         tca = data["tca"][name]
         axes.plot(tca["horizons_s"], tca["markout_bps"], "o-", label=name, **_line(i))
-        spoken.append((name, tca["markout_bps"][0]))
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
-    axes.set_xscale("log")
+    axes.set(xscale="log", xlabel="time after the fill, s", ylabel="markout, bps (up is good)")
     ticks = data["tca"][names[0]]["horizons_s"]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.grid(axis="y")
-    axes.set_xlabel("time after the fill, s")
-    axes.set_ylabel("markout, bps (up is good)")
     figure.legend(loc="outside upper center", ncols=min(3, len(names)), fontsize=8, handlelength=1.2)
-    description = f"Markout by horizon; at {ticks[0]:g} s, bps: {listed(spoken)}."
+    spoken = listed([(name, data["tca"][name]["markout_bps"][0]) for name in names])
+    description = f"Markout by horizon; at {ticks[0]:g} s, bps: {spoken}."
     caption = (
         "Share-weighted move of the mid from the fill price. Below zero is what a taker pays. A line that climbs is a "
         "price that moved our way after the fill; a line that falls is a price that came back."
