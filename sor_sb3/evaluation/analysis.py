@@ -70,8 +70,7 @@ class StateCut:
     """Decisions sorted into states by one quantity; a row a state.
 
     Attributes:
-        name: "spread", "latency" or "urgency".
-        title: what the states are states of, with the unit.
+        name: "spread", "latency" or "urgency"; `title` says what that is, with the unit.
         labels: of the states.
         decisions: int (S,), how many fell in each.
         venue_shares: float64 (S, K), of the shares sent; NaN where nothing was.
@@ -353,12 +352,11 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
         low, high = (f"{e:.3g}" for e in edges)
         labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
         cuts.append(_cut(name, f"{what} ({unit})", labels, state, log))
-    even = log.quantity_shares[:, None] / log.active.shape[1]
-    behind = log.slice_shares / even
+    behind = log.slice_shares / (log.quantity_shares[:, None] / log.active.shape[1])
     state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
     labels = ("on schedule", "up to twice", "more than twice")
-    title = "this step's slice over an even slice (urgency)"
-    cuts.append(_cut("urgency", title, labels, np.where(log.active, state, -1), log))
+    state = np.where(log.active, state, -1)
+    cuts.append(_cut("urgency", "this step's slice over an even slice (urgency)", labels, state, log))
     return tuple(cut for cut in cuts if cut is not None)
 
 
@@ -378,29 +376,26 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
         horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.active.shape[1]]) * log.step_s
         mids = {f"{seconds:g} s": cells.mid_after_fill(seconds) for seconds in horizons_s}
         parents = _parents(cells)
-        filled = cells.filled.ravel()
-        curves = np.array([_markout_row(cells, later, filled) for later in mids.values()])
+        markouts = [_at_horizon(cells, later) for later in mids.values()]
         table_605, table_606 = _rule_tables(cells, mids)
         return PolicyAnalysis(
             totals=_totals(cells, parents),
             venues=_venues(cells),
             parents=parents,
             horizons_s=horizons_s,
-            markout_bps=curves[:, 0],
-            realised_spread_bps=curves[:, 1],
-            price_impact_bps=curves[:, 2],
-            known_percent=curves[:, 3],
+            **{name: np.array([row[name] for row in markouts]) for name in markouts[0]},
             states=states,
             rule_605=table_605,
             rule_606=table_606,
         )
 
 
-def _markout_row(cells: _Cells, later: np.ndarray, filled: np.ndarray) -> tuple[float, float, float, float]:
-    """Markout, realised spread, price impact at one horizon, and the percentage of the volume that has one."""
-    markout = tca.markout_bps(cells.price, later)
-    realised = tca.realised_spread_bps(cells.price, cells.mid, later)
-    impact = np.where(np.isnan(realised), np.nan, tca.price_impact_bps(cells.mid, later))
-    known = 100.0 * filled[np.isfinite(markout.ravel())].sum() / max(filled.sum(), 1e-300)
-    averages = (float(tca.weighted_average(x.ravel(), filled)) for x in (markout, realised, impact))
-    return (*averages, float(known))  # type: ignore[return-value]
+def _at_horizon(cells: _Cells, later: np.ndarray) -> dict[str, Any]:
+    filled, realised = cells.filled.ravel(), tca.realised_spread_bps(cells.price, cells.mid, later)
+    values = {
+        "markout_bps": tca.markout_bps(cells.price, later),
+        "realised_spread_bps": realised,
+        "price_impact_bps": np.where(np.isnan(realised), np.nan, tca.price_impact_bps(cells.mid, later)),
+    }
+    known = 100.0 * filled[np.isfinite(values["markout_bps"].ravel())].sum() / max(filled.sum(), 1e-300)
+    return {name: tca.weighted_average(x.ravel(), filled) for name, x in values.items()} | {"known_percent": known}

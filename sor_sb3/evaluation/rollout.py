@@ -34,9 +34,8 @@ def rollout(
     """Yield each decision of all scenarios, after the policy has answered and before the env has stepped.
 
     The caller may read the state, ask "what if" (`Decision.ask`), and take the step (`Decision.take`) to look at what
-    came of it; a step that the caller does not take is taken when the next decision is asked for. A loop over
-    ``rollout(core, policy, evaluator.start())`` with an empty body plays the episodes to their end. A model trained
-    under ``VecNormalize`` sees normalised observations, a policy that takes masks gets them where the env has them.
+    came of it; a step that the caller does not take is taken when the next decision is asked for. A model trained under
+    ``VecNormalize`` sees normalised observations, a policy that takes masks gets them where the env has them.
 
     Args:
         core: the batched env, at `observations`.
@@ -121,11 +120,7 @@ def masks_wanted(policy: Any) -> bool:
 
 
 def check_fit(core: RoutingCore, policy: Any, name: str = "policy") -> None:
-    """Whether a policy answers at all and, where it says so, reads these observations and gives these actions.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Raise a UserError unless a policy answers, reads these observations and gives these actions, where it says so."""
     model = policy.model if isinstance(policy, NormalizedPolicy) else policy
     if not callable(getattr(model, "predict", None)):
         raise UserError(

@@ -145,11 +145,8 @@ def gap_closed(
     section 6.4). It is only as good as the denominator is sure: where the denominator's interval is not wholly above 0
     there is no gap to close and the answer is None, and just above that the interval is rough.
     """
-    policy = checked_costs(costs, "costs")
-    reference = checked_costs(reference_costs, "reference_costs")
-    oracle = checked_costs(oracle_costs, "oracle_costs")
-    _check_same_scenarios(policy, reference, "costs", "reference_costs")
-    _check_same_scenarios(policy, oracle, "costs", "oracle_costs")
+    policy, reference = checked_pair(costs, reference_costs, "reference_costs")
+    _, oracle = checked_pair(costs, oracle_costs, "oracle_costs")
     block_index = checked_blocks(blocks, policy.shape[1])
     if not paired_difference(reference, oracle, block_index).ci95_low > 0:
         return None
@@ -284,7 +281,7 @@ class _Cochran:
     def p_value(self, t_statistic: float) -> float:
         """Two-sided p-value: the p whose critical value is `t_statistic` (>= 0)."""
         # It lies between the two Students' own p-values, since the quantile lies between theirs.
-        low, high = sorted(_student_p_value(df, t_statistic) for df in (self.seed_df, self.scenario_df))
+        low, high = sorted(float(2 * special.stdtr(df, -t_statistic)) for df in (self.seed_df, self.scenario_df))
         if high <= SMALLEST_P_VALUE:
             return high
         low_log, high_log = np.log(max(low, SMALLEST_P_VALUE)), np.log(high)
@@ -300,11 +297,6 @@ class _Cochran:
 def _student_quantile(degrees_of_freedom: float, p: float) -> float:
     """Two-sided quantile; `scipy.special` because `scipy.stats.t` does the same fifty times slower."""
     return float(-special.stdtrit(degrees_of_freedom, p / 2))
-
-
-def _student_p_value(degrees_of_freedom: float, t_statistic: float) -> float:
-    """Two-sided p-value of Student's t."""
-    return float(2 * special.stdtr(degrees_of_freedom, -t_statistic))
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
@@ -356,20 +348,17 @@ def checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
     return checked
 
 
-def checked_pair(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def checked_pair(
+    costs: npt.ArrayLike, other_costs: npt.ArrayLike, other_name: str = "other_costs"
+) -> tuple[FloatArray, FloatArray]:
     """Both policies' costs, checked one by one and against each other."""
-    policy, other = checked_costs(costs, "costs"), checked_costs(other_costs, "other_costs")
-    _check_same_scenarios(policy, other, "costs", "other_costs")
-    return policy, other
-
-
-def _check_same_scenarios(costs: FloatArray, others: FloatArray, name: str, other_name: str) -> None:
-    """Raise a ValueError naming both counts unless the two arrays have as many scenarios."""
-    if costs.shape[1] != others.shape[1]:
+    policy, other = checked_costs(costs, "costs"), checked_costs(other_costs, other_name)
+    if policy.shape[1] != other.shape[1]:
         raise ValueError(
-            f"{name} has {costs.shape[1]} scenarios but {other_name} has {others.shape[1]}; "
-            "a paired comparison needs the same scenarios in the same order."
+            f"costs has {policy.shape[1]} scenarios but {other_name} has {other.shape[1]}; a paired comparison needs "
+            "the same scenarios in the same order."
         )
+    return policy, other
 
 
 def checked_blocks(blocks: npt.ArrayLike | None, n_scenarios: int) -> IntArray:

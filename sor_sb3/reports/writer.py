@@ -59,14 +59,9 @@ class ReportWriter:
     def write(
         self, folder: Path, results: Data, evaluation: Evaluation, curves: Curves, baselines: Mapping[str, float]
     ) -> Path:
-        """Write the report into `folder`; returns the page.
+        """Write the report of `results`, made of `evaluation`, into `folder`; returns the page.
 
-        Args:
-            folder: where.
-            results: content of ``results.json``.
-            evaluation: what `results` was made of.
-            curves: by algorithm, one (timesteps, mean validation costs) a training seed.
-            baselines: validation cost of rules and oracles.
+        `curves` are those of `Runs` by algorithm; `baselines` the validation costs of rules and oracles.
         """
         data = report_data(results, evaluation, self.analyses, self._audits(evaluation, results), curves, baselines)
         write_text(folder / REPORT_JSON, json.dumps(data, indent=2, allow_nan=False) + "\n")
@@ -155,21 +150,19 @@ def _estimate(estimate: Estimate) -> dict[str, float]:
 
 
 def _distribution(costs: np.ndarray) -> dict[str, float]:
-    named = {
-        f"p{round(100 * q)}": value for q, value in zip(DISTRIBUTION, np.quantile(costs, DISTRIBUTION), strict=True)
-    }
+    named = {f"p{round(100 * q)}": np.quantile(costs, q) for q in DISTRIBUTION}
     sd = float(costs.std(ddof=1)) if costs.size > 1 else float("nan")
     return {**named, "mean": float(costs.mean()), "sd": sd, "cvar95": cvar(costs)}
 
 
-def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None:
+def _aggregates(evaluation: Evaluation, best_rule: str) -> Data | None:
     """rliable's four, of scores on which the reference has mean 0 and the oracle 1; None without such a scale."""
     scores, blocks = evaluation.scores, evaluation.blocks
     reference, oracle = scores.get(evaluation.market.reference_router), scores.get(evaluation.market.oracle)
     if reference is None or oracle is None:
         return None
     normalised = {n: normalised_scores(s.cost, reference.cost, oracle.cost) for n, s in scores.items()}
-    of = {name: cells for name, cells in normalised.items() if cells is not None}
+    of = {name: cells for name, cells in normalised.items() if cells is not None}  # all of them, or none
     if not of:
         return None
 
@@ -182,13 +175,13 @@ def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None
 
     profiles = {name: performance_profile(cells, PROFILE_TAUS, blocks) for name, cells in of.items()}
     return {
-        "policies": {name: summary(name) for name in evaluation.names() if name in of},
+        "policies": {name: summary(name) for name in evaluation.names()},
         "taus": PROFILE_TAUS,
         "profiles": {name: [_estimate(e) for e in profile] for name, profile in profiles.items()},
     }
 
 
-def _audit(members: Sequence[Audit]) -> dict[str, Any]:
+def _audit(members: Sequence[Audit]) -> Data:
     """One policy's audit: means over its training seeds, and how many of the seeds answer yes."""
     findings = []
     for of in zip(*(m.findings for m in members), strict=True):
