@@ -1,13 +1,10 @@
 """Robust summaries of scores over training seeds and scenarios: rliable's four, with intervals that hold for few seeds.
 
-Not for costs' means and differences, which are :mod:`sor_sb3.evaluation.statistics`' business, nor for drawing.
-
 The point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (NeurIPS), with training seeds for runs and scenarios for tasks. The intervals are not: a percentile
-bootstrap of three seeds misses far too often, and its tasks are fixed, while our scenarios are a sample. Each summary
-is linearised instead, cell by cell (its influence function; Hampel et al. 1986, "Robust Statistics", chapter 2; for
-the probability of improvement Hajek's projection), and the cells go through the two-way interval that is calibrated
-for means. So an interval here speaks of new seeds *and* new scenarios, as every other interval of the project does.
+Precipice" (NeurIPS), with training seeds for runs and scenarios for tasks. The intervals are not, since a percentile
+bootstrap of three seeds misses far too often: each summary is linearised, cell by cell (its influence function; Hampel
+et al. 1986, "Robust Statistics", chapter 2; for the probability of improvement Hajek's projection), and the cells go
+through the two-way interval of :mod:`sor_sb3.evaluation.statistics`, for new seeds *and* new scenarios.
 
 Scores are float64 `(n_seeds, n_scenarios)`, **higher is better**; :func:`normalised_scores` makes them from costs.
 `blocks` and the ValueErrors are those of :mod:`sor_sb3.evaluation.statistics`.

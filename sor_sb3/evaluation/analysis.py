@@ -5,10 +5,9 @@ The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log.
 Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
 open venue at the decision, the quoted spread twice its distance from the mid. A child is executed when it arrives at
 the venue: its latency after the decision, at most a step. Realised spread, price impact and markouts count from there.
-The mid is known at step boundaries and interpolated linearly between them, so horizons shorter than a step are
-approximate. The mid is not known after the order is done, so the last children have no long markouts, and reversion has
-no value here. VWAP weights the mid, half-way through each step, with the volume that printed in that step, our own left
-out. Fees in mils and dollars take the recorded arrival mid for the price of a share, or $100.
+The mid is interpolated linearly between step boundaries and not known after the order is done, so the last children
+have no long markouts, and reversion has no value here. VWAP weights the mid, half-way through each step, with the
+volume that printed in that step, our own left out. Fees in mils and dollars take the recorded arrival mid, or $100.
 """
 
 from __future__ import annotations
@@ -236,8 +235,7 @@ def _last_known(mid_bps: np.ndarray) -> np.ndarray:
 
 def _mid_at_first_child(cells: _Cells) -> np.ndarray:
     """The mid at the first decision that sent anything, (N,); the arrival's where none did."""
-    sends = cells.sent.sum(axis=2) > 0.0
-    first = np.where(sends.any(axis=1), np.argmax(sends, axis=1), 0)
+    first = np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1)
     return np.asarray(cells.mid[np.arange(cells.n), first, 0])
 
 
@@ -248,10 +246,8 @@ def _mean(values: np.ndarray) -> float:
 
 def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
     """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
-    sent, filled, price, far, shown = (
-        cells.columns[name].ravel()
-        for name in ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
-    )
+    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
+    sent, filled, price, far, shown = (cells.columns[name].ravel() for name in names)
     classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
     improvement = tca.price_improvement(price, far)
     at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
@@ -304,8 +300,13 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
-    times = [{name: pick(mids) for name, mids in mids_later.items()}, c["displayed_shares"], pick(cells.arrival_ms)]
-    table_605 = rule_605_table(*(c[k] for k in ("sent_shares", "filled_shares", "price", "mid", "bid", "ask")), *times)
+    table_605 = rule_605_table(
+        **{
+            name: c[name] for name in ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
+        },
+        mids_later={name: pick(mids) for name, mids in mids_later.items()},
+        time_to_execution_ms=pick(cells.arrival_ms),
+    )
     venue = pick(np.arange(k)[None, None, :])
     return table_605, rule_606_table(venue, log.venue_names, c["sent_shares"], c["filled_shares"], c["fees_dollars"])
 
@@ -320,14 +321,14 @@ def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log:
     rows = []
     for s in present:
         of = state == s
-        sent, filled = log.sent_shares[of], log.filled_shares[of]
-        by_venue = sent.sum(axis=0)
-        cost = float(tca.weighted_average(all_in[of].ravel(), filled.ravel()))
-        rate = float(tca.fill_rate(filled.ravel(), sent.ravel()))
-        rows.append((int(of.sum()), by_venue / by_venue.sum() if by_venue.sum() else by_venue * np.nan, cost, rate))
-    decisions, shares, costs, rates = zip(*rows, strict=True)
-    kept = tuple(labels[s] for s in present)
-    return StateCut(name, title, kept, np.array(decisions), np.array(shares), np.array(costs), np.array(rates))
+        sent, filled, by_venue = (
+            log.sent_shares[of].ravel(),
+            log.filled_shares[of].ravel(),
+            log.sent_shares[of].sum(axis=0),
+        )
+        cost, rate = float(tca.weighted_average(all_in[of].ravel(), filled)), float(tca.fill_rate(filled, sent))
+        rows.append((int(of.sum()), tca.ratio(by_venue, by_venue.sum()), cost, rate))
+    return StateCut(name, title, tuple(labels[s] for s in present), *map(np.array, zip(*rows, strict=True)))
 
 
 def _thirds(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,10 @@
 """Behaviour audit: what a policy's actions depend on, found by changing what the policy observes, with a number each.
 
-The audit calls nothing but `predict`, so learned and unlearned policies are audited alike. The audit says what a policy
-reacts to, not whether the reaction pays: costs are the evaluator's business.
-
-At every decision of some scenarios one thing about a venue is changed in the simulator's public records, the
-observation is written anew (so that features derived from others stay consistent), the policy is asked again, and the
-records are put back. The venue is the one that gets most of the policy's flow, its favourite. A dark pool shows neither
-a quote nor a size, so questions about these are asked at the favourite lit venue.
-
-The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|`` (total variation
-distance), averaged over decisions, in per cent: 0 is no reaction, 100 a wholly different route.
+At every decision of some scenarios one thing about the policy's favourite venue, the one that gets most of its flow, is
+changed in the simulator's public records, the observation is written anew, the policy is asked again by `predict`, and
+the records are put back. A dark pool shows neither a quote nor a size, so questions about these are asked at the
+favourite lit venue. The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|``
+(total variation distance), averaged over decisions, in per cent. The audit does not say whether a reaction pays.
 """
 
 from __future__ import annotations
@@ -200,14 +195,6 @@ def _finding(
 ) -> Finding:
     moved = _distance(base, after)
     ignores = moved < drawn + IGNORED_BELOW_PERCENT
-    return Finding(
-        question.key,
-        f"Does it ignore {question.what}?",
-        question.change,
-        moved,
-        names[venue],
-        float(100.0 * base[:, venue].mean()),
-        float(100.0 * after[:, venue].mean()),
-        ignores,
-        "yes, ignores it" if ignores else "no",
-    )
+    flow = (float(100.0 * weights[:, venue].mean()) for weights in (base, after))
+    answer, asked = "yes, ignores it" if ignores else "no", f"Does it ignore {question.what}?"
+    return Finding(question.key, asked, question.change, moved, names[venue], *flow, ignores, answer)

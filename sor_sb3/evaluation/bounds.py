@@ -73,10 +73,7 @@ def relaxed_bound(
 
 
 def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
-    """The cost of the cheapest venue at each step, which is the optimum: steps do not depend on each other.
-
-    Without a schedule the optimum is the cheapest venue of the cheapest step.
-    """
+    """The cheapest venue at each step, or of the cheapest step: steps do not depend on each other."""
     best = []
     weights = np.eye(simulator.market.n_venues)
     for _ in range(simulator.market.order.horizon_steps):
@@ -91,8 +88,7 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     """The paths of all scenarios, played without trading.
 
     Variance reduction leaves out news and drift times what the schedule leaves. Without a schedule it leaves out the
-    news times the shares open before the fills: then the shares left after the fills cost no news, and filled shares
-    earn them.
+    news times the shares open before the fills: those left after the fills cost no news, and filled shares earn them.
     """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals

@@ -30,29 +30,26 @@ class ChildLog:
     """N parent orders, T decisions, K venues; a cell of (N, T, K) is what went to one venue in one decision.
 
     Attributes:
-        sent_shares: float64 (N, T, K), sent at this decision.
-        filled_shares: float64 (N, T, K), filled in this step, whenever they were sent.
-        price_bps: float64 (N, T, K), average price of those fills above the arrival mid, fees apart; NaN if none.
+        sent_shares: float64 (N, T, K), as all that follow unless they say otherwise; sent at this decision.
+        filled_shares: filled in this step, whenever they were sent.
+        price_bps: average price of those fills above the arrival mid, fees apart; NaN if none.
         fee_bps: float64 (N, K), take fee.
         open: bool (N, T, K), whether the venue traded at the decision.
-        touch_bps: float64 (N, T, K), far touch above the arrival mid at the decision; NaN where closed, or dark.
-        touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
-        shown_shares: float64 (N, T, K), displayed at the decision.
-        latency_ms: float64 (N, T, K), one way, of a child sent now.
-        observed_latency_ms: float64 (N, T, K), as the router observed it.
-        ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
-        volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
+        touch_bps: far touch above the arrival mid at the decision; NaN where closed, or dark.
+        touch_move_bps: the touch's move until a child sent now arrives.
+        shown_shares: displayed at the decision.
+        latency_ms: one way, of a child sent now; `observed_latency_ms` is what the router observed.
+        ack_ms: from this decision to the answer to the child sent at it; 0 if none was.
+        volume_shares: recent traded volume a step, without ours.
         mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
             after the order was done, since the market is not simulated further.
         slice_shares: float64 (N, T), what the schedule wanted.
         active: bool (N, T), whether the order was still being worked.
-        quantity_shares: float64 (N,).
-        cleanup_shares: float64 (N,), swept at the deadline.
+        cleanup_shares: float64 (N,), of the order's `quantity_shares` (N,), swept at the deadline.
         cleanup_price_bps: float64 (N,), at this price above the arrival mid, all-in; NaN if none.
         shortfall: float64 (N,), by the simulator's ledger, in cost units.
         arrival_mid_px: float64 (N,), recorded arrival mid, or `REFERENCE_PRICE` where the market names no price.
         step_s: length of a step.
-        venue_names: (K,).
     """
 
     sent_shares: np.ndarray

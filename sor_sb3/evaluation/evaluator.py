@@ -106,13 +106,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Scores policies on one fixed set of scenarios. Build it once to score often, as a callback does.
-
-    Arguments are those of :func:`evaluate`.
-
-    Raises:
-        UserError: env, market or data split is unknown, a number is not whole, or the market names an unknown router.
-    """
+    """Scores policies on one fixed set of scenarios. Arguments and errors are those of :func:`evaluate`."""
 
     @renamed_arguments(split="data_split")
     def __init__(
@@ -126,6 +120,11 @@ class Evaluator:
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
         """Rules and oracles by name, ready to be scored here."""
         return {name: make(name, self.market, self if name in ORACLE_NAMES else self.env_id) for name in names}
+
+    def members(self, policies: Any) -> list[Any]:
+        """One policy, or each training seed of one policy; those given by name are made."""
+        members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        return [self.policies([p])[p] if isinstance(p, str) else p for p in members]
 
     def start(self) -> np.ndarray:
         """Put every scenario at its first decision; observations (n_scenarios, D)."""
@@ -148,10 +147,9 @@ class Evaluator:
         Raises:
             UserError: a policy does not fit the env, or gives an answer that the env refuses.
         """
-        members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        members = self.members(policies)
         if not members:
             raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
-        members = [self.policies([p])[p] if isinstance(p, str) else p for p in members]
         runs = [self._run(name, policy, deterministic, record) for policy in members]
         cost, parts, measures, latency, shares, logs = zip(*runs, strict=True)
         return Scores(
@@ -228,8 +226,8 @@ def evaluate(
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:
-        UserError: env, market, data split or a router's name is unknown, a policy does not fit the env, or a policy
-            gives an answer that the env refuses.
+        UserError: env, market, data split or a router's name is unknown, a number is not whole, a policy does not fit
+            the env, or a policy gives an answer that the env refuses.
 
     Example:
         >>> import sor_sb3

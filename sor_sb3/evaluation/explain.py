@@ -118,8 +118,7 @@ class _Alternatives:
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
         filled = np.diag(Truth(sim).filled_shares).copy()
-        per_share = quantity_shares / Truth(sim).cost_scale[0]
-        paid = np.diag(Truth(sim).fill_cost) * per_share
+        paid = np.diag(Truth(sim).fill_cost) * (quantity_shares / Truth(sim).cost_scale[0])
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
         state = decision.next_state  # of a recurrent policy: arrays (layers, n, hidden), else None
         if state is not None:
@@ -147,10 +146,9 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     network rounds by batch size).
 
     Args:
-        evaluator: whose scenarios hold `scenario`.
+        evaluator: whose scenarios hold `scenario`, a seed.
         name: what to call the policy.
         policy: anything with SB3's ``predict``.
-        scenario: its seed.
 
     Raises:
         ValueError: the evaluator has no such scenario.

@@ -66,13 +66,11 @@ def comparison_entry(
 def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
-    Args:
-        evaluation: of test scenarios; all numbers of the results come from them.
-        best_rule: the rule that was cheapest on validation scenarios.
-        config: what was run, as plain data.
+    All numbers come from `evaluation`, of test scenarios; `best_rule` was the cheapest on validation scenarios, and
+    `config` is what was run, as plain data.
     """
-    learned = evaluation.names("learned")
-    reference = evaluation.market.reference_router
+    market, learned = evaluation.market, evaluation.names("learned")
+    reference = market.reference_router
     pairs = [(policy, best_rule) for policy in learned]
     if reference != best_rule and reference in evaluation.scores:
         pairs += [(policy, reference) for policy in learned]
@@ -83,14 +81,14 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
     differences = [evaluation.difference(a, b) for a, b in pairs]
     corrected = holm([d.p_value for d in differences]).tolist()
     results = {
-        "market": evaluation.market.name,
+        "market": market.name,
         "env": evaluation.env_id,
         "scenarios": evaluation.n_scenarios,
-        "cost_unit": evaluation.market.cost_unit,
-        "price_unit": evaluation.market.price_unit,
+        "cost_unit": market.cost_unit,
+        "price_unit": market.price_unit,
         "best_rule": best_rule,
         "reference_rule": reference,
-        "oracle": evaluation.market.oracle,
+        "oracle": market.oracle,
         "config": config,
         "policies": [policy_entry(evaluation, name) for name in evaluation.names()],
         "comparisons": [

@@ -65,10 +65,9 @@ class Decision:
     Attributes:
         step: counted from 0.
         observations: float32 (n, D), raw.
-        state: of a recurrent policy, before the answer.
+        state: of a recurrent policy, before the answer; `next_state` is that after the answer.
         first: bool (n,), whether episodes begin here.
         actions: (n, ...), the answer.
-        next_state: of a recurrent policy, after the answer.
     """
 
     _player: _Player

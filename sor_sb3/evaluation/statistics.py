@@ -3,41 +3,34 @@
 No policy is run and nothing is drawn here: every function takes arrays of costs and returns numbers.
 
 Data. `costs` is float64 `(n_seeds, n_scenarios)`: a row is one training seed, a column is one scenario (one seeded
-parent order, the same for every policy); other policies' costs have the same columns in the same order. A rule or an
-oracle has one row, because it has no training randomness. Costs may be in any unit (bps, currency); positive is bad,
+parent order, the same for every policy). A rule or an oracle has one row. Costs may be in any unit; positive is bad,
 and every mean, bound and standard error comes back in the same unit. `blocks` is int `(n_scenarios,)`, the time block
 of each scenario, or None if scenarios are independent; `confidence` is the interval's nominal coverage. Every function
 raises ValueError where costs are not two-dimensional, empty or not finite, where two policies' numbers of scenarios
 differ, and where blocks have the wrong length or type.
 
-Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects, since every
-seed meets every scenario. The seeds of two learned policies are independent; the scenarios are shared, so they are
-differenced away column by column. The variance of a mean is then
+Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects. The seeds of
+two learned policies are independent; the scenarios are shared, so they are differenced away column by column. Then
 
-    V = V_seed + V_scenario
+    V = V_seed + V_scenario, the variance of a mean
     V_seed     = sum over learned policies of  s^2(seed means) / n_seeds
     V_scenario = max(0, s^2(column totals) / n_scenarios - sum over learned policies of V_interaction)
 
-`s^2(seed means) / n_seeds` already holds the interaction once, as does the scenarios' term; subtracting one interaction
-mean square keeps it from counting twice (two-way analysis of variance; Cameron, Gelbach and Miller 2011, "Robust
-Inference with Multiway Clustering"). It is taken off the scenarios' term, known to hundreds of degrees of freedom,
-rather than off the seeds' term, which with three seeds is noise.
-
-The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental Designs",
-section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has `n_seeds - 1` degrees of freedom
-(two learned policies: Welch and Satterthwaite's) and `t_scenario` has `n_blocks - 1`. It is Student's t wherever one
-term dominates and errs to the careful side between. Satterthwaite's degrees of freedom for V itself reject up to 8.6 %
-of true nulls with three seeds; Cochran's rejected 2.3 to 6.0 % with equal numbers of seeds, whatever the seeds' share
-of the variance, and up to 7.4 % when all seed variance sits in a policy with three seeds against one with ten. To
+Both terms hold the interaction; subtracting one interaction mean square keeps it from counting twice (Cameron, Gelbach
+and Miller 2011, "Robust Inference with Multiway Clustering"), and the scenarios' term is known to far more degrees of
+freedom. The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental
+Designs", section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has `n_seeds - 1` degrees of
+freedom (two learned policies: Welch and Satterthwaite's) and `t_scenario` has `n_blocks - 1`. Satterthwaite's degrees
+of freedom for V itself reject up to 8.6 % of true nulls with three seeds; Cochran's rejected 2.3 to 6.0 % with equal
+numbers of seeds, and up to 7.4 % when all seed variance sits in a policy with three seeds against one with ten. To
 measure again: `CALIBRATION_REPEATS=2000 pytest tests/evaluation/test_statistics.py`.
 
 Blocks. Scenarios cut from one recording are not independent. Given `blocks`, deviations are summed within a block
-before they are squared (times `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on each other as they
-like. Scenarios of different blocks must not: windows that straddle an edge break this, and 25 blocks each one window
-long rejected 9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make blocks at least five windows long, and
-have twenty of them where you can. `n_blocks` is the effective number, `n_scenarios^2 / sum(block size^2)`: the plain
-count when blocks are of one size, fewer when a few large ones hold most of the scenarios (compare Carter, Schnepel and
-Steigerwald 2017, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity").
+before they are squared (times `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on each other, those
+of different blocks must not: windows that straddle an edge break this, and 25 blocks each one window long rejected
+9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make blocks at least five windows long, and have twenty of
+them where you can. `n_blocks` is the effective number, `n_scenarios^2 / sum(block size^2)` (compare Carter, Schnepel
+and Steigerwald 2017, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity").
 """
 
 from collections.abc import Callable, Sequence
@@ -61,11 +54,9 @@ class Estimate:
     """A mean and what is known about it, in the unit of the costs it came from.
 
     Attributes:
-        mean: the point estimate.
         ci95_low: lower bound of the two-sided interval, at 95 % unless another `confidence` was asked for.
         ci95_high: upper bound. Both bounds are infinite when there are fewer than two scenarios, or fewer than two
             blocks' worth of them: nothing then says how far scenarios differ.
-        standard_error: square root of the estimate's variance.
         degrees_of_freedom: those of the Student's t whose quantile, times `standard_error`, is half the interval; 0
             when the interval is infinite.
         p_value: two-sided, for a true mean of 0; below `1 - confidence` exactly when the interval leaves out 0.

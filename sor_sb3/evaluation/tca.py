@@ -103,15 +103,12 @@ def implementation_shortfall(
     ``s (Q - Qf)(m_T - m_0)``, the mid's move on what was not filled; and fees. In bps of Q m_0. Source: Perold 1988.
 
     Args:
-        prices: (..., n_fills); shares too.
-        quantity_shares: Q, (...); arrival_mid, m_0, and end_mid, m_T, too.
-        side: +1 buy, -1 sell, (...).
-        fees: in currency, paid positive, rebates negative, (...).
-        start_mid: mid when trading started, (...); the arrival's if None, so that delay is 0.
+        prices: (..., n_fills); shares too. All others are (...).
+        side: +1 buy, -1 sell.
+        fees: in currency, paid positive, rebates negative.
+        start_mid: mid when trading started; the arrival's if None, so that delay is 0.
 
-    A buy of 1,000 arriving at 100.00; trading starts at 100.02; 600 fill at 100.05 and 200 at 100.10; the mid ends at
-    100.20; fees are $2.40:
-
+    >>> # a buy of 1,000: trading starts at 100.02, 600 fill at 100.05 and 200 at 100.10, the mid ends at 100.20
     >>> s = implementation_shortfall([100.05, 100.10], [600, 200], 1000, 100.0, 100.20, fees=2.40, start_mid=100.02)
     >>> [round(float(x), 6) for x in (s.delay, s.trading, s.opportunity, s.fees, s.total)]
     [1.6, 3.4, 4.0, 0.24, 9.24]
@@ -427,13 +424,11 @@ def reroute_count(sent_shares: ArrayLike, filled_shares: ArrayLike) -> NDArray[n
     2
     """
     sent, filled = _floats(sent_shares, filled_shares)
-    count = np.zeros(sent.shape[:-1], dtype=np.int64)
-    short = np.zeros(sent.shape[:-1], dtype=bool)
+    count, short = np.zeros(sent.shape[:-1], dtype=np.int64), np.zeros(sent.shape[:-1], dtype=bool)
     for decision in range(sent.shape[-1]):
         sends = sent[..., decision] > 0.0
         count += sends & short
-        came_back = filled[..., decision] < sent[..., decision] * (1.0 - TIE)
-        short = np.where(sends, came_back, short)
+        short = np.where(sends, filled[..., decision] < sent[..., decision] * (1.0 - TIE), short)
     return count
 
 
@@ -479,8 +474,7 @@ def cvar(costs: ArrayLike, level: float = 0.95) -> float:
         return float("nan")
     tail = worst.size * (1.0 - level)
     tail = round(tail) if abs(tail - round(tail)) < 1e-9 else tail
-    weights = np.clip(tail - np.arange(worst.size), 0.0, 1.0)
-    return float(weights @ worst / tail)
+    return float(np.clip(tail - np.arange(worst.size), 0.0, 1.0) @ worst / tail)
 
 
 def _normalised(shares: ArrayLike) -> Floats:

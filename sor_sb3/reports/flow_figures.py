@@ -53,9 +53,13 @@ def _stack(axes: Any, row: float, shares: list[float], venues: list[str], label:
 
 
 @styled
-def flow_by_state(data: Data, policy: str | None = None, key: str = "states") -> Figure | None:
-    """Venue shares of a policy by market state; of the first featured one by default."""
-    name = policy or data["featured"][0]
+def flow_by_state(whose: str, data: Data) -> Figure | None:
+    """Venue shares by market state, of the first "featured" policy, or of the "best_rule" where that is another one."""
+    name, key = data["featured"][0], "states"
+    if whose == "best_rule":
+        if data["results"]["best_rule"] == name:
+            return None
+        name, key = data["results"]["best_rule"], "states-rule"
     cuts = data["states"].get(name, [])
     if not cuts:
         return None
@@ -87,13 +91,6 @@ def flow_by_state(data: Data, policy: str | None = None, key: str = "states") ->
         "when the order is on schedule or behind. Bars that differ are decisions that depend on the market."
     )
     return finished(figure, key, f"Flow by market state: {name}", description, caption)
-
-
-@styled
-def flow_by_state_of_the_best_rule(data: Data) -> Figure | None:
-    """Venue shares of the best rule by market state; None where the first featured policy is the best rule."""
-    best = data["results"]["best_rule"]
-    return None if best == data["featured"][0] else flow_by_state(data, best, "states-rule")
 
 
 @styled

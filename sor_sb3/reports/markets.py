@@ -99,11 +99,9 @@ def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split
         size.step(seconds, path["displayed_shares"][:, k], where="post", **look)
         size.plot(seconds, path["hidden_shares"][:, k], "x", color=look["color"], markersize=4, alpha=0.8)
         latency.step(seconds, path["latency_ms"][:, k], where="post", label=name, **look)
-    size.set_ylabel("size, shares\n(x: not displayed)")
-    latency.set_ylabel("latency to\nthe venue, ms" if market.charges_bps else "latency")
+    size.set(ylabel="size, shares\n(x: not displayed)", yscale="log")
+    latency.set(ylabel="latency to\nthe venue, ms" if market.charges_bps else "latency", yscale="log")
     latency.set_xlabel("seconds after the order's arrival")
-    for axes in (size, latency):
-        axes.set_yscale("log")
     figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8)
     figure.suptitle(f"{market.name}: a sample scenario when nobody trades ({data_split}, seed {seed})")
     to_png(figure, file)

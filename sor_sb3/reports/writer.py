@@ -75,13 +75,8 @@ class ReportWriter:
         """Of every learned policy, each training seed, and of the best rule and the reference."""
         evaluator = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
         wanted = [*evaluation.names("learned"), results["best_rule"], results["reference_rule"]]
-        audits = {}
-        for name in dict.fromkeys(n for n in wanted if n in self.policies):
-            members = self.policies[name]
-            members = list(members) if isinstance(members, (list, tuple)) else [members]
-            members = [evaluator.policies([m])[m] if isinstance(m, str) else m for m in members]
-            audits[name] = [audit(evaluator, member) for member in members]
-        return audits
+        members = {name: evaluator.members(self.policies[name]) for name in wanted if name in self.policies}
+        return {name: [audit(evaluator, member) for member in of] for name, of in members.items()}
 
 
 def report_data(
