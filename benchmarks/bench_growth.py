@@ -124,7 +124,7 @@ def memory() -> list[dict[str, Any]]:
     observations = venv.reset()
     grown = resident_bytes()
     simulator = venv.core.simulator
-    state = sum(array.nbytes for array in (simulator.orders, simulator.venues, simulator.children))
+    state = simulator.get_state()["blocks"].nbytes
     rows = [
         {"what": "state: order, venues, children", "bytes": state / n},
         {"what": "a row of observations", "bytes": observations.nbytes / n},

@@ -120,7 +120,7 @@ def test_a_thread_that_cannot_write_is_silent_and_others_are_not(tmp_path, capsy
     before = threading.excepthook
     heard: list[threading.ExceptHookArgs] = []
     try:
-        threading.excepthook = heard.append  # type: ignore[assignment]
+        threading.excepthook = heard.append
         with writing("--log-dir logs", tmp_path):
             fail(OSError(errno.ENOSPC, "No space", "/tensorboard/events"))
             fail(PermissionError(errno.EACCES, "No", str(tmp_path / "x")))

@@ -12,10 +12,10 @@ import pytest
 from tests.conftest import Finished
 from tests.test_cli import call, tree
 
-TINY = ("--market", "notebook", "--timesteps", 400, "--n-envs", 4, "--no-progress")
-TRAIN = ("train", "--algo", "a2c", *TINY)
-COMPARE = ("compare", "--algos", "a2c", "--seeds", 1, "--scenarios", 5, *TINY)
-SHOW = ("markets", "show", "notebook")
+TINY: tuple[object, ...] = ("--market", "notebook", "--timesteps", 400, "--n-envs", 4, "--no-progress")
+TRAIN: tuple[object, ...] = ("train", "--algo", "a2c", *TINY)
+COMPARE: tuple[object, ...] = ("compare", "--algos", "a2c", "--seeds", 1, "--scenarios", 5, *TINY)
+SHOW: tuple[object, ...] = ("markets", "show", "notebook")
 Mount = Callable[[str], Path]
 
 

@@ -89,7 +89,7 @@ def _write_row(
     for j in range(first, first + n_venues):
         lowest = min(lowest, offers.price_bps[j])
         all_in_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        best = min(best, all_in_bps if block.open[j] == 1.0 and fixed.dark[j] == 0.0 else math.inf)
+        best = min(best, all_in_bps if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else math.inf)
         volume += block.recent_volume_shares[j]
     per_volume, in_flight = 1.0 / volume if volume > 0.0 else 0.0, block.in_flight[i] > 0
     out[row, 0] = 1.0 - block.step[i] / market.horizon_steps

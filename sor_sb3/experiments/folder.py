@@ -123,12 +123,12 @@ def _lock(folder: Path) -> int | None:
 
 
 def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
-    """Take `folder` for a config. True if it holds earlier work of the same config, which goes on.
+    """Take `folder` for a config. True if it holds earlier work of the same config.
 
     A comparison that was ended before its first run began holds nothing, and gives way to another config.
 
     Raises:
-        UserError: it belongs to another config, or holds something else; nothing is touched.
+        UserError: the folder belongs to another config, or holds something else; nothing is touched.
     """
     if check_claim(folder, digest):
         return True
@@ -140,7 +140,7 @@ def check_claim(folder: Path, digest: str) -> bool:
     """Whether a folder holds earlier work of the config of this digest; False if a config may take it.
 
     Raises:
-        UserError: it belongs to another config, or holds something else.
+        UserError: the folder belongs to another config, or holds something else.
     """
     if (folder / CONFIG_FILE).is_file():
         held = held_digest(folder)

@@ -33,7 +33,6 @@ from sor_sb3.simulator.state import (
 )
 
 WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
-STAYS_IN_CACHE = 256  # members that are stepped, then observed, before the next ones
 LEDGER_PARTS = ("spread", "impact", "timing", "fee", "cleanup")
 MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
 FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS
@@ -237,11 +236,9 @@ class BatchSimulator:
         state, results = self.kernel_state(), (self._cost, self._noise, self._done)
 
         def work(part: slice) -> None:
-            for low in range(part.start, part.stop, STAYS_IN_CACHE):
-                high = min(low + STAYS_IN_CACHE, part.stop)
-                _step_batch(state, low, high, weights, pace, *results)
-                if then is not None:
-                    then(slice(low, high))
+            _step_batch(state, part.start, part.stop, weights, pace, *results)
+            if then is not None:
+                then(part)
 
         self.in_parts(work)
         return self._cost, self._noise, self._done

@@ -66,7 +66,7 @@ def scheduled_slice(block: Any, i: int, market: Any) -> float:
 
 @njit(inline="always")
 def displayed_shares(block: Any, j: int) -> float:
-    """What a venue shows, as observed: its quoted size, less what we took and it has not refilled; no rounding rests."""
+    """What a venue shows, as observed: its quoted size, less what we took and it has not refilled, rounding apart."""
     left = block.observed_shares[j] - block.depleted_shares[j]
     return left if block.open[j] == 1 and left > 1e-9 * block.observed_shares[j] else 0.0
 
@@ -142,7 +142,7 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
 
 @njit(error_model="numpy")
 def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, member: int, work: Any) -> None:
-    """Lay the weights of orders ``i .. i + n - 1`` times their shares into `sent_shares`, in whole lots if there are any.
+    """Lay weights times shares of orders ``i .. i + n - 1`` into `sent_shares`, in whole lots if there are any.
 
     The lots are the fewest equal ones no larger than the market's; each venue gets the whole lots in its share, and
     what is left goes one by one to the largest remainders (to nine decimals), ties by name. `weights` is flat, (N K,).
@@ -153,7 +153,7 @@ def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights:
     for j in range(first, last):
         weight, lots = weights[at + j], work.lots[j]
         whole = math.floor(weight * lots + 1e-9)
-        rank = (np.int64(255) - fixed.name_rank[j]) * np.int64(256) + np.int64(j - first) % n_venues
+        rank = (np.int64(255) - fixed.name_rank[j]) * np.int64(256) + work.remainder[j]
         work.remainder[j] = np.int64(math.floor((weight * lots - whole) * 1e9 + 0.5)) * np.int64(65536) + rank
         work.whole_lots[j] = whole
         block.ack_ms[j] = 0.0
@@ -171,7 +171,7 @@ def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights:
             most = work.remainder[begin]
             for j in range(begin + 1, begin + n_venues):
                 most = max(most, work.remainder[j])
-            best = begin + most % 256
+            best = begin + (most & 255)
             block.sent_shares[best] += work.lot_shares[best]
             work.remainder[best] = -1
             left -= 1.0
@@ -198,8 +198,9 @@ def first_arrival_ms(block: Any, i: int, fixed: Any, market: Any, latest_ms: flo
     """When the first child reaches a venue that trades, as far as one knows now; infinite if none does."""
     first = math.inf
     for j in lanes(i, market):
-        if block.sent_shares[j] > 0.0 and block.open[j] == 1 and block.outage[j] == 0:
-            first = min(first, block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms))
+        trades = (block.sent_shares[j] > 0.0) & (block.open[j] == 1.0) & (block.outage[j] == 0.0)
+        arrives_ms = block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms)
+        first = min(first, arrives_ms if trades else math.inf)
     return first
 
 
@@ -290,7 +291,7 @@ def look_up_arrivals(block: Any, i: int, fixed: Any, market: Any, recording: Any
 
 @njit
 def _prepare_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
-    """Write what the children of one order depend on together: the first arrival, limits, and how long they are held."""
+    """Write what the children of one order have in common: the first arrival, limits, and how long they are held."""
     latest_ms = latest_expected_ms(block, i, fixed, market) if market.synchronise == 1 else 0.0
     first_ms = first_arrival_ms(block, i, fixed, market, latest_ms)
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
@@ -406,7 +407,7 @@ def fill_children(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any
 
 @njit
 def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
-    """Fill the children of earlier decisions that arrive in this step; acknowledge those that are due acknowledged in it.
+    """Fill the children of earlier decisions that arrive in this step; give the answers that are due in it.
 
     Returns shares filled. A venue that is closed at the arrival fills nothing; one in an outage rejects late.
     """
@@ -556,6 +557,7 @@ def send_children(
         in_flight += block.in_flight[order]
         for j in range(np.uint64(order * n_venues), np.uint64((order + 1) * n_venues)):
             work.shares[j], work.lots[j], work.lot_shares[j], work.worst_move_bps[j] = shares, lots, lot_shares, up_bps
+            work.remainder[j] = np.int64(j) - order * n_venues  # which venue
     _assign_shares(block, i, n, fixed, market, weights, member, work)
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
         work.offer_bps[j] = worst_offer_bps(block, j, fixed, market, work.worst_move_bps[j])
@@ -572,7 +574,7 @@ def send_children(
 
 @njit
 def settle(block: Any, i: int, n: int, fixed: Any, market: Any, work: Any) -> None:
-    """End a decision of orders ``i .. i + n - 1``: fill what arrives, mark to the next mid, clean up at the deadline."""
+    """End a decision of orders ``i .. i + n - 1``: fill what arrives, mark to the mid, clean up at the deadline."""
     if market.fills_all == 0:
         fill_children(block, i, n, fixed, market, work)
     for order in range(i, i + n):

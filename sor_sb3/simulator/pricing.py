@@ -1,5 +1,6 @@
-"""What observed quotes would charge for a step's shares: one venue's price for all of them, and the split at one marginal
-price over all venues. From public data only, and in bps above the mid.
+"""What observed quotes would charge for a step's shares: at one venue, and split over all at one marginal price.
+
+From public data only, and in bps above the mid.
 
 Observations hold both results; rules read them there, and an oracle may ask for the split of what it knows.
 """
@@ -61,7 +62,7 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
         low, high = np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)
         for j in range(low, high):
             top_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j] + fixed.walk_bps[j]
-            miss_bps = max(miss_bps, top_bps if block.open[j] == 1.0 and fixed.dark[j] == 0.0 else -math.inf)
+            miss_bps = max(miss_bps, top_bps if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else -math.inf)
         miss_bps = 0.0 if miss_bps == -math.inf else miss_bps
         for j in range(low, high):
             offers.wanted_shares[j], offers.miss_bps[j] = wanted, miss_bps
@@ -76,7 +77,7 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
 
 @njit(error_model="numpy")
 def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> float:
-    """The all-in price at which the lanes from `first` up to `last` offer `wanted` shares; where they fall short, the last.
+    """The all-in price at which lanes from `first` up to `last` offer `wanted` shares; where they fall short, the last.
 
     At the marginal price p a lane offers ``d min((p - first) / (last - first), 1)`` of its display d. p is found by
     walking up the offers' corners, of which there are at most two a lane: so it minimises the cost of `wanted` shares.
@@ -95,9 +96,9 @@ def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> flo
         price, slope, corner = corner, 0.0, math.inf
         for j in range(low, high):
             begins, ends = offers.first_bps[j], offers.last_bps[j]
-            slope += offers.per_bps_shares[j] if begins <= price and ends > price else 0.0
-            above = begins if begins > price else (ends if ends > price else math.inf)
-            corner = min(corner, above)
+            slope += offers.per_bps_shares[j] if (begins <= price) & (ends > price) else 0.0
+            corner = min(corner, begins if begins > price else math.inf)
+            corner = min(corner, ends if ends > price else math.inf)
     return price
 
 

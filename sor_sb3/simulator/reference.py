@@ -66,11 +66,16 @@ class Tick(NamedTuple):
 class Draws(Protocol):
     """Where the random numbers come from."""
 
-    def seed(self, seed: int | None) -> None: ...
+    def seed(self, seed: int | None) -> None:
+        """Begin anew from a seed; None goes on."""
 
-    def opening(self) -> Opening: ...
+    def opening(self) -> Opening:
+        """Numbers that open the next episode."""
+        ...
 
-    def tick(self, step: int) -> Tick: ...
+    def tick(self, step: int) -> Tick:
+        """Numbers of one step."""
+        ...
 
 
 def _decay(step_s: float, half_life_s: float) -> float:
@@ -222,7 +227,7 @@ class ReferenceMarket:
         self._advance(self.draws.tick(0))
 
     def execute(self, weights: np.ndarray) -> tuple[float, float, bool]:
-        """Send this step's slice by `weights` (K,), which sum to 1; cost in bps, the part that is pure noise, and done."""
+        """Send this step's slice by `weights` (K,), which sum to 1; cost (bps), its pure noise, and done."""
         cost = self._execute(self._split(weights, self._slice()))
         self.step_number += 1
         if self.step_number >= self.horizon:
@@ -382,11 +387,11 @@ class ReferenceMarket:
         return cost + self._mark_to_next_mid(total)
 
     def _raise_worst_offered(self) -> None:
-        """The dearest price above the mid that a child could pay in this step, wherever and whenever it arrives."""
+        """The highest price above the mid that a child could pay in this step, wherever and whenever it arrives."""
         worst_move_bps = max(self.smooth_bps, 0.0) + self.bad_news_bps
         worst_quote_bps = np.maximum(self.offset, self.next_offset)
-        dearest = worst_quote_bps + worst_move_bps + self.walk_bps + self.fee_bps
-        self.worst_offered_bps = max(self.worst_offered_bps, float(dearest.max()))
+        offers_bps = worst_quote_bps + worst_move_bps + self.walk_bps + self.fee_bps
+        self.worst_offered_bps = max(self.worst_offered_bps, float(offers_bps.max()))
 
     def _send(self, sent: np.ndarray) -> None:
         """Put new children on their way."""
@@ -418,7 +423,7 @@ class ReferenceMarket:
         return np.where(self.open & (left > ROUNDING * self.observed_size), left, 0.0)
 
     def _limits(self, sent: np.ndarray) -> np.ndarray:
-        """The dearest prices above the mid that new children may pay."""
+        """The highest prices above the mid that new children may pay."""
         shown = self._displayed()
         quoted_bps = np.where(shown > 0.0, self.observed_offset, math.inf)
         limits = np.full(self.n_venues, quoted_bps.min() + self.limit_offset_bps)

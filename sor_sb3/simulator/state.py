@@ -1,12 +1,14 @@
 """The state of N parent orders by field: every field is declared here once, and the storage is made from it. No logic.
 
-Orders lie in *blocks*. In a block each field is one array: a field of orders has an entry for each order of the block, a
-field of venues an entry for each *lane* (order of the block x venue), so that one loop over lanes moves all venues of a
-block and compilers turn it into vector instructions. Arrays of a block have the same length in every market: the distance
-from field to field is known when kernels are compiled. Order `i` of a block has the lanes ``i * K .. (i + 1) * K - 1``.
+Orders lie in *blocks*. In a block each field is one array: a field of orders has an entry for each order of the block,
+a field of venues an entry for each *lane* (order of the block x venue), so that one loop over lanes moves all venues of
+a block and compilers turn it into vector instructions. Arrays of a block have the same length in every market: the
+distance from field to field is known when kernels are compiled. Order `i` of a block has the lanes
+``i * K .. (i + 1) * K - 1``.
 
-A kernel takes ``(block, i, fixed, market, ...)``: the block, which order of it, the parameters of the lanes, the rules of
-the market. All numbers are 8 bytes, and floats are float64 so that the ledger is exact to 1e-9. Outside this package the
+A kernel takes ``(block, i, fixed, market, ...)``: the block, which order of it, the parameters of the lanes, the rules
+of the market. All numbers are 8 bytes, and floats are float64 so that the ledger is exact to 1e-9. A record such as
+``blocks[b]`` does not keep its array alive: hold the array. Outside this package the
 state is read by :class:`sor_sb3.simulator.views.Observed` and :class:`~sor_sb3.simulator.views.Truth`.
 """
 

@@ -1,7 +1,7 @@
 """Read views over a simulator's state: what a router may see, and all there is. Fields are declared in `state`.
 
-A field reads as an array of its own, not to be written to: (N,) where it is one of orders or of the market, (N, K) where
-it is one of venues; flags as bool. A view stays good: it reads the state as it is when it is asked.
+A field reads as an array of its own, not to be written to: (N,) where it is one of orders or of the market, (N, K)
+where it is one of venues; flags as bool. A view stays good: it reads the state as it is when it is asked.
 """
 
 from __future__ import annotations

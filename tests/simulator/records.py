@@ -1,6 +1,6 @@
 """The simulator's state as tables of orders, venues and children, to be read, compared and overwritten in tests.
 
-``venues_of(simulator)[0, 1]["open"]`` reads the state as it is then; ``venues_of(simulator)["open"][0, 1] = 0`` writes it.
+``venues_of(simulator)[0, 1]["open"]`` reads the state as it is then, ``venues_of(simulator)["open"][0, 1] = 0`` writes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How the market moves when we do nothing: one file for each kind of path, and here the choice between them.
 
-A path writes, at every decision, what the router observes (quotes, sizes, status, volume) and what a child sent now will
-meet (latency, move of the far touch, size at arrival) into the state. It never reads our actions. Kernels are compiled
-once for markets without a `recording` (None) and once for replays.
+A path writes, at every decision, what the router observes (quotes, sizes, status, volume) and what a child sent now
+will meet (latency, move of the far touch, size at arrival) into the state. It never reads our actions. Kernels are
+compiled once for markets without a `recording` (None) and once for replays.
 """
 
 from __future__ import annotations

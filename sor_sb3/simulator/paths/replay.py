@@ -1,4 +1,4 @@
-"""Recorded quotes, played again from a window's start. It never reads our actions, and looks up no row before its time."""
+"""Recorded quotes, played again from a window's start. It never reads our actions."""
 
 from __future__ import annotations
 

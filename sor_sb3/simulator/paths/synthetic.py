@@ -1,4 +1,4 @@
-"""The synthetic market: quotes, latencies, halts, outages, news and volume as functions of keys. It never reads our actions.
+"""The synthetic market: quotes, latencies, halts, outages, news and volume. It never reads our actions.
 
 `advance` first moves the mid of each order (scalars), then all venues of neighbouring orders in one loop over lanes
 without branches. The result for a lane does not depend on its neighbours.
@@ -123,7 +123,7 @@ def synthetic_arrival(block: Any, i: int, j: int, market: Any, elapsed_ms: float
         block.next_shares[j],
         1.0 - market.informed_removed,
         elapsed_ms,
-        min(elapsed_ms * (1e-3 / market.step_s), 1.0),
+        min(1e-3 * elapsed_ms / market.step_s, 1.0),
     )
     return move_bps, shares, block.hidden_shares[j]
 
