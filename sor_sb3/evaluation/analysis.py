@@ -300,10 +300,9 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
+    wanted = ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
     table_605 = rule_605_table(
-        **{
-            name: c[name] for name in ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
-        },
+        **{name: c[name] for name in wanted},
         mids_later={name: pick(mids) for name, mids in mids_later.items()},
         time_to_execution_ms=pick(cells.arrival_ms),
     )
@@ -316,18 +315,14 @@ def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log:
     present = [s for s in range(len(labels)) if (state == s).any()]
     if len(present) < 2:
         return None
-    mid = log.mid_bps[:, :-1, None]
-    all_in = log.price_bps - mid + log.fee_bps[:, None, :]
+    all_in = log.price_bps - log.mid_bps[:, :-1, None] + log.fee_bps[:, None, :]
     rows = []
     for s in present:
         of = state == s
-        sent, filled, by_venue = (
-            log.sent_shares[of].ravel(),
-            log.filled_shares[of].ravel(),
-            log.sent_shares[of].sum(axis=0),
-        )
-        cost, rate = float(tca.weighted_average(all_in[of].ravel(), filled)), float(tca.fill_rate(filled, sent))
-        rows.append((int(of.sum()), tca.ratio(by_venue, by_venue.sum()), cost, rate))
+        sent, filled = log.sent_shares[of], log.filled_shares[of]
+        by_venue, cost = sent.sum(axis=0), tca.weighted_average(all_in[of].ravel(), filled.ravel())
+        rate = tca.fill_rate(filled.ravel(), sent.ravel())
+        rows.append((of.sum(), tca.ratio(by_venue, by_venue.sum()), cost, rate))
     return StateCut(name, title, tuple(labels[s] for s in present), *map(np.array, zip(*rows, strict=True)))
 
 

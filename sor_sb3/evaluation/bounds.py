@@ -46,12 +46,7 @@ def relaxed_bound(
     Relaxed: fade, limits, minimum executions and lots are left out; impact and leaks cost nothing; a child may choose
     its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord replaces the kink).
 
-    Args:
-        market: preset name, path, or specification.
-        env: whose schedule binds: none does in "OrderExecute-v0".
-        scenarios: how many; scenario j has seed + j, as in `evaluate`.
-        seed: of the first.
-        data_split: "train", "validation" or "test".
+    Arguments are those of :func:`sor_sb3.evaluation.evaluator.evaluate`; only "OrderExecute-v0" has no schedule.
 
     Returns:
         float64 (scenarios,), in the market's cost unit.

@@ -108,10 +108,10 @@ class ChildRecorder:
         self.simulator, self._truth = simulator, Truth(simulator)
         self._step = 0
         names = (
-            "sent_shares filled_shares price_bps touch_bps touch_move_bps shown_shares latency_ms observed_latency_ms"
+            "sent_shares filled_shares price_bps touch_bps touch_move_bps shown_shares latency_ms ack_ms volume_shares"
         )
         self._cells: dict[str, np.ndarray] = {
-            **{name: np.zeros((n, t, k)) for name in (*names.split(), "ack_ms", "volume_shares")},
+            **{name: np.zeros((n, t, k)) for name in (*names.split(), "observed_latency_ms")},
             **{"open": np.zeros((n, t, k), dtype=bool), "active": np.zeros((n, t), dtype=bool)},
             **{"slice_shares": np.zeros((n, t)), "mid_bps": np.full((n, t + 1), np.nan)},
         }

@@ -191,16 +191,15 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         quantity_shares=remaining[0],
         cleanup_shares=float(log.cleanup_shares[0]),
         decisions=tuple(
-            _decision(
-                log, t, remaining[t], {part: ledgers[t + 1][part] - ledgers[t][part] for part in ledgers[t]}, option
-            )
-            for t, option in enumerate(options)
+            _decision(log, t, remaining[t], ledgers[t], ledgers[t + 1], option) for t, option in enumerate(options)
         ),
     )
 
 
-def _decision(log: ChildLog, t: int, left_shares: float, parts: dict[str, float], alternative: Alternative) -> Decision:
-    mid = float(log.mid_bps[0, t])
+def _decision(
+    log: ChildLog, t: int, left_shares: float, before: dict[str, float], after: dict[str, float], option: Alternative
+) -> Decision:
+    mid, parts = float(log.mid_bps[0, t]), {part: after[part] - before[part] for part in before}
     as_logged = "open shown_shares observed_latency_ms sent_shares filled_shares latency_ms".split()
     return Decision(
         **{name: getattr(log, name)[0, t] for name in as_logged},
@@ -214,5 +213,5 @@ def _decision(log: ChildLog, t: int, left_shares: float, parts: dict[str, float]
         price_bps=log.price_bps[0, t] - mid + log.fee_bps[0],
         cost=sum(parts.values()),
         parts=parts,
-        alternative=alternative,
+        alternative=option,
     )

@@ -28,13 +28,11 @@ def _route(explanation: Explanation, decision: Decision) -> str:
 
 def headline(explanation: Explanation) -> str:
     """The order in one sentence."""
-    n = len(explanation.decisions)
-    best = sum(bool(np.all(_change(explanation, d) >= -1e-9)) for d in explanation.decisions)
-    return (
-        f"{explanation.policy} filled this order of {number(explanation.quantity_shares, 0)} shares for "
-        f"{number(explanation.cost)} {explanation.cost_unit}; in {best} of {n} decisions no single venue "
-        "would have made the order cheaper"
-    )
+    e, n = explanation, len(explanation.decisions)
+    best = sum(bool(np.all(_change(e, d) >= -1e-9)) for d in e.decisions)
+    cost = f"{number(e.quantity_shares, 0)} shares for {number(e.cost)} {e.cost_unit}"
+    venues = f"in {best} of {n} decisions no single venue would have made the order cheaper"
+    return f"{e.policy} filled this order of {cost}; {venues}"
 
 
 def summary_rows(explanation: Explanation) -> list[dict[str, str]]:

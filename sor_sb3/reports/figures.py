@@ -208,13 +208,7 @@ def learning_curves(data: Data) -> Figure | None:
 def learning_curves_figure(
     curves: Mapping[str, Runs], baselines: Mapping[str, float], title: str, unit: str, path: Path
 ) -> Path:
-    """Draw validation cost against training steps into a PNG file.
-
-    Args:
-        curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed, in `unit`.
-        baselines: validation cost of rules and oracles, drawn as lines.
-        title: of the figure.
-    """
+    """Draw validation cost, in `unit`, against training steps into a PNG file; rules and oracles are lines."""
     figure, axes = new_axes(4.6, width_in=_FILE_WIDTH_IN)
     kinds = {name: "oracle" if name in ORACLE_NAMES else "rule" for name in baselines}
     _draw_curves(axes, {name: learning_curve(runs) for name, runs in curves.items()}, baselines, kinds, unit)
@@ -229,7 +223,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     The whisker of a policy that was compared with the best rule is the paired interval of the difference, on which the
     verdict rests. The interval of a cost alone is mostly the market's own noise, which all policies share.
     """
-    policies, unit = results["policies"], results["cost_unit"]
+    policies = results["policies"]
     best = next(p["cost"] for p in policies if p["name"] == results["best_rule"])
     figure, axes = new_axes(0.36 * len(policies) + 1.4, width_in=_FILE_WIDTH_IN)
     for row, policy in enumerate(policies):
@@ -244,10 +238,8 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     axes.axvline(best, color=INK, linestyle="--", linewidth=1)
     name_rows(axes, [p["name"] for p in policies])
     axes.margins(x=0.12)
-    axes.set_xlabel(
-        f"cost of a parent order, {unit}\ndashed: the best rule, {results['best_rule']}; black: 95 % interval of the "
-        "paired difference"
-    )
+    marks = f"dashed: the best rule, {results['best_rule']}; black: 95 % interval of the paired difference"
+    axes.set_xlabel(f"cost of a parent order, {results['cost_unit']}\n{marks}")
     axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
     _kind_legend(axes, [p["kind"] for p in policies])
     return to_png(figure, path)
