@@ -195,6 +195,6 @@ def _finding(
 ) -> Finding:
     moved = _distance(base, after)
     ignores = moved < drawn + IGNORED_BELOW_PERCENT
-    flow = (float(100.0 * weights[:, venue].mean()) for weights in (base, after))
+    before, then = (float(100.0 * weights[:, venue].mean()) for weights in (base, after))
     answer, asked = "yes, ignores it" if ignores else "no", f"Does it ignore {question.what}?"
-    return Finding(question.key, asked, question.change, moved, names[venue], *flow, ignores, answer)
+    return Finding(question.key, asked, question.change, moved, names[venue], before, then, ignores, answer)
