@@ -405,7 +405,7 @@ def quantiles(values: ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Flo
 
 
 def staleness_ms(quote_time_ms: ArrayLike, arrival_time_ms: ArrayLike) -> Floats:
-    """Age of the quote that a child acts on when it arrives; with an instant feed the way there, else the delay too.
+    """Age of the quote that a child acts on when it arrives: the time of the way there, and the delay of a late feed.
 
     >>> staleness_ms([0.0, 5.0], [0.4, 5.1]).round(6).tolist()
     [0.4, 0.1]
