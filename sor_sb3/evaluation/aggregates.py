@@ -1,15 +1,13 @@
 """Robust summaries of scores over training seeds and scenarios: rliable's four, with intervals that hold for few seeds.
 
-Not for costs' means and differences, which are :mod:`sor_sb3.evaluation.statistics`' business, nor for drawing.
-
 The point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (NeurIPS), with training seeds for runs and scenarios for tasks. The intervals are not: a percentile
-bootstrap of three seeds misses far too often, and its tasks are fixed, while our scenarios are a sample. Each summary
-is linearised instead, cell by cell (its influence function; Hampel et al. 1986, "Robust Statistics", chapter 2; for
-the probability of improvement Hajek's projection), and the cells go through the two-way interval that is calibrated
-for means. So an interval here speaks of new seeds *and* new scenarios, as every other interval of the project does.
+Precipice" (NeurIPS), with training seeds for runs and scenarios for tasks. The intervals are not, since a percentile
+bootstrap of three seeds misses far too often: each summary is linearised, cell by cell (its influence function; Hampel
+et al. 1986, "Robust Statistics", chapter 2; for the probability of improvement Hajek's projection), and the cells go
+through the two-way interval of :mod:`sor_sb3.evaluation.statistics`, for new seeds *and* new scenarios.
 
 Scores are float64 `(n_seeds, n_scenarios)`, **higher is better**; :func:`normalised_scores` makes them from costs.
+`blocks` and the ValueErrors are those of :mod:`sor_sb3.evaluation.statistics`.
 """
 
 from __future__ import annotations
@@ -43,15 +41,11 @@ def normalised_scores(
 
     Args:
         costs: float64 (n_seeds, n_scenarios), any unit, lower is better.
-        reference_costs: float64 (1, n_scenarios), a rule's row.
-        oracle_costs: float64 (1, n_scenarios), a rule's row.
+        reference_costs: float64 (1, n_scenarios), a rule's row; `oracle_costs` too.
 
     Returns:
         Scores without unit, float64 (n_seeds, n_scenarios), or None if the oracle is not significantly cheaper than
         the reference, so that there is no gap to measure in.
-
-    Raises:
-        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
 
     >>> normalised_scores([[3.0, 2.0, 2.5]], [[4.0, 5.0, 4.5]], [[2.0, 2.9, 2.6]]).round(2).tolist()
     [[0.5, 1.5, 1.0]]
@@ -65,17 +59,9 @@ def normalised_scores(
 
 
 def interquartile_mean(scores: npt.ArrayLike, blocks: npt.ArrayLike | None = None) -> Estimate:
-    """Mean of the middle half of all cells, seeds and scenarios pooled (a 25 % trimmed mean).
+    """Mean of the middle half of all cells, seeds and scenarios pooled (a 25 % trimmed mean), in the unit of `scores`.
 
-    Args:
-        scores: float64 (n_seeds, n_scenarios), any unit.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-
-    Returns:
-        The estimate in the unit of `scores`; the influence of a cell is its winsorised deviation over one half.
-
-    Raises:
-        ValueError: scores not two-dimensional, empty or not finite; blocks of the wrong length or type.
+    The influence of a cell is its winsorised deviation over one half.
 
     >>> interquartile_mean([[0.0, 1.0, 2.0, 99.0]]).mean
     1.5
@@ -93,15 +79,8 @@ def interquartile_mean(scores: npt.ArrayLike, blocks: npt.ArrayLike | None = Non
 def optimality_gap(scores: npt.ArrayLike, target: float = 1.0, blocks: npt.ArrayLike | None = None) -> Estimate:
     """By how much scores fall short of a target, on average: ``target - mean(min(score, target))``; 0 is best.
 
-    A scenario that exceeds the target makes up for none that falls short.
-
-    Args:
-        scores: float64 (n_seeds, n_scenarios), higher is better.
-        target: 1, the oracle's mean, for normalised scores.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-
-    Raises:
-        ValueError: scores not two-dimensional, empty or not finite; blocks of the wrong length or type.
+    A scenario that exceeds the target makes up for none that falls short. A target of 1 is the oracle's mean, for
+    normalised scores.
 
     >>> optimality_gap([[0.5, 1.5, 0.7]]).mean.__round__(6)
     0.266667
@@ -114,13 +93,7 @@ def performance_profile(
 ) -> list[Estimate]:
     """Share of all cells with a score above each tau: a survival function, one estimate a tau, within 0 and 1.
 
-    Args:
-        scores: float64 (n_seeds, n_scenarios), higher is better.
-        taus: thresholds, in the unit of `scores`.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-
-    Raises:
-        ValueError: scores not two-dimensional, empty or not finite; blocks of the wrong length or type.
+    The `taus` are in the unit of `scores`.
 
     >>> [e.mean for e in performance_profile([[0.2, 0.6, 0.9, 1.2]], [0.0, 0.5, 1.0])]
     [1.0, 0.75, 0.25]
@@ -135,18 +108,8 @@ def probability_of_improvement(
     """Chance that a run of one policy beats a run of another in a scenario; a tie counts one half, within 0 and 1.
 
     The mean over scenarios of ``P(X > Y) + P(X = Y) / 2``, every seed against every seed (Mann and Whitney's U over
-    its largest value). With ``-costs`` its mean is :func:`sor_sb3.evaluation.statistics.probability_better`.
-
-    Args:
-        scores: float64 (n_seeds, n_scenarios), higher is better.
-        other_scores: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-
-    Returns:
-        The estimate; its `p_value` is of the hypothesis of no difference, 0.5.
-
-    Raises:
-        ValueError: the numbers of scenarios differ; scores not two-dimensional, empty or not finite.
+    its largest value). With ``-costs`` its mean is :func:`sor_sb3.evaluation.statistics.probability_better`. The
+    estimate's `p_value` is of the hypothesis of no difference, 0.5.
 
     >>> probability_of_improvement([[1.0, 2.0, 3.0, 4.0]], [[2.0, 2.0, 2.0, 2.0]]).mean
     0.625
@@ -156,12 +119,10 @@ def probability_of_improvement(
     wins = np.sign(x[:, None, :] - y[None, :, :]) / 2.0  # (n_seeds, n_other_seeds, n_scenarios)
     of_x, of_y = wins.mean(axis=1), -wins.mean(axis=0)  # each run's own part, Hajek's projection
     excess = of_x.mean(axis=0)
-    if not wins.any():
-        estimate = two_way_estimate(0.0, None, [], block_index, 0.95)
-    else:
-        estimate = two_way_estimate(float(excess.mean()), excess, [of_x, of_y], block_index, 0.95)
-    moved = (estimate.mean + 0.5, estimate.ci95_low + 0.5, estimate.ci95_high + 0.5)
-    return _within_0_and_1(replace(estimate, mean=moved[0], ci95_low=moved[1], ci95_high=moved[2]))
+    columns, sides = (excess, [of_x, of_y]) if wins.any() else (None, [])  # nothing but ties is known without error
+    estimate = two_way_estimate(float(excess.mean()), columns, sides, block_index, 0.95)
+    moved = {name: getattr(estimate, name) + 0.5 for name in ("mean", "ci95_low", "ci95_high")}
+    return _within_0_and_1(replace(estimate, **moved))
 
 
 def _within_0_and_1(estimate: Estimate) -> Estimate:

@@ -5,10 +5,9 @@ The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log.
 Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
 open venue at the decision, the quoted spread twice its distance from the mid. A child is executed when it arrives at
 the venue: its latency after the decision, at most a step. Realised spread, price impact and markouts count from there.
-The mid is known at step boundaries and interpolated linearly between them, so horizons shorter than a step are
-approximate. The mid is not known after the order is done, so the last children have no long markouts, and reversion has
-no value here. VWAP weights the mid, half-way through each step, with the volume that printed in that step, our own left
-out. Fees in mils and dollars take the recorded arrival mid for the price of a share, or $100.
+The mid is interpolated linearly between step boundaries and not known after the order is done, so the last children
+have no long markouts, and reversion has no value here. VWAP weights the mid, half-way through each step, with the
+volume that printed in that step, our own left out. Fees in mils and dollars take the recorded arrival mid, or $100.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sor_sb3.evaluation.rule_tables import rule_605_table, rule_606_table
 MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
 URGENCY_EDGES = (1.05, 2.0)  # this step's slice over an even one
 DISTRIBUTION = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-
+_LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 
 _OF_PARENTS: dict[str, Measure] = {
     "shortfall_bps": Measure("implementation shortfall", "bps of the order", "low"),
@@ -56,11 +55,8 @@ _OF_CHILDREN: dict[str, Measure] = {
     "size_improvement_shares": Measure("size improvement, a filled child", "shares", "high"),
     "any_fill_percent": Measure("children with any fill", "%", "high"),
     "full_fill_percent": Measure("children filled in full", "%", "high"),
-    "latency_p50_ms": Measure("latency to acknowledgement, p50", "ms", "low"),
-    "latency_p95_ms": Measure("latency to acknowledgement, p95", "ms", "low"),
-    "latency_p99_ms": Measure("latency to acknowledgement, p99", "ms", "low"),
-    "staleness_p50_ms": Measure("age of the quote at arrival, p50", "ms", "low"),
-    "staleness_p99_ms": Measure("age of the quote at arrival, p99", "ms", "low"),
+    **{f"latency_p{p}_ms": Measure(f"latency to acknowledgement, p{p}", "ms", "low") for p in (50, 95, 99)},
+    **{f"staleness_p{p}_ms": Measure(f"age of the quote at arrival, p{p}", "ms", "low") for p in (50, 99)},
     "herfindahl": Measure("concentration of the split (HHI)", "1 = one venue", ""),
     "entropy_nats": Measure("entropy of the split", "nats", ""),
 }
@@ -73,8 +69,7 @@ class StateCut:
     """Decisions sorted into states by one quantity; a row a state.
 
     Attributes:
-        name: "spread", "latency" or "urgency".
-        title: what the states are states of, with the unit.
+        name: "spread", "latency" or "urgency"; `title` says what that is, with the unit.
         labels: of the states.
         decisions: int (S,), how many fell in each.
         venue_shares: float64 (S, K), of the shares sent; NaN where nothing was.
@@ -99,10 +94,8 @@ class PolicyAnalysis:
         totals: by key of `MEASURES`; NaN where one has no value; empty in a market without prices.
         venues: by key, float64 (K,).
         parents: by key, float64 (n_orders,), orders seed after seed.
-        horizons_s: (H,) markout horizons.
-        markout_bps: (H,), share-weighted, positive is good.
-        realised_spread_bps: (H,).
-        price_impact_bps: (H,).
+        horizons_s: (H,) markout horizons; markout_bps, share-weighted, positive is good, realised_spread_bps and
+            price_impact_bps too.
         known_percent: (H,), share of the volume whose mid that much later is known.
         states: flow and cost by market state.
         rule_605: rows by order size, and rule_606: rows by venue.
@@ -128,22 +121,20 @@ class _Cells:
         self.log, self.n = log, log.n_orders
         self.filled, self.sent = log.filled_shares, log.sent_shares
         self.price = 1.0 + log.price_bps / tca.BPS
-        decision_mid = 1.0 + log.mid_bps[:, :-1] / tca.BPS
-        self.mid = np.broadcast_to(decision_mid[:, :, None], self.filled.shape)
+        self.mid = np.broadcast_to(1.0 + log.mid_bps[:, :-1, None] / tca.BPS, self.filled.shape)
         touch = np.where(log.shown_shares > 0.0, log.touch_bps, np.nan)
-        far = 1.0 + _nanmin(touch) / tca.BPS  # (N, T)
-        self.far = np.broadcast_to(far[:, :, None], self.filled.shape)
+        far = np.broadcast_to(1.0 + np.fmin.reduce(touch, axis=-1, keepdims=True) / tca.BPS, self.filled.shape)
         left_standing = np.where(log.sent_shares < log.shown_shares, touch + log.touch_move_bps, np.nan)
         self.fees = self.filled * np.where(self.filled > 0.0, 1.0, 0.0) * log.fee_bps[:, None, :] / tca.BPS
         self.arrival_ms = np.minimum(log.latency_ms, 1000.0 * log.step_s)
-        bid = 2.0 * self.mid - self.far
+        bid = 2.0 * self.mid - far
         self.columns = {
             "price": self.price,
             "mid": self.mid,
             "mid_later": self.mid_after_fill(log.step_s),
             "bid": bid,
-            "ask": self.far,
-            "far_quote": self.far,
+            "ask": far,
+            "far_quote": far,
             "best_elsewhere": 1.0 + _best_elsewhere(left_standing) / tca.BPS,
             "displayed_shares": log.shown_shares,
             "sent_shares": self.sent,
@@ -151,7 +142,7 @@ class _Cells:
             "shares": self.filled,
             "fees_dollars": self.fees * log.arrival_mid_px[:, None, None],
             "effective_bps": tca.effective_spread_bps(self.price, self.mid),
-            "quoted_bps": tca.quoted_spread_bps(bid, self.far),
+            "quoted_bps": tca.quoted_spread_bps(bid, far),
         }
 
     def registered(self, shape: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
@@ -177,12 +168,6 @@ class _Cells:
         return np.where(decided <= last + 1e-9, first + part * (second - first), np.nan)
 
 
-def _nanmin(values: np.ndarray) -> np.ndarray:
-    """Minimum over the last axis without NaN; NaN where all are."""
-    lowest = np.where(np.isnan(values), np.inf, values).min(axis=-1)
-    return np.where(np.isinf(lowest), np.nan, lowest)
-
-
 def _best_elsewhere(touch: np.ndarray) -> np.ndarray:
     """For each venue (last axis) the lowest touch of the others; NaN where none of them shows any."""
     known = np.where(np.isnan(touch), np.inf, touch)
@@ -192,16 +177,12 @@ def _best_elsewhere(touch: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(best), np.nan, best)
 
 
-def _flat(values: np.ndarray, n: int) -> np.ndarray:
-    return values.reshape(n, -1)
-
-
 def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     """Measures of every parent order, (N,)."""
     log, n = cells.log, cells.n
-    prices, shares = _flat(cells.price, n), _flat(cells.filled, n)
-    one = np.ones(n)
-    fees = cells.fees.sum(axis=(1, 2))
+    flat = lambda values: values.reshape(n, -1)  # noqa: E731
+    prices, shares, one = flat(cells.price), flat(cells.filled), np.ones(n)
+    start = _mid_at_first_child(cells)
     end_mid = 1.0 + log.mid_bps[np.arange(n), _last_known(log.mid_bps)] / tca.BPS
     # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
     cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
@@ -211,21 +192,18 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         log.quantity_shares,
         one,
         end_mid,
-        fees=fees,
-        start_mid=_mid_at_first_child(cells),
+        fees=cells.fees.sum(axis=(1, 2)),
+        start_mid=start,
     )
     to_bps = tca.BPS / log.quantity_shares
-    start = _mid_at_first_child(cells)
     swept = np.where(log.cleanup_shares > 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
     filled, sent = cells.filled.sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
     mids = 1.0 + log.mid_bps / tca.BPS
     volumes = np.where(log.active, log.volume_shares.sum(axis=2), 0.0)
     vwap = tca.average_price(0.5 * (mids[:, :-1] + mids[:, 1:]), volumes)
-    arrival_s = (
-        np.arange(filled.shape[1]) * log.step_s
-        + np.where(cells.filled > 0.0, cells.arrival_ms, 0.0).max(axis=2) / 1000.0
-    )
-    fee_bps = tca.fees_bps(_flat(cells.fees, n), prices, shares)
+    arrival_ms = np.where(cells.filled > 0.0, cells.arrival_ms, 0.0).max(axis=2)
+    arrival_s = np.arange(filled.shape[1]) * log.step_s + arrival_ms / 1000.0
+    fee_bps = tca.fees_bps(flat(cells.fees), prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
     return {
         "shortfall_bps": whole.total,
@@ -237,10 +215,10 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         "arrival_slippage_bps": slippage,
         "vwap_slippage_bps": tca.vwap_slippage_bps(prices, shares, vwap),
         "fees_bps": fee_bps,
-        "fees_mils": tca.fees_mils(_flat(cells.columns["fees_dollars"], n), shares),
+        "fees_mils": tca.fees_mils(flat(cells.columns["fees_dollars"]), shares),
         "all_in_bps": tca.all_in_bps(slippage, fee_bps),
-        "effective_spread_bps": tca.weighted_average(_flat(cells.columns["effective_bps"], n), shares),
-        "fill_rate_percent": 100.0 * tca.fill_rate(_flat(cells.filled, n), _flat(cells.sent, n)),
+        "effective_spread_bps": tca.weighted_average(flat(cells.columns["effective_bps"]), shares),
+        "fill_rate_percent": 100.0 * tca.fill_rate(flat(cells.filled), flat(cells.sent)),
         "completion_percent": 100.0 * tca.completion(filled, log.quantity_shares),
         "time_to_completion_s": tca.time_to_completion_s(filled, arrival_s, log.quantity_shares),
         "reroutes": tca.reroute_count(sent, filled).astype(np.float64),
@@ -257,8 +235,7 @@ def _last_known(mid_bps: np.ndarray) -> np.ndarray:
 
 def _mid_at_first_child(cells: _Cells) -> np.ndarray:
     """The mid at the first decision that sent anything, (N,); the arrival's where none did."""
-    sends = cells.sent.sum(axis=2) > 0.0
-    first = np.where(sends.any(axis=1), np.argmax(sends, axis=1), 0)
+    first = np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1)
     return np.asarray(cells.mid[np.arange(cells.n), first, 0])
 
 
@@ -269,10 +246,8 @@ def _mean(values: np.ndarray) -> float:
 
 def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
     """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
-    sent, filled, price, far, shown = (
-        cells.columns[name].ravel()
-        for name in ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
-    )
+    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
+    sent, filled, price, far, shown = (cells.columns[name].ravel() for name in names)
     classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
     improvement = tca.price_improvement(price, far)
     at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
@@ -294,7 +269,7 @@ def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
         "size_improvement_shares": _mean(tca.size_improvement_shares(at_or_better, shown)[filled > 0.0]),
         "any_fill_percent": 100.0 * any_fill,
         "full_fill_percent": 100.0 * full_fill,
-        **dict(zip(("latency_p50_ms", "latency_p95_ms", "latency_p99_ms"), latency, strict=True)),
+        **dict(zip(_LATENCIES, latency, strict=True)),
         **dict(zip(("staleness_p50_ms", "staleness_p99_ms"), staleness, strict=True)),
     }
     return {key: float(value) for key, value in totals.items()}
@@ -316,7 +291,7 @@ def _venues(cells: _Cells) -> dict[str, np.ndarray]:
         "full_fill_percent": 100.0 * full_fill,
         "average_fill_shares": tca.weighted_average(filled, (filled > 0.0).astype(float)),
         "fees_bps": tca.fees_bps(by_venue(cells.fees), price, filled),
-        **dict(zip(("latency_p50_ms", "latency_p95_ms", "latency_p99_ms"), quantiles, strict=True)),
+        **dict(zip(_LATENCIES, quantiles, strict=True)),
     }
 
 
@@ -325,16 +300,11 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
+    wanted = ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
     table_605 = rule_605_table(
-        c["sent_shares"],
-        c["filled_shares"],
-        c["price"],
-        c["mid"],
-        c["bid"],
-        c["ask"],
-        {name: pick(mids) for name, mids in mids_later.items()},
-        c["displayed_shares"],
-        pick(cells.arrival_ms),
+        **{name: c[name] for name in wanted},
+        mids_later={name: pick(mids) for name, mids in mids_later.items()},
+        time_to_execution_ms=pick(cells.arrival_ms),
     )
     venue = pick(np.arange(k)[None, None, :])
     return table_605, rule_606_table(venue, log.venue_names, c["sent_shares"], c["filled_shares"], c["fees_dollars"])
@@ -345,19 +315,15 @@ def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log:
     present = [s for s in range(len(labels)) if (state == s).any()]
     if len(present) < 2:
         return None
-    mid = log.mid_bps[:, :-1, None]
-    all_in = log.price_bps - mid + log.fee_bps[:, None, :]
+    all_in = log.price_bps - log.mid_bps[:, :-1, None] + log.fee_bps[:, None, :]
     rows = []
     for s in present:
         of = state == s
         sent, filled = log.sent_shares[of], log.filled_shares[of]
-        by_venue = sent.sum(axis=0)
-        cost = float(tca.weighted_average(all_in[of].ravel(), filled.ravel()))
-        rate = float(tca.fill_rate(filled.ravel(), sent.ravel()))
-        rows.append((int(of.sum()), by_venue / by_venue.sum() if by_venue.sum() else by_venue * np.nan, cost, rate))
-    decisions, shares, costs, rates = zip(*rows, strict=True)
-    kept = tuple(labels[s] for s in present)
-    return StateCut(name, title, kept, np.array(decisions), np.array(shares), np.array(costs), np.array(rates))
+        by_venue, cost = sent.sum(axis=0), tca.weighted_average(all_in[of].ravel(), filled.ravel())
+        rate = tca.fill_rate(filled.ravel(), sent.ravel())
+        rows.append((of.sum(), tca.ratio(by_venue, by_venue.sum()), cost, rate))
+    return StateCut(name, title, tuple(labels[s] for s in present), *map(np.array, zip(*rows, strict=True)))
 
 
 def _thirds(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -382,12 +348,11 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
         low, high = (f"{e:.3g}" for e in edges)
         labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
         cuts.append(_cut(name, f"{what} ({unit})", labels, state, log))
-    even = log.quantity_shares[:, None] / log.active.shape[1]
-    behind = log.slice_shares / even
+    behind = log.slice_shares / (log.quantity_shares[:, None] / log.active.shape[1])
     state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
     labels = ("on schedule", "up to twice", "more than twice")
-    title = "this step's slice over an even slice (urgency)"
-    cuts.append(_cut("urgency", title, labels, np.where(log.active, state, -1), log))
+    state = np.where(log.active, state, -1)
+    cuts.append(_cut("urgency", "this step's slice over an even slice (urgency)", labels, state, log))
     return tuple(cut for cut in cuts if cut is not None)
 
 
@@ -407,29 +372,26 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
         horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.active.shape[1]]) * log.step_s
         mids = {f"{seconds:g} s": cells.mid_after_fill(seconds) for seconds in horizons_s}
         parents = _parents(cells)
-        filled = cells.filled.ravel()
-        curves = np.array([_markout_row(cells, later, filled) for later in mids.values()])
+        markouts = [_at_horizon(cells, later) for later in mids.values()]
         table_605, table_606 = _rule_tables(cells, mids)
         return PolicyAnalysis(
             totals=_totals(cells, parents),
             venues=_venues(cells),
             parents=parents,
             horizons_s=horizons_s,
-            markout_bps=curves[:, 0],
-            realised_spread_bps=curves[:, 1],
-            price_impact_bps=curves[:, 2],
-            known_percent=curves[:, 3],
+            **{name: np.array([row[name] for row in markouts]) for name in markouts[0]},
             states=states,
             rule_605=table_605,
             rule_606=table_606,
         )
 
 
-def _markout_row(cells: _Cells, later: np.ndarray, filled: np.ndarray) -> tuple[float, float, float, float]:
-    """Markout, realised spread, price impact at one horizon, and the percentage of the volume that has one."""
-    markout = tca.markout_bps(cells.price, later)
-    realised = tca.realised_spread_bps(cells.price, cells.mid, later)
-    impact = np.where(np.isnan(realised), np.nan, tca.price_impact_bps(cells.mid, later))
-    known = 100.0 * filled[np.isfinite(markout.ravel())].sum() / max(filled.sum(), 1e-300)
-    averages = (float(tca.weighted_average(x.ravel(), filled)) for x in (markout, realised, impact))
-    return (*averages, float(known))  # type: ignore[return-value]
+def _at_horizon(cells: _Cells, later: np.ndarray) -> dict[str, Any]:
+    filled, realised = cells.filled.ravel(), tca.realised_spread_bps(cells.price, cells.mid, later)
+    values = {
+        "markout_bps": tca.markout_bps(cells.price, later),
+        "realised_spread_bps": realised,
+        "price_impact_bps": np.where(np.isnan(realised), np.nan, tca.price_impact_bps(cells.mid, later)),
+    }
+    known = 100.0 * filled[np.isfinite(values["markout_bps"].ravel())].sum() / max(filled.sum(), 1e-300)
+    return {name: tca.weighted_average(x.ravel(), filled) for name, x in values.items()} | {"known_percent": known}

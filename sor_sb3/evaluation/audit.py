@@ -1,15 +1,10 @@
 """Behaviour audit: what a policy's actions depend on, found by changing what the policy observes, with a number each.
 
-The audit calls nothing but `predict`, so learned and unlearned policies are audited alike. The audit says what a policy
-reacts to, not whether the reaction pays: costs are the evaluator's business.
-
-At every decision of some scenarios one thing about a venue is changed in the simulator's public records, the
-observation is written anew (so that features derived from others stay consistent), the policy is asked again, and the
-records are put back. The venue is the one that gets most of the policy's flow, its favourite. A dark pool shows neither
-a quote nor a size, so questions about these are asked at the favourite lit venue.
-
-The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|`` (total variation
-distance), averaged over decisions, in per cent: 0 is no reaction, 100 a wholly different route.
+At every decision of some scenarios one thing about the policy's favourite venue, the one that gets most of its flow, is
+changed in the simulator's public records, the observation is written anew, the policy is asked again by `predict`, and
+the records are put back. A dark pool shows neither a quote nor a size, so questions about these are asked at the
+favourite lit venue. The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|``
+(total variation distance), averaged over decisions, in per cent. The audit does not say whether a reaction pays.
 """
 
 from __future__ import annotations
@@ -38,18 +33,15 @@ Change = Callable[[BatchSimulator, int], None]  # change the records in place, a
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question about a policy.
+    """The answer to one question about a policy; percentages are means over decisions.
 
     Attributes:
-        key: short name.
-        question: in words.
-        change: what was changed in the observation.
-        moved_percent: share of the flow that moved, mean over decisions.
-        venue: at which it was changed; "" where nothing was.
-        flow_before_percent: flow to `venue`, mean over decisions, before the change; NaN where nothing was changed.
+        change: what was changed in the observation, in words.
+        moved_percent: share of the flow that moved.
+        venue: at which the change was made; "" where nothing was changed.
+        flow_before_percent: flow to `venue` before the change; NaN where nothing was changed.
         flow_after_percent: and after the change.
-        yes: whether the answer is yes.
-        answer: in words.
+        yes: whether the answer is yes; `answer` says it in words.
     """
 
     key: str
@@ -87,33 +79,14 @@ class _Question:
     lit: bool = False  # whether it is about what a dark pool does not show
 
 
-def _times(simulator: BatchSimulator, field: str, venue: int, factor: float) -> None:
-    values = getattr(Observed(simulator), field) * np.ones(1)
-    values[:, venue] *= factor
-    simulator.overwrite(**{field: values})
+def _altered(*fields: str, factor: float = 1.0, addend: float = 0.0) -> Change:
+    def change(simulator: BatchSimulator, venue: int) -> None:
+        for field in fields:
+            values = 1.0 * getattr(Observed(simulator), field)
+            values[:, venue] = factor * values[:, venue] + addend
+            simulator.overwrite(**{field: values})
 
-
-def _add(simulator: BatchSimulator, field: str, venue: int, addend: float) -> None:
-    values = getattr(Observed(simulator), field).copy()
-    values[:, venue] += addend
-    simulator.overwrite(**{field: values})
-
-
-def _slow(simulator: BatchSimulator, venue: int) -> None:
-    _times(simulator, "observed_latency_ms", venue, SLOWER_TIMES)
-
-
-def _halt(simulator: BatchSimulator, venue: int) -> None:
-    _times(simulator, "open", venue, 0.0)
-
-
-def _shrink(simulator: BatchSimulator, venue: int) -> None:
-    for field in ("observed_shares", "depleted_shares"):
-        _times(simulator, field, venue, 0.1)
-
-
-def _lose_fills(simulator: BatchSimulator, venue: int) -> None:
-    _times(simulator, "fill_ratio", venue, 0.0)
+    return change
 
 
 def _hurry(simulator: BatchSimulator, venue: int) -> None:
@@ -123,27 +96,24 @@ def _hurry(simulator: BatchSimulator, venue: int) -> None:
 def _questions(evaluator: Evaluator) -> list[_Question]:
     market = evaluator.market
     worse = WORSE_SCALES * observation_scales(market)[0]
-
-    def quote_worse(simulator: BatchSimulator, venue: int) -> None:
-        _add(simulator, "observed_offset_bps", venue, worse)
-
-    def raise_fee(simulator: BatchSimulator, venue: int) -> None:
-        _add(simulator, "take_fee_bps", venue, worse)
-
-    by = f"{worse:.3g} {market.price_unit}"
-    latency = _Question("latency", "latency", f"the favourite venue is {SLOWER_TIMES:g} times slower", _slow)
-    price = _Question("price", "the price", f"the favourite lit venue quotes {by} worse", quote_worse, True)
-    size = _Question("size", "displayed size", "the favourite lit venue shows a tenth of its size", _shrink, True)
+    by, slower = f"{worse:.3g} {market.price_unit}", f"the favourite venue is {SLOWER_TIMES:g} times slower"
+    sizes = ("observed_shares", "depleted_shares")
+    slow, shrink = _altered("observed_latency_ms", factor=SLOWER_TIMES), _altered(*sizes, factor=0.1)
+    quote, fee = _altered("observed_offset_bps", addend=worse), _altered("take_fee_bps", addend=worse)
+    questions = [
+        _Question("latency", "latency", slower, slow),
+        _Question("price", "the price", f"the favourite lit venue quotes {by} worse", quote, True),
+        _Question("size", "displayed size", "the favourite lit venue shows a tenth of its size", shrink, True),
+    ]
     if not market.charges_bps:  # no fees, partial fills, schedule or halts there
-        return [latency, price, size]
+        return questions
+    unfilled = "none of its last children at the favourite venue filled"
     return [
-        latency,
-        price,
-        size,
-        _Question("fees", "fees", f"the fee of the favourite venue is {by} higher", raise_fee),
-        _Question("own_fills", "its own fills", "none of its last children at the favourite venue filled", _lose_fills),
+        *questions,
+        _Question("fees", "fees", f"the fee of the favourite venue is {by} higher", fee),
+        _Question("own_fills", "its own fills", unfilled, _altered("fill_ratio", factor=0.0)),
         _Question("urgency", "how far behind the order is", "twice as many shares are to be done now", _hurry),
-        _Question("halt", "halts", "the favourite venue is halted", _halt),
+        _Question("halt", "halts", "the favourite venue is halted", _altered("open", factor=0.0)),
     ]
 
 
@@ -158,18 +128,9 @@ def _put_back(simulator: BatchSimulator) -> Iterator[None]:
 
 
 def _weights(core: RoutingCore, actions: np.ndarray) -> np.ndarray:
-    """Weights (n, K) that actions stand for.
-
-    Where the policy also sets a pace, the weights are of what is sent now and a last column (n, K + 1) is what is kept
-    for later.
-    """
+    """Weights (n, K) that actions stand for: where the policy sets a pace, of what is sent now, then what is kept."""
     weights, pace = core.action_adapter.decode(actions)
     return weights if pace is None else np.column_stack([weights * pace[:, None], 1.0 - pace])
-
-
-def _percent(flow: np.ndarray) -> np.ndarray:
-    """Shares of the whole, per cent; zeros where there is none."""
-    return 100.0 * flow / max(float(flow.sum()), 1e-300)
 
 
 def _distance(weights: np.ndarray, others: np.ndarray) -> float:
@@ -198,27 +159,26 @@ def audit(evaluator: Evaluator, policy: Any) -> Audit:
     (favourite, favourite_lit), questions = _favourites(evaluator, policy), _questions(evaluator)
     venue_of = {q.key: favourite_lit if q.lit else favourite for q in questions}
     core = evaluator.core
-    unchanged: list[np.ndarray] = []
-    again: list[np.ndarray] = []
-    changed: dict[str, list[np.ndarray]] = {q.key: [] for q in questions}
+    asked: dict[str, list[np.ndarray]] = {key: [] for key in ("unchanged", "again", *venue_of)}
     for decision in rollout(core, policy, evaluator.start()):
         busy = Truth(core.simulator).remaining_shares > 0.0
-        unchanged.append(_weights(core, decision.actions)[busy])
-        again.append(_weights(core, decision.ask(core.observer.observe()))[busy])
+        asked["unchanged"].append(_weights(core, decision.actions)[busy])
+        asked["again"].append(_weights(core, decision.ask(core.observer.observe()))[busy])
         for question in questions:
             with _put_back(core.simulator):
                 question.apply(core.simulator, venue_of[question.key])
-                changed[question.key].append(_weights(core, decision.ask(core.observer.observe()))[busy])
-    base = np.concatenate(unchanged)
-    after = {key: np.concatenate(rows) for key, rows in changed.items()}
-    drawn = _distance(base, np.concatenate(again))
-    flow = {"unchanged": base, "slow": after["latency"]} | ({"halted": after["halt"]} if "halt" in after else {})
+                asked[question.key].append(_weights(core, decision.ask(core.observer.observe()))[busy])
+    after = {key: np.concatenate(rows) for key, rows in asked.items()}
+    base = after["unchanged"]
+    drawn = _distance(base, after["again"])
     names = evaluator.market.venue_names
+    states = {"unchanged": "unchanged", "slow": "latency", "halted": "halt"}
+    flow = {state: after[key][:, : len(names)].sum(axis=0) for state, key in states.items() if key in after}
     findings = [_finding(q, base, after[q.key], venue_of[q.key], names, drawn) for q in questions]
     return Audit(
         findings=(_constancy(base, drawn), *findings),
         favourite=names[favourite],
-        flow_percent={name: _percent(rows[:, : len(names)].sum(axis=0)) for name, rows in flow.items()},
+        flow_percent={name: 100.0 * sent / max(float(sent.sum()), 1e-300) for name, sent in flow.items()},
     )
 
 
@@ -235,14 +195,6 @@ def _finding(
 ) -> Finding:
     moved = _distance(base, after)
     ignores = moved < drawn + IGNORED_BELOW_PERCENT
-    return Finding(
-        question.key,
-        f"Does it ignore {question.what}?",
-        question.change,
-        moved,
-        names[venue],
-        float(100.0 * base[:, venue].mean()),
-        float(100.0 * after[:, venue].mean()),
-        ignores,
-        "yes, ignores it" if ignores else "no",
-    )
+    before, then = (float(100.0 * weights[:, venue].mean()) for weights in (base, after))
+    answer, asked = "yes, ignores it" if ignores else "no", f"Does it ignore {question.what}?"
+    return Finding(question.key, asked, question.change, moved, names[venue], before, then, ignores, answer)

@@ -46,12 +46,7 @@ def relaxed_bound(
     Relaxed: fade, limits, minimum executions and lots are left out; impact and leaks cost nothing; a child may choose
     its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord replaces the kink).
 
-    Args:
-        market: preset name, path, or specification.
-        env: whose schedule binds: none does in "OrderExecute-v0".
-        scenarios: how many; scenario j has seed + j, as in `evaluate`.
-        seed: of the first.
-        data_split: "train", "validation" or "test".
+    Arguments are those of :func:`sor_sb3.evaluation.evaluator.evaluate`; only "OrderExecute-v0" has no schedule.
 
     Returns:
         float64 (scenarios,), in the market's cost unit.
@@ -73,10 +68,7 @@ def relaxed_bound(
 
 
 def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
-    """The cost of the cheapest venue at each step, which is the optimum: steps do not depend on each other.
-
-    Without a schedule the optimum is the cheapest venue of the cheapest step.
-    """
+    """The cheapest venue at each step, or of the cheapest step: steps do not depend on each other."""
     best = []
     weights = np.eye(simulator.market.n_venues)
     for _ in range(simulator.market.order.horizon_steps):
@@ -84,23 +76,21 @@ def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
         best.append(np.min(costs, axis=0))
         simulator.step(np.tile(weights[0], (simulator.n, 1)))
     cost = np.sum(best, axis=0) if scheduled else len(best) * np.min(best, axis=0)
-    bound: np.ndarray = cost - TOLERANCE_BPS
-    return bound
+    return np.asarray(cost - TOLERANCE_BPS)
 
 
 def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     """The paths of all scenarios, played without trading.
 
     Variance reduction leaves out news and drift times what the schedule leaves. Without a schedule it leaves out the
-    news times the shares open before the fills: then the shares left after the fills cost no news, and filled shares
-    earn them.
+    news times the shares open before the fills: those left after the fills cost no news, and filled shares earn them.
     """
     order, n = simulator.market.order, simulator.n
     step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
     truth = Truth(simulator)
     idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
     latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
-    columns: dict[str, list[np.ndarray]] = {}
+    path: list[dict[str, np.ndarray]] = []
     for _ in range(order.horizon_steps):
         on_time = truth.latency_ms < step_ms
         late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
@@ -122,24 +112,20 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
         limited = (truth.limit_offset_bps < np.inf) | (truth.order_protection == 1)
         if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
             raise UserError("the relaxed bound is for markets without limits and order protection")
-        found = {"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared}
-        for name, values in found.items():
-            columns.setdefault(name, []).append(values.copy())
+        path.append({"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared})
         latest_ms = np.maximum(np.maximum(latest_ms, truth.latency_ms) - step_ms, 0.0)
         worst_bps = truth.worst_offered_bps.copy()
         simulator.step(weights, idle)
         worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
-    stacked = {name: np.stack(values, axis=1) for name, values in columns.items()}
-    walk, decay = truth.walk_bps, truth.refill_decay
-    cleanup = worst_bps + truth.cleanup_penalty_bps
+    stacked = {name: np.stack([step[name] for step in path], axis=1) for name in path[0]}
+    walk, decay, cleanup = truth.walk_bps, truth.refill_decay, worst_bps + truth.cleanup_penalty_bps
+    spared = stacked.pop("spared_bps")
     return [
         _Path(
-            price_bps=stacked["price_bps"][i],
-            held_shares=stacked["held_shares"][i],
+            **{name: values[i] for name, values in stacked.items()},
             walk_bps=walk[i],
             refill_decay=decay[i],
-            hold_bps=stacked["hold_bps"][i],
-            spared_bps=float(stacked["spared_bps"][i].sum()),
+            spared_bps=float(spared[i].sum()),
             cleanup_bps=float(cleanup[i]),
         )
         for i in range(n)

@@ -30,29 +30,26 @@ class ChildLog:
     """N parent orders, T decisions, K venues; a cell of (N, T, K) is what went to one venue in one decision.
 
     Attributes:
-        sent_shares: float64 (N, T, K), sent at this decision.
-        filled_shares: float64 (N, T, K), filled in this step, whenever they were sent.
-        price_bps: float64 (N, T, K), average price of those fills above the arrival mid, fees apart; NaN if none.
+        sent_shares: float64 (N, T, K), as all that follow unless they say otherwise; sent at this decision.
+        filled_shares: filled in this step, whenever they were sent.
+        price_bps: average price of those fills above the arrival mid, fees apart; NaN if none.
         fee_bps: float64 (N, K), take fee.
         open: bool (N, T, K), whether the venue traded at the decision.
-        touch_bps: float64 (N, T, K), far touch above the arrival mid at the decision; NaN where closed, or dark.
-        touch_move_bps: float64 (N, T, K), the touch's move until a child sent now arrives.
-        shown_shares: float64 (N, T, K), displayed at the decision.
-        latency_ms: float64 (N, T, K), one way, of a child sent now.
-        observed_latency_ms: float64 (N, T, K), as the router observed it.
-        ack_ms: float64 (N, T, K), from this decision to the answer to the child sent at it; 0 if none was.
-        volume_shares: float64 (N, T, K), recent traded volume a step, without ours.
+        touch_bps: far touch above the arrival mid at the decision; NaN where closed, or dark.
+        touch_move_bps: the touch's move until a child sent now arrives.
+        shown_shares: displayed at the decision.
+        latency_ms: one way, of a child sent now; `observed_latency_ms` is what the router observed.
+        ack_ms: from this decision to the answer to the child sent at it; 0 if none was.
+        volume_shares: recent traded volume a step, without ours.
         mid_bps: float64 (N, T + 1), the observed mid above the arrival mid at each decision and after the last; NaN
             after the order was done, since the market is not simulated further.
         slice_shares: float64 (N, T), what the schedule wanted.
         active: bool (N, T), whether the order was still being worked.
-        quantity_shares: float64 (N,).
-        cleanup_shares: float64 (N,), swept at the deadline.
+        cleanup_shares: float64 (N,), of the order's `quantity_shares` (N,), swept at the deadline.
         cleanup_price_bps: float64 (N,), at this price above the arrival mid, all-in; NaN if none.
         shortfall: float64 (N,), by the simulator's ledger, in cost units.
         arrival_mid_px: float64 (N,), recorded arrival mid, or `REFERENCE_PRICE` where the market names no price.
         step_s: length of a step.
-        venue_names: (K,).
     """
 
     sent_shares: np.ndarray
@@ -110,90 +107,65 @@ class ChildRecorder:
         n, k, t = simulator.n, simulator.market.n_venues, simulator.market.order.horizon_steps
         self.simulator, self._truth = simulator, Truth(simulator)
         self._step = 0
-        per_venue = (
-            "sent",
-            "filled",
-            "price",
-            "touch",
-            "touch_move",
-            "shown",
-            "latency",
-            "observed_latency",
-            "ack",
-            "volume",
+        names = (
+            "sent_shares filled_shares price_bps touch_bps touch_move_bps shown_shares latency_ms ack_ms volume_shares"
         )
-        self._cells = {name: np.zeros((n, t, k)) for name in per_venue}
-        self._cells["price"][:] = np.nan
-        self._open = np.zeros((n, t, k), dtype=bool)
-        self._mid = np.full((n, t + 1), np.nan)
-        self._mid[:, 0] = self._observed_mid()
-        self._slice = np.zeros((n, t))
-        self._active = np.zeros((n, t), dtype=bool)
+        self._cells: dict[str, np.ndarray] = {
+            **{name: np.zeros((n, t, k)) for name in (*names.split(), "observed_latency_ms")},
+            **{"open": np.zeros((n, t, k), dtype=bool), "active": np.zeros((n, t), dtype=bool)},
+            **{"slice_shares": np.zeros((n, t)), "mid_bps": np.full((n, t + 1), np.nan)},
+        }
+        self._cells["price_bps"][:] = np.nan
+        self._cells["mid_bps"][:, 0] = self._observed_mid()
         self._fee = take_fees_bps(simulator)
         self._quantity = self._truth.remaining_shares
 
     def _observed_mid(self) -> np.ndarray:
         return self._truth.mid_bps + self._truth.displacement_bps
 
+    def _write(self, **columns: np.ndarray) -> None:
+        for name, values in columns.items():
+            self._cells[name][:, self._step] = values
+
     def before(self) -> None:
         """At a decision: what the router could know, and what a child sent now will meet."""
-        truth, t = self._truth, self._step
-        cells = self._cells
-        is_open = truth.open
-        self._active[:, t] = truth.remaining_shares > 0.0
-        self._slice[:, t] = truth.slice_shares
-        self._open[:, t] = is_open
-        quoted = is_open & ~truth.dark
-        cells["touch"][:, t] = np.where(quoted, truth.offset_bps + self._mid[:, t, None], np.nan)
-        cells["touch_move"][:, t] = truth.touch_move_bps
-        cells["shown"][:, t] = np.where(is_open, np.maximum(truth.quote_shares - truth.depleted_shares, 0.0), 0.0)
-        cells["latency"][:, t] = truth.latency_ms
-        cells["observed_latency"][:, t] = truth.observed_latency_ms
-        cells["volume"][:, t] = truth.recent_volume_shares
+        truth, mid = self._truth, self._cells["mid_bps"][:, self._step, None]
+        self._write(
+            active=truth.remaining_shares > 0.0,
+            slice_shares=truth.slice_shares,
+            open=truth.open,
+            touch_bps=np.where(truth.open & ~truth.dark, truth.offset_bps + mid, np.nan),
+            touch_move_bps=truth.touch_move_bps,
+            shown_shares=np.where(truth.open, np.maximum(truth.quote_shares - truth.depleted_shares, 0.0), 0.0),
+            latency_ms=truth.latency_ms,
+            observed_latency_ms=truth.observed_latency_ms,
+            volume_shares=truth.recent_volume_shares,
+        )
 
     def after(self) -> None:
         """After the step: what was sent, what it got, and where the mid went."""
-        truth, t, active = self._truth, self._step, self._active[:, self._step, None]
-        cells = self._cells
+        truth, cells = self._truth, self._cells
+        active, mid = cells["active"][:, self._step, None], cells["mid_bps"][:, self._step, None]
         sent, filled = (np.where(active, shares, 0.0) for shares in (truth.sent_shares, truth.filled_shares))
-        cells["sent"][:, t], cells["filled"][:, t], cells["ack"][:, t] = sent, filled, truth.ack_ms
-        scale = self._quantity[:, None] / truth.cost_scale[0]
-        all_in_bps = np.divide(truth.fill_cost * scale, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0)
-        cells["price"][:, t] = all_in_bps - self._fee + self._mid[:, t, None]
-        self._mid[:, t + 1] = np.where(active[:, 0], self._observed_mid(), np.nan)
+        paid = truth.fill_cost * (self._quantity[:, None] / truth.cost_scale[0])
+        all_in_bps = np.divide(paid, filled, out=np.full(filled.shape, np.nan), where=filled > 0.0)
+        self._write(sent_shares=sent, filled_shares=filled, ack_ms=truth.ack_ms, price_bps=all_in_bps - self._fee + mid)
         self._step += 1
+        self._write(mid_bps=np.where(active[:, 0], self._observed_mid(), np.nan))
 
     def log(self) -> ChildLog:
         """The log, once every order is done."""
-        sim, cells = self.simulator, self._cells
-        cleanup = self._truth.cleanup_shares
-        arrival_px = self._truth.arrival_mid_px
+        truth, market = self._truth, self.simulator.market
+        swept = truth.cleanup_shares
+        price = np.divide(truth.cleanup_value_bps_shares, swept, out=np.full(len(swept), np.nan), where=swept > 0.0)
         return ChildLog(
-            sent_shares=cells["sent"],
-            filled_shares=cells["filled"],
-            price_bps=cells["price"],
+            **self._cells,
             fee_bps=self._fee,
-            open=self._open,
-            touch_bps=cells["touch"],
-            touch_move_bps=cells["touch_move"],
-            shown_shares=cells["shown"],
-            latency_ms=cells["latency"],
-            observed_latency_ms=cells["observed_latency"],
-            ack_ms=cells["ack"],
-            volume_shares=cells["volume"],
-            mid_bps=self._mid,
-            slice_shares=self._slice,
-            active=self._active,
             quantity_shares=self._quantity,
-            cleanup_shares=cleanup,
-            cleanup_price_bps=np.divide(
-                self._truth.cleanup_value_bps_shares,
-                cleanup,
-                out=np.full(sim.n, np.nan),
-                where=cleanup > 0.0,
-            ),
-            shortfall=sim.ledger()["shortfall"],
-            arrival_mid_px=np.where(arrival_px > 0.0, arrival_px, REFERENCE_PRICE),
-            step_s=float(sim.market.order.step_s),
-            venue_names=tuple(sim.market.venue_names),
+            cleanup_shares=swept,
+            cleanup_price_bps=price,
+            shortfall=self.simulator.ledger()["shortfall"],
+            arrival_mid_px=np.where(truth.arrival_mid_px > 0.0, truth.arrival_mid_px, REFERENCE_PRICE),
+            step_s=float(market.order.step_s),
+            venue_names=tuple(market.venue_names),
         )

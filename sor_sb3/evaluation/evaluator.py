@@ -6,7 +6,7 @@ The scoring does not depend on whether a policy was learned. Figures are the bus
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ class Scores:
     """What one policy did; a row per training seed, a column per scenario.
 
     Attributes:
-        cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit.
-        parts: the ledger's parts of the cost, same shape and unit.
+        cost: float64 (n_seeds, n_scenarios), implementation shortfall in the market's cost unit; `parts` are those of
+            the ledger, same shape and unit.
         measures: "slippage_bps", "fee_bps", "fill_rate", "completion", same shape; NaN where meaningless.
         latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue
             (the notebook's latency is taken as it is).
@@ -77,7 +77,7 @@ class Evaluation:
     data_split: str
     seed: int
     scores: dict[str, Scores]
-    blocks: np.ndarray | None = field(default=None)
+    blocks: np.ndarray | None = None
 
     @property
     def n_scenarios(self) -> int:
@@ -106,18 +106,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """Scores policies on one fixed set of scenarios. Build it once to score often, as a callback does.
-
-    Args:
-        env: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
-        market: preset name, path, or specification.
-        scenarios: how many.
-        seed: of the first; scenario j has seed + j.
-        data_split: "train", "validation" or "test".
-
-    Raises:
-        UserError: env, market or data split is unknown, a number is not whole, or the market names an unknown router.
-    """
+    """Scores policies on one fixed set of scenarios. Arguments and errors are those of :func:`evaluate`."""
 
     @renamed_arguments(split="data_split")
     def __init__(
@@ -130,10 +119,12 @@ class Evaluator:
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
         """Rules and oracles by name, ready to be scored here."""
-        return {name: self._router(name) for name in names}
+        return {name: make(name, self.market, self if name in ORACLE_NAMES else self.env_id) for name in names}
 
-    def _router(self, name: str) -> Any:
-        return make(name, self.market, self if name in ORACLE_NAMES else self.env_id)
+    def members(self, policies: Any) -> list[Any]:
+        """One policy, or each training seed of one policy; those given by name are made."""
+        members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        return [self.policies([p])[p] if isinstance(p, str) else p for p in members]
 
     def start(self) -> np.ndarray:
         """Put every scenario at its first decision; observations (n_scenarios, D)."""
@@ -156,13 +147,11 @@ class Evaluator:
         Raises:
             UserError: a policy does not fit the env, or gives an answer that the env refuses.
         """
-        members = list(policies) if isinstance(policies, (list, tuple)) else [policies]
+        members = self.members(policies)
         if not members:
             raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
-        members = [self._router(p) if isinstance(p, str) else p for p in members]
-        logs: list[ChildLog] = []
-        runs = [self._run(name, policy, deterministic, logs if record else None) for policy in members]
-        cost, parts, measures, latency, shares = zip(*runs, strict=True)
+        runs = [self._run(name, policy, deterministic, record) for policy in members]
+        cost, parts, measures, latency, shares, logs = zip(*runs, strict=True)
         return Scores(
             name=name,
             kind=kind_of(members[0]),
@@ -174,12 +163,11 @@ class Evaluator:
             children=ChildLog.concatenate(logs) if record else None,
         )
 
-    def _run(
-        self, name: str, policy: Any, deterministic: bool, logs: list[ChildLog] | None = None
-    ) -> tuple[np.ndarray, dict, dict, np.ndarray, np.ndarray]:
+    def _run(self, name: str, policy: Any, deterministic: bool, record: bool) -> tuple[Any, ...]:
+        """Cost, its parts, measures, latencies, venue shares and, if recorded, child orders of one run."""
         core, truth = self.core, Truth(self.core.simulator)
         observations = self.start()
-        recorder = ChildRecorder(core.simulator) if logs is not None else None
+        recorder = ChildRecorder(core.simulator) if record else None
         latencies = []
         for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
             was_open = truth.open
@@ -189,24 +177,19 @@ class Evaluator:
             if recorder is not None:
                 recorder.after()
             latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
-        if recorder is not None and logs is not None:
-            logs.append(recorder.log())
-        everyone = np.arange(core.n)
-        parts = core.simulator.ledger()
+        log = None if recorder is None else recorder.log()
+        parts, measures = core.simulator.ledger(), core.episode_measures(np.arange(core.n))
         filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
-        return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
+        return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, log
 
     def evaluate(
-        self,
-        policies: Mapping[str, Any],
-        deterministic: bool = True,
-        each: Callable[[Scores], None] | None = None,
+        self, policies: Mapping[str, Any], deterministic: bool = True, each: Callable[[Scores], None] | None = None
     ) -> Evaluation:
         """Score several policies; see :func:`evaluate`.
 
-        `each` is called with every policy's scores, child orders recorded; they are dropped afterwards, so that one
-        log is held at a time.
+        `each` is called with every policy's scores, child orders recorded, which are dropped afterwards: one log at a
+        time is held.
         """
         scores = {}
         for name, policy in policies.items():
@@ -243,8 +226,8 @@ def evaluate(
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:
-        UserError: env, market, data split or a router's name is unknown, a policy does not fit the env, or a policy
-            gives an answer that the env refuses.
+        UserError: env, market, data split or a router's name is unknown, a number is not whole, a policy does not fit
+            the env, or a policy gives an answer that the env refuses.
 
     Example:
         >>> import sor_sb3

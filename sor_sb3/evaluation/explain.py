@@ -19,7 +19,7 @@ from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.rollout import Decision as PolicyDecision
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.policies.protocol import Router
-from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
+from sor_sb3.simulator.batch import LEDGER_PARTS
 from sor_sb3.simulator.views import Truth
 
 
@@ -46,17 +46,12 @@ class Decision:
         step: counted from 0, at `time_s` after arrival.
         remaining_shares: to be done, of which `slice_shares` in this step by the schedule.
         mid_bps: observed mid above the arrival mid.
-        open: whether a venue traded.
-        touch_bps: its far touch above the mid.
-        fee_bps: its take fee.
-        shown_shares: what it displayed.
-        observed_latency_ms: one way, as observed.
-        sent_shares: what went there.
-        filled_shares: what came back filled.
-        price_bps: average price of that above the mid plus fee; NaN if nothing filled.
+        open: whether a venue traded; `touch_bps` is its far touch above the mid, `fee_bps` its take fee, `shown_shares`
+            what it displayed, and `observed_latency_ms` its latency, one way, as observed.
+        sent_shares: what went there, of which `filled_shares` came back filled.
+        price_bps: average price of what filled above the mid plus fee; NaN if nothing filled.
         latency_ms: one way, of the child order.
-        cost: of the step in cost units; a step's costs add up to the order's.
-        parts: the ledger's parts of it.
+        cost: of the step in cost units, the sum of its `parts` in the ledger; a step's costs add up to the order's.
         alternative: the whole slice to one venue.
     """
 
@@ -84,12 +79,9 @@ class Explanation:
     """A parent order of one policy in one scenario.
 
     Attributes:
-        policy: its name.
         scenario: its seed.
-        cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs.
-        parts: the ledger's parts of it.
-        quantity_shares: of the order.
-        cleanup_shares: swept at the deadline.
+        cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs and of `parts`.
+        quantity_shares: of the order, of which `cleanup_shares` were swept at the deadline.
     """
 
     market: str
@@ -126,10 +118,11 @@ class _Alternatives:
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         sim.step(np.eye(k), None if pace is None else np.full(k, pace[self.member]))
         filled = np.diag(Truth(sim).filled_shares).copy()
-        per_share = quantity_shares / Truth(sim).cost_scale[0]
-        paid = np.diag(Truth(sim).fill_cost) * per_share
+        paid = np.diag(Truth(sim).fill_cost) * (quantity_shares / Truth(sim).cost_scale[0])
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
-        state = _repeat(decision.next_state, self.member, k)
+        state = decision.next_state  # of a recurrent policy: arrays (layers, n, hidden), else None
+        if state is not None:
+            state = tuple(np.repeat(part[:, self.member : self.member + 1], k, axis=1) for part in state)
         for _ in rollout(core, policy, core.observer.observe(), state=state, first_step=decision.step + 1):
             pass
         return Alternative(filled, price, sim.ledger()["shortfall"])
@@ -146,13 +139,6 @@ def _fork_router(policy: Any, n: int, member: int, times: int) -> Any:
     return fork
 
 
-def _repeat(state: Any, member: int, times: int) -> Any:
-    """A recurrent policy's state for copies of one member: arrays (layers, n, hidden), or None."""
-    if state is None:
-        return None
-    return tuple(np.repeat(part[:, member : member + 1], times, axis=1) for part in state)
-
-
 def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Explanation:
     """Replay one parent order of a policy.
 
@@ -160,87 +146,72 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     network rounds by batch size).
 
     Args:
-        evaluator: whose scenarios hold `scenario`.
+        evaluator: whose scenarios hold `scenario`, a seed.
         name: what to call the policy.
         policy: anything with SB3's ``predict``.
-        scenario: its seed.
 
     Raises:
         ValueError: the evaluator has no such scenario.
     """
-    if scenario not in evaluator.scenario_seeds:
-        seeds = evaluator.scenario_seeds
+    seeds = evaluator.scenario_seeds
+    if scenario not in seeds:
         raise ValueError(f"scenario {scenario} is not among {seeds[0]} to {seeds[-1]}")
-    member = evaluator.scenario_seeds.index(scenario)
-    core, simulator = evaluator.core, evaluator.core.simulator
+    member = seeds.index(scenario)
+    core, simulator, market = evaluator.core, evaluator.core.simulator, evaluator.market
     observations = evaluator.start()
     recorder = ChildRecorder(simulator)
     alternatives = _Alternatives(evaluator, policy, member)
-    quantity = float(Truth(simulator).remaining_shares[member])
-    ledgers = [_parts(simulator, member)]
-    remaining: list[float] = []
+
+    def spent() -> dict[str, float]:
+        ledger = simulator.ledger()
+        return {part: float(ledger[part][member]) for part in LEDGER_PARTS}
+
+    remaining, ledgers = [float(Truth(simulator).remaining_shares[member])], [spent()]
     options: list[Alternative] = []
     for decision in rollout(core, policy, observations, name=name):
-        left = float(Truth(simulator).remaining_shares[member])
-        if left <= 0.0:
+        if remaining[-1] <= 0.0:
             break
-        options.append(alternatives.ask(decision, core.action_adapter.decode(decision.actions)[1], quantity))
+        options.append(alternatives.ask(decision, core.action_adapter.decode(decision.actions)[1], remaining[0]))
         recorder.before()
         decision.take()
         recorder.after()
-        remaining.append(left)
-        ledgers.append(_parts(simulator, member))
-    parts = simulator.ledger()
-    cost = float(parts.pop("shortfall")[member])
+        remaining.append(float(Truth(simulator).remaining_shares[member]))
+        ledgers.append(spent())
     log = recorder.log().select(np.array([member]))
     return Explanation(
-        market=evaluator.market.name,
+        market=market.name,
         env_id=evaluator.env_id,
         policy=name,
         scenario=scenario,
-        cost_unit=evaluator.market.cost_unit,
-        price_unit=evaluator.market.price_unit,
-        venue_names=tuple(evaluator.market.venue_names),
-        cost=cost,
-        parts={part: float(values[member]) for part, values in parts.items()},
-        quantity_shares=quantity,
+        cost_unit=market.cost_unit,
+        price_unit=market.price_unit,
+        venue_names=tuple(market.venue_names),
+        cost=float(log.shortfall[0]),
+        parts=ledgers[-1],
+        quantity_shares=remaining[0],
         cleanup_shares=float(log.cleanup_shares[0]),
         decisions=tuple(
-            _decision(log, t, remaining[t], ledgers[t], ledgers[t + 1], options[t]) for t in range(len(remaining))
+            _decision(log, t, remaining[t], ledgers[t], ledgers[t + 1], option) for t, option in enumerate(options)
         ),
     )
 
 
-def _parts(simulator: BatchSimulator, member: int) -> dict[str, float]:
-    return {part: float(simulator.ledger()[part][member]) for part in LEDGER_PARTS}
-
-
 def _decision(
-    log: ChildLog,
-    t: int,
-    remaining_shares: float,
-    before: dict[str, float],
-    after: dict[str, float],
-    alternative: Alternative,
+    log: ChildLog, t: int, left_shares: float, before: dict[str, float], after: dict[str, float], option: Alternative
 ) -> Decision:
-    mid = float(log.mid_bps[0, t])
-    parts = {part: after[part] - before[part] for part in before}
+    mid, parts = float(log.mid_bps[0, t]), {part: after[part] - before[part] for part in before}
+    as_logged = "open shown_shares observed_latency_ms sent_shares filled_shares latency_ms".split()
     return Decision(
+        **{name: getattr(log, name)[0, t] for name in as_logged},
         step=t,
         time_s=t * log.step_s,
-        remaining_shares=remaining_shares,
+        remaining_shares=left_shares,
         slice_shares=float(log.slice_shares[0, t]),
         mid_bps=mid,
-        open=log.open[0, t],
         touch_bps=log.touch_bps[0, t] - mid,
         fee_bps=log.fee_bps[0],
-        shown_shares=log.shown_shares[0, t],
-        observed_latency_ms=log.observed_latency_ms[0, t],
-        sent_shares=log.sent_shares[0, t],
-        filled_shares=log.filled_shares[0, t],
         price_bps=log.price_bps[0, t] - mid + log.fee_bps[0],
-        latency_ms=log.latency_ms[0, t],
         cost=sum(parts.values()),
         parts=parts,
-        alternative=alternative,
+        alternative=option,
     )

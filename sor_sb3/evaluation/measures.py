@@ -57,8 +57,7 @@ def measure(
     """Show a function in the tables, in total and by venue; its parameters are names of `COLUMNS` (and `side`).
 
     Args:
-        key: of the row, with the unit, such as "fade_percent".
-        label: of the row.
+        key: of the row, with the unit, such as "fade_percent"; `label` is what people read.
         unit: of `scale` times the function's value.
         good: whether low or high is good; "" where neither.
         scale: what the function's value is multiplied with.

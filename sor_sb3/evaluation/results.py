@@ -31,6 +31,7 @@ def system_versions() -> dict[str, str]:
 def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """One policy's measures; null where a measure has no meaning in the market."""
     scores, cost, gap = evaluation.scores[name], evaluation.cost(name), evaluation.gap_closed(name)
+    shares = scores.venue_shares.mean(axis=0).tolist()
     return {
         "name": name,
         "kind": scores.kind,
@@ -42,14 +43,12 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
         "latency_ms": scores.latency_quantiles_ms(),
         "gap_closed": gap.mean if gap else None,
         "gap_closed_ci95": finite(gap.ci95) if gap else None,
-        "venue_shares": dict(
-            zip(evaluation.market.venue_names, scores.venue_shares.mean(axis=0).tolist(), strict=True)
-        ),
+        "venue_shares": dict(zip(evaluation.market.venue_names, shares, strict=True)),
     }
 
 
 def comparison_entry(
-    evaluation: Evaluation, policy: str, against: str, difference: Estimate, p_holm: float
+    evaluation: Evaluation, policy: str, against: str, found: Estimate, p_holm: float
 ) -> dict[str, Any]:
     """One paired comparison: :func:`sor_sb3.evaluation.verdicts.compared` and two measures of the pairing.
 
@@ -58,7 +57,7 @@ def comparison_entry(
     """
     costs, others = evaluation.scores[policy].cost, evaluation.scores[against].cost
     return {
-        **compared(policy, against, difference, p_holm, evaluation.market.cost_unit),
+        **compared(policy, against, found, p_holm, evaluation.market.cost_unit),
         "probability_better": probability_better(costs, others),
         "pairing_variance_reduction": finite([pairing_variance_reduction(costs, others)])[0],
     }
@@ -67,13 +66,11 @@ def comparison_entry(
 def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
-    Args:
-        evaluation: of test scenarios; all numbers of the results come from them.
-        best_rule: the rule that was cheapest on validation scenarios.
-        config: what was run, as plain data.
+    All numbers come from `evaluation`, of test scenarios; `best_rule` was the cheapest on validation scenarios, and
+    `config` is what was run, as plain data.
     """
-    learned = evaluation.names("learned")
-    reference = evaluation.market.reference_router
+    market, learned = evaluation.market, evaluation.names("learned")
+    reference = market.reference_router
     pairs = [(policy, best_rule) for policy in learned]
     if reference != best_rule and reference in evaluation.scores:
         pairs += [(policy, reference) for policy in learned]
@@ -82,21 +79,21 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
     if not learned:
         pairs = [(name, best_rule) for name in evaluation.names("rule") if name != best_rule]
     differences = [evaluation.difference(a, b) for a, b in pairs]
-    corrected = holm([d.p_value for d in differences]).tolist() if differences else []
+    corrected = holm([d.p_value for d in differences]).tolist()
     results = {
-        "market": evaluation.market.name,
+        "market": market.name,
         "env": evaluation.env_id,
         "scenarios": evaluation.n_scenarios,
-        "cost_unit": evaluation.market.cost_unit,
-        "price_unit": evaluation.market.price_unit,
+        "cost_unit": market.cost_unit,
+        "price_unit": market.price_unit,
         "best_rule": best_rule,
         "reference_rule": reference,
-        "oracle": evaluation.market.oracle,
+        "oracle": market.oracle,
         "config": config,
         "policies": [policy_entry(evaluation, name) for name in evaluation.names()],
         "comparisons": [
-            comparison_entry(evaluation, a, b, difference, p)
-            for (a, b), difference, p in zip(pairs, differences, corrected, strict=True)
+            comparison_entry(evaluation, *pair, found, p)
+            for pair, found, p in zip(pairs, differences, corrected, strict=True)
         ],
     }
     return results | headline(results)

@@ -34,9 +34,8 @@ def rollout(
     """Yield each decision of all scenarios, after the policy has answered and before the env has stepped.
 
     The caller may read the state, ask "what if" (`Decision.ask`), and take the step (`Decision.take`) to look at what
-    came of it; a step that the caller does not take is taken when the next decision is asked for. A loop over
-    ``rollout(core, policy, evaluator.start())`` with an empty body plays the episodes to their end. A model trained
-    under ``VecNormalize`` sees normalised observations, a policy that takes masks gets them where the env has them.
+    came of it; a step that the caller does not take is taken when the next decision is asked for. A model trained under
+    ``VecNormalize`` sees normalised observations, a policy that takes masks gets them where the env has them.
 
     Args:
         core: the batched env, at `observations`.
@@ -66,10 +65,9 @@ class Decision:
     Attributes:
         step: counted from 0.
         observations: float32 (n, D), raw.
-        state: of a recurrent policy, before the answer.
+        state: of a recurrent policy, before the answer; `next_state` is that after the answer.
         first: bool (n,), whether episodes begin here.
         actions: (n, ...), the answer.
-        next_state: of a recurrent policy, after the answer.
     """
 
     _player: _Player
@@ -121,23 +119,15 @@ def masks_wanted(policy: Any) -> bool:
 
 
 def check_fit(core: RoutingCore, policy: Any, name: str = "policy") -> None:
-    """Whether a policy answers at all and, where it says so, reads these observations and gives these actions.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Raise a UserError unless a policy answers, reads these observations and gives these actions, where it says so."""
     model = policy.model if isinstance(policy, NormalizedPolicy) else policy
     if not callable(getattr(model, "predict", None)):
         raise UserError(
             f"policy '{name}' is a {type(model).__name__}; expected a router's name, or something with SB3's predict"
         )
     statistics = getattr(policy, "vec_normalize", None)
-    for owner, what, expected in (
-        (model, "observation", core.observation_space),
-        (statistics, "observation", core.observation_space),
-        (model, "action", core.action_space),
-    ):
-        space = getattr(owner, f"{what}_space", None)
+    for owner, what in ((model, "observation"), (statistics, "observation"), (model, "action")):
+        space, expected = getattr(owner, f"{what}_space", None), getattr(core, f"{what}_space")
         if isinstance(space, spaces.Space) and _kind_and_size(space) != _kind_and_size(expected):
             trained = " ".join(str(space).split())  # bounds may be printed over several lines
             raise UserError(

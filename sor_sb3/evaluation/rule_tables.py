@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from sor_sb3.evaluation import tca
 
@@ -18,16 +18,16 @@ _LATER = "mid later: "
 
 
 def rule_605_table(
-    sent_shares: npt.ArrayLike,
-    filled_shares: npt.ArrayLike,
-    price: npt.ArrayLike,
-    mid: npt.ArrayLike,
-    bid: npt.ArrayLike,
-    ask: npt.ArrayLike,
-    mids_later: Mapping[str, npt.ArrayLike],
-    displayed_shares: npt.ArrayLike,
-    time_to_execution_ms: npt.ArrayLike,
-    side: npt.ArrayLike = 1,
+    sent_shares: ArrayLike,
+    filled_shares: ArrayLike,
+    price: ArrayLike,
+    mid: ArrayLike,
+    bid: ArrayLike,
+    ask: ArrayLike,
+    mids_later: Mapping[str, ArrayLike],
+    displayed_shares: ArrayLike,
+    time_to_execution_ms: ArrayLike,
+    side: ArrayLike = 1,
 ) -> list[dict[str, float | str]]:
     """Execution quality in the style of Rule 605: a row per order size, share-weighted. One row an order in.
 
@@ -37,16 +37,15 @@ def rule_605_table(
     Args:
         sent_shares: (n_orders,); filled_shares too.
         price: average price of each order's fills, NaN if none.
-        mid: of the best quotes at receipt; bid and ask are these quotes.
+        mid: of the best quotes at receipt, bid and ask.
         mids_later: by horizon's name, mids that long after execution, NaN where unknown.
         displayed_shares: size shown at the venue at receipt.
         time_to_execution_ms: receipt to execution.
         side: +1 or -1.
 
     Returns:
-        Rows of "order_size", "orders", "shares", "executed_percent", "quoted_spread_bps", "effective_spread_bps",
-        "e_over_q_percent", "realised_spread_bps <horizon>", "improved_percent", "at_quote_percent",
-        "outside_percent", "size_improvement_shares" (mean an executed order), "time_to_execution_ms".
+        Rows of "order_size", the number of "orders", "shares" sent, and averages, named with their units;
+        "size_improvement_shares" is a mean over executed orders.
 
     >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01,
     ...     {"1 s": [100.005, 100.0]}, [100, 400], [0.2, 0.4])[0]
@@ -56,15 +55,8 @@ def rule_605_table(
     [2.8571, 142.8571, 2.2857]
     """
     orders = {
-        "sent": sent_shares,
-        "filled": filled_shares,
-        "price": price,
-        "mid": mid,
-        "bid": bid,
-        "ask": ask,
-        "shown": displayed_shares,
-        "time_ms": time_to_execution_ms,
-        "side": side,
+        **{"sent": sent_shares, "filled": filled_shares, "price": price, "mid": mid, "bid": bid, "ask": ask},
+        **{"shown": displayed_shares, "time_ms": time_to_execution_ms, "side": side},
         **{f"{_LATER}{name}": later for name, later in mids_later.items()},
     }
     columns = {name: np.broadcast_to(x, np.shape(sent_shares)).astype(np.float64) for name, x in orders.items()}
@@ -84,6 +76,8 @@ def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float 
     at_quote_or_better = np.where(tca.price_improvement(o["price"], far, o["side"]) >= -tca.TIE * far, weight, 0.0)
     extra = tca.size_improvement_shares(at_quote_or_better, o["shown"])[weight > 0.0]
     average = lambda values: float(tca.weighted_average(values, weight))  # noqa: E731
+    realised = lambda mid_later: tca.realised_spread_bps(o["price"], o["mid"], mid_later, o["side"])  # noqa: E731
+    later = [name for name in o if name.startswith(_LATER)]
     return {
         "order_size": order_size,
         "orders": len(weight),
@@ -92,27 +86,19 @@ def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float 
         "quoted_spread_bps": average(quoted),
         "effective_spread_bps": average(effective),
         "e_over_q_percent": float(tca.effective_over_quoted_percent(effective, quoted, weight)),
-        **{
-            f"realised_spread_bps {name.removeprefix(_LATER)}": average(
-                tca.realised_spread_bps(o["price"], o["mid"], later, o["side"])
-            )
-            for name, later in o.items()
-            if name.startswith(_LATER)
-        },
-        "improved_percent": 100.0 * float(classes.improved),
-        "at_quote_percent": 100.0 * float(classes.at_quote),
-        "outside_percent": 100.0 * float(classes.outside),
+        **{f"realised_spread_bps {name.removeprefix(_LATER)}": average(realised(o[name])) for name in later},
+        **{f"{name}_percent": 100.0 * float(share) for name, share in vars(classes).items()},
         "size_improvement_shares": float(extra.mean() if extra.size else np.nan),
         "time_to_execution_ms": average(o["time_ms"]),
     }
 
 
 def rule_606_table(
-    venue: npt.ArrayLike,
+    venue: ArrayLike,
     venue_names: Sequence[str],
-    sent_shares: npt.ArrayLike,
-    filled_shares: npt.ArrayLike,
-    fees: npt.ArrayLike,
+    sent_shares: ArrayLike,
+    filled_shares: ArrayLike,
+    fees: ArrayLike,
 ) -> list[dict[str, float | str]]:
     """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
 
@@ -125,9 +111,7 @@ def rule_606_table(
         fees: net fee of each order in dollars, rebates negative, (n_orders,).
 
     Returns:
-        Rows of "venue", "orders", "orders_percent", "shares_routed", "shares_routed_percent", "shares_executed",
-        "shares_executed_percent", "fill_rate_percent", "average_fill_shares", "net_fee_dollars",
-        "net_fee_per_100_shares_cents".
+        Rows of "venue", the number of "orders", and sums and averages, named with their units.
 
     >>> rows = rule_606_table([0, 1, 1], ["NEAR", "FAR"], [100, 200, 100], [100, 0, 50], [0.30, 0.0, -0.01])
     >>> [(r["venue"], r["shares_routed_percent"], round(float(r["fill_rate_percent"]), 4)) for r in rows]
@@ -137,25 +121,20 @@ def rule_606_table(
     """
     index = np.asarray(venue, dtype=np.int64)
     sent, filled, paid = (np.asarray(x, dtype=np.float64) for x in (sent_shares, filled_shares, fees))
-    size = len(venue_names)
-    orders = np.bincount(index[sent > 0.0], minlength=size)
-    executed_orders = np.bincount(index[filled > 0.0], minlength=size)
-    routed = np.bincount(index, weights=sent, minlength=size)
-    executed = np.bincount(index, weights=filled, minlength=size)
-    net = np.bincount(index, weights=paid, minlength=size)
-    percent = [100.0 * tca.ratio(values.astype(np.float64), values.sum()) for values in (orders, routed, executed)]
-    rate, average = 100.0 * tca.ratio(executed, routed), tca.ratio(executed, executed_orders)
-    per_100 = 100.0 * 100.0 * tca.ratio(net, executed)
+    count = lambda which, weights=None: np.bincount(index[which], weights, minlength=len(venue_names))  # noqa: E731
+    orders, filled_orders = count(sent > 0.0), count(filled > 0.0)
+    routed, executed, net = (count(slice(None), values) for values in (sent, filled, paid))
+    share = lambda values: 100.0 * tca.ratio(values, values.sum())  # noqa: E731
     columns = {
-        "orders_percent": percent[0],
+        "orders_percent": share(orders),
         "shares_routed": routed,
-        "shares_routed_percent": percent[1],
+        "shares_routed_percent": share(routed),
         "shares_executed": executed,
-        "shares_executed_percent": percent[2],
-        "fill_rate_percent": rate,
-        "average_fill_shares": average,
+        "shares_executed_percent": share(executed),
+        "fill_rate_percent": 100.0 * tca.ratio(executed, routed),
+        "average_fill_shares": tca.ratio(executed, filled_orders),
         "net_fee_dollars": net,
-        "net_fee_per_100_shares_cents": per_100,
+        "net_fee_per_100_shares_cents": 100.0 * 100.0 * tca.ratio(net, executed),
     }
     return [
         {"venue": venue_names[k], "orders": int(orders[k]), **{name: float(x[k]) for name, x in columns.items()}}

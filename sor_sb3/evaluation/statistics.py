@@ -2,41 +2,35 @@
 
 No policy is run and nothing is drawn here: every function takes arrays of costs and returns numbers.
 
-Data. A policy's costs are float64 `(n_seeds, n_scenarios)`: a row is one training seed, a column is one
-scenario (one seeded parent order, the same for every policy). A rule or an oracle has one row, because
-it has no training randomness. Costs may be in any unit (bps, currency); positive is bad, and every mean,
-bound and standard error comes back in the same unit.
+Data. `costs` is float64 `(n_seeds, n_scenarios)`: a row is one training seed, a column is one scenario (one seeded
+parent order, the same for every policy). A rule or an oracle has one row. Costs may be in any unit; positive is bad,
+and every mean, bound and standard error comes back in the same unit. `blocks` is int `(n_scenarios,)`, the time block
+of each scenario, or None if scenarios are independent; `confidence` is the interval's nominal coverage. Every function
+raises ValueError where costs are not two-dimensional, empty or not finite, where two policies' numbers of scenarios
+differ, and where blocks have the wrong length or type.
 
-Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects,
-since every seed meets every scenario. The seeds of two learned policies are independent; the scenarios are
-shared, so they are differenced away column by column. The variance of a mean is then
+Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects. The seeds of
+two learned policies are independent; the scenarios are shared, so they are differenced away column by column. Then
 
-    V = V_seed + V_scenario
+    V = V_seed + V_scenario, the variance of a mean
     V_seed     = sum over learned policies of  s^2(seed means) / n_seeds
     V_scenario = max(0, s^2(column totals) / n_scenarios - sum over learned policies of V_interaction)
 
-`s^2(seed means) / n_seeds` already holds the interaction once, as does the scenarios' term; subtracting one
-interaction mean square keeps it from counting twice (two-way analysis of variance; Cameron, Gelbach and
-Miller 2011, "Robust Inference with Multiway Clustering"). It is taken off the scenarios' term, known to
-hundreds of degrees of freedom, rather than off the seeds' term, which with three seeds is noise.
+Both terms hold the interaction; subtracting one interaction mean square keeps it from counting twice (Cameron, Gelbach
+and Miller 2011, "Robust Inference with Multiway Clustering"), and the scenarios' term is known to far more degrees of
+freedom. The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental
+Designs", section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has `n_seeds - 1` degrees of
+freedom (two learned policies: Welch and Satterthwaite's) and `t_scenario` has `n_blocks - 1`. Satterthwaite's degrees
+of freedom for V itself reject up to 8.6 % of true nulls with three seeds; Cochran's rejected 2.3 to 6.0 % with equal
+numbers of seeds, and up to 7.4 % when all seed variance sits in a policy with three seeds against one with ten. To
+measure again: `CALIBRATION_REPEATS=2000 pytest tests/evaluation/test_statistics.py`.
 
-The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental
-Designs", section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has
-`n_seeds - 1` degrees of freedom (two learned policies: Welch and Satterthwaite's) and `t_scenario` has
-`n_blocks - 1`. It is Student's t wherever one term dominates and errs to the careful side between.
-Satterthwaite's degrees of freedom for V itself reject up to 8.6 % of true nulls with three seeds; Cochran's
-rejected 2.3 to 6.0 % with equal numbers of seeds, whatever the seeds' share of the variance, and up to 7.4 %
-when all seed variance sits in a policy with three seeds against one with ten. To measure again:
-`CALIBRATION_REPEATS=2000 pytest tests/evaluation/test_statistics.py`.
-
-Blocks. Scenarios cut from one recording are not independent. Given `blocks`, deviations are summed within
-a block before they are squared (times `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on
-each other as they like. Scenarios of different blocks must not: windows that straddle an edge break this,
-and 25 blocks each one window long rejected 9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make
-blocks at least five windows long, and have twenty of them where you can. `n_blocks` is the effective
-number, `n_scenarios^2 / sum(block size^2)`: the plain count when blocks are of one size, fewer when a few
-large ones hold most of the scenarios (compare Carter, Schnepel and Steigerwald 2017, "Asymptotic Behavior of
-a t-Test Robust to Cluster Heterogeneity").
+Blocks. Scenarios cut from one recording are not independent. Given `blocks`, deviations are summed within a block
+before they are squared (times `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on each other, those
+of different blocks must not: windows that straddle an edge break this, and 25 blocks each one window long rejected
+9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make blocks at least five windows long, and have twenty of
+them where you can. `n_blocks` is the effective number, `n_scenarios^2 / sum(block size^2)` (compare Carter, Schnepel
+and Steigerwald 2017, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity").
 """
 
 from collections.abc import Callable, Sequence
@@ -60,15 +54,12 @@ class Estimate:
     """A mean and what is known about it, in the unit of the costs it came from.
 
     Attributes:
-        mean: the point estimate.
         ci95_low: lower bound of the two-sided interval, at 95 % unless another `confidence` was asked for.
-        ci95_high: upper bound. Both bounds are infinite when there are fewer than two scenarios, or fewer
-            than two blocks' worth of them: nothing then says how far scenarios differ.
-        standard_error: square root of the estimate's variance.
-        degrees_of_freedom: those of the Student's t whose quantile, times `standard_error`, is half the
-            interval; 0 when the interval is infinite.
-        p_value: two-sided, for the hypothesis that the true mean is 0. It is below `1 - confidence`
-            exactly when the interval leaves out 0.
+        ci95_high: upper bound. Both bounds are infinite when there are fewer than two scenarios, or fewer than two
+            blocks' worth of them: nothing then says how far scenarios differ.
+        degrees_of_freedom: those of the Student's t whose quantile, times `standard_error`, is half the interval; 0
+            when the interval is infinite.
+        p_value: two-sided, for a true mean of 0; below `1 - confidence` exactly when the interval leaves out 0.
     """
 
     mean: float
@@ -87,19 +78,8 @@ class Estimate:
 def mean_with_interval(costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None, confidence: float = 0.95) -> Estimate:
     """Mean cost over seeds and scenarios, with an interval for new seeds *and* new scenarios.
 
-    With one row the interval covers new scenarios only: right for a rule, and for a learned policy a
-    statement about that one trained network, not about the algorithm.
-
-    Args:
-        costs: float64 (n_seeds, n_scenarios), any unit.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-        confidence: the interval's nominal coverage, between 0 and 1.
-
-    Returns:
-        The estimate, in the unit of `costs`.
-
-    Raises:
-        ValueError: costs not two-dimensional, empty or not finite; blocks of the wrong length or type.
+    With one row the interval covers new scenarios only: right for a rule, and for a learned policy a statement about
+    that one trained network, not about the algorithm.
 
     >>> mean_with_interval([[1.0, 2.0, 3.0]]).mean
     2.0
@@ -110,30 +90,15 @@ def mean_with_interval(costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None
 
 
 def paired_difference(
-    costs: npt.ArrayLike,
-    other_costs: npt.ArrayLike,
-    blocks: npt.ArrayLike | None = None,
-    confidence: float = 0.95,
+    costs: npt.ArrayLike, other_costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None, confidence: float = 0.95
 ) -> Estimate:
     """Mean of `costs - other_costs`, paired by scenario; negative means `costs` is the cheaper policy.
 
-    Either side may be a rule (one row) or learned (a row per training seed). Seeds of the two sides are
-    taken as independent, even when the same seed numbers trained both. A learned policy given with one
-    row is treated as a rule: the interval then covers scenarios only, not retraining. Rule against rule
-    without blocks is the paired t-test (`scipy.stats.ttest_rel`). Equal arrays are one policy compared
-    with itself: the difference is exactly 0, its interval [0, 0], its p-value 1.
-
-    Args:
-        costs: float64 (n_seeds, n_scenarios), any unit.
-        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-        confidence: the interval's nominal coverage, between 0 and 1.
-
-    Returns:
-        The estimate, in the unit of the costs.
-
-    Raises:
-        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    Either side may be a rule (one row) or learned (a row per training seed). Seeds of the two sides are taken as
+    independent, even when the same seed numbers trained both. A learned policy given with one row is treated as a rule:
+    the interval then covers scenarios only, not retraining. Rule against rule without blocks is the paired t-test
+    (`scipy.stats.ttest_rel`). Equal arrays are one policy compared with itself: the difference is exactly 0, its
+    interval [0, 0], its p-value 1.
 
     >>> paired_difference([[1.0, 2.0, 3.0]], [[2.0, 3.0, 4.0]]).mean
     -1.0
@@ -149,14 +114,7 @@ def paired_difference(
 
 
 def verdict(estimate: Estimate) -> Verdict:
-    """Say what a difference in cost shows: cheaper is better, and an interval over 0 shows nothing.
-
-    Args:
-        estimate: a paired difference, this policy minus the other.
-
-    Returns:
-        "better" if the whole interval is below 0, "worse" if above, else "no significant difference".
-    """
+    """What a paired difference, this policy minus the other, shows: cheaper is better if the interval leaves out 0."""
     if estimate.ci95_high < 0:
         return "better"
     if estimate.ci95_low > 0:
@@ -170,33 +128,16 @@ def gap_closed(
     oracle_costs: npt.ArrayLike,
     blocks: npt.ArrayLike | None = None,
 ) -> Estimate | None:
-    """Share of the way from a reference to an oracle: 0 is the reference, 1 the oracle, below 0 is worse.
+    """Share of the way from a reference to an oracle, without unit: 0 is the reference, 1 the oracle, below 0 is worse.
 
-    `(C_reference - C_policy) / (C_reference - C_oracle)`, each C a mean over seeds and scenarios. The
-    interval is the delta method's: the ratio g is linearised, cell by cell, to
-    `(reference - policy - g (reference - oracle)) / (C_reference - C_oracle)`, whose mean is 0 and whose
-    standard error is g's (Cochran 1977, "Sampling Techniques", section 6.4). It is only as good as the
-    denominator is sure: where the denominator's interval is not wholly above 0 there is no gap to close
-    and the answer is None, and just above that the interval is rough.
-
-    Args:
-        costs: float64 (n_seeds, n_scenarios), any unit.
-        reference_costs: float64 (n_reference_seeds, n_scenarios), usually a rule's one row.
-        oracle_costs: float64 (n_oracle_seeds, n_scenarios), usually one row.
-        blocks: int (n_scenarios,), the time block of each scenario, or None if scenarios are independent.
-
-    Returns:
-        The share (no unit) with its 95 % interval, or None if the oracle is not significantly cheaper
-        than the reference.
-
-    Raises:
-        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    `(C_reference - C_policy) / (C_reference - C_oracle)`, each C a mean over seeds and scenarios. The 95 % interval is
+    the delta method's: the ratio g is linearised, cell by cell, to `(reference - policy - g (reference - oracle)) /
+    (C_reference - C_oracle)`, whose mean is 0 and whose standard error is g's (Cochran 1977, "Sampling Techniques",
+    section 6.4). It is only as good as the denominator is sure: where the denominator's interval is not wholly above 0
+    there is no gap to close and the answer is None, and just above that the interval is rough.
     """
-    policy = checked_costs(costs, "costs")
-    reference = checked_costs(reference_costs, "reference_costs")
-    oracle = checked_costs(oracle_costs, "oracle_costs")
-    _check_same_scenarios(policy, reference, "costs", "reference_costs")
-    _check_same_scenarios(policy, oracle, "costs", "oracle_costs")
+    policy, reference = checked_pair(costs, reference_costs, "reference_costs")
+    _, oracle = checked_pair(costs, oracle_costs, "oracle_costs")
     block_index = checked_blocks(blocks, policy.shape[1])
     if not paired_difference(reference, oracle, block_index).ci95_low > 0:
         return None
@@ -217,10 +158,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
     """Adjust p-values for having asked several questions (Holm 1979; family-wise error, any dependence).
 
     Args:
-        p_values: float64 (n_comparisons,), each between 0 and 1.
-
-    Returns:
-        Adjusted p-values, float64 (n_comparisons,), in the order given.
+        p_values: float64 (n_comparisons,), each between 0 and 1; the adjusted ones come back in their order.
 
     Raises:
         ValueError: not one-dimensional, or a value outside 0 to 1.
@@ -243,17 +181,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
 def probability_better(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> float:
     """Share of (seed, scenario) pairs in which `costs` is the lower; a tie counts one half.
 
-    Two learned policies are compared seed against every seed, in each scenario.
-
-    Args:
-        costs: float64 (n_seeds, n_scenarios), any unit.
-        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
-
-    Returns:
-        A share between 0 and 1, where 0.5 is no difference.
-
-    Raises:
-        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    Two learned policies are compared seed against every seed, in each scenario. 0.5 is no difference.
 
     >>> probability_better([[1.0, 2.0, 3.0, 4.0]], [[2.0, 2.0, 2.0, 2.0]])
     0.375
@@ -267,20 +195,10 @@ def probability_better(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> floa
 def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> float:
     """How many times fewer scenarios a paired comparison needs than one with separate scenarios.
 
-    The variance over scenarios of the unpaired difference, `var(costs) + var(other_costs)`, over that of
-    the paired difference, `var(costs - other_costs)`, each of seed-averaged costs. 1 is no gain; common
-    random numbers (Glasserman 2003, "Monte Carlo Methods in Financial Engineering", section 4) aim above.
-
-    Args:
-        costs: float64 (n_seeds, n_scenarios), any unit.
-        other_costs: float64 (n_other_seeds, n_scenarios), the same unit and the same scenarios in order.
-
-    Returns:
-        The ratio, no unit; infinite if the paired difference never varies, 1 if nothing varies at all
-        (as with a single scenario).
-
-    Raises:
-        ValueError: the numbers of scenarios differ; costs not two-dimensional, empty or not finite.
+    The variance over scenarios of the unpaired difference, `var(costs) + var(other_costs)`, over that of the paired
+    difference, `var(costs - other_costs)`, each of seed-averaged costs. 1 is no gain; common random numbers (Glasserman
+    2003, "Monte Carlo Methods in Financial Engineering", section 4) aim above. Infinite if the paired difference never
+    varies, 1 if nothing varies at all (as with a single scenario).
     """
     policy, other = checked_pair(costs, other_costs)
     if policy.shape[1] == 1:
@@ -306,28 +224,27 @@ def two_way_estimate(
         columns: float64 (n_scenarios,), or None when the estimate is known without error.
         sides: each float64 (n_seeds, n_scenarios), one for each policy; those with one row add no seed noise.
         block_index: int64 (n_scenarios,), values 0 to n_blocks - 1.
-        confidence: the interval's nominal coverage, between 0 and 1.
-
-    Raises:
-        ValueError: confidence outside 0 to 1.
+        confidence: between 0 and 1, or ValueError is raised.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}; 0.95 is usual.")
     scenario_df = _effective_blocks(block_index) - 1
+    certain = Estimate(mean, mean, mean, 0.0, scenario_df, 1.0 if mean == 0 else 0.0)
     if columns is None:
-        return Estimate(mean, mean, mean, 0.0, scenario_df, 1.0 if mean == 0 else 0.0)
+        return certain
     if scenario_df < 1:
         return Estimate(mean, -np.inf, np.inf, np.inf, 0.0, 1.0)
     terms = [_seed_terms(side, block_index) for side in sides if side.shape[0] > 1]
-    seed_variance, seed_df = _welch([(variance, df) for variance, _, df in terms])
+    seed_variance = sum(term for term, _, _ in terms)
+    welch_df = seed_variance**2 / sum(term**2 / df for term, _, df in terms) if seed_variance > 0 else 1.0
     interaction_variance = sum(interaction for _, interaction, _ in terms)
     column_variance = _block_square_sum(columns - columns.mean(), block_index) / columns.size**2
     scenario_variance = max(0.0, column_variance - interaction_variance)
     variance = seed_variance + scenario_variance
     standard_error = float(np.sqrt(variance))
     if standard_error == 0:
-        return Estimate(mean, mean, mean, 0.0, scenario_df, 1.0 if mean == 0 else 0.0)
-    cochran = _Cochran(seed_variance / variance, seed_df, scenario_df)
+        return certain
+    cochran = _Cochran(seed_variance / variance, welch_df, scenario_df)
     half_width = cochran.critical_value(1 - confidence) * standard_error
     return Estimate(
         mean=mean,
@@ -341,10 +258,7 @@ def two_way_estimate(
 
 @dataclass(frozen=True)
 class _Cochran:
-    """Cochran's reference distribution for a mean whose variance is the sum of two estimated terms.
-
-    Its quantile is the two Student quantiles' average, each weighted by its share of the variance.
-    """
+    """Cochran's reference distribution: its quantile is two Student quantiles, weighted by their shares of variance."""
 
     seed_share: float
     seed_df: float
@@ -358,7 +272,7 @@ class _Cochran:
     def p_value(self, t_statistic: float) -> float:
         """Two-sided p-value: the p whose critical value is `t_statistic` (>= 0)."""
         # It lies between the two Students' own p-values, since the quantile lies between theirs.
-        low, high = sorted(_student_p_value(df, t_statistic) for df in (self.seed_df, self.scenario_df))
+        low, high = sorted(float(2 * special.stdtr(df, -t_statistic)) for df in (self.seed_df, self.scenario_df))
         if high <= SMALLEST_P_VALUE:
             return high
         low_log, high_log = np.log(max(low, SMALLEST_P_VALUE)), np.log(high)
@@ -376,11 +290,6 @@ def _student_quantile(degrees_of_freedom: float, p: float) -> float:
     return float(-special.stdtrit(degrees_of_freedom, p / 2))
 
 
-def _student_p_value(degrees_of_freedom: float, t_statistic: float) -> float:
-    """Two-sided p-value of Student's t."""
-    return float(2 * special.stdtr(degrees_of_freedom, -t_statistic))
-
-
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Zero of a monotone function, or the end of the bracket nearest to one that rounding put outside."""
     at_low, at_high = function(low), function(high)
@@ -389,21 +298,8 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(optimize.brentq(function, low, high, xtol=1e-13))
 
 
-def _welch(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Sum of independent (variance, df) terms, and its Welch-Satterthwaite degrees of freedom."""
-    variance = sum(term for term, _ in terms)
-    if variance == 0:
-        return 0.0, 1.0
-    return variance, variance**2 / sum(term**2 / df for term, df in terms)
-
-
 def _seed_terms(side: FloatArray, block_index: IntArray) -> tuple[float, float, float]:
-    """Variance of one policy's mean between its seeds, how much of it is interaction, and the former's df.
-
-    Args:
-        side: float64 (n_seeds, n_scenarios), two seeds or more.
-        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1.
-    """
+    """Variance of a policy's mean between its (at least two) seeds, the interaction in it, and the former's df."""
     n_seeds, n_scenarios = side.shape
     seed_means = side.mean(axis=1)
     residuals = side - seed_means[:, None] - side.mean(axis=0) + seed_means.mean()
@@ -413,12 +309,7 @@ def _seed_terms(side: FloatArray, block_index: IntArray) -> tuple[float, float, 
 
 
 def _block_square_sum(deviations: FloatArray, block_index: IntArray) -> float:
-    """Sum over blocks of the squared within-block sum, times `n_blocks / (n_blocks - 1)`, n_blocks effective.
-
-    Args:
-        deviations: float64 (n_scenarios,), summing to 0.
-        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1, at least two blocks.
-    """
+    """Sum over blocks of the squared within-block sum, times `n_blocks / (n_blocks - 1)`, n_blocks effective."""
     block_sums = np.bincount(block_index, weights=deviations)
     n_blocks = _effective_blocks(block_index)
     return float(block_sums @ block_sums) * n_blocks / (n_blocks - 1)
@@ -431,7 +322,7 @@ def _effective_blocks(block_index: IntArray) -> float:
 
 
 def checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
-    """`costs` as float64 (n_seeds, n_scenarios), or a ValueError that says what is wrong with it."""
+    """`costs` as float64 (n_seeds, n_scenarios), or a ValueError that says what is wrong with them."""
     checked = np.asarray(costs, dtype=np.float64)
     if checked.ndim != 2 or checked.size == 0:
         raise ValueError(
@@ -448,20 +339,17 @@ def checked_costs(costs: npt.ArrayLike, name: str) -> FloatArray:
     return checked
 
 
-def checked_pair(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def checked_pair(
+    costs: npt.ArrayLike, other_costs: npt.ArrayLike, other_name: str = "other_costs"
+) -> tuple[FloatArray, FloatArray]:
     """Both policies' costs, checked one by one and against each other."""
-    policy, other = checked_costs(costs, "costs"), checked_costs(other_costs, "other_costs")
-    _check_same_scenarios(policy, other, "costs", "other_costs")
-    return policy, other
-
-
-def _check_same_scenarios(costs: FloatArray, others: FloatArray, name: str, other_name: str) -> None:
-    """Raise a ValueError naming both counts unless the two arrays have as many scenarios."""
-    if costs.shape[1] != others.shape[1]:
+    policy, other = checked_costs(costs, "costs"), checked_costs(other_costs, other_name)
+    if policy.shape[1] != other.shape[1]:
         raise ValueError(
-            f"{name} has {costs.shape[1]} scenarios but {other_name} has {others.shape[1]}; "
-            "a paired comparison needs the same scenarios in the same order."
+            f"costs has {policy.shape[1]} scenarios but {other_name} has {other.shape[1]}; a paired comparison needs "
+            "the same scenarios in the same order."
         )
+    return policy, other
 
 
 def checked_blocks(blocks: npt.ArrayLike | None, n_scenarios: int) -> IntArray:

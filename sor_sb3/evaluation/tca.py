@@ -6,11 +6,12 @@ and got, :mod:`sor_sb3.evaluation.analysis` puts the record through these functi
 :mod:`sor_sb3.evaluation.rule_tables`.
 
 Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
-times in the unit that a name says. bps = 1e-4. **A cost is positive when it is bad**, except where a docstring says
-otherwise (markouts, improvement and reversion are positive when good, as practitioners state them). Arguments are
-arrays that broadcast against each other. Where a measure sums over fills it does so over the last axis, so that a
-single order is a vector ``(n_fills,)`` and many orders are rows ``(n_orders, n_fills)``; entries of 0 shares count for
-nothing, whatever price stands beside them. A measure without meaning (nothing filled, nothing sent) is NaN.
+times and results in the unit that a name says; results whose name says none have none. bps = 1e-4. **A cost is positive
+when it is bad**, except where a docstring says otherwise (markouts, improvement and reversion are positive when good,
+as practitioners state them). Arguments are arrays that broadcast against each other. Where a measure sums over fills it
+does so over the last axis, so that a single order is a vector ``(n_fills,)`` and many orders are rows
+``(n_orders, n_fills)``; entries of 0 shares count for nothing, whatever price stands beside them. A measure without
+meaning (nothing filled, nothing sent) is NaN. Prices within 1e-9 of each other, relative, are one price.
 
 Sources. Perold 1988, "The Implementation Shortfall: Paper versus Reality", Journal of Portfolio Management 14(3);
 17 CFR 242.600, 242.605 and 242.606 (Regulation NMS, as amended in 2024, Release 34-99679); Rockafellar and Uryasev
@@ -24,17 +25,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
 from sor_sb3.evaluation.measures import measure
 
-Floats = npt.NDArray[np.float64]
+Floats = NDArray[np.float64]
 BPS = 1e4
 MILS_PER_DOLLAR = 1e4
 TIE = 1e-9  # prices nearer than this, relative, are one price: float rounding
 
 
-def _floats(*values: npt.ArrayLike) -> tuple[Floats, ...]:
+def _floats(*values: ArrayLike) -> tuple[Floats, ...]:
     return tuple(np.asarray(value, dtype=np.float64) for value in values)
 
 
@@ -43,7 +44,13 @@ def _sum_product(prices: Floats, shares: Floats) -> Floats:
     return np.asarray(np.where(shares == 0.0, 0.0, prices * shares).sum(axis=-1))
 
 
-def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
+def _average_deviation_bps(prices: ArrayLike, shares: ArrayLike, benchmark: ArrayLike, side: ArrayLike) -> Floats:
+    """``s (p_bar - b) / b x 1e4``, p_bar the average fill price. Deviations first, so that no digits are lost."""
+    prices, shares, benchmark, s = _floats(prices, shares, benchmark, side)
+    return s * ratio(_sum_product(prices - benchmark[..., None], shares), shares.sum(axis=-1)) / benchmark * BPS
+
+
+def ratio(top: ArrayLike, bottom: ArrayLike) -> Floats:
     """`top / bottom`, NaN where `bottom` is 0.
 
     >>> ratio([1.0, 1.0], [4.0, 0.0]).tolist()
@@ -53,10 +60,8 @@ def ratio(top: npt.ArrayLike, bottom: npt.ArrayLike) -> Floats:
     return np.divide(top, bottom, out=np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan), where=bottom != 0)
 
 
-def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def weighted_average(values: ArrayLike, shares: ArrayLike) -> Floats:
     """Share-weighted average over the last axis, as Rule 605 averages its spreads; entries that are NaN are left out.
-
-    Unit of `values`. NaN where no share has a value.
 
     >>> float(weighted_average([10.0, 20.0, float("nan")], [300, 100, 50]))
     12.5
@@ -66,19 +71,11 @@ def weighted_average(values: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(np.where(known == 0.0, 0.0, values * known).sum(axis=-1), known.sum(axis=-1))
 
 
-# ------------------------------------------------------------------------------------------------ parent orders
-
-
 @dataclass(frozen=True)
 class Shortfall:
-    """Implementation shortfall of parent orders and its parts, bps of the order's value at arrival; positive is bad.
+    """Implementation shortfall (n_orders,) and its parts, bps of the order's value at arrival; positive is bad.
 
-    Attributes:
-        total: the whole, (n_orders,); `delay + trading + opportunity + fees`.
-        delay: the mid's move between arrival and the start of trading, on what was filled.
-        trading: fills against the mid at the start of trading.
-        opportunity: the mid's move from arrival to the end, on what was not filled.
-        fees: explicit fees.
+    `total` is ``delay + trading + opportunity + fees``; :func:`implementation_shortfall` says what each holds.
     """
 
     total: Floats
@@ -89,42 +86,35 @@ class Shortfall:
 
 
 def implementation_shortfall(
-    prices: npt.ArrayLike,
-    shares: npt.ArrayLike,
-    quantity_shares: npt.ArrayLike,
-    arrival_mid: npt.ArrayLike,
-    end_mid: npt.ArrayLike,
-    side: npt.ArrayLike = 1,
-    fees: npt.ArrayLike = 0.0,
-    start_mid: npt.ArrayLike | None = None,
+    prices: ArrayLike,
+    shares: ArrayLike,
+    quantity_shares: ArrayLike,
+    arrival_mid: ArrayLike,
+    end_mid: ArrayLike,
+    side: ArrayLike = 1,
+    fees: ArrayLike = 0.0,
+    start_mid: ArrayLike | None = None,
 ) -> Shortfall:
     """Implementation shortfall: what the order cost more than if all of it had been done at the arrival mid.
 
     ``IS = [s (sum q_i p_i - Qf m_0) + s (Q - Qf)(m_T - m_0) + fees] / (Q m_0) x 1e4``, with fills (q_i, p_i), Qf their
-    sum, m_0 the mid at arrival and m_T at the end. Parts: delay ``s Qf (m_start - m_0)``, trading
-    ``s (sum q_i p_i - Qf m_start)``, opportunity ``s (Q - Qf)(m_T - m_0)`` and fees, each over ``Q m_0 x 1e-4``.
-    Unit: bps of Q m_0. Sign: positive is bad. Source: Perold 1988.
+    sum, m_0 the mid at arrival and m_T at the end. Parts, each over ``Q m_0 x 1e-4``: delay ``s Qf (m_start - m_0)``,
+    the mid's move before trading started, on what was filled; trading ``s (sum q_i p_i - Qf m_start)``; opportunity
+    ``s (Q - Qf)(m_T - m_0)``, the mid's move on what was not filled; and fees. In bps of Q m_0. Source: Perold 1988.
 
     Args:
-        prices: (..., n_fills).
-        shares: (..., n_fills).
-        quantity_shares: Q, (...).
-        arrival_mid: m_0, (...).
-        end_mid: m_T, (...).
-        side: +1 buy, -1 sell, (...).
-        fees: in currency, paid positive, rebates negative, (...).
-        start_mid: mid when trading started, (...); the arrival's if None, so that delay is 0.
+        prices: (..., n_fills); shares too. All others are (...).
+        side: +1 buy, -1 sell.
+        fees: in currency, paid positive, rebates negative.
+        start_mid: mid when trading started; the arrival's if None, so that delay is 0.
 
-    A buy of 1,000 arriving at 100.00; trading starts at 100.02; 600 fill at 100.05 and 200 at 100.10; the mid ends at
-    100.20; fees are $2.40:
-
+    >>> # a buy of 1,000: trading starts at 100.02, 600 fill at 100.05 and 200 at 100.10, the mid ends at 100.20
     >>> s = implementation_shortfall([100.05, 100.10], [600, 200], 1000, 100.0, 100.20, fees=2.40, start_mid=100.02)
     >>> [round(float(x), 6) for x in (s.delay, s.trading, s.opportunity, s.fees, s.total)]
     [1.6, 3.4, 4.0, 0.24, 9.24]
     """
-    prices, shares, quantity, arrival, end, s, fees = _floats(
-        prices, shares, quantity_shares, arrival_mid, end_mid, side, fees
-    )
+    prices, shares, quantity, s = _floats(prices, shares, quantity_shares, side)
+    arrival, end, fees = _floats(arrival_mid, end_mid, fees)
     start = arrival if start_mid is None else np.asarray(start_mid, dtype=np.float64)
     filled = shares.sum(axis=-1)
     to_bps = BPS / (quantity * arrival)
@@ -136,10 +126,8 @@ def implementation_shortfall(
     return Shortfall(delay + trading + opportunity + fee, delay, trading, opportunity, fee)
 
 
-def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
-    """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; in the prices' unit, NaN if nothing filled.
-
-    With a market's trades in place of fills this is its VWAP.
+def average_price(prices: ArrayLike, shares: ArrayLike) -> Floats:
+    """Share-weighted average fill price, ``sum q_i p_i / sum q_i``; with a market's trades in place of fills its VWAP.
 
     >>> float(average_price([10.0, 11.0], [300, 100]))
     10.25
@@ -148,43 +136,30 @@ def average_price(prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(_sum_product(prices, shares), shares.sum(axis=-1))
 
 
-def arrival_slippage_bps(
-    prices: npt.ArrayLike, shares: npt.ArrayLike, arrival_mid: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
-    """Average fill price against the arrival mid, executed shares only: ``s (p_bar - m_0) / m_0 x 1e4``.
-
-    Unit: bps. Sign: positive is bad. Source: Perold 1988 (the executed part, before fees).
+def arrival_slippage_bps(prices: ArrayLike, shares: ArrayLike, arrival_mid: ArrayLike, side: ArrayLike = 1) -> Floats:
+    """Average fill price against the arrival mid: ``s (p_bar - m_0) / m_0 x 1e4``, Perold's executed part before fees.
 
     >>> float(arrival_slippage_bps([100.05, 100.10], [600, 200], 100.0).round(6))
     6.25
     """
-    prices, shares, arrival, s = _floats(prices, shares, arrival_mid, side)
-    return s * ratio(_sum_product(prices - arrival[..., None], shares), shares.sum(axis=-1)) / arrival * BPS
+    return _average_deviation_bps(prices, shares, arrival_mid, side)
 
 
-def vwap_slippage_bps(
-    prices: npt.ArrayLike, shares: npt.ArrayLike, market_vwap: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def vwap_slippage_bps(prices: ArrayLike, shares: ArrayLike, market_vwap: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Average fill price against the market's VWAP over the order's life: ``s (p_bar - VWAP) / VWAP x 1e4``.
 
-    Unit: bps. Sign: positive is bad. Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the
-    NYSE", Journal of Finance 43(1). Say whether `market_vwap` holds one's own fills; ours does not.
+    Source: Berkowitz, Logue and Noser 1988, "The Total Cost of Transactions on the NYSE", Journal of Finance 43(1). Say
+    whether `market_vwap` holds one's own fills; ours does not.
 
     >>> float(vwap_slippage_bps([100.05, 100.10], [600, 200], 100.05).round(4))
     1.2494
     """
-    prices, shares, vwap, s = _floats(prices, shares, market_vwap, side)
-    return s * ratio(_sum_product(prices - vwap[..., None], shares), shares.sum(axis=-1)) / vwap * BPS
-
-
-# -------------------------------------------------------------------------------------------------------- spreads
+    return _average_deviation_bps(prices, shares, market_vwap, side)
 
 
 @measure("quoted_spread_bps", "quoted spread", "bps", "", averaged=True)
-def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
-    """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``; half of it is the quoted half-spread.
-
-    Unit: bps. Sign: positive is bad. Source: 17 CFR 242.600 (national best bid and offer).
+def quoted_spread_bps(bid: ArrayLike, ask: ArrayLike) -> Floats:
+    """Quoted spread: ``(ask - bid) / m x 1e4`` with ``m = (bid + ask) / 2``. Source: 17 CFR 242.600.
 
     >>> float(quoted_spread_bps(99.99, 100.01).round(6))
     2.0
@@ -194,11 +169,11 @@ def quoted_spread_bps(bid: npt.ArrayLike, ask: npt.ArrayLike) -> Floats:
 
 
 @measure("effective_spread_bps", "effective spread", "bps", "low", averaged=True)
-def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def effective_spread_bps(price: ArrayLike, mid: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Effective spread: ``2 s (p - m_t) / m_t x 1e4``, m_t the mid when the order was received (not when it filled).
 
-    Unit: bps. Sign: positive is bad. Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference
-    between the execution price and the midpoint ... at the time of order receipt").
+    Average it by shares. Source: 17 CFR 242.605 ("double the amount of difference between the execution price and the
+    midpoint ... at the time of order receipt").
 
     >>> float(effective_spread_bps(100.02, 100.0).round(6)), float(effective_spread_bps(99.98, 100.0, -1).round(6))
     (4.0, 4.0)
@@ -208,14 +183,12 @@ def effective_spread_bps(price: npt.ArrayLike, mid: npt.ArrayLike, side: npt.Arr
 
 
 @measure("realised_spread_bps", "realised spread, one step later", "bps", "low", averaged=True)
-def realised_spread_bps(
-    price: npt.ArrayLike, mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def realised_spread_bps(price: ArrayLike, mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Realised spread: ``2 s (p - m_{e+tau}) / m_t x 1e4``, m_{e+tau} the mid a time tau after the order was executed.
 
-    m_t is the mid at receipt, as in the effective spread. Unit: bps. Sign: positive is what the liquidity provider
-    earned, so bad for the taker. Source: 17 CFR 242.600 and 242.605 ("at a specified interval after the time of order
-    execution"; several horizons between 50 ms and 5 minutes since 2024).
+    m_t is the mid at receipt, as in the effective spread. Positive is what the liquidity provider earned. Source:
+    17 CFR 242.600 and 242.605 ("at a specified interval after the time of order execution"; several horizons between
+    50 ms and 5 minutes since 2024).
 
     >>> float(realised_spread_bps(100.02, 100.0, 100.015).round(6))
     1.0
@@ -225,12 +198,11 @@ def realised_spread_bps(
 
 
 @measure("price_impact_bps", "price impact, one step later", "bps", "", averaged=True)
-def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def price_impact_bps(mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price impact: ``2 s (m_{e+tau} - m_t) / m_t x 1e4``; effective spread = realised spread + price impact.
 
-    The later mid is that of :func:`realised_spread_bps`, a time tau after the execution. Unit: bps. Sign: positive is a
-    move against us. Source: Huang and Stoll 1996, "Dealer versus auction markets", Journal of Financial
-    Economics 41(3).
+    The later mid is that of :func:`realised_spread_bps`. Positive is a move against us. Source: Huang and Stoll 1996,
+    "Dealer versus auction markets", Journal of Financial Economics 41(3).
 
     >>> float(price_impact_bps(100.0, 100.015).round(6))
     3.0
@@ -240,12 +212,8 @@ def price_impact_bps(mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.Arr
 
 
 @measure("e_over_q_percent", "effective over quoted (E/Q)", "%", "low")
-def effective_over_quoted_percent(
-    effective_bps: npt.ArrayLike, quoted_bps: npt.ArrayLike, shares: npt.ArrayLike
-) -> Floats:
-    """E/Q: share-weighted effective spread over share-weighted quoted spread, over the last axis, x 100.
-
-    Unit: per cent. Sign: below 100 is better than the quote, above 100 worse. Source: 17 CFR 242.605 as amended 2024.
+def effective_over_quoted_percent(effective_bps: ArrayLike, quoted_bps: ArrayLike, shares: ArrayLike) -> Floats:
+    """E/Q: share-weighted effective over quoted spread, x 100; above 100 is worse than the quote. Source: Rule 605.
 
     >>> float(effective_over_quoted_percent([4.0, 2.0], [4.0, 4.0], [100, 300]))
     62.5
@@ -254,11 +222,11 @@ def effective_over_quoted_percent(
 
 
 @measure("markout_bps", "markout, one step later", "bps", "high", averaged=True)
-def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def markout_bps(price: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Markout, the trader's view: ``s (m_{e+tau} - p) / p x 1e4``, the mid a time tau after the fill against the fill.
 
-    Unit: bps. Sign: **positive is good** (the price moved our way after we traded); a taker's starts at minus the
-    effective half-spread. Source: common practice, as in exchanges' and brokers' venue analyses.
+    **Positive is good** (the price moved our way after we traded); a taker's starts at minus the effective half-spread.
+    Source: common practice, as in exchanges' and brokers' venue analyses.
 
     >>> float(markout_bps(100.0, 99.99).round(6)), float(markout_bps(100.0, 99.99, -1).round(6))
     (-1.0, 1.0)
@@ -267,11 +235,11 @@ def markout_bps(price: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayL
     return np.asarray(s * (later - price) / price * BPS)
 
 
-def reversion_bps(end_mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def reversion_bps(end_mid: ArrayLike, mid_later: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Reversion after the order is complete: ``-s (m_{T+tau} - m_T) / m_T x 1e4``.
 
-    Unit: bps. Sign: positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann
-    and Li 2005, "Direct Estimation of Equity Market Impact", Risk 18(7) (temporary and permanent impact).
+    Positive is a price that came back, so impact that was temporary. Source: Almgren, Thum, Hauptmann and Li 2005,
+    "Direct Estimation of Equity Market Impact", Risk 18(7).
 
     >>> float(reversion_bps(100.10, 100.08).round(4))
     1.998
@@ -280,14 +248,10 @@ def reversion_bps(end_mid: npt.ArrayLike, mid_later: npt.ArrayLike, side: npt.Ar
     return np.asarray(-s * (later - end) / end * BPS)
 
 
-# ---------------------------------------------------------------------------------------------- quotes and fills
-
-
-def price_improvement(price: npt.ArrayLike, far_quote: npt.ArrayLike, side: npt.ArrayLike = 1) -> Floats:
+def price_improvement(price: ArrayLike, far_quote: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Price improvement per share: ``s (far - p)``, far the best quote that a marketable order faced at receipt.
 
-    Unit: the prices' currency per share. Sign: **positive is good**, negative is outside the quote. Source:
-    17 CFR 242.605.
+    In the prices' unit. **Positive is good**, negative is outside the quote. Source: 17 CFR 242.605.
 
     >>> float(price_improvement(100.004, 100.01).round(6)), float(price_improvement(99.99, 99.98, -1).round(6))
     (0.006, 0.01)
@@ -305,12 +269,8 @@ class QuoteClasses:
     outside: Floats
 
 
-def quote_classes(
-    price: npt.ArrayLike, far_quote: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> QuoteClasses:
-    """Which part of the volume was filled better than, at, and worse than the quote at receipt, over the last axis.
-
-    Prices within 1e-9, relative, are one price. Unit: share of filled shares. Source: 17 CFR 242.605.
+def quote_classes(price: ArrayLike, far_quote: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> QuoteClasses:
+    """Which part of the volume was filled better than, at, and worse than the quote at receipt. Source: 17 CFR 242.605.
 
     >>> c = quote_classes([100.00, 100.01, 100.03], 100.01, [100, 200, 100])
     >>> float(c.improved), float(c.at_quote), float(c.outside)
@@ -320,15 +280,12 @@ def quote_classes(
     gain = s * (far - price) / far
     total = shares.sum(axis=-1)
     known = np.where(shares == 0.0, 0.0, gain)
-    improved = ratio(np.where(known > TIE, shares, 0.0).sum(axis=-1), total)
-    outside = ratio(np.where(known < -TIE, shares, 0.0).sum(axis=-1), total)
+    improved, outside = (ratio(np.where(of, shares, 0.0).sum(axis=-1), total) for of in (known > TIE, known < -TIE))
     return QuoteClasses(improved, 1.0 - improved - outside, outside)
 
 
-def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
-    """Size improvement: shares filled at the quote or better beyond what was displayed, ``max(filled - shown, 0)``.
-
-    Unit: shares. Sign: **positive is good**. Source: 17 CFR 242.605 as amended 2024.
+def size_improvement_shares(filled_at_quote_or_better_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
+    """Size improvement, **positive is good**: ``max(filled at the quote or better - shown, 0)``. Source: Rule 605.
 
     >>> size_improvement_shares([500, 200], [300, 300]).tolist()
     [200.0, 0.0]
@@ -338,8 +295,8 @@ def size_improvement_shares(filled_at_quote_or_better_shares: npt.ArrayLike, dis
 
 
 @measure("fill_rate_percent", "fill rate, shares", "%", "high", scale=100.0)
-def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Floats:
-    """Share-level fill rate: ``sum filled / sum sent`` over the last axis. No unit, 1 is good. Source: Rule 606(b)(3).
+def fill_rate(filled_shares: ArrayLike, sent_shares: ArrayLike) -> Floats:
+    """Share-level fill rate: ``sum filled / sum sent`` over the last axis; 1 is good. Source: Rule 606(b)(3).
 
     >>> float(fill_rate([80, 0, 100], [100, 100, 100]))
     0.6
@@ -348,10 +305,8 @@ def fill_rate(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> Float
     return ratio(filled.sum(axis=-1), sent.sum(axis=-1))
 
 
-def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -> tuple[Floats, Floats]:
+def order_fill_rates(filled_shares: ArrayLike, sent_shares: ArrayLike) -> tuple[Floats, Floats]:
     """Order-level fill rates over the last axis: the share of orders sent that got anything, and that got everything.
-
-    No unit, 1 is good. Entries of 0 shares sent are no orders. Source: common practice beside Rule 606(b)(3).
 
     >>> [float(rate) for rate in order_fill_rates([80, 0, 100, 0], [100, 100, 100, 0])]
     [0.6666666666666666, 0.3333333333333333]
@@ -363,11 +318,10 @@ def order_fill_rates(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike) -
     return ratio(any_fill, orders), ratio(full, orders)
 
 
-def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+def fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Quote fade: ``1 - filled / min(sent, displayed at the decision)``, element by element.
 
-    No unit. Sign: 0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). NaN where nothing
-    was sent or shown. Source: common practice ("phantom liquidity").
+    0 is a firm quote, 1 a phantom; below 0 more filled than was shown (hidden size). Source: common practice.
 
     >>> fade([60, 100, 0], [100, 100, 50], [80, 200, 0]).tolist()
     [0.25, 0.0, nan]
@@ -377,7 +331,7 @@ def fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_sha
 
 
 @measure("fade_percent", "fade of what was displayed", "%", "low", scale=100.0)
-def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, displayed_shares: npt.ArrayLike) -> Floats:
+def total_fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
     """Fade of many children together, over the last axis: ``1 - sum filled / sum min(sent, displayed)``.
 
     As :func:`fade`, weighted by what was there to be had; children that met no display are left out.
@@ -391,14 +345,11 @@ def total_fade(filled_shares: npt.ArrayLike, sent_shares: npt.ArrayLike, display
 
 
 @measure("trade_through_percent", "volume traded through a better quote", "%", "low", scale=100.0)
-def trade_through_rate(
-    price: npt.ArrayLike, best_elsewhere: npt.ArrayLike, shares: npt.ArrayLike, side: npt.ArrayLike = 1
-) -> Floats:
+def trade_through_rate(price: ArrayLike, best_elsewhere: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> Floats:
     """Share of the volume, over the last axis, filled at a worse price than the best then displayed elsewhere.
 
     ``sum q_i [s (p_i - best_i) > 0] / sum q_i``; NaN for `best_elsewhere` means that nothing was displayed there.
-    Prices within 1e-9, relative, are one price. No unit. Sign: positive is bad. Source: 17 CFR 242.611 (Order
-    Protection Rule).
+    Source: 17 CFR 242.611 (Order Protection Rule).
 
     >>> float(trade_through_rate([100.02, 100.01], [100.01, 100.01], [100, 300]))
     0.25
@@ -409,14 +360,11 @@ def trade_through_rate(
     return ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
 
 
-# ----------------------------------------------------------------------------------------------------------- fees
-
-
 @measure("fees_mils", "fees", "mils a share", "low")
-def fees_mils(fees_dollars: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
+def fees_mils(fees_dollars: ArrayLike, shares: ArrayLike) -> Floats:
     """Net fee per share in mils, over the last axis: ``sum fee_i / sum q_i x 1e4``; 1 mil is $0.0001 a share.
 
-    Dollars: taker fees positive, rebates negative. Sign: positive is bad. Source: exchanges' price lists.
+    Dollars: taker fees positive, rebates negative. Source: exchanges' price lists.
 
     >>> float(fees_mils([3.00, -0.20], [1000, 100]).round(4))
     25.4545
@@ -425,11 +373,8 @@ def fees_mils(fees_dollars: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
     return ratio(fees.sum(axis=-1), shares.sum(axis=-1)) * MILS_PER_DOLLAR
 
 
-def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) -> Floats:
-    """Net fees over the value traded, over the last axis: ``sum fee_i / (sum q_i p_i) x 1e4``.
-
-    Unit: bps of what was traded (not of the parent order). Sign: positive is bad, rebates are negative. Source: as
-    :func:`fees_mils`.
+def fees_bps(fees: ArrayLike, prices: ArrayLike, shares: ArrayLike) -> Floats:
+    """Net fees over the value traded (not that of the parent order): ``sum fee_i / (sum q_i p_i) x 1e4``.
 
     >>> float(fees_bps([3.00, -0.20], [100.0, 100.0], [1000, 100]).round(6))
     0.254545
@@ -438,8 +383,8 @@ def fees_bps(fees: npt.ArrayLike, prices: npt.ArrayLike, shares: npt.ArrayLike) 
     return ratio(fees.sum(axis=-1), _sum_product(prices, shares)) * BPS
 
 
-def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
-    """All-in cost of what was executed: arrival slippage plus fees, both in bps. Sign: positive is bad.
+def all_in_bps(slippage_bps: ArrayLike, fee_bps: ArrayLike) -> Floats:
+    """All-in cost of what was executed: arrival slippage plus fees.
 
     >>> float(all_in_bps(6.25, 0.25))
     6.5
@@ -448,26 +393,19 @@ def all_in_bps(slippage_bps: npt.ArrayLike, fee_bps: npt.ArrayLike) -> Floats:
     return np.asarray(slippage + fee)
 
 
-# ------------------------------------------------------------------------------------- time, rerouting, completion
-
-
-def quantiles(values: npt.ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Floats:
+def quantiles(values: ArrayLike, at: Sequence[float] = (0.5, 0.95, 0.99)) -> Floats:
     """Quantiles of all values (linear interpolation), NaN where there are none. Never report a latency's mean alone.
-
-    Latency: decision to acknowledgement, ms, of every child order.
 
     >>> quantiles([1.0, 2.0, 3.0, 4.0, 5.0], (0.5, 0.95)).round(6).tolist()
     [3.0, 4.8]
     """
-    (known,) = _floats(values)
+    known = np.asarray(values, dtype=np.float64)
     known = known[np.isfinite(known)]
     return np.quantile(known, at) if known.size else np.full(len(at), np.nan)
 
 
-def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -> Floats:
-    """Age of the quote that a child acts on, when it arrives: ``arrival - time of the quote at the venue``.
-
-    Unit: ms. Sign: positive is bad. With an instant feed it is the way there; a late feed adds its delay.
+def staleness_ms(quote_time_ms: ArrayLike, arrival_time_ms: ArrayLike) -> Floats:
+    """Age of the quote that a child acts on when it arrives: the time of the way there, and the delay of a late feed.
 
     >>> staleness_ms([0.0, 5.0], [0.4, 5.1]).round(6).tolist()
     [0.4, 0.1]
@@ -476,27 +414,25 @@ def staleness_ms(quote_time_ms: npt.ArrayLike, arrival_time_ms: npt.ArrayLike) -
     return np.asarray(arrival - quote)
 
 
-def reroute_count(sent_shares: npt.ArrayLike, filled_shares: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def reroute_count(sent_shares: ArrayLike, filled_shares: ArrayLike) -> NDArray[np.int64]:
     """How often a parent sent again what had come back: decisions, over the last axis, that follow a short fill.
 
     A decision counts if it sends anything and the decision before it that sent anything filled less than it sent.
-    Arguments: a parent's totals a decision, (..., n_decisions). Sign: more is worse.
+    Arguments: a parent's totals a decision, (..., n_decisions).
 
     >>> int(reroute_count([100, 80, 0, 50, 50], [20, 80, 0, 0, 50]))
     2
     """
     sent, filled = _floats(sent_shares, filled_shares)
-    count = np.zeros(sent.shape[:-1], dtype=np.int64)
-    short = np.zeros(sent.shape[:-1], dtype=bool)
+    count, short = np.zeros(sent.shape[:-1], dtype=np.int64), np.zeros(sent.shape[:-1], dtype=bool)
     for decision in range(sent.shape[-1]):
         sends = sent[..., decision] > 0.0
         count += sends & short
-        came_back = filled[..., decision] < sent[..., decision] * (1.0 - TIE)
-        short = np.where(sends, came_back, short)
+        short = np.where(sends, filled[..., decision] < sent[..., decision] * (1.0 - TIE), short)
     return count
 
 
-def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> Floats:
+def completion(filled_shares: ArrayLike, quantity_shares: ArrayLike) -> Floats:
     """Share of the parent order that child orders filled (over the last axis) before the forced clean-up. 1 is good.
 
     >>> float(completion([600, 300], 1000))
@@ -506,9 +442,7 @@ def completion(filled_shares: npt.ArrayLike, quantity_shares: npt.ArrayLike) -> 
     return ratio(filled.sum(axis=-1), quantity)
 
 
-def time_to_completion_s(
-    filled_shares: npt.ArrayLike, fill_time_s: npt.ArrayLike, quantity_shares: npt.ArrayLike
-) -> Floats:
+def time_to_completion_s(filled_shares: ArrayLike, fill_time_s: ArrayLike, quantity_shares: ArrayLike) -> Floats:
     """Time of the fill that completed the order, s after arrival; NaN if it never did. Fills in order of time.
 
     >>> float(time_to_completion_s([600, 300, 100], [0.0, 5.0, 10.0], 1000))
@@ -523,14 +457,10 @@ def time_to_completion_s(
     return np.where(complete.any(axis=-1), when, np.nan)
 
 
-# ------------------------------------------------------------------------------------------ risk and concentration
-
-
-def cvar(costs: npt.ArrayLike, level: float = 0.95) -> float:
+def cvar(costs: ArrayLike, level: float = 0.95) -> float:
     """Conditional value at risk: mean of the worst `1 - level` of the costs, the cost on the edge counted in part.
 
-    ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Unit of the costs. Sign: positive is bad.
-    Source: Rockafellar and Uryasev 2000.
+    ``(1 / (n (1 - level))) x sum of the largest n (1 - level) costs``. Source: Rockafellar and Uryasev 2000.
 
     >>> cvar([float(x) for x in range(1, 101)])
     98.0
@@ -544,30 +474,28 @@ def cvar(costs: npt.ArrayLike, level: float = 0.95) -> float:
         return float("nan")
     tail = worst.size * (1.0 - level)
     tail = round(tail) if abs(tail - round(tail)) < 1e-9 else tail
-    weights = np.clip(tail - np.arange(worst.size), 0.0, 1.0)
-    return float(weights @ worst / tail)
+    return float(np.clip(tail - np.arange(worst.size), 0.0, 1.0) @ worst / tail)
 
 
-def herfindahl(shares: npt.ArrayLike) -> Floats:
-    """Herfindahl-Hirschman index of a split, over the last axis: ``sum w_k^2`` of shares that are normalised first.
+def _normalised(shares: ArrayLike) -> Floats:
+    shares = np.asarray(shares, dtype=np.float64)
+    return ratio(shares, shares.sum(axis=-1, keepdims=True))
 
-    1 is one venue, 1/K an even split over K. No unit. Source: Hirschman 1964.
+
+def herfindahl(shares: ArrayLike) -> Floats:
+    """Herfindahl-Hirschman index of a split: ``sum w_k^2``, w normalised; 1 is one venue, 1/K an even split over K.
 
     >>> float(herfindahl([50, 25, 25]))
     0.375
     """
-    (shares,) = _floats(shares)
-    return np.asarray((ratio(shares, shares.sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1))
+    return np.asarray((_normalised(shares) ** 2).sum(axis=-1))
 
 
-def entropy_nats(shares: npt.ArrayLike) -> Floats:
-    """Shannon entropy of a split, over the last axis: ``-sum w_k ln w_k``; ``exp`` of it is an effective number.
-
-    0 is one venue, ln K an even split over K. Unit: nats. Source: Shannon 1948.
+def entropy_nats(shares: ArrayLike) -> Floats:
+    """Shannon entropy of a split: ``-sum w_k ln w_k``; 0 is one venue, ln K an even split over K.
 
     >>> round(float(entropy_nats([50, 25, 25])), 6)
     1.039721
     """
-    (shares,) = _floats(shares)
-    w = ratio(shares, shares.sum(axis=-1, keepdims=True))
+    w = _normalised(shares)
     return np.asarray(-np.where(w > 0.0, w * np.log(np.where(w > 0.0, w, 1.0)), 0.0 * w).sum(axis=-1))

@@ -25,11 +25,9 @@ def compared(policy: str, against: str, difference: Estimate, p_holm: float, uni
     """The verdict on one comparison.
 
     Args:
-        policy: name of the policy.
-        against: name of the policy that it is compared with.
+        policy: name of the policy that is compared with `against`.
         difference: cost of `policy` minus that of `against`, paired by scenario, in `unit`.
         p_holm: p-value, corrected by Holm for all comparisons that were made together.
-        unit: of costs.
 
     Returns:
         "policy", "against", "difference", "ci95", "p_value", "p_value_holm"; "verdict", what the comparison's own 95 %
@@ -56,13 +54,9 @@ def compared(policy: str, against: str, difference: Estimate, p_holm: float, uni
 
 
 def headline(results: dict[str, Any]) -> dict[str, str]:
-    """The result in one sentence and its tone: the cheapest learned policy against the best rule.
+    """The result, content of ``results.json``, as a "headline" and its "tone" ("better", "worse" or "even").
 
-    Args:
-        results: content of ``results.json``, policies cheapest first.
-
-    Returns:
-        "headline" and "tone" ("better", "worse" or "even").
+    The headline is about the cheapest learned policy and the best rule.
     """
     unit, best, scenarios = results["cost_unit"], results["best_rule"], f"{results['scenarios']:,} unseen scenarios"
     learned = [p["name"] for p in results["policies"] if p["kind"] == "learned"]
@@ -78,15 +72,11 @@ def headline(results: dict[str, Any]) -> dict[str, str]:
     if found["verdict"] == "better":
         text = f"{first} beats the best rule, {best}, by {amount} on {scenarios}{doubt} ({numbers})."
     elif found["verdict"] == "worse":
-        text = (
-            f"The best rule, {best}, beats every learned policy: the nearest, {first}, costs {amount} more on "
-            f"{scenarios}{doubt} ({numbers})."
-        )
+        text = f"The best rule, {best}, beats every learned policy: the nearest, {first}, costs {amount} more on "
+        text += f"{scenarios}{doubt} ({numbers})."
     else:
-        text = (
-            f"No significant difference between {first}, the cheapest learned policy, and the best rule, {best}, on "
-            f"{scenarios} ({numbers})."
-        )
+        text = f"No significant difference between {first}, the cheapest learned policy, and the best rule, {best}, on "
+        text += f"{scenarios} ({numbers})."
     return {"headline": text, "tone": found["tone"]}
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from sor_sb3.evaluation.explain import Decision, Explanation
 from sor_sb3.evaluation.formats import number, signed
-from sor_sb3.reports.figures import Figure, styled
+from sor_sb3.reports.figures import Figure, finished, name_columns, styled
 from sor_sb3.reports.page import templates
-from sor_sb3.reports.theme import INK, MUTED, PAPER, SERIES, new_axes, to_svg
+from sor_sb3.reports.tables import wide_console
+from sor_sb3.reports.theme import INK, MUTED, PAPER, SERIES, new_axes
 
 
 def _change(explanation: Explanation, decision: Decision) -> np.ndarray:
@@ -29,13 +28,11 @@ def _route(explanation: Explanation, decision: Decision) -> str:
 
 def headline(explanation: Explanation) -> str:
     """The order in one sentence."""
-    n = len(explanation.decisions)
-    best = sum(bool(np.all(_change(explanation, d) >= -1e-9)) for d in explanation.decisions)
-    return (
-        f"{explanation.policy} filled this order of {number(explanation.quantity_shares, 0)} shares for "
-        f"{number(explanation.cost)} {explanation.cost_unit}; in {best} of {n} decisions no single venue "
-        "would have made the order cheaper"
-    )
+    e, n = explanation, len(explanation.decisions)
+    best = sum(bool(np.all(_change(e, d) >= -1e-9)) for d in e.decisions)
+    cost = f"{number(e.quantity_shares, 0)} shares for {number(e.cost)} {e.cost_unit}"
+    venues = f"in {best} of {n} decisions no single venue would have made the order cheaper"
+    return f"{e.policy} filled this order of {cost}; {venues}"
 
 
 def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
@@ -64,19 +61,18 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
 
 def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
     """A row a venue of one decision, as text: what was observed, sent and filled, and the alternative."""
-    change = _change(explanation, decision)
-    other = decision.alternative
+    d, other, change = decision, decision.alternative, _change(explanation, decision)
     return [
         {
-            "venue": name if decision.open[k] else f"{name} (closed)",
-            "touch": number(decision.touch_bps[k], 2),
-            "fee": number(decision.fee_bps[k], 2),
-            "shown": number(decision.shown_shares[k], 0),
-            "observed ms": number(decision.observed_latency_ms[k], 3),
-            "sent": number(decision.sent_shares[k], 0) if decision.sent_shares[k] > 0 else "",
-            "filled": number(decision.filled_shares[k], 0) if decision.sent_shares[k] > 0 else "",
-            "paid": number(decision.price_bps[k], 2) if decision.filled_shares[k] > 0 else "",
-            "took ms": number(2.0 * decision.latency_ms[k], 3) if decision.sent_shares[k] > 0 else "",
+            "venue": name if d.open[k] else f"{name} (closed)",
+            "touch": number(d.touch_bps[k], 2),
+            "fee": number(d.fee_bps[k], 2),
+            "shown": number(d.shown_shares[k], 0),
+            "observed ms": number(d.observed_latency_ms[k], 3),
+            "sent": number(d.sent_shares[k], 0) if d.sent_shares[k] > 0 else "",
+            "filled": number(d.filled_shares[k], 0) if d.sent_shares[k] > 0 else "",
+            "paid": number(d.price_bps[k], 2) if d.filled_shares[k] > 0 else "",
+            "took ms": number(2.0 * d.latency_ms[k], 3) if d.sent_shares[k] > 0 else "",
             "all here: filled": number(other.filled_shares[k], 0),
             "paid then": number(other.price_bps[k], 2),
             "order cost": number(other.order_cost[k]),
@@ -108,17 +104,11 @@ def _table(rows: list[dict[str, str]], title: str, bold: set[int], text: tuple[s
 
 def print_explanation(explanation: Explanation, console: Console | None = None, step: int | None = None) -> None:
     """The order's summary, then every decision venue by venue (or decision `step` alone, counted from 1)."""
-    if console is None:
-        console = Console()
-        console = console if console.is_terminal else Console(width=170)
-    e = explanation
+    e, console = explanation, console or wide_console(170)
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
-    console.print(
-        f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; "
-        f"{number(e.cleanup_shares, 0)} shares swept at the end",
-        highlight=False,
-    )
+    swept = f"{number(e.cleanup_shares, 0)} shares swept at the end"
+    console.print(f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; {swept}", highlight=False)
     if step is None:
         console.print(_table(summary_rows(e), "The order", set(), ("sent to", "best single venue")))
     console.print(columns_note(e), style="dim", highlight=False)
@@ -135,96 +125,67 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
 @styled
 def _alternatives_figure(e: Explanation) -> Figure:
     change = np.array([_change(e, d) for d in e.decisions])
-    shown = range(len(e.venue_names)) if len(e.venue_names) <= 24 else np.argsort(change.min(axis=0))[:24]
-    names = [e.venue_names[k] for k in shown]
-    change = change[:, list(shown)]
+    shown = np.arange(len(e.venue_names)) if len(e.venue_names) <= 24 else np.argsort(change.min(axis=0))[:24]
+    names, change = [e.venue_names[k] for k in shown], change[:, shown]
     figure, axes = new_axes(0.24 * len(e.decisions) + 1.2)
     top = max(float(np.abs(change).max()), 1e-12)
-    for t in range(change.shape[0]):
-        for k in range(change.shape[1]):
-            colour = SERIES[1] if change[t, k] > 0 else SERIES[2]
-            alpha = 0.05 + 0.85 * abs(change[t, k]) / top
-            axes.barh(t, 1, left=k, height=1.0, color=colour, alpha=alpha, linewidth=0)
-            if len(e.decisions) <= 60:
-                ink = PAPER if alpha > 0.6 else INK
-                axes.text(k + 0.5, t, signed(change[t, k], 2), ha="center", va="center", fontsize=6.8, color=ink)
-            if e.decisions[t].sent_shares[list(shown)[k]] > 0.3 * max(e.decisions[t].sent_shares.sum(), 1e-9):
-                axes.plot(k + 0.06, t, marker=">", color=INK, markersize=3.4, clip_on=False)
-    axes.grid(False)
+    for (t, k), more in np.ndenumerate(change):
+        alpha, sent = 0.05 + 0.85 * abs(more) / top, e.decisions[t].sent_shares
+        axes.barh(t, 1, left=k, height=1.0, color=SERIES[1] if more > 0 else SERIES[2], alpha=alpha, linewidth=0)
+        if len(e.decisions) <= 60:
+            ink = PAPER if alpha > 0.6 else INK
+            axes.text(k + 0.5, t, signed(more, 2), ha="center", va="center", fontsize=6.8, color=ink)
+        if sent[shown[k]] > 0.3 * max(sent.sum(), 1e-9):
+            axes.plot(k + 0.06, t, marker=">", color=INK, markersize=3.4, clip_on=False)
     every = max(1, len(e.decisions) // 30)
     ticks = list(range(0, len(e.decisions), every))
     axes.set_yticks(ticks, [str(e.decisions[t].step + 1) for t in ticks])
-    axes.set_ylim(len(e.decisions) - 0.5, -0.5)
-    axes.set_xlim(0, len(names))
-    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.tick_params(length=0)
-    axes.spines[["left", "bottom"]].set_visible(False)
-    axes.set_ylabel("step")
+    name_columns(axes, names)
+    axes.set(ylim=(len(e.decisions) - 0.5, -0.5), ylabel="step")
     axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
     best = np.unravel_index(int(np.argmin(change)), change.shape)
-    description = (
-        "Change of the order's cost had each step gone wholly to each venue; the largest saving, "
-        f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}."
-    )
-    return Figure(
-        "alternatives",
-        "What if the whole slice had gone to one venue?",
-        to_svg(figure, "alternatives", description),
+    saving = f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}"
+    description = f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {saving}."
+    caption = (
         "Change of the cost of the whole order, had the slice of that step gone to that venue, with the later steps "
         "decided as before: orange is a higher cost, green a lower one. A pointer marks a venue that got over 30 % of "
-        "the slice. Green is hindsight: the router could not see the market that its child order would meet.",
+        "the slice. Green is hindsight: the router could not see the market that its child order would meet."
     )
+    return finished(figure, "alternatives", "What if the whole slice had gone to one venue?", description, caption)
 
 
 @styled
 def _progress_figure(e: Explanation) -> Figure:
     figure, axes = new_axes(2.9, panels=2)
-    times = [d.time_s for d in e.decisions]
-    steps = [d.step + 1 for d in e.decisions]
+    times, steps = [d.time_s for d in e.decisions], [d.step + 1 for d in e.decisions]
     axes[0].step(times, [d.remaining_shares for d in e.decisions], where="post", color=SERIES[0], linewidth=1.8)
-    axes[0].set_xlabel("time since arrival, s")
-    axes[0].set_ylabel("still to be done, shares")
-    axes[0].set_ylim(0, None)
+    axes[0].set(xlabel="time since arrival, s", ylabel="still to be done, shares", ylim=(0, None))
     axes[1].bar(steps, [d.cost for d in e.decisions], color=SERIES[0], alpha=0.35, label="a step's")
     axes[1].plot(steps, np.cumsum([d.cost for d in e.decisions]), color=SERIES[1], linewidth=1.8, label="so far")
     axes[1].axhline(0.0, color=MUTED, linewidth=0.8)
-    axes[1].set_xlabel("step")
-    axes[1].set_ylabel(f"cost, {e.cost_unit}")
+    axes[1].set(xlabel="step", ylabel=f"cost, {e.cost_unit}")
     axes[1].legend()
     for panel in axes:
         panel.grid(axis="y")
-    return Figure(
-        "progress",
-        "The order step by step",
-        to_svg(figure, "progress", f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."),
+    description = f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."
+    caption = (
         "Left: shares still to be done. Right: the cost of each step, with the mid's move on the rest of the order, "
-        "and the sum.",
+        "and the sum."
     )
+    return finished(figure, "progress", "The order step by step", description, caption)
 
 
 def render_explanation(explanation: Explanation) -> str:
     """The explanation as one self-contained page."""
-    figures = [_progress_figure(explanation), _alternatives_figure(explanation)]
-    decisions: list[dict[str, Any]] = [
+    e = explanation
+    decisions = [
         {
-            "step": d.step + 1,
-            "time_s": f"{d.time_s:g}",
-            "route": _route(explanation, d),
-            "cost": signed(d.cost),
-            "rows": venue_rows(explanation, d),
-            "sent": (d.sent_shares > 0).tolist(),
+            **{"step": d.step + 1, "time_s": f"{d.time_s:g}", "route": _route(e, d), "cost": signed(d.cost)},
+            **{"rows": venue_rows(e, d), "sent": (d.sent_shares > 0).tolist()},
         }
-        for d in explanation.decisions
+        for d in e.decisions
     ]
-    return (
-        templates()
-        .get_template("explain.html.j2")
-        .render(
-            e=explanation,
-            headline=headline(explanation),
-            note=columns_note(explanation),
-            figures=figures,
-            summary=summary_rows(explanation),
-            decisions=decisions,
-        )
-    )
+    page = templates().get_template("explain.html.j2")
+    figures = [_progress_figure(e), _alternatives_figure(e)]
+    texts = {"headline": headline(e), "note": columns_note(e), "summary": summary_rows(e)}
+    return page.render(e=e, figures=figures, decisions=decisions, **texts)

@@ -5,7 +5,7 @@ Where the flow goes and what it costs is in :mod:`sor_sb3.reports.flow_figures`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -46,6 +46,11 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     return inside
 
 
+def finished(drawing: Any, key: str, title: str, description: str, caption: str) -> Figure:
+    """The drawing as a page shows it; the description is for those who cannot see it."""
+    return Figure(key, title, to_svg(drawing, key, description), caption)
+
+
 def cost_unit(data: Data) -> str:
     """The unit of costs."""
     return str(data["results"]["cost_unit"])
@@ -63,11 +68,20 @@ def name_rows(axes: Any, names: list[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _kind_legend(axes: Any, kinds: list[str], where: str) -> None:
+def name_columns(axes: Any, names: list[str]) -> None:
+    """Names under columns of cells, each 1 wide, without grid or frame."""
+    axes.grid(False)
+    axes.set_xlim(0, len(names))
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _kind_legend(axes: Any, kinds: Collection[str]) -> None:
     for kind in KINDS:
         if kind in kinds:
             axes.plot([], [], "o", color=KINDS[kind], label=kind)
-    axes.legend(loc=where)
+    axes.legend(loc="best")
 
 
 @styled
@@ -84,72 +98,61 @@ def differences(data: Data) -> Figure | None:
     axes.axvline(0.0, color=INK, linewidth=1, linestyle="--")
     name_rows(axes, [name for name, _ in rows])
     axes.set_xlabel(f"cost minus that of {best}, {unit}  (left of the line: cheaper)")
-    _kind_legend(axes, list(kinds.values()), "best")
+    _kind_legend(axes, kinds.values())
     numbers = listed([(name, d["mean"]) for name, d in rows], 3)
-    return Figure(
-        "differences",
-        "Against the best rule",
-        to_svg(figure, "differences", f"Cost of each policy minus that of {best}, {unit}: {numbers}."),
+    description = f"Cost of each policy minus that of {best}, {unit}: {numbers}."
+    caption = (
         f"Mean cost minus that of {best}, the best rule, on the same scenarios. The bar is the paired 95 % interval "
         "over scenarios and training seeds. A bar that misses the dashed line is a significant difference, before the "
-        "correction for many comparisons.",
+        "correction for many comparisons."
     )
+    return finished(figure, "differences", "Against the best rule", description, caption)
 
 
-def _boxes(axes: Any, rows: list[tuple[str, dict[str, float]]], kinds: dict[str, str]) -> None:
-    for row, (name, d) in enumerate(rows):
+def _boxes(data: Data, rows: Mapping[str, Data], label: str) -> Any:
+    """A figure of quantiles: box, median, 5 % to 95 %, mean and CVaR, a row a policy."""
+    kinds, (figure, axes) = kinds_of(data["results"]), new_axes(0.27 * len(rows) + 0.8)
+    for row, (name, d) in enumerate(rows.items()):
         colour = KINDS[kinds[name]]
         axes.plot([d["p5"], d["p95"]], [row, row], color=colour, linewidth=1.2)
         axes.barh(row, d["p75"] - d["p25"], left=d["p25"], height=0.55, color=colour, alpha=0.45)
         axes.plot([d["p50"], d["p50"]], [row - 0.27, row + 0.27], color=colour, linewidth=2)
         axes.plot(d["mean"], row, "o", color=INK, markersize=3)
         axes.plot(d["cvar95"], row, "x", color=MUTED, markersize=4.5)
-    name_rows(axes, [name for name, _ in rows])
+    name_rows(axes, list(rows))
+    axes.set_xlabel(label)
+    return figure
 
 
 @styled
 def cost_distribution(data: Data) -> Figure | None:
     """Quantiles of the cost over scenarios and seeds."""
-    rows = list(data["distributions"].items())
-    figure, axes = new_axes(0.27 * len(rows) + 0.8)
-    _boxes(axes, rows, kinds_of(data["results"]))
-    axes.set_xlabel(f"cost of a parent order, {cost_unit(data)}")
-    worst = listed([(name, d["cvar95"]) for name, d in rows])
-    return Figure(
-        "distribution",
-        "Distribution of the cost",
-        to_svg(
-            figure,
-            "distribution",
-            f"Distribution of cost by policy; mean of the worst 5 %, {cost_unit(data)}: {worst}.",
-        ),
+    rows, unit = data["distributions"], cost_unit(data)
+    worst = listed([(name, d["cvar95"]) for name, d in rows.items()])
+    description = f"Distribution of cost by policy; mean of the worst 5 %, {unit}: {worst}."
+    caption = (
         "Box: quartiles and median over scenarios (and training seeds). Line: 5 % to 95 %. Dot: mean. Cross: CVaR, the "
-        "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares.",
+        "mean of the worst 5 %. Most of the width is the market's own move, which every policy shares."
     )
+    figure = _boxes(data, rows, f"cost of a parent order, {unit}")
+    return finished(figure, "distribution", "Distribution of the cost", description, caption)
 
 
 @styled
 def difference_distribution(data: Data) -> Figure | None:
     """Quantiles of the paired difference to the best rule."""
-    best, rows = data["results"]["best_rule"], list(data["difference_distributions"].items())
+    best, rows, unit = data["results"]["best_rule"], data["difference_distributions"], cost_unit(data)
     if not rows:
         return None
-    figure, axes = new_axes(0.27 * len(rows) + 0.8)
-    _boxes(axes, rows, kinds_of(data["results"]))
-    axes.axvline(0.0, color=INK, linewidth=1, linestyle="--")
-    axes.set_xlabel(f"cost minus that of {best} in the same scenario, {cost_unit(data)}")
-    medians = listed([(name, d["p50"]) for name, d in rows])
-    return Figure(
-        "paired",
-        "Difference, scenario by scenario",
-        to_svg(
-            figure,
-            "paired",
-            f"Distribution of the difference to {best}, scenario by scenario; medians, {cost_unit(data)}: {medians}.",
-        ),
+    figure = _boxes(data, rows, f"cost minus that of {best} in the same scenario, {unit}")
+    figure.axes[0].axvline(0.0, color=INK, linewidth=1, linestyle="--")
+    medians = listed([(name, d["p50"]) for name, d in rows.items()])
+    description = f"Distribution of the difference to {best}, scenario by scenario; medians, {unit}: {medians}."
+    caption = (
         f"Cost of each scenario minus the cost of {best} in that scenario: the market's own move drops out. Marks as "
-        "in the distribution of the cost.",
+        "in the distribution of the cost."
     )
+    return finished(figure, "paired", "Difference, scenario by scenario", description, caption)
 
 
 def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[str, str], apart: float) -> None:
@@ -159,17 +162,9 @@ def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[st
         colour = KINDS[kinds.get(name, "rule")]
         axes.axhline(cost, color=colour, linestyle="--", linewidth=1)
         label_at = max(cost, label_at + apart)
-        axes.annotate(
-            name,
-            (1.0, cost),
-            (1.03, label_at),
-            xycoords=("axes fraction", "data"),
-            textcoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-            color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6},
-        )
+        at, line = ("axes fraction", "data"), {"arrowstyle": "-", "color": colour, "linewidth": 0.6}
+        where = {"xycoords": at, "textcoords": at, "va": "center", "fontsize": 8}
+        axes.annotate(name, (1.0, cost), (1.03, label_at), color=colour, arrowprops=line, **where)
 
 
 def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds: Mapping[str, str], unit: str) -> None:
@@ -187,8 +182,7 @@ def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds:
     axes.set_ylim(low - room, high + 3.0 * room)
     _draw_baselines(axes, shown, kinds, 0.06 * (high - low + 4.0 * room))
     axes.grid(axis="y")
-    axes.set_xlabel("training steps (decisions)")
-    axes.set_ylabel(f"validation cost, {unit}")
+    axes.set(xlabel="training steps (decisions)", ylabel=f"validation cost, {unit}")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g} k" if x else "0")
     axes.legend(loc="upper right")
 
@@ -201,29 +195,20 @@ def learning_curves(data: Data) -> Figure | None:
     figure, axes = new_axes(3.1)
     _draw_curves(axes, data["curves"], data["baselines"], kinds_of(data["results"]), cost_unit(data))
     ends = listed([(name, c["mean"][-1]) for name, c in data["curves"].items()])
-    return Figure(
-        "curves",
-        "Learning",
-        to_svg(figure, "curves", f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}."),
+    description = f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}."
+    caption = (
         "Cost on validation scenarios while training: mean over training seeds, band from the best seed to the worst. "
         "Dashed: the cheapest rules and the oracle on the same scenarios. The checkpoint of lowest validation cost is "
-        "the one tested.",
+        "the one tested."
     )
+    return finished(figure, "curves", "Learning", description, caption)
 
 
 @styled
 def learning_curves_figure(
     curves: Mapping[str, Runs], baselines: Mapping[str, float], title: str, unit: str, path: Path
 ) -> Path:
-    """Draw validation cost against training steps into a PNG file.
-
-    Args:
-        curves: by algorithm, one (timesteps (E,), mean costs (E,)) a training seed.
-        baselines: validation cost of rules and oracles, drawn as lines.
-        title: of the figure.
-        unit: of the vertical axis.
-        path: of the PNG.
-    """
+    """Draw validation cost, in `unit`, against training steps into a PNG file; rules and oracles are lines."""
     figure, axes = new_axes(4.6, width_in=_FILE_WIDTH_IN)
     kinds = {name: "oracle" if name in ORACLE_NAMES else "rule" for name in baselines}
     _draw_curves(axes, {name: learning_curve(runs) for name, runs in curves.items()}, baselines, kinds, unit)
@@ -238,7 +223,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     The whisker of a policy that was compared with the best rule is the paired interval of the difference, on which the
     verdict rests. The interval of a cost alone is mostly the market's own noise, which all policies share.
     """
-    policies, unit = results["policies"], results["cost_unit"]
+    policies = results["policies"]
     best = next(p["cost"] for p in policies if p["name"] == results["best_rule"])
     figure, axes = new_axes(0.36 * len(policies) + 1.4, width_in=_FILE_WIDTH_IN)
     for row, policy in enumerate(policies):
@@ -253,26 +238,23 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     axes.axvline(best, color=INK, linestyle="--", linewidth=1)
     name_rows(axes, [p["name"] for p in policies])
     axes.margins(x=0.12)
-    axes.set_xlabel(
-        f"cost of a parent order, {unit}\ndashed: the best rule, {results['best_rule']}; black: 95 % interval of the "
-        "paired difference"
-    )
+    marks = f"dashed: the best rule, {results['best_rule']}; black: 95 % interval of the paired difference"
+    axes.set_xlabel(f"cost of a parent order, {results['cost_unit']}\n{marks}")
     axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
-    _kind_legend(axes, [p["kind"] for p in policies], "best")
+    _kind_legend(axes, [p["kind"] for p in policies])
     return to_png(figure, path)
 
 
 @styled
 def gap_closed(data: Data) -> Figure | None:
     """Share of the gap between reference and oracle that each policy closes."""
-    results, kinds = data["results"], kinds_of(data["results"])
+    results = data["results"]
     rows = [p for p in results["policies"] if p["gap_closed"] is not None]
     if not rows:
         return None
     figure, axes = new_axes(0.27 * len(rows) + 0.8)
     for row, p in enumerate(rows):
-        colour = KINDS[kinds[p["name"]]]
-        axes.barh(row, 100.0 * p["gap_closed"], height=0.6, color=colour, alpha=0.55)
+        axes.barh(row, 100.0 * p["gap_closed"], height=0.6, color=KINDS[p["kind"]], alpha=0.55)
         low, high = p["gap_closed_ci95"]
         if low is not None and high is not None and high > low:
             axes.plot([100.0 * low, 100.0 * high], [row, row], color=INK, linewidth=1.4)
@@ -281,42 +263,36 @@ def gap_closed(data: Data) -> Figure | None:
     name_rows(axes, [p["name"] for p in rows])
     axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['oracle']})")
     numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 1)
-    return Figure(
-        "gap",
-        "Gap closed",
-        to_svg(figure, "gap", f"Share of the gap closed, per cent: {numbers}."),
+    description = f"Share of the gap closed, per cent: {numbers}."
+    caption = (
         f"How much of the way from the naive router, {results['reference_rule']}, to {results['oracle']}, which sees "
-        "hidden state, each policy goes. Line: 95 % interval.",
+        "hidden state, each policy goes. Line: 95 % interval."
     )
+    return finished(figure, "gap", "Gap closed", description, caption)
 
 
 @styled
 def performance_profile(data: Data) -> Figure | None:
     """Share of scenarios and seeds with a score above tau."""
-    aggregates = data["aggregates"]
-    if aggregates is None:
+    if data["aggregates"] is None:
         return None
     figure, axes = new_axes(2.9)
-    taus = np.array(aggregates["taus"])
-    names = [name for name in data["featured"] if name in aggregates["profiles"]]
+    taus, profiles = np.array(data["aggregates"]["taus"]), data["aggregates"]["profiles"]
+    names = [name for name in data["featured"] if name in profiles]
     for i, name in enumerate(names):
-        profile = aggregates["profiles"][name]
-        mean, low, high = ([100.0 * e[key] for e in profile] for key in ("mean", "low", "high"))
+        mean, low, high = ([100.0 * e[key] for e in profiles[name]] for key in ("mean", "low", "high"))
         axes.fill_between(taus, low, high, color=SERIES[i % len(SERIES)], alpha=0.15, linewidth=0)
         axes.plot(taus, mean, color=SERIES[i % len(SERIES)], linewidth=1.7, label=name)
-    axes.set_ylim(0, 100)
-    axes.set_xlim(taus[0], taus[-1])
-    axes.grid(axis="y")
+    axes.set(ylim=(0, 100), xlim=(taus[0], taus[-1]), ylabel="runs with a higher score, %")
     axes.set_xlabel("score tau  (0: mean of the reference, 1: of the oracle)")
-    axes.set_ylabel("runs with a higher score, %")
+    axes.grid(axis="y")
     axes.legend(loc="upper right")
     at_1 = int(np.argmin(np.abs(taus - 1.0)))
-    share = listed([(name, 100.0 * aggregates["profiles"][name][at_1]["mean"]) for name in names], 1)
-    return Figure(
-        "profile",
-        "Performance profile",
-        to_svg(figure, "profile", f"Performance profile; share of runs above a score of 1, per cent: {share}."),
+    share = listed([(name, 100.0 * profiles[name][at_1]["mean"]) for name in names], 1)
+    description = f"Performance profile; share of runs above a score of 1, per cent: {share}."
+    caption = (
         "Share of (scenario, training seed) pairs whose score lies above tau; higher curves are better. A score is "
         "what the policy saved against the reference in that scenario, in units of what the oracle saves on average. "
-        "Band: 95 % interval.",
+        "Band: 95 % interval."
     )
+    return finished(figure, "profile", "Performance profile", description, caption)

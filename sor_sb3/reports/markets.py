@@ -15,12 +15,18 @@ from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.views import Truth
 
 
-def _cell(value: Any) -> str:
+def _cell(venue: Any, field: str) -> str:
+    value = getattr(venue, field)
     if value is None:
         return "-"
-    if isinstance(value, float | int):
-        return f"{value:g}"
-    return str(value)
+    if field == "dark":
+        words = [f"zero {value.zero_probability:g}, power {value.power_exponent:g} to {value.max_shares:g}"]
+        if value.min_execution_shares:
+            words.append(f"at least {value.min_execution_shares:g}")
+        if value.leakage_bps_per_1000_shares:
+            words.append(f"leaks {value.leakage_bps_per_1000_shares:g} bps/1000")
+        return ", ".join(words)
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
 def venues_table(market: MarketSpec) -> Table:
@@ -31,30 +37,17 @@ def venues_table(market: MarketSpec) -> Table:
         f"reference {market.reference_router}, oracle {market.oracle}"
     )
     caption += f"; fees as of {market.fees_as_of}" if market.fees_as_of else ""
-    randomised = getattr(market, "randomise", {})
-    for path, (low, high) in randomised.items():
+    for path, (low, high) in getattr(market, "randomise", {}).items():
         caption += f"\neach episode draws {path} from [{low:g}, {high:g}]"
     title = f"{market.name}: {market.description}"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    fields = list(type(market.venues[0]).model_fields)
+    fields = type(market.venues[0]).model_fields
     shown = [f for f in fields if any(getattr(v, f) not in (None, 0.0) for v in market.venues)]
     for field in shown:
         table.add_column(field.replace("_", " "), justify="left" if field in ("name", "dark") else "right")
     for venue in market.venues:
-        table.add_row(*(_dark_cell(venue) if field == "dark" else _cell(getattr(venue, field)) for field in shown))
+        table.add_row(*(_cell(venue, field) for field in shown))
     return table
-
-
-def _dark_cell(venue: Any) -> str:
-    pool = venue.dark
-    if pool is None:
-        return "-"
-    words = [f"zero {pool.zero_probability:g}, power {pool.power_exponent:g} to {pool.max_shares:g}"]
-    if pool.min_execution_shares:
-        words.append(f"at least {pool.min_execution_shares:g}")
-    if pool.leakage_bps_per_1000_shares:
-        words.append(f"leaks {pool.leakage_bps_per_1000_shares:g} bps/1000")
-    return ", ".join(words)
 
 
 def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") -> dict[str, np.ndarray]:
@@ -67,22 +60,21 @@ def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") ->
     simulator = BatchSimulator(market, 1, data_split)
     simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
     idle, weights = np.zeros(1), np.full((1, market.n_venues), 1.0 / market.n_venues)
-    path: dict[str, list[np.ndarray]] = {}
+    path: list[dict[str, np.ndarray]] = []
     truth = Truth(simulator)
-    dark = truth.dark[0]
     for _ in range(market.order.horizon_steps):
-        trades, quotes = truth.open[0], truth.open[0] & ~dark
+        trades, hidden = truth.open[0], truth.hidden_shares[0]
+        quotes = trades & ~truth.dark[0]
         columns = {
-            "mid_bps": np.array(truth.mid_bps[0]),
+            "mid_bps": truth.mid_bps[0],
             "offset_bps": np.where(quotes, truth.offset_bps[0], np.nan),
             "displayed_shares": np.where(quotes, truth.quote_shares[0], np.nan),
-            "hidden_shares": np.where(trades & (truth.hidden_shares[0] > 0.0), truth.hidden_shares[0], np.nan),
+            "hidden_shares": np.where(trades & (hidden > 0.0), hidden, np.nan),
             "latency_ms": np.where(trades, truth.latency_ms[0], np.nan),
         }
-        for name, column in columns.items():
-            path.setdefault(name, []).append(column.copy())
+        path.append(columns)
         simulator.step(weights, idle)
-    return {name: np.stack(rows) for name, rows in path.items()}
+    return {name: np.stack([step[name] for step in path]) for name in path[0]}
 
 
 @styled
@@ -107,11 +99,9 @@ def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split
         size.step(seconds, path["displayed_shares"][:, k], where="post", **look)
         size.plot(seconds, path["hidden_shares"][:, k], "x", color=look["color"], markersize=4, alpha=0.8)
         latency.step(seconds, path["latency_ms"][:, k], where="post", label=name, **look)
-    size.set_ylabel("size, shares\n(x: not displayed)")
-    latency.set_ylabel("latency to\nthe venue, ms" if market.charges_bps else "latency")
+    size.set(ylabel="size, shares\n(x: not displayed)", yscale="log")
+    latency.set(ylabel="latency to\nthe venue, ms" if market.charges_bps else "latency", yscale="log")
     latency.set_xlabel("seconds after the order's arrival")
-    for axes in (size, latency):
-        axes.set_yscale("log")
     figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8)
     figure.suptitle(f"{market.name}: a sample scenario when nobody trades ({data_split}, seed {seed})")
     to_png(figure, file)

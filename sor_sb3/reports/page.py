@@ -19,7 +19,7 @@ from sor_sb3.reports.theme import DARK, LIGHT
 PAGE_FIGURES: dict[str, tuple[Callable[[Data], Figure | None], ...]] = {
     "result": (f.differences, f.gap_closed, f.cost_distribution, f.difference_distribution),
     "learning": (f.learning_curves, f.performance_profile),
-    "flow": (flow.flow, flow.stress, flow.flow_by_state, flow.flow_by_state_of_the_best_rule),
+    "flow": (flow.flow, flow.stress, *(partial(flow.flow_by_state, whose) for whose in ("featured", "best_rule"))),
     "cost": (flow.cost_parts, *(partial(flow.cost_by, which) for which in ("latency", "spread", "urgency"))),
     "tca": (flow.markouts,),
 }
@@ -51,11 +51,9 @@ def _shared(data: Data) -> dict[str, Any]:
 
 def render_html(data: Data) -> str:
     """The page: HTML, style and figures in one text that needs nothing else."""
-    drawn = {
-        section: [figure for draw in draws if (figure := draw(data)) is not None]
-        for section, draws in PAGE_FIGURES.items()
-    }
-    return templates().get_template("report.html.j2").render(figures=drawn, **_shared(data))
+    drawn = {section: [draw(data) for draw in draws] for section, draws in PAGE_FIGURES.items()}
+    figures = {section: [figure for figure in of if figure is not None] for section, of in drawn.items()}
+    return templates().get_template("report.html.j2").render(figures=figures, **_shared(data))
 
 
 def render_markdown(data: Data) -> str:

@@ -49,11 +49,15 @@ def policies_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def wide_console(width: int) -> Console:
+    """A console of the terminal's width, or of this width where the output goes elsewhere."""
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
 def print_results(results: dict[str, Any], console: Console | None = None) -> None:
     """The table, then a sentence a comparison."""
-    if console is None:
-        console = Console()
-        console = console if console.is_terminal else Console(width=190)
+    console = console or wide_console(190)
     console.print(policies_table(results))
     for comparison in results["comparisons"]:
         console.print(f"  {comparison['sentence']}", highlight=False, markup=False, soft_wrap=True)

@@ -29,6 +29,7 @@ from sor_sb3.evaluation.statistics import Estimate
 from sor_sb3.evaluation.tca import cvar
 from sor_sb3.files import write_text
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.reports.figures import Data, kinds_of
 from sor_sb3.reports.page import render_html, render_markdown
 
 REPORT_JSON, REPORT_HTML, REPORT_MARKDOWN, PARENTS_CSV = "report.json", "report.html", "report.md", "tca_parents.csv"
@@ -56,21 +57,11 @@ class ReportWriter:
         self.analyses[scores.name] = analyse(scores.children, self.market.charges_bps, self.market.price_unit)
 
     def write(
-        self,
-        folder: Path,
-        results: dict[str, Any],
-        evaluation: Evaluation,
-        curves: Curves,
-        baselines: Mapping[str, float],
+        self, folder: Path, results: Data, evaluation: Evaluation, curves: Curves, baselines: Mapping[str, float]
     ) -> Path:
-        """Write the report into `folder`; returns the page.
+        """Write the report of `results`, made of `evaluation`, into `folder`; returns the page.
 
-        Args:
-            folder: where.
-            results: content of ``results.json``.
-            evaluation: what `results` was made of.
-            curves: by algorithm, one (timesteps, mean validation costs) a training seed.
-            baselines: validation cost of rules and oracles.
+        `curves` are those of `Runs` by algorithm; `baselines` the validation costs of rules and oracles.
         """
         data = report_data(results, evaluation, self.analyses, self._audits(evaluation, results), curves, baselines)
         write_text(folder / REPORT_JSON, json.dumps(data, indent=2, allow_nan=False) + "\n")
@@ -84,26 +75,21 @@ class ReportWriter:
         """Of every learned policy, each training seed, and of the best rule and the reference."""
         evaluator = Evaluator(evaluation.env_id, self.market, AUDIT_SCENARIOS, AUDIT_SEED, evaluation.data_split)
         wanted = [*evaluation.names("learned"), results["best_rule"], results["reference_rule"]]
-        audits = {}
-        for name in dict.fromkeys(n for n in wanted if n in self.policies):
-            members = self.policies[name]
-            members = list(members) if isinstance(members, (list, tuple)) else [members]
-            members = [evaluator.policies([m])[m] if isinstance(m, str) else m for m in members]
-            audits[name] = [audit(evaluator, member) for member in members]
-        return audits
+        members = {name: evaluator.members(self.policies[name]) for name in wanted if name in self.policies}
+        return {name: [audit(evaluator, member) for member in of] for name, of in members.items()}
 
 
 def report_data(
-    results: dict[str, Any],
+    results: Data,
     evaluation: Evaluation,
     analyses: Mapping[str, PolicyAnalysis],
     audits: Mapping[str, Sequence[Audit]],
     curves: Curves,
     baselines: Mapping[str, float],
-) -> dict[str, Any]:
+) -> Data:
     """Every number of the report, as plain data; null where one has no value."""
-    names = [p["name"] for p in results["policies"]]
-    best = results["best_rule"]
+    best, names = results["best_rule"], [p["name"] for p in results["policies"]]
+    costs = {name: evaluation.scores[name].cost for name in names}
     return _plain(
         {
             "results": results,
@@ -115,46 +101,40 @@ def report_data(
             "order": evaluation.market.order.model_dump(),
             "blocks": None if evaluation.blocks is None else len(np.unique(evaluation.blocks)),
             "differences": {name: _estimate(evaluation.difference(name, best)) for name in names},
-            "distributions": {name: _distribution(evaluation.scores[name].cost.ravel()) for name in names},
-            "difference_distributions": {
-                name: _distribution((evaluation.scores[name].cost - evaluation.scores[best].cost[0]).ravel())
-                for name in names
-                if name != best
-            },
+            "distributions": {name: _distribution(cost) for name, cost in costs.items()},
+            "difference_distributions": {n: _distribution(c - costs[best][0]) for n, c in costs.items() if n != best},
             "aggregates": _aggregates(evaluation, best),
             "curves": {name: learning_curve(runs) for name, runs in curves.items()},
             "baselines": dict(baselines),
             "states": {name: [vars(cut) for cut in analyses[name].states] for name in names},
             "measures": {key: [m.label, m.unit, m.good] for key, m in MEASURES.items()},
-            "tca": {
-                name: {key: v for key, v in vars(analyses[name]).items() if key not in ("parents", "states")}
-                for name in names
-                if analyses[name].totals
-            },
+            "tca": {name: _tca(analyses[name]) for name in names if analyses[name].totals},
             "audit": {name: _audit(list(of)) for name, of in audits.items()},
             "versions": system_versions(),
         }
     )
 
 
-def _featured(results: dict[str, Any]) -> list[str]:
+def _tca(analysis: PolicyAnalysis) -> Data:
+    return {key: value for key, value in vars(analysis).items() if key not in ("parents", "states")}
+
+
+def _featured(results: Data) -> list[str]:
     """Policies that the detailed figures and tables show: the learned, the best rule, the reference, the oracle."""
-    learned = [p["name"] for p in results["policies"] if p["kind"] == "learned"]
-    known = {p["name"] for p in results["policies"]}
+    kinds = kinds_of(results)
+    learned = [name for name, kind in kinds.items() if kind == "learned"]
     rest = (results["best_rule"], results["reference_rule"], results["oracle"])
-    return [name for name in dict.fromkeys([*learned, *rest]) if name in known]
+    return [name for name in dict.fromkeys([*learned, *rest]) if name in kinds]
 
 
 def _plain(value: Any) -> Any:
     """Arrays and NumPy numbers as lists and floats; what is not finite as null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -165,62 +145,54 @@ def _estimate(estimate: Estimate) -> dict[str, float]:
 
 
 def _distribution(costs: np.ndarray) -> dict[str, float]:
-    quantiles = np.quantile(costs, DISTRIBUTION)
-    named = {f"p{round(100 * q)}": value for q, value in zip(DISTRIBUTION, quantiles, strict=True)}
+    named = {f"p{round(100 * q)}": np.quantile(costs, q) for q in DISTRIBUTION}
     sd = float(costs.std(ddof=1)) if costs.size > 1 else float("nan")
     return {**named, "mean": float(costs.mean()), "sd": sd, "cvar95": cvar(costs)}
 
 
-def _aggregates(evaluation: Evaluation, best_rule: str) -> dict[str, Any] | None:
+def _aggregates(evaluation: Evaluation, best_rule: str) -> Data | None:
     """rliable's four, of scores on which the reference has mean 0 and the oracle 1; None without such a scale."""
     scores, blocks = evaluation.scores, evaluation.blocks
     reference, oracle = scores.get(evaluation.market.reference_router), scores.get(evaluation.market.oracle)
     if reference is None or oracle is None:
         return None
     normalised = {n: normalised_scores(s.cost, reference.cost, oracle.cost) for n, s in scores.items()}
-    of = {name: cells for name, cells in normalised.items() if cells is not None}
+    of = {name: cells for name, cells in normalised.items() if cells is not None}  # all of them, or none
     if not of:
         return None
+
+    def summary(name: str) -> Data:
+        cells, better = of[name], None
+        if name != best_rule:
+            better = _estimate(probability_of_improvement(cells, of[best_rule], blocks))
+        iqm, gap = interquartile_mean(cells, blocks), optimality_gap(cells, 1.0, blocks)
+        return {"iqm": _estimate(iqm), "optimality_gap": _estimate(gap), "improvement": better}
+
+    profiles = {name: performance_profile(cells, PROFILE_TAUS, blocks) for name, cells in of.items()}
     return {
-        "policies": {
-            name: {
-                "iqm": _estimate(interquartile_mean(cells, blocks)),
-                "optimality_gap": _estimate(optimality_gap(cells, 1.0, blocks)),
-                "improvement": None
-                if name == best_rule
-                else _estimate(probability_of_improvement(cells, of[best_rule], blocks)),
-            }
-            for name, cells in ((name, of[name]) for name in evaluation.names() if name in of)
-        },
+        "policies": {name: summary(name) for name in evaluation.names()},
         "taus": PROFILE_TAUS,
-        "profiles": {
-            name: [_estimate(e) for e in performance_profile(cells, PROFILE_TAUS, blocks)] for name, cells in of.items()
-        },
+        "profiles": {name: [_estimate(e) for e in profile] for name, profile in profiles.items()},
     }
 
 
-def _audit(members: Sequence[Audit]) -> dict[str, Any]:
+def _audit(members: Sequence[Audit]) -> Data:
     """One policy's audit: means over its training seeds, and how many of the seeds answer yes."""
     findings = []
     for of in zip(*(m.findings for m in members), strict=True):
         first, yes = of[0], sum(f.yes for f in of)
-        answer = first.answer
-        if len(of) > 1:
-            answer = "yes" if yes == len(of) else "no" if yes == 0 else f"{yes} of {len(of)} seeds do"
+        answer = "yes" if yes == len(of) else "no" if yes == 0 else f"{yes} of {len(of)} seeds do"
         numbers = ("moved_percent", "flow_before_percent", "flow_after_percent")
         findings.append(
             {
                 **{"key": first.key, "question": first.question, "change": first.change, "venue": first.venue},
                 **{name: float(np.mean([getattr(f, name) for f in of])) for name in numbers},
-                **{"yes": yes == len(of), "answer": answer},
+                **{"yes": yes == len(of), "answer": first.answer if len(of) == 1 else answer},
             }
         )
-    first_member = members[0]
     return {
-        "findings": findings,
-        "favourite": first_member.favourite,
-        "seeds": len(members),
-        "flow_percent": first_member.flow_percent,
+        **{"findings": findings, "favourite": members[0].favourite, "seeds": len(members)},
+        "flow_percent": members[0].flow_percent,
     }
 
 
