@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -140,11 +141,8 @@ def train(
         verbose: SB3's.
 
     Raises:
-        UserError: the checkpoint was made with other versions of the software, another process works in the folder,
-            or the folder cannot be written.
+        UserError: the checkpoint is of other software versions, or the folder is in use or cannot be written.
     """
-    import torch
-
     torch.set_num_threads(1)
     with writing(str(folder), folder), locked(folder):
         resume_from = _checkpoint_of(config, folder)
