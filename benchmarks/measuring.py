@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sor_sb3
-from sor_sb3.experiments.folder import write_json
+from sor_sb3.files import write_json
 
 Clock = Literal["cpu", "wall"]
 Results = dict[str, Any]

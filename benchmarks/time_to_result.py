@@ -52,8 +52,8 @@ import sor_sb3
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
 from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.experiments.folder import write_json
 from sor_sb3.experiments.run import SEED_STRIDE_BITS, VALIDATION_SEED
+from sor_sb3.files import write_json
 
 TITLE = "Time to 95 % of what a long run reaches"
 MARKET, ENV_ID = "us_equity", "OrderSplit-v0"

@@ -34,6 +34,8 @@ LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where 
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")]
+Repeat = Annotated[Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly, with --name.")]
 ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
 Depth = Annotated[float | None, typer.Option("--assumed-depth", help="Recorded quotes without sizes: shares shown.")]
 Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, for volumes.")]
@@ -44,49 +46,28 @@ Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded
 
 
 def _market(
-    market: str,
-    depth: float | None,
-    trades: Path | None,
-    venues: str | None,
-    session: str | None,
-    size_multiplier: float | None,
-    fees: list[str] | None,
+    market: str, venues: str | None = None, session: str | None = None, fees: list[str] | None = None, **options: Any
 ) -> Any:
-    """The market that the flags name. What was dropped from a recording is printed."""
+    """The market that the flags name, read with `options` of a recording. What was dropped from it is printed."""
     from sor_sb3.market.loading import load_market
 
-    options: dict[str, Any] = {
-        "assumed_depth_shares": depth,
-        "trades_file": trades,
-        "venues": [v.strip() for v in venues.split(",")] if venues else None,
-        "session_utc": _session(session),
-        "size_multiplier": size_multiplier,
-        "take_fee_bps": dict(_fee(fee) for fee in fees) if fees else None,
-    }
+    if venues:
+        options["venues"] = [venue.strip() for venue in venues.split(",")]
+    if session is not None:
+        options["session_utc"] = tuple(time.strip() for time in session.split("-", 1))
+        if len(options["session_utc"]) != 2:
+            raise UserError(f"--session {session}: expected two UTC times, such as 14:35-21:00")
+    try:
+        pairs = [fee.partition("=") for fee in fees or ()]
+        options["take_fee_bps"] = {venue.strip(): float(bps) for venue, _, bps in pairs} or None
+    except ValueError:
+        raise UserError(f"--take-fee-bps {' '.join(fees or ())}: expected VENUE=BPS, such as NYSE=0.3") from None
     loaded = load_market(market, **{key: value for key, value in options.items() if value is not None})
     if loaded.model == "replay":
         from sor_sb3.market.recordings import recording_lines
 
-        for line in recording_lines(loaded):
-            typer.echo(line, err=True)
+        typer.echo("\n".join(recording_lines(loaded)), err=True)
     return loaded
-
-
-def _session(text: str | None) -> tuple[str, str] | None:
-    if text is None:
-        return None
-    first, dash, last = text.partition("-")
-    if not dash:
-        raise UserError(f"--session {text}: expected two UTC times, such as 14:35-21:00")
-    return first.strip(), last.strip()
-
-
-def _fee(text: str) -> tuple[str, float]:
-    venue, _, value = text.partition("=")
-    try:
-        return venue.strip(), float(value)
-    except ValueError:
-        raise UserError(f"--take-fee-bps {text}: expected VENUE=BPS, such as NYSE=0.3") from None
 
 
 class _Bar:
@@ -97,37 +78,26 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         console = Console(stderr=True)
-        self._bar: Progress | None = None
-        if wanted and console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task("starting", total=None)
-            self._bar.start()
-        self._wanted, self._told = wanted, -1
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._lines, self._told = wanted and not console.is_terminal, -1
+        self._bar = Progress(*columns, console=console, transient=True, disable=not wanted or self._lines)
+        self._task = self._bar.add_task("starting", total=None)
+        self._bar.start()
+        self.stop = self._bar.stop
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total)
-        elif self._wanted and 10 * done // total != self._told:
+        self._bar.update(self._task, description=what, completed=done, total=total)
+        if self._lines and 10 * done // total != self._told:
             self._told = 10 * done // total
             typer.echo(f"{what}; {100 * done // total} %", err=True)
 
-    def stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
 
 def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
-    """Flags that mean nothing beside `flag` are refused, rather than read and forgotten.
-
-    Raises:
-        UserError: one was given.
-    """
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not None and source.name == "COMMANDLINE":
-            shown = {"depth": "assumed-depth", "fees": "take-fee-bps", "settings": "set"}.get(name, name)
-            raise UserError(f"--{shown.replace('_', '-')} cannot be given with {flag}: the run's own settings hold")
+    """Flags that mean nothing beside `flag` are refused, rather than read and forgotten."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"{option.opts[0]} cannot be given with {flag}: the run's own settings hold")
 
 
 @app.command()
@@ -142,9 +112,7 @@ def train(
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")
-    ] = None,
+    resume: Resume = None,
     progress: ShowProgress = True,
     depth: Depth = None,
     trades: Trades = None,
@@ -171,7 +139,8 @@ def train(
             typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
             return
     else:
-        spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+        spec = _market(market, venues, session, fees, **recording)
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
@@ -191,14 +160,8 @@ def train(
         bar = _Bar(progress)
         stack.callback(bar.stop)
         try:
-            train_run(
-                config,
-                folder,
-                logs / "learner",
-                standard_rules(config.market),
-                logs,
-                report=lambda done: bar(f"training {config.algo}", min(done, config.timesteps), config.timesteps),
-            )
+            rules, total, job = standard_rules(config.market), config.timesteps, f"training {config.algo}"
+            train_run(config, folder, logs / "learner", rules, logs, lambda done: bar(job, min(done, total), total))
         except KeyboardInterrupt:
             bar.stop()
             typer.echo(f"stopped; continue with: sor-sb3 train --resume {folder}", err=True)
@@ -217,9 +180,7 @@ def compare(
     scenarios: Scenarios = 1000,
     log_dir: LogDir = Path("logs"),
     name: Name = None,
-    repeat: Annotated[
-        Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly; use with --name.")
-    ] = None,
+    repeat: Repeat = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     progress: ShowProgress = True,
@@ -242,7 +203,8 @@ def compare(
     if repeat is not None:
         config = read_comparison(repeat)
     else:
-        spec = _market(market, depth, trades, venues, session, size_multiplier, fees)
+        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+        spec = _market(market, venues, session, fees, **recording)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         hyperparameters = parse_settings(settings or [])
         config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
@@ -275,9 +237,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
     """Score trained runs beside every rule and the oracle on the same scenarios; an algorithm's runs are its seeds."""
-    from sor_sb3.experiments.folder import write_json
     from sor_sb3.experiments.reopen import evaluate_runs
-    from sor_sb3.files import writing
+    from sor_sb3.files import write_json, writing
     from sor_sb3.reports.tables import print_results
 
     if output is not None and output.exists():
@@ -296,7 +257,7 @@ def export(
     last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
 ) -> None:
     """Write a run's policy as one ONNX file; sor_sb3.OnnxPolicy.load answers from the file without torch."""
-    from sor_sb3.experiments.export import export_run
+    from sor_sb3.experiments.reopen import export_run
     from sor_sb3.files import writing
 
     with writing(f"--out {out or folder}", out or folder):
@@ -362,7 +323,7 @@ def markets_show(
     from sor_sb3.files import writing
     from sor_sb3.reports.markets import sample_path_figure, venues_table
 
-    market = _market(name, None, None, None, None, None, None)
+    market = _market(name)
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
@@ -374,7 +335,7 @@ def markets_show(
 @markets_app.command("check")
 def markets_check(file: Annotated[str, typer.Argument(help="A .yaml market or recorded quotes.")]) -> None:
     """Read a market and say whether it can be used."""
-    market = _market(file, None, None, None, None, None, None)
+    market = _market(file)
     typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
 
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from sor_sb3.errors import UserError
 
@@ -25,18 +29,16 @@ class WriteError(UserError, OSError):
     reason: str = ""
 
 
-def _write_error(what: str, reason: str) -> WriteError:
+def _write_error(what: str, cause: OSError) -> WriteError:
+    if isinstance(cause, WriteError):
+        reason = cause.reason
+    elif isinstance(cause, FileExistsError):
+        reason = "something that is not a folder has this name"
+    else:
+        reason = cause.strerror or str(cause)
     error = WriteError(f"{what} cannot be written ({reason}); give another")
     error.reason = reason
     return error
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, WriteError):
-        return error.reason
-    if isinstance(error, FileExistsError):
-        return "something that is not a folder has this name"
-    return error.strerror or str(error)
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -50,7 +52,7 @@ def make_folder(folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         remove_empty(missing)
-        raise _write_error(str(folder), _reason(error)) from error
+        raise _write_error(str(folder), error) from error
     return missing
 
 
@@ -64,9 +66,7 @@ def remove_empty(folders: list[Path]) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file beside its place and rename the file: a kill or a full disk leaves the old file or the new one.
 
-    Args:
-        path: of the file; its folder is made where it is missing.
-        data: the whole content.
+    The file's folder is made where it is missing.
 
     Raises:
         WriteError: the file cannot be written. Nothing new stays.
@@ -80,27 +80,30 @@ def write_bytes(path: Path, data: bytes) -> None:
         with suppress(OSError):
             beside.unlink()
         remove_empty(made)
-        raise _write_error(str(path), _reason(error)) from error
+        raise _write_error(str(path), error) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of UTF-8 text.
-
-    Raises:
-        WriteError: the file cannot be written. Nothing new stays.
-    """
+    """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """`write_bytes` of indented JSON (NaN is refused)."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, data: Any) -> None:
+    """`write_bytes` of a plain YAML mapping, in the order given."""
+    write_text(path, yaml.safe_dump(data, sort_keys=False, width=110))
 
 
 @contextmanager
 def writing(what: str, folder: Path) -> Iterator[None]:
     """Say of every write in `folder` that fails ``WHAT cannot be written (REASON); give another``.
 
-    A thread that fails to write, as TensorBoard's on a full disk, prints nothing: the block's own next write fails.
-
-    Args:
-        what: the user's word for it, such as ``--log-dir logs``.
-        folder: where the block writes. Failures elsewhere pass through as they are.
+    WHAT is the user's word for the folder, such as ``--log-dir logs``. Failures elsewhere pass through as they are. A
+    thread that fails to write, as TensorBoard's on a full disk, prints nothing: the block's own next write fails.
 
     Raises:
         WriteError: a write failed.
@@ -117,7 +120,7 @@ def writing(what: str, folder: Path) -> Iterator[None]:
     except OSError as error:
         if not _concerns(error, folder):
             raise
-        raise _write_error(what, _reason(error)) from error
+        raise _write_error(what, error) from error
     finally:
         threading.excepthook = hook
 

@@ -19,31 +19,17 @@ import numpy as np
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import CompareConfig, TrainConfig
-from sor_sb3.experiments.folder import (
-    TENSORBOARD_FOLDER,
-    check_claim,
-    claim_folder,
-    is_done,
-    locked,
-    path_component,
-    release_folder,
-    write_json,
-)
+from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, claim_folder, is_done, locked, path_component, release_folder
 from sor_sb3.experiments.run import can_resume, check_settings, train
 from sor_sb3.experiments.score import Run, Scored, score, score_rules_on_validation
 from sor_sb3.experiments.workers import run_jobs
-from sor_sb3.files import writing
+from sor_sb3.files import write_json, writing
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how much
 
 
 class Comparison:
-    """A comparison and its folder. To make one is to touch nothing.
-
-    Args:
-        config: what is compared.
-        folder: ``LOG_DIR/NAME``.
-    """
+    """A comparison and its folder, ``LOG_DIR/NAME``. To make one is to touch nothing."""
 
     def __init__(self, config: CompareConfig, folder: Path) -> None:
         self.config, self.folder = config, folder
@@ -64,12 +50,9 @@ class Comparison:
     def train_all(
         self, workers: int | None = None, progress: Progress | None = None, validation: Evaluation | None = None
     ) -> None:
-        """Train what is not done, as many runs at once as there are cores; each in a process of its own.
+        """Train what is not done, each run in a process of its own, as many at once as `workers` or usable cores.
 
-        Args:
-            workers: how many at once; None takes one a usable core.
-            progress: told how far all runs together are.
-            validation: scores of reference rule and oracle, from which a worker computes gap closed.
+        A worker computes gap closed from `validation`, the scores of reference rule and oracle.
         """
         pending = [run for run in self.config.runs if not self.is_done(run)]
         if not pending:
@@ -98,12 +81,8 @@ class Comparison:
     def _baselines(self, validation: Evaluation) -> Evaluation:
         """What gap closed is computed from: the costs of the reference rule and of the oracle."""
         names = (self.config.market.reference_router, self.config.market.oracle)
-        scores = {
-            name: replace(validation.scores[name], latency_ms=np.zeros(0))
-            for name in names
-            if name in validation.scores
-        }
-        return replace(validation, scores=scores)
+        known = {name: validation.scores[name] for name in names if name in validation.scores}
+        return replace(validation, scores={k: replace(scores, latency_ms=np.zeros(0)) for k, scores in known.items()})
 
     def score_rules_on_validation(self) -> Evaluation:
         """Rules and oracle on the scenarios that may choose, which name the best rule."""
@@ -153,27 +132,22 @@ def _train_in_worker(
 
 
 def compare(
-    config: CompareConfig,
-    folder: Path,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    config: CompareConfig, folder: Path, workers: int | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
 
     Raises:
-        UserError: the folder belongs to another config, another process works in the folder, or the folder cannot be
-            written.
+        UserError: the folder belongs to another config, another process works in it, or it cannot be written.
         WorkFailed: a training process was killed.
     """
     started = time.perf_counter()
     comparison = Comparison(config, folder)
     with writing(str(folder), folder), locked(folder):
-        check_claim(folder, config.digest())
-        for run in {run.algo: run for run in config.runs}.values():
-            check_settings(run)
-        validation = comparison.score_rules_on_validation()  # also compiles the kernels before the workers need them
         claim_folder(folder, config.canonical(), config.digest())
         try:
+            for run in {run.algo: run for run in config.runs}.values():
+                check_settings(run)
+            validation = comparison.score_rules_on_validation()  # compiles the kernels before the workers need them
             comparison.train_all(workers, progress, validation)
         except Exception:
             release_folder(folder)

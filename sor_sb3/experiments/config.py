@@ -15,21 +15,10 @@ from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import standard_rules
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.market.validation import validate
 
 EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"]
 VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
-_PATHS = ("quotes_file", "trades_file")  # of a recording the content counts, by its own hash
-_PROSE = ("description", "sources", "source", "fees_as_of")  # of a market and of its venues
-
-
-def without_prose(market: MarketSpec) -> dict[str, Any]:
-    """What of a market a result depends on: neither descriptions and sources nor where a recording lies."""
-    data: dict[str, Any] = json.loads(market.model_dump_json())
-    left_out = (*_PATHS, *_PROSE)
-    data["venues"] = [{key: value for key, value in venue.items() if key not in left_out} for venue in data["venues"]]
-    return {key: value for key, value in data.items() if key not in left_out}
 
 
 class _Config(BaseModel):
@@ -43,38 +32,29 @@ class _Config(BaseModel):
         """SHA-256 of the canonical JSON, 16 hexadecimal digits, of what a result depends on."""
         data = self.canonical()
         if "market" in data:
-            data["market"] = without_prose(self.market)  # type: ignore[attr-defined]
+            data["market"] = self.market.without_prose()  # type: ignore[attr-defined]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Learner(_Config):
-    """An algorithm and how it is trained, seeds apart.
-
-    Attributes:
-        hyperparameters: zoo keys, complete: what the YAML gave and what the user set.
-    """
+    """An algorithm and how it is trained, seeds apart."""
 
     algo: str
     timesteps: Annotated[int, Field(ge=1)]
-    hyperparameters: dict[str, Any]
+    hyperparameters: dict[str, Any]  # zoo keys, complete: what the YAML gave and what the user set
     variance_reduction: bool = True
 
 
 class TrainConfig(Learner):
-    """One training run.
-
-    Attributes:
-        validation_scenarios: held-out scenarios of the data split "validation" that choose the best checkpoint.
-        evaluations: how often during training they are run, first and last included.
-    """
+    """One training run. Scenarios of the data split "validation" choose the best checkpoint."""
 
     kind: Literal["train"] = "train"
     env: EnvId
     market: Annotated[MarketSpec, Field(discriminator="model")]
     seed: Annotated[int, Field(ge=0)]
     validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
-    evaluations: Annotated[int, Field(ge=2)] = 21
+    evaluations: Annotated[int, Field(ge=2)] = 21  # during training, first and last included
 
 
 class CompareConfig(_Config):
@@ -97,21 +77,6 @@ class CompareConfig(_Config):
             for learner in self.learners
             for seed in self.seeds
         )
-
-
-def parse_config(data: dict[str, Any], where: str) -> TrainConfig | CompareConfig:
-    """A config of plain data, of the kind that the data name. Data of the version before name none.
-
-    Args:
-        data: as `canonical` gives them.
-        where: the file, for the message.
-
-    Raises:
-        UserError: a field is missing, unknown or out of range.
-    """
-    kind = data.get("kind", "compare" if "learners" in data else "train")
-    config: TrainConfig | CompareConfig = validate(CompareConfig if kind == "compare" else TrainConfig, data, where)
-    return config
 
 
 def train_config(
@@ -153,7 +118,7 @@ def compare_config(
     scenarios: int = 1000,
     settings: dict[str, Any] | None = None,
 ) -> CompareConfig:
-    """A complete config of a comparison.
+    """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
     Raises:
         UserError: an algorithm is unknown or does not fit, or a number is out of range.

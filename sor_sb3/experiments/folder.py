@@ -11,32 +11,25 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.config import CompareConfig, TrainConfig, parse_config
-from sor_sb3.files import make_folder, remove_empty, write_text
+from sor_sb3.experiments.config import CompareConfig, TrainConfig
+from sor_sb3.files import make_folder, remove_empty, write_yaml
+from sor_sb3.market.validation import validate
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 CONFIG_FILE, DONE_FILE, RESULTS_FILE = "config.yaml", "done.json", "results.json"
 CHECKPOINT_FOLDER, TENSORBOARD_FOLDER = "checkpoints", "tensorboard"
 _LONGEST_BYTES = 180  # of a name that becomes a part of a path; systems allow 255
-
-
-def write_json(path: Path, data: Any) -> None:
-    """`write_text` of indented JSON (NaN is refused)."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
-def write_yaml(path: Path, data: Any) -> None:
-    """`write_text` of a plain YAML mapping, in the order given."""
-    write_text(path, yaml.safe_dump(data, sort_keys=False, width=110))
-
-
-# ----------------------------------------------------------------------------------------------------- names of folders
 
 
 def path_component(name: str) -> str:
@@ -64,23 +57,15 @@ def named_folder(log_dir: Path, name: str | None, market: str, env: str) -> Path
 
 
 def new_run_folder(parent: Path, env_id: str) -> Path:
-    """Create ``parent/ENV_k`` with the lowest free k >= 1, safely beside other processes that do the same.
-
-    Raises:
-        WriteError: the folder cannot be made.
-    """
+    """Create ``parent/ENV_k`` with the lowest free k >= 1, safely beside other processes that do the same."""
     make_folder(parent)
     k = 1
     while True:
-        try:
-            folder = parent / f"{env_id}_{k}"
+        folder = parent / f"{env_id}_{k}"
+        with suppress(FileExistsError):
             folder.mkdir()
             return folder
-        except FileExistsError:
-            k += 1
-
-
-# ------------------------------------------------------------------------------------------------------ whose it is
+        k += 1
 
 
 @contextmanager
@@ -91,35 +76,21 @@ def locked(folder: Path) -> Iterator[None]:
     Where the system cannot lock a folder (Windows, some network disks), nothing is locked.
 
     Raises:
-        UserError: another process works in the folder.
-        WriteError: the folder cannot be made.
+        UserError: another process works in the folder, or the folder cannot be made.
     """
-    made = make_folder(folder)
-    handle = _lock(folder)
-    try:
+    with ExitStack() as stack:
+        made = make_folder(folder)
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    said = f"another process works in {folder}; wait until that process has ended"
+                    raise UserError(f"{said}, or give another folder") from None
+        stack.callback(remove_empty, made)  # while the folder is still locked
         yield
-    finally:
-        remove_empty(made)
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise UserError(
-                f"another process works in {folder}; wait until that process has ended, or give another folder"
-            ) from None
-        return None
-    return handle
 
 
 def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
@@ -130,30 +101,18 @@ def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     Raises:
         UserError: the folder belongs to another config, or holds something else; nothing is touched.
     """
-    if check_claim(folder, digest):
-        return True
-    write_yaml(folder / CONFIG_FILE, {"digest": digest, "config": config})
-    return False
-
-
-def check_claim(folder: Path, digest: str) -> bool:
-    """Whether a folder holds earlier work of the config of this digest; False if a config may take it.
-
-    Raises:
-        UserError: the folder belongs to another config, or holds something else.
-    """
     if (folder / CONFIG_FILE).is_file():
         held = held_digest(folder)
         if held == digest:
             return True
-        if isinstance(_whole_config(folder), CompareConfig) and not any(folder.glob(f"*/*/{CONFIG_FILE}")):
-            return False
-        raise UserError(
-            f"{folder} holds a run of another configuration ({held}; this one is {digest}); give another "
-            "--name, or delete the folder"
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not isinstance(_whole_config(folder), CompareConfig) or any(folder.glob(f"*/*/{CONFIG_FILE}")):
+            raise UserError(
+                f"{folder} holds a run of another configuration ({held}; this one is {digest}); give another "
+                "--name, or delete the folder"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not a run of this tool; give another --name")
+    write_yaml(folder / CONFIG_FILE, {"digest": digest, "config": config})
     return False
 
 
@@ -172,60 +131,49 @@ def release_folder(folder: Path) -> None:
     (folder / CONFIG_FILE).unlink(missing_ok=True)
 
 
-# ------------------------------------------------------------------------------------------------- what it holds
-
-
-def _read_yaml(file: Path) -> Any:
-    """What a YAML file holds; None where it is not readable."""
+def _held(folder: Path) -> dict[str, Any]:
+    """What a folder's ``config.yaml`` holds; nothing where the file is missing or not readable."""
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config that a folder holds, as plain data.
-
-    Raises:
-        UserError: there is none, or it is not readable.
-    """
+    """The config that a folder holds, as plain data; a UserError where there is none or it is not readable."""
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise UserError(f"{folder} is no run folder: it has no {CONFIG_FILE}; give a folder that train or compare made")
-    data = _read_yaml(file)
-    if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
+    config = _held(folder).get("config")
+    if not isinstance(config, dict):
         raise UserError(f"{file} is damaged: it has no field 'config'; restore it, or train again")
-    config: dict[str, Any] = data["config"]
     return config
 
 
 def folder_config(folder: Path) -> TrainConfig | CompareConfig:
-    """The config of a training run's or a comparison's folder.
+    """The config of a training run's or a comparison's folder. The version before wrote no `kind`.
 
     Raises:
         UserError: there is none, or the config is damaged.
     """
-    return parse_config(read_config(folder), str(folder / CONFIG_FILE))
+    data = read_config(folder)
+    kind = data.get("kind", "compare" if "learners" in data else "train")
+    model = CompareConfig if kind == "compare" else TrainConfig
+    config: TrainConfig | CompareConfig = validate(model, data, str(folder / CONFIG_FILE))
+    return config
 
 
 def _whole_config(folder: Path) -> TrainConfig | CompareConfig | None:
-    try:
+    with suppress(UserError):
         return folder_config(folder)
-    except UserError:
-        return None
-
-
-def written_digest(folder: Path) -> str | None:
-    """The digest as it was written into a folder; None where there is none that is readable."""
-    file = folder / CONFIG_FILE
-    held = _read_yaml(file) if file.is_file() else None
-    return held.get("digest") if isinstance(held, dict) else None
+    return None
 
 
 def held_digest(folder: Path) -> str | None:
     """Digest of the config that a folder holds, computed again, since the version before hashed prose too."""
     config = _whole_config(folder)
-    return written_digest(folder) if config is None else config.digest()
+    return _held(folder).get("digest") if config is None else config.digest()
 
 
 def is_done(folder: Path, config: TrainConfig) -> bool:
@@ -234,7 +182,8 @@ def is_done(folder: Path, config: TrainConfig) -> bool:
         done = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, TypeError, KeyError):
         return False
-    return done == config.digest() or (done == written_digest(folder) and held_digest(folder) == config.digest())
+    digest = config.digest()
+    return done == digest or (done == _held(folder).get("digest") and held_digest(folder) == digest)
 
 
 def check_finished(folder: Path, file: str = DONE_FILE) -> None:

@@ -1,4 +1,4 @@
-"""Read back what a folder holds: score runs again, write a report again, replay one parent order.
+"""Read back what a folder holds: score runs again, write a report again, replay one parent order, export a policy.
 
 Nothing is trained here.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from sor_sb3.algorithms.onnx_export import export_onnx
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
 from sor_sb3.evaluation.explain import Explanation, explain
 from sor_sb3.experiments.comparison import Comparison
-from sor_sb3.experiments.config import TEST_SEED, CompareConfig, TrainConfig, without_prose
+from sor_sb3.experiments.config import TEST_SEED, CompareConfig, TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_config, locked
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
@@ -34,11 +36,7 @@ def run_config(folder: Path) -> TrainConfig:
 
 
 def read_comparison(folder: Path) -> CompareConfig:
-    """The config of a comparison's folder, to repeat the comparison.
-
-    Raises:
-        UserError: the folder holds none, or the config is damaged.
-    """
+    """The config of a comparison's folder, to repeat the comparison. Raises as `run_config` does."""
     config = folder_config(folder)
     if isinstance(config, TrainConfig):
         raise UserError(f"{folder} is a single training run; give a folder that compare made")
@@ -46,36 +44,26 @@ def read_comparison(folder: Path) -> CompareConfig:
 
 
 def evaluate_runs(
-    folders: Sequence[Path],
-    scenarios: int,
-    seed: int,
-    data_split: str = "test",
-    deterministic: bool = True,
+    folders: Sequence[Path], scenarios: int, seed: int, data_split: str = "test", deterministic: bool = True
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
     Raises:
         UserError: a folder is no finished run, or the runs differ in market or env.
     """
-    return _score_runs(folders, scenarios, seed, data_split, deterministic).results
+    return _score_runs(folders, scenarios, seed, data_split, deterministic, report=False).results
 
 
 def _score_runs(
-    folders: Sequence[Path],
-    scenarios: int,
-    seed: int,
-    data_split: str = "test",
-    deterministic: bool = True,
-    report: bool = False,
+    folders: Sequence[Path], scenarios: int, seed: int, data_split: str, deterministic: bool, report: bool
 ) -> Scored:
     runs = [(run_config(folder), folder) for folder in folders]
     first = runs[0][0]
     for config, folder in runs:
-        if (without_prose(config.market), config.env) != (without_prose(first.market), first.env):
-            raise UserError(
-                f"{folder} was trained on {config.market.name}, {config.env} and {folders[0]} on {first.market.name}, "
-                f"{first.env}; compare runs of one market and env"
-            )
+        if (config.market.without_prose(), config.env) != (first.market.without_prose(), first.env):
+            trained = f"{folder} was trained on {config.market.name}, {config.env}"
+            other = f"{folders[0]} on {first.market.name}, {first.env}"
+            raise UserError(f"{trained} and {other}; compare runs of one market and env")
     for folder in folders:
         check_finished(folder)
     evaluator = Evaluator(first.env, first.market, scenarios, seed, data_split)
@@ -86,9 +74,7 @@ def _score_runs(
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:
     """Score again what a folder holds, which gives the same numbers, and write the report there; returns the page.
 
-    Args:
-        folder: that compare or train made. A comparison keeps its own number of scenarios.
-        scenarios: for a training run.
+    A training run is scored on `scenarios`; a comparison keeps its own number.
 
     Raises:
         UserError: the folder holds neither, is not finished or cannot be written, or another process works in it.
@@ -97,14 +83,11 @@ def report_folder(folder: Path, scenarios: int = 1000) -> Path:
     check_finished(folder, *((RESULTS_FILE,) if isinstance(config, CompareConfig) else ()))
     with writing(str(folder), folder), locked(folder):
         if isinstance(config, TrainConfig):
-            scored = _score_runs([folder], scenarios, TEST_SEED, report=True)
+            scored = _score_runs([folder], scenarios, TEST_SEED, "test", deterministic=True, report=True)
         else:
             comparison = Comparison(config, folder)
             scored = comparison.score(comparison.test_evaluator())
         return scored.write_report(folder)
-
-
-# ------------------------------------------------------------------------------------------------------------- explain
 
 
 def explain_folder(folder: Path, scenario: int, policy: str | None = None, training_run: int = 1) -> Explanation:
@@ -113,8 +96,7 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
     Args:
         folder: that compare or train made.
         scenario: seed of the scenario, of the data split "test".
-        policy: an algorithm of the folder, a rule or the oracle; None takes the learned policy that the comparison
-            found cheapest.
+        policy: an algorithm of the folder, a rule or the oracle; None takes the learned policy with the lowest cost.
         training_run: which of an algorithm's runs, counted from 1.
 
     Raises:
@@ -127,10 +109,13 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
     known = list(dict.fromkeys([*(run.algo for run, _ in runs), *rules]))
     name = policy or default
     if name not in known:
-        raise UserError(
-            f"policy '{name}' is not in {folder}{did_you_mean(name, known)}; expected one of {', '.join(known)}"
-        )
-    evaluator = _evaluator_of(config, folder, scenario)
+        hint = did_you_mean(name, known)
+        raise UserError(f"policy '{name}' is not in {folder}{hint}; expected one of {', '.join(known)}")
+    if isinstance(config, CompareConfig) and config.test_seed <= scenario < config.test_seed + config.scenarios:
+        # among the comparison's own scenarios, so that even a network's rounding is the same
+        evaluator = Comparison(config, folder).test_evaluator()
+    else:
+        evaluator = Evaluator(config.env, config.market, 1, scenario, "test")
     if name in rules:
         return explain(evaluator, name, evaluator.policies([name])[name], scenario)
     of = [run for run in runs if run[0].algo == name]
@@ -150,8 +135,21 @@ def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[R
     return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in learned)
 
 
-def _evaluator_of(config: TrainConfig | CompareConfig, folder: Path, scenario: int) -> Evaluator:
-    """Holds the scenario: among a comparison's own if they hold it, so that even a network's rounding is the same."""
-    if isinstance(config, CompareConfig) and config.test_seed <= scenario < config.test_seed + config.scenarios:
-        return Comparison(config, folder).test_evaluator()
-    return Evaluator(config.env, config.market, 1, scenario, "test")
+def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path:
+    """Write a finished run's policy for :class:`~sor_sb3.OnnxPolicy`, with its normalisation; returns the file.
+
+    The policy is the one that was `best` on the run's validation scenarios, else the last. By default `out` is
+    ``policy.onnx``, or ``policy_last.onnx``, in the run's folder.
+
+    Raises:
+        UserError: the folder is no finished run, its policy cannot be exported, or `out` exists.
+    """
+    if out is not None and out.exists():
+        raise UserError(f"--out {out} exists; give another name, or delete it")
+    config = run_config(folder)
+    check_finished(folder)
+    file = out or folder / ("policy.onnx" if best else "policy_last.onnx")
+    about = {"env": config.env, "market": config.market.name, "venues": list(config.market.venue_names)}
+    with locked(folder) if out is None else nullcontext():
+        export_onnx(load_policy(config, folder, best), file, about)
+    return file

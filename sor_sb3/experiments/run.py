@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -28,16 +29,8 @@ from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
-from sor_sb3.experiments.folder import (
-    CHECKPOINT_FOLDER,
-    CONFIG_FILE,
-    DONE_FILE,
-    held_digest,
-    locked,
-    write_json,
-    write_yaml,
-)
-from sor_sb3.files import write_bytes, write_text, writing
+from sor_sb3.experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE, DONE_FILE, held_digest, locked
+from sor_sb3.files import write_bytes, write_json, write_text, write_yaml, writing
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.normalisation import NormalizedPolicy
 
@@ -67,11 +60,7 @@ def make_training_env(config: TrainConfig) -> VecEnv:
 
 
 def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
-    """The algorithm's object, seeded.
-
-    Raises:
-        UserError: the constructor refuses a hyperparameter, or the policy needs raw observations and would get others.
-    """
+    """The algorithm's object, seeded; a UserError where it refuses a hyperparameter or its policy the observations."""
     algorithm = find_algorithm(config.algo, venv.action_space).load()
     arguments = constructor_arguments(config.hyperparameters)
     policy = policy_of(config.hyperparameters.get("policy", "MlpPolicy"))
@@ -87,11 +76,7 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Build what a run would train, and drop it: a wrong setting is refused before a folder is made.
-
-    Raises:
-        UserError: the algorithm cannot be imported, or refuses a hyperparameter.
-    """
+    """Build what a run would train, and drop it: a wrong setting is a UserError before a folder is made."""
     make_model(config, make_training_env(config))
 
 
@@ -101,7 +86,7 @@ def validation_evaluator(env: str, market: MarketSpec, scenarios: int = VALIDATI
 
 
 class _Progress(BaseCallback):
-    """Tells somebody how far training is."""
+    """Tells `report` after every rollout how far training is."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
@@ -114,14 +99,19 @@ class _Progress(BaseCallback):
         self._report(self.num_timesteps)
 
 
+def _checkpoint_of(config: TrainConfig, folder: Path) -> Path | None:
+    """The last whole checkpoint of this very run."""
+    return latest_checkpoint(folder / CHECKPOINT_FOLDER) if held_digest(folder) == config.digest() else None
+
+
 def can_resume(config: TrainConfig, folder: Path) -> bool:
     """Whether a folder holds a whole checkpoint of this very run."""
-    return held_digest(folder) == config.digest() and latest_checkpoint(folder / CHECKPOINT_FOLDER) is not None
+    return _checkpoint_of(config, folder) is not None
 
 
 def resume_point(config: TrainConfig, folder: Path) -> str:
     """In words, for a person, from where a run is resumed."""
-    checkpoint = latest_checkpoint(folder / CHECKPOINT_FOLDER) if can_resume(config, folder) else None
+    checkpoint = _checkpoint_of(config, folder)
     if checkpoint is None:
         return ", from the start: the run has no whole checkpoint"
     return f", from step {int(checkpoint.name.partition('_')[0])}"
@@ -145,35 +135,31 @@ def train(
         config: the run.
         folder: made where it is missing.
         tensorboard_folder: of the learner's event file; None logs nothing.
-        baselines: for gap closed and the chart: names, which are scored once on the validation scenarios, or their
-            scores there.
+        baselines: for gap closed and the chart: names of rules and oracles, or their scores on validation scenarios.
         baseline_folder: where the baselines' TensorBoard runs go.
         report: called with the timesteps done after every rollout.
         verbose: SB3's.
 
     Raises:
-        UserError: the checkpoint was made with other versions of the software, another process works in the folder,
-            or the folder cannot be written.
+        UserError: the checkpoint is of other software versions, or the folder is in use or cannot be written.
     """
-    import torch
-
     torch.set_num_threads(1)
     with writing(str(folder), folder), locked(folder):
-        kept = folder / CHECKPOINT_FOLDER
-        resume_from = latest_checkpoint(kept) if can_resume(config, folder) else None
+        resume_from = _checkpoint_of(config, folder)
         venv = make_training_env(config)
         model = make_model(config, venv, verbose)
         write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
         formats = (["stdout"] if verbose else []) + (["tensorboard"] if tensorboard_folder else [])
         model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
         evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
-        evaluation = RoutingEvalCallback(
-            evaluator, config.timesteps // (config.evaluations - 1), folder, baselines, baseline_folder
-        )
-        checkpoint = ExactCheckpointCallback(
-            kept, config.timesteps // CHECKPOINTS, system_versions(), [evaluation], resume_from
-        )
-        callbacks: list[BaseCallback] = [HParamCallback(hparams(config), metrics(evaluator)), evaluation, checkpoint]
+        evaluate_every, keep_every = config.timesteps // (config.evaluations - 1), config.timesteps // CHECKPOINTS
+        evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder)
+        kept = folder / CHECKPOINT_FOLDER
+        checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), [evaluation], resume_from)
+        shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
+        hparams = {**shown, "variance_reduction": config.variance_reduction, **config.hyperparameters}
+        metrics = [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
+        callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), evaluation, checkpoint]
         if report is not None:
             callbacks.append(_Progress(report))
         model.learn(config.timesteps, callback=CallbackList(callbacks))
@@ -192,26 +178,9 @@ def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, be
     env = model.get_vec_normalize_env()
     if env is not None:
         write_bytes(zoo / "vecnormalize.pkl", pickled(env))
-    done = {
-        "digest": config.digest(),
-        "timesteps": model.num_timesteps,
-        "seconds": round(seconds, 3),
-        "best_validation_cost": best_cost,
-        "versions": system_versions(),
-    }
-    write_json(folder / DONE_FILE, done)
+    done = {"digest": config.digest(), "timesteps": model.num_timesteps, "seconds": round(seconds, 3)}
+    write_json(folder / DONE_FILE, {**done, "best_validation_cost": best_cost, "versions": system_versions()})
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-
-
-def hparams(config: TrainConfig) -> dict[str, Any]:
-    """What TensorBoard shows as the run's hyperparameters."""
-    run = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
-    return {**run, "variance_reduction": config.variance_reduction, **config.hyperparameters}
-
-
-def metrics(evaluator: Evaluator) -> list[str]:
-    """Tags of the charts that TensorBoard shows beside the hyperparameters."""
-    return [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
 
 
 def load_policy(config: TrainConfig, folder: Path, best: bool = True) -> Any:

@@ -15,54 +15,42 @@ import numpy as np
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import make_results
 from sor_sb3.experiments.config import TrainConfig
-from sor_sb3.experiments.folder import RESULTS_FILE, write_json
+from sor_sb3.experiments.folder import RESULTS_FILE
 from sor_sb3.experiments.run import load_policy, validation_evaluator
+from sor_sb3.files import write_json
 from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
-Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # by algorithm, (timesteps, mean validation costs) a run
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Policies scored on test scenarios.
+    """Policies scored on test scenarios."""
 
-    Attributes:
-        results: the content of ``results.json``.
-        evaluation: the scores that the results were made of.
-        validation: scores of rules and oracle on the validation scenarios, which named the best rule.
-        curves: by algorithm, one (timesteps, mean validation costs) a training run.
-        writer: of the report; None where child orders were not recorded.
-    """
-
-    results: dict[str, Any]
-    evaluation: Evaluation
-    validation: Evaluation
+    results: dict[str, Any]  # the content of ``results.json``
+    evaluation: Evaluation  # what the results were made of
+    validation: Evaluation  # rules and oracle on the validation scenarios, which named the best rule
     curves: Curves
-    writer: ReportWriter | None
+    writer: ReportWriter | None  # of the report; None where child orders were not recorded
 
     def write_report(self, folder: Path) -> Path:
         """Write the report into `folder`; returns the page."""
         assert self.writer is not None, "score with report=True"
-        costs = mean_costs(self.validation)
-        return self.writer.write(folder, self.results, self.evaluation, self.curves, costs)
+        return self.writer.write(folder, self.results, self.evaluation, self.curves, self._baseline_costs())
 
     def write_results(self, folder: Path) -> None:
         """Write ``results.json`` and two figures of the results into `folder`."""
         from sor_sb3.reports.figures import comparison_figure, learning_curves_figure
 
-        results = self.results
+        results, file = self.results, folder / "learning_curves.png"
         write_json(folder / RESULTS_FILE, results)
         comparison_figure(results, folder / "comparison.png")
         title = f"{results['market']}, {results['env']}: cost on held-out validation scenarios"
-        learning_curves_figure(
-            self.curves, mean_costs(self.validation), title, results["cost_unit"], folder / "learning_curves.png"
-        )
+        learning_curves_figure(self.curves, self._baseline_costs(), title, results["cost_unit"], file)
 
-
-def mean_costs(evaluation: Evaluation) -> dict[str, float]:
-    """Mean cost of every policy."""
-    return {name: float(scores.cost.mean()) for name, scores in evaluation.scores.items()}
+    def _baseline_costs(self) -> dict[str, float]:
+        return {name: float(scores.cost.mean()) for name, scores in self.validation.scores.items()}
 
 
 def score_rules_on_validation(env: str, market: Any, rules: Sequence[str]) -> Evaluation:
@@ -72,11 +60,7 @@ def score_rules_on_validation(env: str, market: Any, rules: Sequence[str]) -> Ev
 
 
 def policies_of(runs: Sequence[Run], rules: Sequence[str], evaluator: Evaluator) -> dict[str, Any]:
-    """By name: every algorithm's trained policies, one a run, then rules and oracle.
-
-    Raises:
-        UserError: a run is not finished.
-    """
+    """By name: every algorithm's trained policies, one a run, then rules and oracle."""
     learned: dict[str, Any] = {}
     for config, folder in runs:
         learned.setdefault(config.algo, []).append(load_policy(config, folder))
@@ -110,13 +94,12 @@ def score(
     writer = ReportWriter(evaluator.market, policies) if report else None
     if validation is None:
         validation = score_rules_on_validation(evaluator.env_id, evaluator.market, rules)
-    evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer is not None else None)
+    evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer else None)
     results = make_results(evaluation, validation.names("rule")[0], config)
-    return Scored(results, evaluation, validation, learning_curves(runs), writer)
+    return Scored(results, evaluation, validation, _learning_curves(runs), writer)
 
 
-def learning_curves(runs: Sequence[Run]) -> Curves:
-    """By algorithm, one (timesteps, mean validation costs) a run."""
+def _learning_curves(runs: Sequence[Run]) -> Curves:
     curves: Curves = {}
     for config, folder in runs:
         with np.load(folder / "evaluations.npz") as log:

@@ -13,17 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
+from operator import setitem
 from typing import Any
 
 from sor_sb3.errors import WorkFailed
 
-Report = Callable[[int], None]
 _counters: Any = None  # in a worker: shared counters, one a job
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_jobs(
@@ -46,12 +42,8 @@ def run_jobs(
     """
     context = multiprocessing.get_context("spawn")
     counters = context.Array("q", len(arguments), lock=False)
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers or usable_cores(), len(arguments)),
-        mp_context=context,
-        initializer=_start_worker,
-        initargs=(counters,),
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ProcessPoolExecutor(min(workers or cores, len(arguments)), context, _start_worker, (counters,))
     try:
         with _interrupts_held():  # workers inherit it: the command ends them
             futures = [pool.submit(_call, job, i, of) for i, of in enumerate(arguments)]
@@ -65,19 +57,14 @@ def run_jobs(
     except BaseException as error:
         _stop(pool)
         if isinstance(error, BrokenProcessPool):
-            raise WorkFailed(
-                "a training process was killed, perhaps for lack of memory; the same command continues, with "
-                "--workers 1 in less memory"
-            ) from error
+            said = "a training process was killed, perhaps for lack of memory; the same command continues"
+            raise WorkFailed(f"{said}, with --workers 1 in less memory") from error
         raise
     pool.shutdown()
 
 
 def _call(job: Callable[..., None], index: int, arguments: tuple[Any, ...]) -> None:
-    def report(done: int) -> None:
-        _counters[index] = done
-
-    job(report, *arguments)
+    job(partial(setitem, _counters, index), *arguments)
 
 
 def _start_worker(counters: Any) -> None:
@@ -87,7 +74,7 @@ def _start_worker(counters: Any) -> None:
 
 
 def _end_with_the_command() -> None:
-    """Wait until the command has ended, for whatever reason, and leave no process behind that writes."""
+    """Leave no process behind that writes, however the command ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -96,30 +83,20 @@ def _end_with_the_command() -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """No Ctrl-C for what is started inside. One that comes meanwhile is not lost: it takes effect at the end.
-
-    Where signals cannot be held (Windows) they are ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
+    """No Ctrl-C for what is started inside. One that comes meanwhile is not lost: it takes effect at the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, whose processes inherit no such thing
         yield
         return
-    if hasattr(signal, "pthread_sigmask"):
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
     """End the workers now. The next command continues from their last checkpoints."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
+    processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()

@@ -16,6 +16,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments import folder as folders
 from sor_sb3.experiments.config import CompareConfig, compare_config
+from sor_sb3.files import write_json, write_text, write_yaml
 from sor_sb3.market.loading import load_market
 from tests.conftest import Finished
 
@@ -39,17 +40,17 @@ def test_runs_that_start_together_share_no_folder(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file.json"
-    folders.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
-        folders.write_json(path, {"a": float("nan")})
+        write_json(path, {"a": float("nan")})
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
-        folders.write_text(path, "half")
+        write_text(path, "half")
     assert json.loads(path.read_text(encoding="utf-8")) == {"a": 1}
 
 
 def test_yaml_is_plain_and_in_order(tmp_path):
-    folders.write_yaml(tmp_path / "f.yaml", {"b": 1, "a": [1, 2]})
+    write_yaml(tmp_path / "f.yaml", {"b": 1, "a": [1, 2]})
     text = (tmp_path / "f.yaml").read_text(encoding="utf-8")
     assert text.index("b:") < text.index("a:")
     assert yaml.safe_load(text) == {"b": 1, "a": [1, 2]}
