@@ -9,6 +9,7 @@ from ``numpy.random.Generator``, which is faster.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,9 +18,21 @@ from gymnasium import spaces
 
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.simulator.reference import Draws, Opening, ReferenceMarket, Tick
+from sor_sb3.simulator.paths.synthetic import OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS, ORDER_DRAWS, VENUE_DRAWS
+from sor_sb3.simulator.random import PLACES_PER_STEP, RESET_PLACE, draw_bits, episode_keys, mix64, name_key, normal
+from sor_sb3.simulator.reference import Draws, ReferenceMarket
 
 MARKET_FEATURES, VENUE_FEATURES = 7, 12
+Names = tuple[str, ...]
+
+
+def _names(*tables: Any) -> tuple[Names, ...]:
+    """Normals and uniforms of each table."""
+    return tuple(tuple(name for name in table._fields if name.startswith(kind)) for kind in "zu" for table in tables)
+
+
+OPENING_NAMES = _names(OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
+TICK_NAMES = _names(ORDER_DRAWS, VENUE_DRAWS)
 
 
 class GeneratorDraws:
@@ -33,25 +46,25 @@ class GeneratorDraws:
         if seed is not None:
             self.generator = np.random.default_rng(seed)
 
-    def opening(self) -> Opening:
-        z = self.generator.standard_normal((6, self.n_venues))
-        u = self.generator.random((3, self.n_venues))
-        return Opening(self.generator.standard_normal(), *self.generator.random(2).tolist(), *z, *u)
+    def opening(self) -> SimpleNamespace:
+        return self._draw(*OPENING_NAMES)
 
-    def tick(self, step: int) -> Tick:
-        z = self.generator.standard_normal(4 + 6 * self.n_venues)
-        u = 1.0 - self.generator.random(5 + 8 * self.n_venues)  # in (0, 1]: logarithms are taken of some
-        *market, against_us = u[:5].tolist()
-        venues = z[4:].reshape(6, self.n_venues)
-        return Tick._make([*z[:4].tolist(), *market, against_us < 0.5, *venues, *u[5:].reshape(8, self.n_venues)])
+    def tick(self, step: int) -> SimpleNamespace:
+        return self._draw(*TICK_NAMES)
+
+    def _draw(self, z_order: Names, z_venue: Names, u_order: Names, u_venue: Names) -> SimpleNamespace:
+        z = self.generator.standard_normal(len(z_order) + len(z_venue) * self.n_venues)
+        u = 1.0 - self.generator.random(len(u_order) + len(u_venue) * self.n_venues)  # in (0, 1]: for logarithms
+        drawn = dict(zip(z_order + u_order, z[: len(z_order)].tolist() + u[: len(u_order)].tolist(), strict=True))
+        drawn |= zip(z_venue, z[len(z_order) :].reshape(-1, self.n_venues), strict=True)
+        drawn |= zip(u_venue, u[len(u_order) :].reshape(-1, self.n_venues), strict=True)
+        return SimpleNamespace(**drawn)
 
 
 class CounterDraws:
     """The package's own numbers, to prove that the model is the same. Slow: one Python call a number."""
 
     def __init__(self, venue_names: tuple[str, ...], split: str = "train") -> None:
-        from sor_sb3.simulator.random import name_key
-
         self.data_split = split
         self.names = np.array([name_key(name) for name in venue_names], dtype=np.uint64)
         self.episode_seed, self.episode = 0, -1
@@ -60,91 +73,25 @@ class CounterDraws:
         if seed is not None:
             self.episode_seed, self.episode = seed, -1
 
-    def _words(self, place: int) -> tuple[int, int, list[tuple[int, int]]]:
-        from sor_sb3.simulator.random import draw_bits
-
-        def words(key: np.uint64) -> tuple[int, int]:
-            bits = int(draw_bits(key, place))
-            return bits >> 32, bits & 0xFFFFFFFF
-
-        return *words(self.key), [words(key) for key in self.venue_keys]
-
-    def opening(self) -> Opening:
-        from sor_sb3.simulator.random import RESET_PLACE, episode_keys, mix64
-
+    def opening(self) -> SimpleNamespace:
         self.episode += 1
         seeds, episodes = np.array([self.episode_seed], np.uint64), np.array([self.episode])
         self.key = episode_keys(self.data_split, seeds, episodes)[0]
         self.venue_keys = [np.uint64(mix64(self.key ^ name)) for name in self.names]
-        (high, low, fast), (day, _, slow) = self._words(RESET_PLACE), self._words(RESET_PLACE + 1)
-        (_, _, status), (_, _, late) = self._words(RESET_PLACE + 2), self._words(RESET_PLACE + 3)
-        _, _, hidden = self._words(RESET_PLACE + 4)
-        return Opening(
-            z_drift=_normal(high),
-            u_stress=_uniform(low),
-            u_day=_uniform(day),
-            **_of_venues(fast, slow, late, status, hidden),
-        )
+        return self._draw(RESET_PLACE, OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
 
-    def tick(self, step: int) -> Tick:
-        from sor_sb3.simulator.random import PLACES_PER_STEP
+    def tick(self, step: int) -> SimpleNamespace:
+        return self._draw(step * PLACES_PER_STEP, ORDER_DRAWS, VENUE_DRAWS)
 
-        place = step * PLACES_PER_STEP
-        high, low, per_venue = zip(*(self._words(place + i) for i in range(7)), strict=True)
-        fast, slow, late, change, status, hidden, dark = per_venue
-        return Tick(
-            z_mid=_normal(high[0]),
-            z_drift=_normal(low[0]),
-            z_signal=_normal(high[1]),
-            z_jump=_normal(high[4]),
-            u_stress=_uniform(low[1]),
-            u_jump=_uniform(high[3]),
-            u_informed=_uniform(high[2]),
-            u_news=_uniform(low[2]),
-            against_us=low[3] < 1 << 31,
-            **_of_venues(fast, slow, late, status, hidden),
-            u_change=_uniforms(change, 0),
-            u_tail=_uniforms(change, 1),
-            u_hidden=_uniforms(hidden, 0),
-            u_dark_zero=_uniforms(dark, 0),
-            u_dark_size=_uniforms(dark, 1),
-        )
+    def _draw(self, begin: int, of_order: Any, of_venues: Any) -> SimpleNamespace:
+        def number(key: np.uint64, name: str, at: tuple[int, int]) -> float:
+            word = int(draw_bits(key, begin + at[0])) >> at[1] & 0xFFFFFFFF
+            return float(normal(np.uint64(word))) if name.startswith("z_") else (word + 0.5) / 2**32
 
-
-Words = list[tuple[int, int]]  # (high, low) of each venue
-
-
-def _of_venues(fast: Words, slow: Words, late: Words, status: Words, hidden: Words) -> dict[str, np.ndarray]:
-    """What venues draw when an episode opens, and again in each step."""
-    return {
-        "z_offset_fast": _normals(fast, 0),
-        "z_offset_slow": _normals(slow, 0),
-        "z_size_fast": _normals(fast, 1),
-        "z_size_slow": _normals(slow, 1),
-        "z_latency": _normals(late, 0),
-        "z_volume": _normals(late, 1),
-        "u_congested": _uniforms(status, 0),
-        "u_halted": _uniforms(status, 1),
-        "u_outage": _uniforms(hidden, 1),
-    }
-
-
-def _normal(word: int) -> float:
-    from sor_sb3.simulator.random import normal
-
-    return float(normal(np.uint64(word)))
-
-
-def _uniform(word: int) -> float:
-    return (word + 0.5) / 2**32
-
-
-def _normals(words: Words, half: int) -> np.ndarray:
-    return np.array([_normal(word[half]) for word in words])
-
-
-def _uniforms(words: Words, half: int) -> np.ndarray:
-    return np.array([_uniform(word[half]) for word in words])
+        drawn: dict[str, Any] = {name: number(self.key, name, at) for name, at in of_order._asdict().items()}
+        for name, at in of_venues._asdict().items():
+            drawn[name] = np.array([number(key, name, at) for key in self.venue_keys])
+        return SimpleNamespace(**drawn)
 
 
 class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):

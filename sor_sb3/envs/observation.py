@@ -29,7 +29,7 @@ size              log(1 + displayed shares / an even slice), by its feed less wh
 latency           log(1 + last observed latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
 fill_ratio        filled / sent of our recent children there, 1 before the first
-reject            1 when a child came back from an outage at this decision, fading; 0 after any other answer
+reject            1 when a child came back rejected since the last decision, fading; 0 after any other answer
 marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here;
                   in the notebook, whose cost is linear, 1 at the cheapest venue
 ================  ====================================================================================

@@ -94,14 +94,13 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
     for _ in range(order.horizon_steps):
         on_time = truth.latency_ms < step_ms
         late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
-        open_at = truth.open & ~truth.outage
         quote_move = np.where(truth.dark, 0.0, truth.next_offset_bps - truth.offset_bps)
         least_move = np.minimum(truth.smooth_move_bps, 0.0)[:, None] + np.minimum(quote_move, 0.0)
         move = np.where(on_time, truth.touch_move_bps, np.inf)
         move = np.where(late, np.minimum(move, least_move), move)
         shown = np.where(on_time, truth.arrival_size_shares, 0.0)
         shown = np.where(late, np.maximum(truth.quote_shares, truth.next_shares), shown)
-        held = np.where(open_at & (on_time | late), shown + truth.hidden_shares, 0.0)
+        held = np.where(truth.takes_orders & (on_time | late), shown + truth.hidden_shares, 0.0)
         price = truth.offset_bps + np.where(held > 0.0, move, 0.0) + truth.take_fee_bps
         hold = truth.next_mid_bps - truth.mid_bps - truth.mid_noise_bps
         spared = np.zeros(n)

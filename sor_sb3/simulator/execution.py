@@ -194,13 +194,18 @@ def held_back_ms(fixed: Any, j: int, market: Any, latest_ms: float) -> float:
 
 
 @njit(inline="always")
+def takes_orders(block: Any, j: Any) -> bool:
+    """Whether a child that reaches this venue now is executed; an open venue that takes none rejects the child."""
+    return (block.open[j] == 1.0) & (block.outage[j] == 0.0)
+
+
+@njit(inline="always")
 def first_arrival_ms(block: Any, i: int, fixed: Any, market: Any, latest_ms: float) -> float:
     """When the first child reaches a venue that trades, as far as one knows now; infinite if none does."""
     first = math.inf
     for j in lanes(i, market):
-        trades = (block.sent_shares[j] > 0.0) & (block.open[j] == 1.0) & (block.outage[j] == 0.0)
         arrives_ms = block.latency_ms[j] + held_back_ms(fixed, j, market, latest_ms)
-        first = min(first, arrives_ms if trades else math.inf)
+        first = min(first, arrives_ms if (block.sent_shares[j] > 0.0) & takes_orders(block, j) else math.inf)
     return first
 
 
@@ -316,10 +321,10 @@ def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work
     outage_reject_ms, reaction_time_ms = market.outage_reject_ms, market.reaction_time_ms
     for j in range(np.uint64(first), np.uint64(last)):
         sent, latency_ms, depleted = block.sent_shares[j], block.latency_ms[j], block.depleted_shares[j]
-        new, is_open, down = sent > 0.0, block.open[j] == 1.0, block.outage[j] == 1.0
+        new, is_open, takes = sent > 0.0, block.open[j] == 1.0, takes_orders(block, j)
         arrives_ms = latency_ms + work.hold_ms[j]
         on_time = arrives_ms < step_ms  # else what the venue is on arrival counts, not what it is now
-        rejected = is_open & down & on_time
+        rejected = is_open & (not takes) & on_time
         answers_ms = arrives_ms + latency_ms - fixed.speed_bump_ms[j]
         ack_ms = max(answers_ms, outage_reject_ms) if rejected else answers_ms
         heard = new & (ack_ms <= step_ms)
@@ -329,7 +334,7 @@ def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work
         held = max(shown - depleted, 0.0) * left + max(hidden - max(depleted - shown, 0.0), 0.0)
         offset_bps, move_bps, walk_bps = block.offset_bps[j], work.move_bps[j], fixed.walk_bps[j]
         within = fill_of(fixed, j, sent, held, offset_bps + move_bps, work.limit_bps[j])
-        filled = within if new & is_open & (not down) & on_time else 0.0
+        filled = within if new & takes & on_time else 0.0
         walked_bps = walk_bps * filled / held if filled > 0.0 else 0.0
         price_bps, fee_bps = offset_bps + move_bps + walked_bps, fixed.take_fee_bps[j]
         move_bps = move_bps if filled > 0.0 else 0.0
@@ -385,7 +390,7 @@ def _keep_unheard(block: Any, i: int, fixed: Any, market: Any, work: Any) -> Non
             arrives_ms = block.latency_ms[j] + work.hold_ms[j]
             late = arrives_ms >= step_ms
             block.child_shares[j], block.child_filled_shares[j] = block.sent_shares[j], block.filled_shares[j]
-            block.child_rejected[j] = 1.0 if block.open[j] == 1.0 and block.outage[j] == 1.0 and not late else 0.0
+            block.child_rejected[j] = 1.0 if block.open[j] == 1.0 and not takes_orders(block, j) and not late else 0.0
             block.child_answers_ms[j] = block.ack_ms[j]
             block.child_arrives_ms[j] = arrives_ms if late else -1.0
             block.child_late_ms[j] = arrives_ms - work.first_ms[j]
@@ -417,11 +422,10 @@ def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
         if block.child_shares[j] <= 0.0 or block.sent_shares[j] > 0.0:  # none, or one of this very decision
             continue
         arrives = 0.0 <= block.child_arrives_ms[j] < step_ms and block.open[j] == 1
-        if arrives and block.outage[j] == 1:
+        if arrives and not takes_orders(block, j):
             block.child_rejected[j] = 1
-            block.child_answers_ms[j] = max(
-                block.child_answers_ms[j], block.child_arrives_ms[j] + market.outage_reject_ms
-            )
+            given_up_ms = block.child_arrives_ms[j] + market.outage_reject_ms
+            block.child_answers_ms[j] = max(block.child_answers_ms[j], given_up_ms)
         elif arrives:
             move_bps = block.child_move_bps[j]
             held = held_shares(

@@ -5,6 +5,7 @@ A market with ranges has parameters for each parent order, drawn by its episode'
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from sor_sb3.simulator.state import (
 )
 
 RANGE_PLACE = 1 << 41  # of the draws from ranges, far from those of paths
+
+MARKET_NAMES = MARKET.names or ()
 
 Market = SyntheticMarket | NotebookMarket | ReplayMarket
 
@@ -45,28 +48,31 @@ def _chance(step_s: Any, per_hour: Any) -> Any:
     return 1.0 - np.exp(-step_s * per_hour / 3600.0)
 
 
+def _copy(source: dict[str, Any], target: Any, names: Iterable[str]) -> None:
+    """Copy the numbers that have the same name in a specification and in the storage; None leaves what is there."""
+    for name in names:
+        if isinstance(source.get(name), int | float | np.ndarray):
+            target[name][:] = source[name]
+
+
 def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.ndarray:
     """MARKET records (n,) of a specification whose numbers are `values`, its dump or one with ranges drawn."""
-    m = np.zeros(n, MARKET)
-    order = values["order"]
-    m["horizon_steps"], m["step_s"] = order["horizon_steps"], order["step_s"]
-    m["quantity_shares"] = order["quantity_shares"]
+    m, order = np.zeros(n, MARKET), values["order"]
+    m["limit_offset_bps"] = np.inf
+    _copy(values | order, m, MARKET_NAMES)
     m["side"] = 1.0 if order["side"] == "buy" else -1.0
     m["cost_scale"] = 1.0
     m["n_venues"], m["block_orders"] = market.n_venues, block_orders(market.n_venues)
     m["has_dark"] = market.has_dark
-    m["lot_shares"] = order["lot_shares"] or 0.0
-    m["limit_offset_bps"] = np.inf if order["limit_offset_bps"] is None else order["limit_offset_bps"]
-    m["order_protection"], m["synchronise"] = values["order_protection"], order["synchronise_arrivals"]
+    m["synchronise"] = order["synchronise_arrivals"]
     if isinstance(market, NotebookMarket):
-        m["model"], m["fills_all"], m["blind"] = NOTEBOOK, 1, market.blind
+        m["model"], m["fills_all"] = NOTEBOOK, 1
         m["cost_scale"] = order["horizon_steps"]
         m["spread_low"], m["spread_high"] = market.spread
         m["liquidity_low"], m["liquidity_high"] = market.liquidity
         m["notebook_latency_low"], m["notebook_latency_high"] = market.latency
         slice_shares = market.order.quantity_shares / market.order.horizon_steps
         m["liquidity_cost"] = market.liquidity_cost * 100.0 / slice_shares
-        m["latency_cost"] = market.latency_cost
         m["reaction_time_ms"] = 1.0
         return m
     _fill_response(m, values["response"], order["step_s"])
@@ -81,37 +87,32 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
 
 
 def _fill_response(m: np.ndarray, response: dict[str, Any], step_s: float) -> None:
-    m["cleanup_penalty_bps"] = response["cleanup_penalty_bps"]
-    m["reaction_time_ms"] = response["reaction_time_ms"]
+    _copy(response, m, MARKET_NAMES)
     m["permanent_bps_per_share"] = response["permanent_impact_bps_per_1000_shares"] / 1000.0
-    m["outage_reject_ms"] = response["outage_reject_ms"]
     m["leak_decay"] = _decay(step_s, response["leakage_half_life_s"])
 
 
 def _fill_latency(m: np.ndarray, latency: dict[str, Any], step_s: float) -> None:
+    _copy(latency, m, MARKET_NAMES)
     m["congest_enter"] = _chance(step_s, latency["congestions_per_hour"])
     m["congest_leave"] = _chance(step_s, 3600.0 / latency["congestion_duration_s"])
     m["congest_factor"] = latency["congestion_factor"]
     m["congest_stress_factor"] = latency["stress_multiplies_congestions"]
-    m["tail_probability"], m["tail_factor"] = latency["tail_probability"], latency["tail_factor"]
 
 
 def _fill_dynamics(m: np.ndarray, values: dict[str, Any], step_s: float) -> None:
     quotes, mid, stress = values["quotes"], values["mid"], values["stress"]
     informed, volume = values["informed"], values["volume"]
+    _copy(quotes | mid, m, MARKET_NAMES)
     fast, slow = _decay(step_s, quotes["fast_half_life_s"]), _decay(step_s, quotes["slow_half_life_s"])
     m["fast_decay"], m["slow_decay"] = fast, slow
     for what in ("offset", "size"):
         for speed, decay in (("fast", fast), ("slow", slow)):
-            sd = quotes[f"{what}_{speed}_sd"]
-            m[f"{what}_{speed}_sd"], m[f"{what}_{speed}_shock"] = sd, _shock(sd, decay)
-    m["tick_bps"] = quotes["tick_bps"]
+            m[f"{what}_{speed}_shock"] = _shock(quotes[f"{what}_{speed}_sd"], decay)
     m["volatility_step_bps"] = mid["volatility_bps_per_sqrt_s"] * np.sqrt(step_s)
-    m["jump_probability"], m["jump_sd_bps"] = _chance(step_s, mid["jumps_per_hour"]), mid["jump_sd_bps"]
+    m["jump_probability"] = _chance(step_s, mid["jumps_per_hour"])
     m["drift_decay"] = _decay(step_s, mid["drift_half_life_s"])
-    m["drift_sd_bps_per_s"] = mid["drift_sd_bps_per_s"]
     m["drift_shock"] = _shock(mid["drift_sd_bps_per_s"], _decay(step_s, mid["drift_half_life_s"]))
-    m["signal_correlation"] = mid["signal_correlation"]
     m["signal_noise"] = np.sqrt(1.0 - mid["signal_correlation"] ** 2)
     m["stress_enter"] = _chance(step_s, stress["entries_per_hour"])
     m["stress_leave"] = _chance(step_s, 3600.0 / stress["duration_s"])
@@ -137,8 +138,7 @@ def venue_parameters(market: Market, values: dict[str, Any], n: int = 1) -> dict
         v["name_key"][:], v["name_rank"][:] = name_key(venue["name"]), by_name.index(venue["name"])
         if isinstance(market, NotebookMarket):
             continue
-        for field in ("take_fee_bps", "latency_sigma", "toxicity", "walk_bps"):
-            v[field][:] = venue[field]
+        _copy(venue, v, VENUE_PARAMETER_FIELDS)
         v["median_latency_ms"][:] = venue["latency_ms"]
         v["feed_ms"][:] = venue["latency_ms"] if venue["feed_latency_ms"] is None else venue["feed_latency_ms"]
         v["refill_decay"][:] = _decay(step_s, venue["refill_half_life_s"])
@@ -157,8 +157,6 @@ def _most_linear_cost(market: NotebookMarket) -> float:
 
 
 def _fill_synthetic_venue(v: dict[str, np.ndarray], venue: dict[str, Any], step_s: float) -> None:
-    v["volume_share"][:], v["speed_bump_ms"][:] = venue["volume_share"], venue["speed_bump_ms"]
-    v["hidden_fraction"][:] = venue["hidden_fraction"]
     v["halt_enter"][:] = _chance(step_s, venue["halts_per_hour"])
     v["halt_leave"][:] = _chance(step_s, 3600.0 / venue["halt_duration_s"])
     v["outage_enter"][:] = _chance(step_s, venue["outages_per_hour"])
@@ -169,9 +167,8 @@ def _fill_synthetic_venue(v: dict[str, np.ndarray], venue: dict[str, Any], step_
         return
     v["dark"][:], v["walk_bps"][:], v["toxicity"][:] = 1, 0.0, 0.0  # one price, and nothing that others could see fade
     v["hidden_fraction"][:] = 0.0
-    v["zero_probability"][:], v["power_exponent"][:] = dark["zero_probability"], dark["power_exponent"]
+    _copy(dark, v, VENUE_PARAMETER_FIELDS)
     v["log_max_size"][:] = np.log(dark["max_shares"])
-    v["min_execution_shares"][:] = dark["min_execution_shares"]
     v["leak_bps_per_share"][:] = dark["leakage_bps_per_1000_shares"] / 1000.0
 
 

@@ -8,6 +8,7 @@ splittable pseudorandom number generators"): a Weyl sequence of the key through 
 from __future__ import annotations
 
 import hashlib
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,26 @@ def low_word(bits: Any) -> Any:
     return bits & _LOW
 
 
+def draw_table(*rows: str) -> Any:
+    """Where numbers lie in a stream: row p names those of the high and the low word at place p, "-" for none.
+
+    Returns a named tuple of (place, bits below the word) by name, a constant for kernels (see `uniform_at`).
+
+    Example:
+        >>> draw_table("z_mid z_drift", "- u_stress").u_stress
+        (1, 0)
+    """
+    if len(rows) > PLACES_PER_STEP:
+        raise ValueError(f"{len(rows)} places; a stream has {PLACES_PER_STEP} a step")
+    places = {
+        name: (place, below)
+        for place, row in enumerate(rows)
+        for name, below in zip(row.split(), (32, 0), strict=False)
+        if name != "-"
+    }
+    return namedtuple("DrawTable", places)(**places)
+
+
 @njit(inline="always")
 def uniform(word: Any) -> float:
     """Uniform on the open interval (0, 1) from 32 bits."""
@@ -101,6 +122,23 @@ def normal(word: Any) -> float:
     cell = (np.float64(p).view(np.int64) >> _CELL_BITS) - _FIRST_CELL
     quantile = _CELLS[cell, 0] + _CELLS[cell, 1] * p
     return quantile * np.float64(1 - 2 * upper)
+
+
+@njit(inline="always")
+def _word_at(stream: Any, number: Any) -> Any:
+    return (draw_at(stream, number[0]) >> np.uint64(number[1])) & _LOW
+
+
+@njit(inline="always")
+def uniform_at(stream: Any, number: Any) -> float:
+    """The uniform of a `draw_table` that `number` is, of the stream from `stream_at`."""
+    return uniform(_word_at(stream, number))
+
+
+@njit(inline="always")
+def normal_at(stream: Any, number: Any) -> float:
+    """The standard normal of a `draw_table` that `number` is, of the stream from `stream_at`."""
+    return normal(_word_at(stream, number))
 
 
 def name_key(name: str) -> int:

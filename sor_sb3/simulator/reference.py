@@ -1,14 +1,14 @@
 """The synthetic market's executable specification: one order in plain NumPy, for reading and for proof. Not for speed.
 
 It is written from `docs/market.md` and shares no code with the kernels; given the same random numbers
-(:class:`Opening`, :class:`Tick`) both agree number for number, which a test holds.
+(:class:`Draws`) both agree number for number, which a test holds.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,62 +18,18 @@ MEMORY = 0.7  # weight of the past in a venue's fill ratio, and in its last reje
 ROUNDING = 1e-9  # of shares that are counted, or compared with a threshold
 
 
-class Opening(NamedTuple):
-    """Random numbers that open an episode; z are standard normals, u uniforms, (K,) in a venue's."""
-
-    z_drift: float
-    u_stress: float
-    u_day: float
-    z_offset_fast: np.ndarray
-    z_offset_slow: np.ndarray
-    z_size_fast: np.ndarray
-    z_size_slow: np.ndarray
-    z_latency: np.ndarray
-    z_volume: np.ndarray
-    u_congested: np.ndarray
-    u_halted: np.ndarray
-    u_outage: np.ndarray
-
-
-class Tick(NamedTuple):
-    """Random numbers of one step."""
-
-    z_mid: float
-    z_drift: float
-    z_signal: float
-    z_jump: float
-    u_stress: float
-    u_jump: float
-    u_informed: float
-    u_news: float
-    against_us: bool
-    z_offset_fast: np.ndarray
-    z_offset_slow: np.ndarray
-    z_size_fast: np.ndarray
-    z_size_slow: np.ndarray
-    z_latency: np.ndarray
-    z_volume: np.ndarray
-    u_congested: np.ndarray
-    u_halted: np.ndarray
-    u_outage: np.ndarray
-    u_change: np.ndarray
-    u_tail: np.ndarray
-    u_hidden: np.ndarray
-    u_dark_zero: np.ndarray
-    u_dark_size: np.ndarray
-
-
 class Draws(Protocol):
-    """Where the random numbers come from."""
+    """Where the random numbers come from: attributes by the names of `sor_sb3.simulator.paths.synthetic.VENUE_DRAWS`
+    and its neighbours; ``z_`` are standard normals, ``u_`` uniforms, floats of the order's and (K,) of the venues'."""
 
     def seed(self, seed: int | None) -> None:
         """Begin anew from a seed; None goes on."""
 
-    def opening(self) -> Opening:
+    def opening(self) -> Any:
         """Numbers that open the next episode."""
         ...
 
-    def tick(self, step: int) -> Tick:
+    def tick(self, step: int) -> Any:
         """Numbers of one step."""
         ...
 
@@ -264,7 +220,7 @@ class ReferenceMarket:
         sd = volume.noise_sd
         return self.venue_volume * curve * np.exp(sd * (z - 0.5 * sd))
 
-    def _open_market(self, draw: Opening) -> None:
+    def _open_market(self, draw: Any) -> None:
         quotes = self.market.quotes
         self.drift = self.market.mid.drift_sd_bps_per_s * draw.z_drift
         self.stressed = draw.u_stress * (self.stress_enter + self.stress_leave) < self.stress_enter
@@ -281,14 +237,14 @@ class ReferenceMarket:
         self.next_offset, self.next_size = self.offset, self.size = self._quotes()
         self.change_at = np.full(self.n_venues, -math.inf)  # the first quotes have stood for long
 
-    def _advance(self, draw: Tick) -> None:
+    def _advance(self, draw: Any) -> None:
         """Move the market to the next decision, and draw what a child order meets until the one after."""
         self._move_mid(draw)
         self._move_quotes(draw)
         self._move_venues(draw)
         self._hide(draw)
 
-    def _move_mid(self, draw: Tick) -> None:
+    def _move_mid(self, draw: Any) -> None:
         """The mid's even move until the next decision, and the news: when it breaks against us, by how much."""
         mid, informed = self.market.mid, self.market.informed
         noise_bps = self.volatility_bps * draw.z_mid
@@ -305,14 +261,14 @@ class ReferenceMarket:
         self.smooth_bps = self.drift * self.step_s + noise_bps
         self.news_ms, self.bad_news_bps, good_news_bps = math.inf, 0.0, 0.0
         if draw.u_informed < informed.probability:
-            if draw.against_us:
+            if draw.u_against < 0.5:
                 self.news_ms, self.bad_news_bps = -informed.window_ms * math.log(draw.u_news), informed.jump_bps
             else:
                 good_news_bps = informed.jump_bps
         self.noise_bps, self.news_bps = noise_bps, self.bad_news_bps - good_news_bps
         self.next_mid_bps = self.mid_bps + self.smooth_bps + self.news_bps
 
-    def _move_quotes(self, draw: Tick) -> None:
+    def _move_quotes(self, draw: Any) -> None:
         """A quote that changed too short a while ago for the venue's feed has not been heard of."""
         feed_ms = np.where(self.congested, self.market.latency.congestion_factor, 1.0) * self.feed_ms
         unheard = feed_ms > self.step_ms * (1.0 - self.change_at)
@@ -326,20 +282,21 @@ class ReferenceMarket:
         self.next_offset, self.next_size = self._quotes()
         self.change_at = draw.u_change
 
-    def _move_venues(self, draw: Tick) -> None:
+    def _move_venues(self, draw: Any) -> None:
         """Status, latency, traded volume."""
         latency = self.market.latency
         enter = self.congest_enter * (latency.stress_multiplies_congestions if self.stressed else 1.0)
         self.congested = self.congested ^ (draw.u_congested < np.where(self.congested, self.congest_leave, enter))
         self.open = self.open ^ (draw.u_halted < np.where(self.open, self.halt_enter, self.halt_leave))
         self.outage = self.outage ^ (draw.u_outage < np.where(self.outage, self.outage_leave, self.outage_enter))
+        self.takes_orders = self.open & ~self.outage
         self.observed_latency_ms = self.latency_ms
         self.latency_ms = self._latency(draw.z_latency)
         self.latency_ms[draw.u_tail < latency.tail_probability] *= latency.tail_factor
         self.latency_ms += self.bump_ms
         self.volume = self.volume + self.volume_forget * (self._traded(draw.z_volume) - self.volume)
 
-    def _hide(self, draw: Tick) -> None:
+    def _hide(self, draw: Any) -> None:
         """Sizes that nobody sees: behind the displayed ones, and in dark pools."""
         self.hidden = -self.hidden_fraction * np.log(draw.u_hidden) * self.size
         if self.dark.any():
@@ -398,17 +355,16 @@ class ReferenceMarket:
         new = sent > 0.0
         if not new.any():
             return
-        children, trading = self.children, self.open & ~self.outage
-        arrives_ms = self.latency_ms
+        children, arrives_ms = self.children, self.latency_ms
         if self.market.order.synchronise_arrivals:
             arrives_ms = arrives_ms + (self.expected_ms[new].max() - self.expected_ms)
         answers_ms = arrives_ms + self.latency_ms - self.bump_ms
         late = arrives_ms >= self.step_ms  # then what the venue is on arrival counts
-        rejected = self.open & self.outage & ~late
+        rejected = self.open & ~self.takes_orders & ~late
         answers_ms[rejected] = np.maximum(answers_ms[rejected], self.market.response.outage_reject_ms)
-        first_ms = float(np.min(arrives_ms, where=new & trading, initial=math.inf))
+        first_ms = float(np.min(arrives_ms, where=new & self.takes_orders, initial=math.inf))
         children.shares[new], children.filled[new] = sent[new], 0.0
-        children.arrives_ms[new] = np.where(trading | late, arrives_ms, math.inf)[new]
+        children.arrives_ms[new] = np.where(self.takes_orders | late, arrives_ms, math.inf)[new]
         children.answers_ms[new] = answers_ms[new]
         children.late_ms[new] = np.maximum(arrives_ms - first_ms, 0.0)[new]
         children.rejected[new] = rejected[new]
@@ -437,14 +393,16 @@ class ReferenceMarket:
 
     def _arriving(self) -> np.ndarray:
         """Which children reach a venue that trades before the next decision, whenever they were sent."""
-        arrives_ms, trading = self.children.arrives_ms, self.open & ~self.outage
-        return (self.children.shares > 0.0) & (arrives_ms >= 0.0) & (arrives_ms < self.step_ms) & trading
+        return self._due() & self.takes_orders
+
+    def _due(self) -> np.ndarray:
+        arrives_ms = self.children.arrives_ms
+        return (self.children.shares > 0.0) & (arrives_ms >= 0.0) & (arrives_ms < self.step_ms)
 
     def _turn_away(self) -> None:
-        """Children that arrive in an outage are rejected, late."""
+        """Children that reach an open venue which takes none are rejected, late."""
         children = self.children
-        due = (children.shares > 0.0) & (children.arrives_ms >= 0.0) & (children.arrives_ms < self.step_ms)
-        gone = due & self.open & self.outage
+        gone = self._due() & self.open & ~self.takes_orders
         given_up_ms = children.arrives_ms[gone] + self.market.response.outage_reject_ms
         children.answers_ms[gone] = np.maximum(children.answers_ms[gone], given_up_ms)
         children.rejected[gone] = True

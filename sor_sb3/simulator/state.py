@@ -205,7 +205,7 @@ PUBLIC_VENUE_FIELDS = dict(
     recent_volume_shares="f8",  # per step
     # our own doing
     fill_ratio="f8",  # of our own children here, recent
-    reject="f8",  # 1 when a child came back from an outage, fading; 0 after any other answer
+    reject="f8",  # 1 when a child came back rejected, fading; 0 after any other answer
     depleted_shares="f8",
     sent_shares="f8",  # at this decision
     child_shares="f8",  # of the child here that has not been acknowledged; 0: none

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from sor_sb3.simulator.execution import takes_orders
 from sor_sb3.simulator.state import ALL_FIELDS, PUBLIC_FIELDS
 
 if TYPE_CHECKING:
@@ -48,3 +49,8 @@ class Truth(Observed):
     """Every field, hidden ones included, `sor_sb3.simulator.state.ALL_FIELDS`: for oracles and evaluation only."""
 
     fields: ClassVar[Iterable[str]] = ALL_FIELDS
+
+    @property
+    def takes_orders(self) -> np.ndarray:
+        """Which venues execute a child that reaches them before the next decision, bool (N, K)."""
+        return np.asarray(takes_orders.py_func(self, ...))

@@ -72,11 +72,11 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
         "take_fee_bps": draw(floats(-1, 5)),
         **({"dark": dark} if dark else lit),
         "speed_bump_ms": draw(st.sampled_from([0.0, 0.35])),
-        "feed_latency_ms": draw(st.sampled_from([None, 0.0, 3.0])),
-        "hidden_fraction": draw(st.sampled_from([0.0, 0.35])),
+        "feed_latency_ms": draw(st.sampled_from([None, 0.0, 3.0, 500.0])),
+        "hidden_fraction": draw(st.sampled_from([0.0, 0.35, 2.0])),
         "outages_per_hour": draw(st.sampled_from([0.0, 3600.0])),
         "outage_duration_s": draw(floats(0.5, 100)),
-        "latency_ms": draw(st.sampled_from([0.0, 0.01, 0.2, 5.0, 300.0])),
+        "latency_ms": draw(st.sampled_from([0.0, 0.01, 0.2, 5.0, 12.0, 300.0, 1500.0])),
         "latency_sigma": draw(st.sampled_from([0.0, 0.3, 1.0])),
         "toxicity": draw(st.sampled_from([0.0, 0.5, 3.0])),
         "walk_bps": draw(floats(0, 3)),
@@ -129,7 +129,7 @@ def markets(draw: Any) -> SyntheticMarket:
             },
             "stress": {"entries_per_hour": draw(st.sampled_from([0.0, 300.0]))},
             "latency": {
-                "congestions_per_hour": draw(st.sampled_from([0.0, 300.0])),
+                "congestions_per_hour": draw(st.sampled_from([0.0, 300.0, 30_000.0])),
                 "tail_probability": 0.05,
             },
             "informed": {

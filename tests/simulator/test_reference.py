@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 from plain_env import CounterDraws, PlainEnv
 from stable_baselines3.common.env_checker import check_env
 
@@ -13,6 +14,7 @@ from sor_sb3.envs.gym_env import RoutingEnv
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
+from tests.simulator.market_strategies import SEEDS, markets
 
 
 class WatchedEnv(PlainEnv):
@@ -239,80 +241,6 @@ def hard_market(name: str) -> SyntheticMarket:
     return dict(zip(HARD_MARKETS, makers, strict=True))[name]()
 
 
-def any_venue(generator: np.random.Generator, k: int, step_s: float) -> dict[str, Any]:
-    def one(*values: Any) -> Any:
-        return values[generator.integers(len(values))]
-
-    step_ms, per_step = 1000.0 * step_s, 3600.0 / step_s
-    venue = {
-        "name": f"{generator.integers(1000)}-{k}",
-        "take_fee_bps": generator.uniform(-1.0, 3.0),
-        "latency_ms": one(0.0, 0.01, 0.3, 1.0, 2.5) * step_ms * generator.uniform(0.3, 1.0),
-        "latency_sigma": one(0.0, 0.3, 0.8),
-        "speed_bump_ms": one(0.0, 0.4) * step_ms,
-        "feed_latency_ms": one(None, 0.0, 0.1 * step_ms, 0.5 * step_ms),
-        "toxicity": one(0.0, 0.5, 2.0),
-        "walk_bps": one(0.0, 1.0, 3.0),
-        "refill_half_life_s": one(0.3, 1.0, 5.0) * step_s,
-        "volume_share": one(0.0, 1.0, 2.0),
-        "halts_per_hour": one(0.0, 0.1) * per_step,
-        "halt_duration_s": 3.0 * step_s,
-        "outages_per_hour": one(0.0, 0.15) * per_step,
-        "outage_duration_s": one(1.0, 4.0) * step_s,
-    }
-    if k == 0 or generator.random() > 0.35:
-        lit = {"offset_bps": generator.uniform(0.5, 2.0), "size_shares": generator.uniform(10.0, 200.0)}
-        return venue | lit | {"hidden_fraction": one(0.0, 0.3, 1.0)}
-    pool = {
-        "zero_probability": one(0.0, 0.3, 0.7),
-        "power_exponent": one(0.25, 0.6, 1.0, 1.3),
-        "max_shares": one(50.0, 500.0),
-        "min_execution_shares": one(0.0, 10.0, 40.0),
-        "leakage_bps_per_1000_shares": one(0.0, 5.0),
-    }
-    return venue | {"dark": pool}
-
-
-def any_market(seed: int) -> SyntheticMarket:
-    """A market with every option drawn at random."""
-    generator = np.random.default_rng(seed)
-
-    def one(*values: Any) -> Any:
-        return values[generator.integers(len(values))]
-
-    step_s = one(0.05, 0.5, 2.0)
-    step_ms, per_step = 1000.0 * step_s, 3600.0 / step_s
-    market = {
-        "order": {
-            "quantity_shares": 1000.0,
-            "horizon_steps": one(1, 10, 20),
-            "step_s": step_s,
-            "lot_shares": one(None, 1.0, 7.5, 60.0, 2000.0),
-            "limit_offset_bps": one(None, 0.0, 0.3, 1.0, 5.0),
-            "synchronise_arrivals": one(False, True),
-        },
-        "order_protection": one(False, True),
-        "venues": [any_venue(generator, k, step_s) for k in range(generator.integers(2, 9))],
-        "quotes": {"tick_bps": one(0.0, 0.0, 0.5)},
-        "mid": {
-            "volatility_bps_per_sqrt_s": one(0.01, 0.1, 1.0) / np.sqrt(step_s),
-            "jumps_per_hour": one(0.0, 0.1) * per_step,
-            "drift_sd_bps_per_s": one(0.0, 0.3),
-        },
-        "stress": {"entries_per_hour": 0.05 * per_step, "duration_s": 4.0 * step_s},
-        "latency": {"congestions_per_hour": one(0.0, 0.1) * per_step, "tail_probability": 0.05},
-        "informed": {"probability": one(0.0, 0.6), "window_ms": one(0.05, 0.5, 2.0) * step_ms},
-        "volume": {"shares_per_day": one(0.0, 1e6)},
-        "response": {
-            "reaction_time_ms": 0.2 * step_ms,
-            "permanent_impact_bps_per_1000_shares": one(0.0, 2.0),
-            "outage_reject_ms": one(0.1, 1.5, 3.0) * step_ms,
-            "leakage_half_life_s": 2.0 * step_s,
-        },
-    }
-    return SyntheticMarket.model_validate(market)
-
-
 def some_action(generator: np.random.Generator, n_venues: int) -> np.ndarray:
     """Mostly a split at random; now and then everything to one venue, or evenly to all."""
     kind = generator.random()
@@ -380,9 +308,10 @@ def test_variance_reduction_leaves_out_the_same_noise(market):
             plain.reset()
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_same_trajectories_in_any_market(seed):
-    play_both(any_market(seed), seed, episodes=3)
+@given(markets(), SEEDS)
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+def test_same_trajectories_in_any_market(market, seed):
+    play_both(market.model_copy(update={"randomise": {}}), seed, episodes=3)
 
 
 def test_it_is_an_ordinary_gymnasium_env():

@@ -18,6 +18,7 @@ from sor_sb3.simulator.execution import (
     held_back_ms,
     held_shares,
     limit_of,
+    takes_orders,
     untaken_quotes,
     worst_offer_of_step_bps,
 )
@@ -43,8 +44,7 @@ def _arrival_ms(block: Any, fixed: Any, market: Any, j: int, latest: int) -> flo
 @njit
 def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
     """Whether a child sent now is filled, if at all, before the next decision."""
-    working = block.open[j] == 1 and block.outage[j] == 0 and block.child_shares[j] <= 0.0
-    return working and arrives_ms < 1e3 * market.step_s
+    return takes_orders(block, j) and block.child_shares[j] <= 0.0 and arrives_ms < 1e3 * market.step_s
 
 
 @njit

@@ -16,15 +16,32 @@ from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
     RESET_PLACE,
-    draw_at,
-    draw_bits,
-    high_word,
-    low_word,
-    normal,
+    draw_table,
+    normal_at,
     stream_at,
-    uniform,
+    uniform_at,
 )
 from sor_sb3.simulator.state import LANES_APART, lanes
+
+# The numbers that are drawn, standard normals (z) and uniforms (u); a new one takes a word that is still free.
+OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day")
+OPENING_VENUE_DRAWS = draw_table(
+    "z_offset_fast z_size_fast",
+    "z_offset_slow z_size_slow",
+    "u_congested u_halted",
+    "z_latency z_volume",
+    "- u_outage",
+)
+ORDER_DRAWS = draw_table("z_mid z_drift", "z_signal u_stress", "u_informed u_news", "u_jump u_against", "z_jump")
+VENUE_DRAWS = draw_table(
+    "z_offset_fast z_size_fast",
+    "z_offset_slow z_size_slow",
+    "z_latency z_volume",
+    "u_change u_tail",
+    "u_congested u_halted",
+    "u_hidden u_outage",
+    "u_dark_zero u_dark_size",
+)
 
 SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
     [
@@ -131,31 +148,29 @@ def synthetic_arrival(block: Any, i: int, j: int, market: Any, elapsed_ms: float
 @njit(error_model="numpy")
 def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
     """Draw the state in which an order finds the market, from its stationary distribution."""
-    key = block.order_key[i]
-    bits = draw_bits(key, RESET_PLACE)
-    block.drift_bps_per_s[i] = market.drift_sd_bps_per_s * normal(high_word(bits))
-    stressed = in_regime(market.stress_enter, market.stress_leave, uniform(low_word(bits)))
+    of, stream = OPENING_ORDER_DRAWS, stream_at(block.order_key[i], RESET_PLACE)
+    block.drift_bps_per_s[i] = market.drift_sd_bps_per_s * normal_at(stream, of.z_drift)
+    stressed = in_regime(market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
     block.stressed[i] = stressed
-    block.day_position[i] = uniform(high_word(draw_bits(key, RESET_PLACE + 1)))
+    block.day_position[i] = uniform_at(stream, of.u_day)
     volume_shares = _market_volume_shares(block, i, market)
     stress_offset = market.stress_log_offset if stressed == 1.0 else 0.0
     stress_size = market.stress_log_size if stressed == 1.0 else 0.0
     for j in lanes(i, market):
-        key = block.venue_key[j]
-        first, second = draw_bits(key, RESET_PLACE), draw_bits(key, RESET_PLACE + 1)
-        third, fourth = draw_bits(key, RESET_PLACE + 2), draw_bits(key, RESET_PLACE + 3)
-        block.offset_fast[j] = market.offset_fast_sd * normal(high_word(first))
-        block.size_fast[j] = market.size_fast_sd * normal(low_word(first))
-        block.offset_slow[j] = market.offset_slow_sd * normal(high_word(second))
-        block.size_slow[j] = market.size_slow_sd * normal(low_word(second))
-        congested = in_regime(market.congest_enter, market.congest_leave, uniform(high_word(third)))
+        of, stream = OPENING_VENUE_DRAWS, stream_at(block.venue_key[j], RESET_PLACE)
+        block.offset_fast[j] = market.offset_fast_sd * normal_at(stream, of.z_offset_fast)
+        block.size_fast[j] = market.size_fast_sd * normal_at(stream, of.z_size_fast)
+        block.offset_slow[j] = market.offset_slow_sd * normal_at(stream, of.z_offset_slow)
+        block.size_slow[j] = market.size_slow_sd * normal_at(stream, of.z_size_slow)
+        congested = in_regime(market.congest_enter, market.congest_leave, uniform_at(stream, of.u_congested))
         block.congested[j] = congested
-        block.open[j] = 1.0 - in_regime(fixed.halt_enter[j], fixed.halt_leave[j], uniform(low_word(third)))
+        u_halted = uniform_at(stream, of.u_halted)
+        block.open[j] = 1.0 - in_regime(fixed.halt_enter[j], fixed.halt_leave[j], u_halted)
         regime = market.congest_factor if congested == 1.0 else 1.0
-        block.latency_ms[j] = latency_ms(fixed, j, normal(high_word(fourth)), regime, 1.0)
-        noise = _volume_noise(market.volume_noise_sd, 0.5 * normal(low_word(fourth)))
+        block.latency_ms[j] = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, 1.0)
+        noise = _volume_noise(market.volume_noise_sd, 0.5 * normal_at(stream, of.z_volume))
         block.recent_volume_shares[j] = volume_shares * fixed.volume_share[j] * noise
-        u_outage = uniform(low_word(draw_bits(key, RESET_PLACE + 4)))
+        u_outage = uniform_at(stream, of.u_outage)
         block.outage[j] = in_regime(fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
         if fixed.dark[j] == 0.0:
             log_offset = fixed.log_offset[j] + block.offset_fast[j] + block.offset_slow[j] + stress_offset
@@ -169,33 +184,28 @@ def _move_mid(block: Any, i: int, market: Any) -> None:
 
     Only news against us moves a far touch before the next decision: others cancel at once and improve at leisure.
     """
-    key, place = block.order_key[i], block.step[i] * PLACES_PER_STEP
-    bits, stressed, drift_bps_per_s = draw_bits(key, place), block.stressed[i], block.drift_bps_per_s[i]
-    noise_bps = market.volatility_step_bps * normal(high_word(bits))
-    drift_normal = normal(low_word(bits))
-    bits = draw_bits(key, place + 1)
-    signal = market.signal_noise * normal(high_word(bits))
-    u_stress = uniform(low_word(bits))
+    of, stream = ORDER_DRAWS, stream_at(block.order_key[i], block.step[i] * PLACES_PER_STEP)
+    stressed, drift_bps_per_s = block.stressed[i], block.drift_bps_per_s[i]
+    noise_bps = market.volatility_step_bps * normal_at(stream, of.z_mid)
+    signal = market.signal_noise * normal_at(stream, of.z_signal)
     if market.drift_sd_bps_per_s > 0.0:
-        drift_bps_per_s = market.drift_decay * drift_bps_per_s + market.drift_shock * drift_normal
+        drift_bps_per_s = market.drift_decay * drift_bps_per_s + market.drift_shock * normal_at(stream, of.z_drift)
         signal += market.signal_correlation * drift_bps_per_s / market.drift_sd_bps_per_s
         block.drift_bps_per_s[i] = drift_bps_per_s
     block.signal[i] = signal
     if stressed == 1.0:
         noise_bps *= market.stress_volatility
-    block.stressed[i] = turned(stressed, market.stress_enter, market.stress_leave, u_stress)
-    bits = draw_bits(key, place + 3)
-    if uniform(high_word(bits)) < market.jump_probability:
-        noise_bps += market.jump_sd_bps * normal(high_word(draw_bits(key, place + 4)))
+    block.stressed[i] = turned(stressed, market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
+    if uniform_at(stream, of.u_jump) < market.jump_probability:
+        noise_bps += market.jump_sd_bps * normal_at(stream, of.z_jump)
     block.mid_noise_bps[i] = noise_bps
     smooth_move_bps = drift_bps_per_s * market.step_s + noise_bps
     block.smooth_move_bps[i] = smooth_move_bps
     news_bps, news_ms = 0.0, math.inf
-    informed = draw_bits(key, place + 2)
-    if uniform(high_word(informed)) < market.informed_probability:
-        against = low_word(bits) < np.uint64(1 << 31)
+    if uniform_at(stream, of.u_informed) < market.informed_probability:
+        against = uniform_at(stream, of.u_against) < 0.5
         if against:
-            news_ms = -market.informed_window_ms * log(uniform(low_word(informed)))
+            news_ms = -market.informed_window_ms * log(uniform_at(stream, of.u_news))
         news_bps = market.informed_jump_bps if against else -market.informed_jump_bps
     block.news_bps[i], block.news_ms[i] = news_bps, news_ms
     block.next_mid_bps[i] = block.mid_bps[i] + smooth_move_bps + news_bps
@@ -224,11 +234,9 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
     tail_probability, tail_factor = market.tail_probability, market.tail_factor
     noise_sd, forget = market.volume_noise_sd, 1.0 - market.volume_memory
     kept, tick_bps, per_step_ms = 1.0 - market.informed_removed, market.tick_bps, 1e-3 / market.step_s
-    step_ms = 1e3 * market.step_s
+    step_ms, of = 1e3 * market.step_s, VENUE_DRAWS
     for j in range(np.uint64(first), np.uint64(last)):
         stream, stressed, lit = block.venue_key[j] + scratch.stream[j], scratch.stressed[j] == 1.0, fixed.dark[j] == 0.0
-        fast_bits, slow_bits, latency_bits = draw_at(stream, 0), draw_at(stream, 1), draw_at(stream, 2)
-        change_bits, regime_bits, hidden_bits = draw_at(stream, 3), draw_at(stream, 4), draw_at(stream, 5)
         # the quote in force, and what the feed says of it: the one before, if that has changed since the feed left
         was_congested, offset_bps, shares = block.congested[j], block.next_offset_bps[j], block.next_shares[j]
         old_offset_bps, old_shares = block.offset_bps[j], block.quote_shares[j]
@@ -239,10 +247,10 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
         block.observed_shares[j] = old_shares if stale else shares
         block.observed_latency_ms[j] = block.latency_ms[j]
         # the quote of the next decision; a dark pool quotes nothing
-        offset_fast = fast * block.offset_fast[j] + offset_fast_shock * normal(high_word(fast_bits))
-        offset_slow = slow * block.offset_slow[j] + offset_slow_shock * normal(high_word(slow_bits))
-        size_fast = fast * block.size_fast[j] + size_fast_shock * normal(low_word(fast_bits))
-        size_slow = slow * block.size_slow[j] + size_slow_shock * normal(low_word(slow_bits))
+        offset_fast = fast * block.offset_fast[j] + offset_fast_shock * normal_at(stream, of.z_offset_fast)
+        offset_slow = slow * block.offset_slow[j] + offset_slow_shock * normal_at(stream, of.z_offset_slow)
+        size_fast = fast * block.size_fast[j] + size_fast_shock * normal_at(stream, of.z_size_fast)
+        size_slow = slow * block.size_slow[j] + size_slow_shock * normal_at(stream, of.z_size_slow)
         log_offset = fixed.log_offset[j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
         log_size = fixed.log_size[j] + size_fast + size_slow + (stress_log_size if stressed else 0.0)
         next_offset_bps = _far_touch_bps(log_offset, tick_bps) if lit else 0.0
@@ -252,18 +260,18 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
         block.next_offset_bps[j], block.next_shares[j] = next_offset_bps, next_shares
         # latency and status
         enter = congest_enter * (congest_stress_factor if stressed else 1.0)
-        congested = turned(was_congested, enter, congest_leave, uniform(high_word(regime_bits)))
+        congested = turned(was_congested, enter, congest_leave, uniform_at(stream, of.u_congested))
         regime = congest_factor if congested == 1.0 else 1.0
-        tail = tail_factor if uniform(low_word(change_bits)) < tail_probability else 1.0
-        late_ms = latency_ms(fixed, j, normal(high_word(latency_bits)), regime, tail)
+        tail = tail_factor if uniform_at(stream, of.u_tail) < tail_probability else 1.0
+        late_ms = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, tail)
         block.congested[j], block.latency_ms[j] = congested, late_ms
-        block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], uniform(low_word(regime_bits)))
-        outage = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], uniform(low_word(hidden_bits)))
+        block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], uniform_at(stream, of.u_halted))
+        outage = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], uniform_at(stream, of.u_outage))
         block.outage[j] = outage
-        volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal(low_word(latency_bits)))
+        volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal_at(stream, of.z_volume))
         block.recent_volume_shares[j] += forget * (volume - block.recent_volume_shares[j])
         # what a child sent now will meet
-        change_at = uniform(high_word(change_bits))
+        change_at = uniform_at(stream, of.u_change)
         block.change_at[j] = change_at
         block.touch_move_bps[j], block.arrival_size_shares[j] = arrival(
             scratch.smooth_move_bps[j],
@@ -277,7 +285,7 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
             late_ms,
             min(late_ms * per_step_ms, 1.0),
         )
-        hidden = -fixed.hidden_fraction[j] * log(uniform(high_word(hidden_bits)))  # exponential
+        hidden = -fixed.hidden_fraction[j] * log(uniform_at(stream, of.u_hidden))  # exponential
         block.hidden_shares[j] = hidden * shares
 
 
@@ -286,10 +294,10 @@ def _rest_in_the_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
     """What rests in dark pools at the midpoint until the next decision: nothing, or a power law's size."""
     for j in lanes(i, market):
         if fixed.dark[j] == 1.0:
-            bits = draw_bits(block.venue_key[j], block.step[i] * PLACES_PER_STEP + 6)
+            stream = stream_at(block.venue_key[j], block.step[i] * PLACES_PER_STEP)
             block.hidden_shares[j] = 0.0
-            if uniform(high_word(bits)) >= fixed.zero_probability[j]:
-                u_size = uniform(low_word(bits))
+            if uniform_at(stream, VENUE_DRAWS.u_dark_zero) >= fixed.zero_probability[j]:
+                u_size = uniform_at(stream, VENUE_DRAWS.u_dark_size)
                 block.hidden_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
 
 
