@@ -101,9 +101,6 @@ class RoutingVecEnv(VecEnv):
         """There is nothing to draw."""
         return [None] * self.num_envs
 
-    def _count(self, indices: int | Iterable[int] | None) -> int:
-        return len(list(self._get_indices(indices)))
-
     def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """Value of an attribute, once per env.
 
@@ -114,15 +111,7 @@ class RoutingVecEnv(VecEnv):
             if not self.core.action_adapter.masked:
                 raise AttributeError("this env has no action masks: its actions are weights")
             return [lambda i=i: self.core.action_masks()[i] for i in self._get_indices(indices)]
-        return [getattr(self, attr_name)] * self._count(indices)
-
-    def has_attr(self, attr_name: str) -> bool:
-        """Whether `get_attr` knows the name."""
-        try:
-            self.get_attr(attr_name, 0)
-        except AttributeError:
-            return False
-        return True
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute; the envs share it, so it is set for all of them."""
@@ -137,11 +126,11 @@ class RoutingVecEnv(VecEnv):
             masks = self.core.action_masks()
             return list(masks) if indices is None else [masks[i] for i in self._get_indices(indices)]
         method = getattr(self, method_name)
-        return [method(*method_args, **method_kwargs) for _ in range(self._count(indices))]
+        return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
         """The batch wraps no Gymnasium envs."""
-        return [False] * self._count(indices)
+        return [False for _ in self._get_indices(indices)]
 
 
 @renamed_arguments(envs_per_day="envs_per_scenario", split="data_split")

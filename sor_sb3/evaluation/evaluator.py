@@ -195,7 +195,7 @@ class Evaluator:
         parts = core.simulator.ledger()
         filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
-        return parts.pop("shortfall"), parts, core.episode_measures(everyone), np.concatenate(latencies), shares
+        return parts.pop("shortfall"), parts, core.simulator.measures(everyone), np.concatenate(latencies), shares
 
     def evaluate(
         self,

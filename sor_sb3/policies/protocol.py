@@ -1,7 +1,7 @@
 """What every policy of this package is: something with SB3's ``predict``, and a kind.
 
 The protocol is ``stable_baselines3.common.type_aliases.PolicyPredictor``. `Router` is the base class of rules, which
-see observations only.
+see observations only; `Oracle` that of bounds, which see hidden state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
@@ -85,6 +86,32 @@ class Router(ABC):
         weights /= weights.sum(axis=1, keepdims=True)
         actions = self.action_adapter.encode(weights, view.pace)
         return (actions if rows.ndim > 1 else actions[0]), state
+
+
+class Oracle(ABC):
+    """A bound: reads the hidden state of its own env, and acts for all members of that env at once."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind] = "oracle"
+
+    def __init__(self, core: RoutingCore) -> None:
+        self.core = core
+
+    @abstractmethod
+    def actions(self) -> np.ndarray:
+        """Actions (N, ...) for the state that the members of the env are in."""
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, Any]:
+        """`actions`; of `observation` (N, D), or (D,) where the env has one member, only the axes are counted."""
+        actions = self.actions()
+        return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
 
 
 def cheapest(prices: np.ndarray, allowed: np.ndarray, tie_breaks: np.ndarray) -> np.ndarray:
