@@ -9,26 +9,21 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
 
 
-def flat(hyperparameters: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Hyperparameters as TensorBoard takes them: numbers, booleans and strings; other values become strings."""
-    return {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in hyperparameters.items()}
-
-
 class HParamCallback(BaseCallback):
     """Records hyperparameters once, when training starts.
 
     Args:
-        hyperparameters: by name, of any type.
+        hyperparameters: by name; what is no number, boolean or string is shown as ``str`` has it.
         metrics: tags of scalars that the run logs; TensorBoard shows their last values beside the hyperparameters.
     """
 
     def __init__(self, hyperparameters: Mapping[str, Any], metrics: Sequence[str]) -> None:
         super().__init__()
-        self.hyperparameters, self.metrics = flat(hyperparameters), tuple(metrics)
+        simple = {key: v if isinstance(v, (int, float, str)) else str(v) for key, v in hyperparameters.items()}
+        self.values = HParam(simple, dict.fromkeys(metrics, 0.0))
 
     def _on_training_start(self) -> None:
-        values = HParam(self.hyperparameters, dict.fromkeys(self.metrics, 0.0))
-        self.logger.record("hparams", values, exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("hparams", self.values, exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True

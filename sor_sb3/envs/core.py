@@ -24,11 +24,7 @@ LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their dif
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """`value` as an integer.
-
-    Raises:
-        UserError: it is none, or below `least`.
-    """
+    """`value` as an integer; a `UserError` where it is none, or below `least`."""
     try:
         number = index(value)
     except TypeError:
@@ -94,17 +90,16 @@ class RoutingCore:
         self.episodes = np.full(n, -1, dtype=np.int64)
         self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
 
-    def seed(self, seeds: list[Any], which: np.ndarray | None = None) -> None:
-        """Give members `which` (all) new seeds, None to keep one; they take effect at the next reset.
+    def seed(self, seeds: list[Any]) -> None:
+        """Give each member a new seed, None to keep its own; seeds take effect at the next reset.
 
         Raises:
             UserError: there is not one seed a member, or a seed is no whole number.
         """
-        members = range(self.n) if which is None else which
-        if len(seeds) != len(members):
-            raise UserError(f"{len(seeds)} seeds are given; expected {len(members)}, one for each env")
+        if len(seeds) != self.n:
+            raise UserError(f"{len(seeds)} seeds are given; expected {self.n}, one for each env")
         words = [None if seed is None else seed_word(whole_number("seed", seed)) for seed in seeds]
-        for i, word in zip(members, words, strict=True):
+        for i, word in enumerate(words):
             if word is not None:
                 self.seeds[i], self.episodes[i] = word, -1
 
@@ -179,15 +174,8 @@ class RoutingCore:
         """What finished episodes report, one dict for each of `which` (see `BatchSimulator.measures`)."""
         ledger, measures = self.simulator.ledger(which), self.simulator.measures(which)
         costs = [  # keys are written out: dict(zip(...)) takes three times as long, and this is a tenth of a step
-            {
-                "shortfall": shortfall,
-                "spread": spread,
-                "impact": impact,
-                "timing": timing,
-                "fee": fee,
-                "cleanup": cleanup,
-            }
-            for shortfall, spread, impact, timing, fee, cleanup in _rows(ledger, ("shortfall", *LEDGER_PARTS))
+            {"shortfall": total, "spread": spread, "impact": impact, "timing": timing, "fee": fee, "cleanup": cleanup}
+            for total, spread, impact, timing, fee, cleanup in _rows(ledger, ("shortfall", *LEDGER_PARTS))
         ]
         return [
             {"episode_cost": cost, "slippage_bps": slippage, "fee_bps": fee, "fill_rate": filled, "completion": done}

@@ -113,10 +113,8 @@ def _route(order: Any, wanted: float, lots: int, may_wait: bool, continuation: f
             continue
         for first in range(begin - 1, begin + n_venues):
             first = first if first >= begin else -1
-            if first >= 0:
-                arrives_ms = _arrival_ms(block, fixed, market, first, latest)
-                if not _reached(block, market, first, arrives_ms):
-                    continue
+            if first >= 0 and not _reached(block, market, first, _arrival_ms(block, fixed, market, first, latest)):
+                continue
             for k in range(n_venues):
                 j = begin + k
                 limit_bps = limit_of(market, j, observed_bps, untaken)
@@ -128,10 +126,8 @@ def _route(order: Any, wanted: float, lots: int, may_wait: bool, continuation: f
             for m in range(0 if may_wait else lots, lots + 1):
                 cost = best[n_venues, m] + ceiling * (lots - m) * lot
                 if cost < lowest:
-                    lowest, sent = cost, m
-                    left = m
-                    for back in range(n_venues):
-                        k = n_venues - 1 - back
+                    lowest, sent, left = cost, m, m
+                    for k in range(n_venues - 1, -1, -1):
                         out[k] = choice[k, left]
                         left -= choice[k, left]
     return lowest, sent
