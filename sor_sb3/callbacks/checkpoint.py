@@ -1,14 +1,8 @@
 """Exact resume: checkpoints from which training continues bit for bit, as if training had never been stopped.
 
-A checkpoint is taken between an update and the next rollout, and restored at that same point. A checkpoint is a folder:
-
-* ``model.zip``: the model with its optimiser, as SB3 saves and loads it;
-* ``vecnormalize.pkl``: statistics, where observations or rewards are normalised;
-* ``state.pkl``: generators, env, rollout buffer, callbacks, logger, and the versions that made it;
-* ``digest.json``: SHA-256 of the others, written last.
-
-For SB3's on-policy algorithms on this package's envs. Replay buffers are not kept: off-policy runs start over. As with
-all files of SB3, these are pickles; open only your own.
+A checkpoint is taken between an update and the next rollout, and restored at that same point. For SB3's on-policy
+algorithms on this package's envs; replay buffers are not kept, so off-policy runs start over. As with all files of SB3,
+these are pickles; open only your own.
 """
 
 from __future__ import annotations
@@ -34,7 +28,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sor_sb3.errors import UserError
 
-MODEL, STATISTICS, STATE, DIGEST = "model.zip", "vecnormalize.pkl", "state.pkl", "digest.json"
+MODEL = "model.zip"  # with its optimiser, as SB3 saves and loads it
+STATISTICS = "vecnormalize.pkl"  # where observations or rewards are normalised
+STATE = "state.pkl"  # generators, env, rollout buffer, callbacks, logger, and the versions that made it
+DIGEST = "digest.json"  # SHA-256 of the others, written last
 _LAYER_FIELDS: dict[type, tuple[str, ...]] = {
     VecNormalize: ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward"),
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
@@ -275,8 +272,8 @@ class ExactCheckpointCallback(BaseCallback):
 def _check_versions(checkpoint: Path, made_with: Mapping[str, str], running: Mapping[str, str]) -> None:
     changed = [name for name in {**made_with, **running} if made_with.get(name) != running.get(name)]
     if changed:
+        versions = ", ".join(f"{name} {made_with.get(name)} (here {running.get(name)})" for name in changed)
         raise UserError(
-            f"{checkpoint} was made with "
-            + ", ".join(f"{name} {made_with.get(name)} (here {running.get(name)})" for name in changed)
-            + f"; exact resumption needs the same; install them, or delete {checkpoint.parent} to start over"
+            f"{checkpoint} was made with {versions}; exact resumption needs the same; install them, or delete "
+            f"{checkpoint.parent} to start over"
         )

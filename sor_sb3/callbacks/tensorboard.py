@@ -20,10 +20,7 @@ from sor_sb3.reports.theme import INK, SERIES
 
 def tensorboard_writer(logger: Logger) -> Any | None:
     """The TensorBoard writer of an SB3 logger; None where the logger has none."""
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            return output.writer
-    return None
+    return next((o.writer for o in logger.output_formats if isinstance(o, TensorBoardOutputFormat)), None)
 
 
 def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]:

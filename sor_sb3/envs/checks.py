@@ -47,20 +47,19 @@ def check_vec_env(
         >>> import sor_sb3
         >>> sor_sb3.check_vec_env(sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=2))
     """
+    assert isinstance(venv, VecEnv), f"{type(venv).__name__} is no stable_baselines3 VecEnv"
+    bounds = [venv.action_space.low, venv.action_space.high] if isinstance(venv.action_space, spaces.Box) else []
+    assert np.isfinite(bounds).all(), "the action space has infinite bounds; SB3's algorithms refuse them"
     with _frozen_statistics(venv):
-        _check_spaces(venv)
         _check_access(venv)
         _check_masks(venv)
         game = _play(venv, seed, steps)
         actions = game.actions
         _check_terminals(game)
         _check_same(game, _play(venv, seed, steps, actions), "playing the same seed and actions again", "seed()")
-        _check_same(
-            game,
-            _play(venv, seed, steps, actions, spoil=True),
-            "writing into what reset() and step() returned",
-            "step() must return arrays and dicts that the env never reads again, for SB3 writes into them",
-        )
+        spoilt = _play(venv, seed, steps, actions, spoil=True)
+        trap = "step() must return arrays and dicts that the env never reads again, for SB3 writes into them"
+        _check_same(game, spoilt, "writing into what reset() and step() returned", trap)
         _check_seed_waits(venv, game, seed)
         if make_single is not None:
             below = [venv, *(layer.venv for layer in _normalisers(venv))][-1]
@@ -169,15 +168,6 @@ def _overwrite(**returned: Any) -> None:
 # ------------------------------------------------------------------------------------------- single promises
 
 
-def _check_spaces(venv: VecEnv) -> None:
-    assert isinstance(venv, VecEnv), f"{type(venv).__name__} is no stable_baselines3 VecEnv"
-    space = venv.action_space
-    if isinstance(space, spaces.Box):
-        assert np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)), (
-            "the action space has infinite bounds; SB3's algorithms refuse them"
-        )
-
-
 def _check_observation(venv: VecEnv, observation: Any) -> None:
     """`observation` has a row per env, of the shapes and dtypes of the space, and each row lies inside it."""
     parts, leaves = _leaves(venv.observation_space), _leaves(observation)
@@ -205,9 +195,7 @@ def _check_step(venv: VecEnv, observation: Any, rewards: Any, dones: Any, infos:
         assert array.dtype == dtype, f"{what} have dtype {array.dtype}; expected {np.dtype(dtype)}"
     assert isinstance(infos, list), f"infos are a {type(infos).__name__}; expected a list of {n} dicts"
     assert len(infos) == n and all(isinstance(info, dict) for info in infos), f"infos are not {n} dicts"
-    assert len({id(info) for info in infos}) == n, (
-        "envs share an info dict; each needs its own, for wrappers write into it"
-    )
+    assert len(set(map(id, infos))) == n, "envs share an info dict; each needs its own, for wrappers write into it"
     assert not any(_MARK in info for info in infos), "an info dict of an earlier step was returned again"
 
 
@@ -301,9 +289,7 @@ def _check_member(game: _Game, i: int, env: gym.Env, seed: int) -> None:
 
 def _check_access(venv: VecEnv) -> None:
     """get_attr, has_attr, set_attr, env_method and env_is_wrapped, for all envs, for one, and for a list."""
-    n = venv.num_envs
-    chosen = [0, n - 1]
-    for indices, count in ((None, n), (0, 1), (chosen, 2)):
+    for indices, count in _some_members(venv):
         calls = {
             "get_attr": venv.get_attr("render_mode", indices),
             "env_method": venv.env_method("__str__", indices=indices),
@@ -311,8 +297,7 @@ def _check_access(venv: VecEnv) -> None:
         }
         for name, values in calls.items():
             assert len(values) == count, f"{name} with indices={indices} returned {len(values)} values, not {count}"
-        wrapped = calls["env_is_wrapped"]
-        assert all(isinstance(w, (bool, np.bool_)) for w in wrapped), "env_is_wrapped must return bools"
+        assert all(isinstance(w, (bool, np.bool_)) for w in calls["env_is_wrapped"]), "env_is_wrapped must return bools"
         mark = f"set with indices={indices}"
         venv.set_attr(_MARK, mark, indices)
         assert venv.get_attr(_MARK, indices) == [mark] * count, f"set_attr with indices={indices} did not take effect"
@@ -326,9 +311,8 @@ def _check_access(venv: VecEnv) -> None:
         except AttributeError:
             continue
         except Exception as error:
-            raise AssertionError(
-                f"{name} of an unknown name raised {type(error).__name__}; SB3 expects AttributeError"
-            ) from error
+            kind = type(error).__name__
+            raise AssertionError(f"{name} of an unknown name raised {kind}; SB3 expects AttributeError") from error
         raise AssertionError(f"{name} of an unknown name must raise AttributeError, or has_attr cannot work")
 
 
@@ -342,7 +326,7 @@ def _check_masks(venv: VecEnv) -> None:
     )
     length = spaces.flatdim(space) * (2 if isinstance(space, spaces.MultiBinary) else 1)
     venv.reset()
-    for indices, count in ((None, venv.num_envs), (0, 1), ([0, venv.num_envs - 1], 2)):
+    for indices, count in _some_members(venv):
         masks = venv.env_method("action_masks", indices=indices)
         assert len(masks) == count, f"action_masks gave {len(masks)} rows with indices={indices}; expected {count}"
         for i, mask in enumerate(masks):
@@ -353,6 +337,11 @@ def _check_masks(venv: VecEnv) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- helpers
+
+
+def _some_members(venv: VecEnv) -> list[tuple[Any, int]]:
+    """Indices of all members, of one, and of a list; and how many that are."""
+    return [(None, venv.num_envs), (0, 1), ([0, venv.num_envs - 1], 2)]
 
 
 def _normalisers(venv: VecEnv) -> list[VecNormalize]:

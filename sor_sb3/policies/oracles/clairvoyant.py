@@ -63,7 +63,7 @@ class Clairvoyant(Oracle):
         super().__init__(core)
         self._plans: dict[int, tuple[int, list[np.ndarray]]] = {}  # by member: the episode's key, an action a step
 
-    def actions(self) -> np.ndarray:
+    def actions(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, ...); an episode is planned at its first decision."""
         return np.stack([self._action(i) for i in range(self.core.n)])
 

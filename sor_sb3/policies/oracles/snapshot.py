@@ -229,7 +229,7 @@ class SnapshotOracle(Oracle):
         _route_batch(state, self.continuation_bps, action_adapter.masked, action_adapter.paced, out, pace, costs)
         return out, pace, costs
 
-    def actions(self) -> np.ndarray:
+    def actions(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, ...) by which the lots of `place` go out."""
         lots, pace, _ = self.place()
         return self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
