@@ -302,7 +302,7 @@ def test_evaluation_draws_from_no_generator(tmp_path):
     assert model.action_space.np_random.bit_generator.state == spaces
     after = model.env.unwrapped.core.get_state()
     np.testing.assert_array_equal(after["episodes"], env["episodes"])
-    assert after["simulator"]["orders"].tobytes() == env["simulator"]["orders"].tobytes()
+    assert after["simulator"]["blocks"].tobytes() == env["simulator"]["blocks"].tobytes()
 
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
