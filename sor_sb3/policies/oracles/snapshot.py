@@ -135,7 +135,7 @@ def _route(order: Any, wanted: float, lots: int, may_wait: bool, continuation: f
 
 @njit
 def _select(order: Any, continuation: float, out: Any) -> float:
-    """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
+    """The one venue that takes the whole slice most cheaply, into zeros; what it cannot fill costs `continuation`."""
     block, i, fixed, market, _ = order
     lowest, choice = np.inf, 0
     ceiling = _ceiling(block, i, fixed, market, continuation)
@@ -144,7 +144,6 @@ def _select(order: Any, continuation: float, out: Any) -> float:
     for j in lanes(i, market):
         limit_bps, k = limit_of(market, j, observed_bps, untaken), j - i * market.n_venues
         _lot_costs(order, j, j, j, wanted, ceiling, limit_bps, costs)
-        out[k] = 0.0
         if costs[1] < lowest:
             lowest, choice = costs[1], k
     out[choice] = 1.0
@@ -162,7 +161,7 @@ def _ceiling(block: Any, i: int, fixed: Any, market: Any, continuation: float) -
 
 @njit
 def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
-    """Where all children fill at linear costs, the cheapest venue takes all."""
+    """Where all children fill at linear costs, the cheapest venue takes all; `out` (K,) holds zeros."""
     best, choice = np.inf, 0
     for j in lanes(i, market):
         k = j - i * market.n_venues
@@ -170,7 +169,6 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
         price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / block.arrival_size_shares[j]
         if price < best:
             best, choice = price, k
-        out[k] = 0.0
     out[choice] = 1.0
 
 
