@@ -113,7 +113,7 @@ def _play(
         assert np.array_equal(chosen, game.actions[-1]), "step() wrote into the caller's actions"
         _check_step(venv, observation, rewards, dones, infos)
         _check_autoreset(venv, observation, dones, infos)
-        last = {_terminal(i): infos[i]["terminal_observation"] for i in np.flatnonzero(dones)}
+        last = {_terminal(i): infos[i]["terminal_observation"] for i in np.flatnonzero(dones).tolist()}
         game.keep(observations=observation, rewards=rewards, dones=dones, **last)
         if spoil:
             _overwrite(observations=observation, rewards=rewards, dones=dones)
@@ -242,7 +242,7 @@ def _check_reset_infos(venv: VecEnv, which: Iterable[int], when: str) -> None:
 
 def _check_terminals(game: _Game) -> None:
     """Some episode ended, and terminal observations are not the first ones of the episodes after them."""
-    ends = [(step, i) for step in game.copies[1:] for i in np.flatnonzero(step["dones"])]
+    ends = [(step, i) for step in game.copies[1:] for i in np.flatnonzero(step["dones"]).tolist()]
     assert ends, f"no episode ended in {len(game.actions)} steps, so autoreset is unproven; give more steps="
     late = all(_equal(step[_terminal(i)], _row(step["observations"], i)) for step, i in ends)
     moving = any(not _equal(before["observations"], after["observations"]) for before, after in pairwise(game.copies))

@@ -86,6 +86,9 @@ class RoutingVecEnv(VecEnv):
     def close(self) -> None:
         """Nothing to release."""
 
+    def _count(self, indices: int | Iterable[int] | None) -> int:
+        return len(list(self._get_indices(indices)))
+
     def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         """Value of an attribute, once per env.
 
@@ -96,7 +99,7 @@ class RoutingVecEnv(VecEnv):
             if not self.core.action_adapter.masked:
                 raise AttributeError("this env has no action masks: its actions are weights")
             return [lambda i=i: self.core.action_masks()[i] for i in self._get_indices(indices)]
-        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+        return [getattr(self, attr_name)] * self._count(indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute; the envs share it, so it is set for all of them."""
@@ -111,11 +114,11 @@ class RoutingVecEnv(VecEnv):
             masks = self.core.action_masks()
             return list(masks) if indices is None else [masks[i] for i in self._get_indices(indices)]
         method = getattr(self, method_name)
-        return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
+        return [method(*method_args, **method_kwargs) for _ in range(self._count(indices))]
 
     def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
         """The batch wraps no Gymnasium envs."""
-        return [False for _ in self._get_indices(indices)]
+        return [False] * self._count(indices)
 
 
 @renamed_arguments(envs_per_day="envs_per_scenario", split="data_split")
