@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_simulator import ENV_ID, MARKET
+from bench_simulator import ENV_ID, MARKET, random_actions
 from measuring import COLOURS, Case, Column, Results, Sheet, alternate, command, new_chart, number, save_chart, spread
 
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
@@ -56,9 +56,8 @@ class Stepper:
     def __init__(self, market: MarketSpec, n_envs: int) -> None:
         self.venv = RoutingVecEnv(ENV_ID, market, n_envs, seed=0)
         self.venv.reset()
-        self.horizon, generator = market.order.horizon_steps, np.random.default_rng(0)
-        shape = (min(self.horizon, 20), n_envs, market.n_venues)
-        self.actions = generator.uniform(-1.0, 1.0, shape).astype(np.float32)
+        self.horizon = market.order.horizon_steps
+        self.actions = random_actions(self.venv.action_space, min(self.horizon, 20), n_envs)
 
     def step(self) -> int:
         """VecEnv steps, resets included."""
@@ -123,8 +122,7 @@ def memory() -> list[dict[str, Any]]:
     venv = RoutingVecEnv(ENV_ID, MARKET, n, seed=0)
     observations = venv.reset()
     grown = resident_bytes()
-    simulator = venv.core.simulator
-    state = simulator.get_state()["blocks"].nbytes
+    state = venv.core.simulator.kernel_state().blocks.nbytes
     rows = [
         {"what": "state: order, venues, children", "bytes": state / n},
         {"what": "a row of observations", "bytes": observations.nbytes / n},

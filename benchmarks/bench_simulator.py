@@ -51,11 +51,16 @@ ONE_LOOP, TWO_LOOPS = "a loop that only computes, one thread", "the same loop on
 LOOP_TURNS = 20_000_000
 
 
+def random_actions(space: gym.Space, *first: int) -> np.ndarray:
+    """Uniform in [-1, 1], float32 (*first, *action)."""
+    assert space.shape is not None
+    return np.random.default_rng(0).uniform(-1.0, 1.0, (*first, *space.shape)).astype(np.float32)
+
+
 def step_vec_env(venv: VecEnv) -> Callable[[], int]:
     """A horizon's worth of steps of every env, with random actions drawn beforehand."""
     horizon = load_market(MARKET).order.horizon_steps
-    shape = (horizon, venv.num_envs, *venv.action_space.shape)
-    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    actions = random_actions(venv.action_space, horizon, venv.num_envs)
     venv.seed(0)
     venv.reset()
 
@@ -69,7 +74,7 @@ def step_vec_env(venv: VecEnv) -> Callable[[], int]:
 
 def step_env(env: gym.Env, steps: int) -> Callable[[], int]:
     """`steps` steps of a lone env, resets included."""
-    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (steps, *env.action_space.shape)).astype(np.float32)
+    actions = random_actions(env.action_space, steps)
     env.reset(seed=0)
 
     def run() -> int:

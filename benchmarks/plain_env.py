@@ -9,7 +9,7 @@ from ``numpy.random.Generator``, which is faster.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -43,7 +43,7 @@ class GeneratorDraws:
         u = 1.0 - self.generator.random(5 + 8 * self.n_venues)  # in (0, 1]: logarithms are taken of some
         *market, against_us = u[:5].tolist()
         venues = z[4:].reshape(6, self.n_venues)
-        return Tick(*z[:4].tolist(), *market, against_us < 0.5, *venues, *u[5:].reshape(8, self.n_venues))
+        return Tick._make([*z[:4].tolist(), *market, against_us < 0.5, *venues, *u[5:].reshape(8, self.n_venues)])
 
 
 class CounterDraws:
@@ -83,15 +83,7 @@ class CounterDraws:
             z_drift=_normal(high),
             u_stress=_uniform(low),
             u_day=_uniform(day),
-            z_offset_fast=_normals(fast, 0),
-            z_offset_slow=_normals(slow, 0),
-            z_size_fast=_normals(fast, 1),
-            z_size_slow=_normals(slow, 1),
-            z_latency=_normals(late, 0),
-            z_volume=_normals(late, 1),
-            u_congested=_uniforms(status, 0),
-            u_halted=_uniforms(status, 1),
-            u_outage=_uniforms(hidden, 1),
+            **_of_venues(fast, slow, late, status, hidden),
         )
 
     def tick(self, step: int) -> Tick:
@@ -110,21 +102,31 @@ class CounterDraws:
             u_informed=_uniform(high[2]),
             u_news=_uniform(low[2]),
             against_us=low[3] < 1 << 31,
-            z_offset_fast=_normals(fast, 0),
-            z_offset_slow=_normals(slow, 0),
-            z_size_fast=_normals(fast, 1),
-            z_size_slow=_normals(slow, 1),
-            z_latency=_normals(late, 0),
-            z_volume=_normals(late, 1),
-            u_congested=_uniforms(status, 0),
-            u_halted=_uniforms(status, 1),
-            u_outage=_uniforms(hidden, 1),
+            **_of_venues(fast, slow, late, status, hidden),
             u_change=_uniforms(change, 0),
             u_tail=_uniforms(change, 1),
             u_hidden=_uniforms(hidden, 0),
             u_dark_zero=_uniforms(dark, 0),
             u_dark_size=_uniforms(dark, 1),
         )
+
+
+Words = list[tuple[int, int]]  # (high, low) of each venue
+
+
+def _of_venues(fast: Words, slow: Words, late: Words, status: Words, hidden: Words) -> dict[str, np.ndarray]:
+    """What venues draw when an episode opens, and again in each step."""
+    return {
+        "z_offset_fast": _normals(fast, 0),
+        "z_offset_slow": _normals(slow, 0),
+        "z_size_fast": _normals(fast, 1),
+        "z_size_slow": _normals(slow, 1),
+        "z_latency": _normals(late, 0),
+        "z_volume": _normals(late, 1),
+        "u_congested": _uniforms(status, 0),
+        "u_halted": _uniforms(status, 1),
+        "u_outage": _uniforms(hidden, 1),
+    }
 
 
 def _normal(word: int) -> float:
@@ -137,11 +139,11 @@ def _uniform(word: int) -> float:
     return (word + 0.5) / 2**32
 
 
-def _normals(words: list[tuple[int, int]], half: int) -> np.ndarray:
+def _normals(words: Words, half: int) -> np.ndarray:
     return np.array([_normal(word[half]) for word in words])
 
 
-def _uniforms(words: list[tuple[int, int]], half: int) -> np.ndarray:
+def _uniforms(words: Words, half: int) -> np.ndarray:
     return np.array([_uniform(word[half]) for word in words])
 
 
@@ -154,8 +156,6 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         variance_reduction: leave the mid's pure noise out of the rewards, as the package's training envs do, so that
             a learner on this env meets the same noise.
     """
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self,

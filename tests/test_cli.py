@@ -407,14 +407,15 @@ def test_evaluate_agrees_with_the_comparison(comparison: Finished, tmp_path, mon
 def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monkeypatch, capsys):
     run = comparison.folder / "ppo" / "OrderSplit-v0_1"
     costs = {}
-    for name, options in {
+    asked: dict[str, list[object]] = {
         "test": [],
         "again": [],
         "validation": ["--data-split", "validation"],
         "seed": ["--seed", 5],
         "drawn": ["--stochastic"],
         "drawn again": ["--stochastic"],
-    }.items():
+    }
+    for name, options in asked.items():
         output = tmp_path / f"{name}.json"
         assert call(monkeypatch, "evaluate", run, "--scenarios", 5, "--output", output, *options) == 0
         policies = json.loads(output.read_text(encoding="utf-8"))["policies"]

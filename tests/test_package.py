@@ -6,6 +6,7 @@ import doctest
 import subprocess
 import sys
 from importlib import import_module, resources
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,11 @@ WITH_EXAMPLES = (
     "sor_sb3.envs.sb3_vec_env",
     "sor_sb3.evaluation.aggregates",
     "sor_sb3.evaluation.evaluator",
+    "sor_sb3.evaluation.formats",
+    "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
-    "sor_sb3.policies.registry",
+    "sor_sb3.simulator.views",
 )
 
 
@@ -60,7 +63,7 @@ def test_examples_of_docstrings_run(module):
 
 
 def test_every_module_with_examples_is_run():
-    package = resources.files("sor_sb3")
+    package = Path(sor_sb3.__file__).parent
     found = {
         "sor_sb3." + ".".join(path.relative_to(package).with_suffix("").parts)
         for path in package.rglob("*.py")

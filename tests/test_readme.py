@@ -14,6 +14,7 @@ import pytest
 
 from sor_sb3 import cli
 from sor_sb3.experiments.config import TrainConfig
+from sor_sb3.experiments.run import validation_evaluator
 from tests.market.quote_fixtures import write_recording
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,7 @@ def few_validations() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fields["validation_scenarios"], "default", 20)
         patch.setattr(fields["evaluations"], "default", 2)
+        patch.setattr(validation_evaluator, "__defaults__", (20,))
         TrainConfig.model_rebuild(force=True)
         yield
     TrainConfig.model_rebuild(force=True)

@@ -92,14 +92,15 @@ def test_a_disk_that_is_read_only(refused, mount: Mount, comparison: Finished):
         said = refused(*command, "--log-dir", disk / "logs")
         assert said == f"error: --log-dir {disk / 'logs'} cannot be written (Read-only file system); give another"
     page = disk / "page.html"
-    for named, command in {
+    commands: dict[str, tuple[object, ...]] = {
         f"--html {page}": ("explain", folder, "--scenario", 10_000, "--step", 1, "--html", page),
         f"--output {page}": ("evaluate", run, "--scenarios", 5, "--output", page),
         f"--out {run}": ("export", run),
         str(folder): ("report", folder),
         str(run): ("report", run, "--scenarios", 5),
-    }.items():
-        assert refused(*command) == f"error: {named} cannot be written (Read-only file system); give another"
+    }
+    for named, arguments in commands.items():
+        assert refused(*arguments) == f"error: {named} cannot be written (Read-only file system); give another"
     assert tree(disk) == before
 
 

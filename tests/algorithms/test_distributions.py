@@ -212,17 +212,16 @@ def test_pace_is_independent_of_the_split(family):
     assert actions.shape == (200, K + 1)
     assert ((actions[:, -1] > -1) & (actions[:, -1] < 1)).all()
     share = (actions[:, -1] + 1) / 2
+    theirs: Beta | Normal
     if family == "dirichlet":
         theirs = Beta(th.tensor(1.5).double(), th.tensor(2.0).double())
         expected = theirs.log_prob(share)
-        entropy = theirs.entropy()
     else:  # its log-odds are the difference of two Gaussians
         spread = math.sqrt(2) * math.exp(-0.2)
         theirs = Normal(th.tensor(1.5).double(), th.tensor(spread).double())
         expected = theirs.log_prob(th.logit(share))
-        entropy = theirs.entropy()
     th.testing.assert_close(both.log_prob(actions), split.log_prob(actions[:, :-1]) + expected)
-    th.testing.assert_close(both.entropy()[0], split.entropy()[0] + entropy)
+    th.testing.assert_close(both.entropy()[0], split.entropy()[0] + theirs.entropy())
     other = SplitAndPace(make(family, mask([1, 0, 1, 1]), 0.3), pair(family, 2.5))
     expected_kl = kl_divergence(split, other.split) + kl_divergence(pace, other.pace)
     th.testing.assert_close(kl_divergence(both, other), expected_kl)

@@ -305,9 +305,9 @@ def test_settings_of_ones_own_algorithm_are_checked_by_its_defaults():
 
     values = {"rate": 1, "size": 3.0, "other": [1], "unknown": 2}
     assert hp.check_hyperparameters(Own, values) == {**values, "size": 3}
-    for values in ({"size": "2"}, {"rate": "x"}, {"flag": 2}, {"size": -1}, {"unknown": float("nan")}):
+    for wrong in ({"size": "2"}, {"rate": "x"}, {"flag": 2}, {"size": -1}, {"unknown": float("nan")}):
         with pytest.raises(UserError):
-            hp.check_hyperparameters(Own, values)
+            hp.check_hyperparameters(Own, wrong)
 
 
 VALUES = st.one_of(

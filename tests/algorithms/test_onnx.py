@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch as th
 from gymnasium import spaces
@@ -25,6 +25,7 @@ from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
@@ -96,12 +97,19 @@ def make(algorithm: Any, policy: Any = "MlpPolicy", env: str = SPLIT, market: st
     return perturbed(algorithm(policy, venv, seed=0, **deepcopy(options)))  # SB3 writes into policy_kwargs
 
 
+def statistics_in(venv: VecNormalize) -> RunningMeanStd:
+    """Those of observations, which are one array."""
+    assert isinstance(venv.obs_rms, RunningMeanStd)
+    return venv.obs_rms
+
+
 def statistics_of(env: str, market: str) -> VecNormalize:
     """Statistics of features, of which one never varied."""
     venv = VecNormalize(make_vec_env(env, market=market, n_envs=1), clip_obs=3.0, epsilon=1e-6)
     rng = np.random.default_rng(0)
-    venv.obs_rms.mean, venv.obs_rms.var = rng.normal(size=(2, *venv.observation_space.shape)) ** 2
-    venv.obs_rms.var[3] = 0.0
+    rms = statistics_in(venv)
+    rms.mean, rms.var = rng.normal(size=(2, *rms.mean.shape)) ** 2
+    rms.var[3] = 0.0
     return venv
 
 
@@ -292,7 +300,7 @@ def test_normalisation_is_inside(algorithm, policy, env):
     venv.reset()
     for _ in range(20):  # some features never vary: theirs is a scale of 1,000
         venv.step(np.array([venv.action_space.sample() for _ in range(8)]))
-    venv.obs_rms.mean[:4] += rng.normal(size=4)
+    statistics_in(venv).mean[:4] += rng.normal(size=4)
     options = {"buffer_size": 10} if algorithm in (SAC, DQN) else {}
     model = perturbed(algorithm(policy, venv, seed=0, **options), 0.05)
     normalised, rows = NormalizedPolicy(model, venv), rows_of("us_equity")
@@ -301,7 +309,7 @@ def test_normalisation_is_inside(algorithm, policy, env):
     assert fast.about["normalised"]
     assert_same(normalised, fast, rows)
     before = fast.predict(rows)[0]
-    venv.obs_rms.mean[:] = 1e3
+    statistics_in(venv).mean[:] = 1e3
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter.zero_()
@@ -631,7 +639,7 @@ def test_old_names_still_work_and_warn():
         fast = sor_sb3.fast_policy(model)
     assert_same(model, fast, rows)
     statistics = VecNormalize(make_vec_env(SPLIT, market="us_equity", n_envs=2), clip_obs=3.0)
-    statistics.obs_rms.mean += 1.0
+    statistics_in(statistics).mean += 1.0
     with pytest.warns(DeprecationWarning):
         fast = sor_sb3.fast_policy(model, statistics)
     assert_same(NormalizedPolicy(model, statistics), fast, rows)

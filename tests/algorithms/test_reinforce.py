@@ -1,5 +1,6 @@
 """REINFORCE: returns, episodes across rollouts, the gradient, and what SB3 promises of an algorithm."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -84,7 +85,7 @@ class Updates(REINFORCE):
 
 def scripted(lengths: list[list[int]], **kwargs: Any) -> DummyVecEnv:
     """One ScriptedEnv per list of lengths; environment i numbers its steps from 1000 i."""
-    return DummyVecEnv([lambda i=i, ls=ls: ScriptedEnv(ls, 1000 * i, **kwargs) for i, ls in enumerate(lengths)])
+    return DummyVecEnv([partial(ScriptedEnv, ls, 1000 * i, **kwargs) for i, ls in enumerate(lengths)])
 
 
 def policy_for(env: Any) -> str:
@@ -471,12 +472,12 @@ def test_rollout_buffer_arguments() -> None:
         pass
 
     with pytest.raises(TypeError, match="EpisodicRolloutBuffer"):
-        REINFORCE("MlpPolicy", IdentityEnv(2), rollout_buffer_class=Bootstrapping)  # type: ignore[arg-type]
+        REINFORCE("MlpPolicy", IdentityEnv(2), rollout_buffer_class=Bootstrapping)
 
 
 def test_unknown_baseline() -> None:
     with pytest.raises(ValueError, match=r"'batch'.*'none', 'mean', 'value'"):
-        REINFORCE("MlpPolicy", IdentityEnv(2), baseline="batch")  # type: ignore[arg-type]
+        REINFORCE("MlpPolicy", IdentityEnv(2), baseline="batch")
 
 
 def test_batches_cover_the_finished_steps() -> None:
@@ -549,7 +550,8 @@ def test_networks_train_in_training_mode_only() -> None:
 
 def test_a_compiled_policy(tmp_path: Any) -> None:
     model = REINFORCE("MlpPolicy", "CartPole-v1", n_steps=32, seed=0, device="cpu")
-    model.policy = th.compile(model.policy, backend="eager")
+    compiled: Any = th.compile(model.policy, backend="eager")
+    model.policy = compiled
     model.learn(64)
     model.save(tmp_path / "compiled")
     loaded = REINFORCE.load(tmp_path / "compiled", device="cpu")
@@ -569,15 +571,15 @@ def test_saving_more_and_less(tmp_path: Any) -> None:
 
 def test_set_parameters_refuses_what_does_not_fit() -> None:
     model = REINFORCE("MlpPolicy", "CartPole-v1", n_steps=32, device="cpu")
-    parameters = model.get_parameters()
+    parameters: dict[str, Any] = dict(model.get_parameters())
     model.set_parameters({"policy": parameters["policy"]}, exact_match=False)
     with pytest.raises(ValueError, match=r"policy\.optimizer"):
         model.set_parameters({"policy": parameters["policy"]})
     with pytest.raises(ValueError, match="invalid"):
-        model.set_parameters({**parameters, "nothing_of_the_name": {}})
+        model.set_parameters(parameters | {"nothing_of_the_name": {}})
     lacking = dict(list(parameters["policy"].items())[1:])
     with pytest.raises(RuntimeError, match="Missing key"):
-        model.set_parameters({**parameters, "policy": lacking})
+        model.set_parameters(parameters | {"policy": lacking})
 
 
 def test_sb3s_buffer_classes_mean_their_episodic_kin() -> None:

@@ -103,7 +103,7 @@ def test_no_weight_goes_to_a_venue_whose_halt_was_heard(policy, algorithm):
     assert all(th.isfinite(p).all() for p in model.policy.parameters())
     assert venv.hidden > 500, "nothing was ever halted"
     assert venv.waits > 0, "never was all halted"
-    rows = venv.reset()
+    rows: Any = venv.reset()
     for _ in range(20):
         rows, _, _, _ = venv.step(model.predict(rows, deterministic=True)[0])
 
@@ -234,7 +234,7 @@ def test_maskable_ppo_with_the_shared_network_never_takes_a_masked_venue():
     model = MaskablePPO(MaskableVenuePolicy, venv, n_steps=32, batch_size=256, n_epochs=2, seed=0, device="cpu")
     model.learn(1024)
     assert venv.hidden > 500, "nothing was ever masked"
-    rows = venv.reset()
+    rows: Any = venv.reset()
     for _ in range(20):
         masks = np.stack(venv.env_method("action_masks"))
         rows, _, _, _ = venv.step(model.predict(rows, deterministic=True, action_masks=masks)[0])

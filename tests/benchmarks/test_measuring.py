@@ -28,7 +28,11 @@ def test_cases_take_turns_there_and_back_after_a_warm_up():
     order: list[str] = []
 
     def case(name: str, **more: object) -> measuring.Case:
-        return measuring.Case(name, lambda: order.append(name) or 1, **more)
+        def run() -> int:
+            order.append(name)
+            return 1
+
+        return measuring.Case(name, run, **more)
 
     cases = [case("a"), case("b", warm_up=False)]
     measuring.alternate(cases, 2, 0.0)

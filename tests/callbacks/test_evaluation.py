@@ -7,6 +7,7 @@ import pytest
 import torch as th
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -105,6 +106,7 @@ def test_statistics_of_the_best_model_are_kept_with_it(tmp_path):
     loaded = VecNormalize.load(
         str(tmp_path / "best_vecnormalize.pkl"), make_vec_env("OrderSplit-v0", market="notebook")
     )
+    assert isinstance(loaded.obs_rms, RunningMeanStd)
     assert loaded.obs_rms.mean.shape == model.observation_space.shape
 
 

@@ -19,6 +19,7 @@ from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.market.loading import load_market
 from sor_sb3.policies.normalisation import NormalizedPolicy, normalisation_of
 from sor_sb3.routers import Router, make
+from sor_sb3.simulator.views import Observed
 
 th.set_num_threads(1)
 SPLIT, SELECT = "OrderSplit-v0", "VenueSelect-v0"
@@ -48,10 +49,10 @@ def test_a_rollout_with_an_empty_body_plays_the_episodes_to_their_end():
 def test_a_step_is_taken_once_whoever_takes_it():
     evaluator, rule = Evaluator(SPLIT, "us_equity", 3), make("pro_rata", "us_equity")
     for decision in rollout(evaluator.core, rule, evaluator.start()):
-        assert (evaluator.core.simulator.orders["step"] == decision.step).all()
+        assert (Observed(evaluator.core.simulator).step == decision.step).all()
         if decision.step % 2:
             after = decision.take()
-            assert (evaluator.core.simulator.orders["step"] == decision.step + 1).all()
+            assert (Observed(evaluator.core.simulator).step == decision.step + 1).all()
             assert decision.take() is after
 
 
@@ -60,7 +61,7 @@ def test_a_rollout_that_is_left_steps_no_further():
     for decision in rollout(evaluator.core, rule, evaluator.start()):
         if decision.step == 4:
             break
-    assert (evaluator.core.simulator.orders["step"] == 4).all()
+    assert (Observed(evaluator.core.simulator).step == 4).all()
 
 
 def test_asking_what_if_changes_nothing():

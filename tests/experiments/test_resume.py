@@ -43,7 +43,8 @@ def kill_when(process: subprocess.Popen[bytes], condition: Any, what: str) -> No
 
 
 def assert_same_model(one: Path, other: Path) -> None:
-    (data, mine, _), (others_data, theirs, _) = (load_from_zip_file(file, device="cpu") for file in (one, other))
+    loaded: list[Any] = [load_from_zip_file(file, device="cpu") for file in (one, other)]
+    (data, mine, _), (others_data, theirs, _) = loaded
     assert data["num_timesteps"] == others_data["num_timesteps"]
     assert data["_n_updates"] == others_data["_n_updates"]
     np.testing.assert_array_equal(data["_last_obs"], others_data["_last_obs"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -101,13 +102,12 @@ def test_a_market_survives_being_written_and_read(folder: Path) -> None:
 
 def test_a_recording_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings._cache.clear()
-    reads = []
-    load = recordings.load_quotes
-    monkeypatch.setattr(recordings, "load_quotes", lambda *a, **k: reads.append(a) or load(*a, **k))
+    reads = Mock(wraps=recordings.load_quotes)
+    monkeypatch.setattr(recordings, "load_quotes", reads)
     market = replay(load_market(folder / "quotes.parquet"))
     arrays = [recording_for(market, split) for split in DATA_SPLIT_ORDER]
     recording_lines(market)
-    assert len(reads) == 1
+    assert reads.call_count == 1
     assert arrays[0].time_s is arrays[2].time_s
 
 

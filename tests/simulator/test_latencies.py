@@ -152,6 +152,7 @@ def test_arriving_together_beats_leaving_together(name):
 
 def test_chasing_the_rebate_at_a_toxic_venue_loses_to_the_sweep():
     market = load_market("us_equity")
+    assert isinstance(market, SyntheticMarket)
     cheapest = min(market.venues, key=lambda venue: venue.take_fee_bps)
     assert cheapest.toxicity == max(v.toxicity for v in market.venues)
     costs = []

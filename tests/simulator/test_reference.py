@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_env import CounterDraws, PlainEnv
 from stable_baselines3.common.env_checker import check_env
 
-from benchmarks.plain_env import CounterDraws, PlainEnv
 from sor_sb3.envs.gym_env import RoutingEnv
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.market.loading import load_market
@@ -399,7 +399,7 @@ def test_a_family_of_markets_is_refused():
 )
 def test_drawn_from_a_generator_it_is_the_same_market_on_average(market):
     parts = ("spread", "impact", "fee")
-    costs = {}
+    costs: dict[RoutingEnv | PlainEnv, list[list[float]]] = {}
     for env in (RoutingEnv("OrderSplit-v0", market), PlainEnv(market)):
         env.reset(seed=0)
         costs[env] = []
