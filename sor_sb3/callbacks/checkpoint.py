@@ -1,14 +1,8 @@
 """Exact resume: checkpoints from which training continues bit for bit, as if training had never been stopped.
 
-A checkpoint is taken between an update and the next rollout, and restored at that same point. A checkpoint is a folder:
-
-* ``model.zip``: the model with its optimiser, as SB3 saves and loads it;
-* ``vecnormalize.pkl``: statistics, where observations or rewards are normalised;
-* ``state.pkl``: generators, env, rollout buffer, callbacks, logger, and the versions that made it;
-* ``digest.json``: SHA-256 of the others, written last.
-
-For SB3's on-policy algorithms on this package's envs. Replay buffers are not kept: off-policy runs start over. As with
-all files of SB3, these are pickles; open only your own.
+A checkpoint is taken between an update and the next rollout, and restored at that same point. For SB3's on-policy
+algorithms on this package's envs; replay buffers are not kept, so off-policy runs start over. As with all files of SB3,
+these are pickles; open only your own.
 """
 
 from __future__ import annotations
@@ -34,7 +28,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sor_sb3.errors import UserError
 
-MODEL, STATISTICS, STATE, DIGEST = "model.zip", "vecnormalize.pkl", "state.pkl", "digest.json"
+MODEL = "model.zip"  # with its optimiser, as SB3 saves and loads it
+STATISTICS = "vecnormalize.pkl"  # where observations or rewards are normalised
+STATE = "state.pkl"  # generators, env, rollout buffer, callbacks, logger, and the versions that made it
+DIGEST = "digest.json"  # SHA-256 of the others, written last
 _LAYER_FIELDS: dict[type, tuple[str, ...]] = {
     VecNormalize: ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward"),
     VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
@@ -99,28 +96,16 @@ def _layer_state(layer: VecEnv) -> Any:
     return {name: getattr(layer, name, None) for name in _LAYER_FIELDS[type(layer)]}
 
 
-def _set_layer_state(layer: VecEnv, state: Any) -> None:
-    if hasattr(type(layer), "set_state"):
-        layer.set_state(state)  # type: ignore[attr-defined]
-    else:
-        vars(layer).update(state)
-
-
-def _noise(model: OnPolicyAlgorithm) -> dict[str, th.Tensor]:
-    """Exploration matrices of gSDE, drawn before the rollout begins."""
-    names = ("exploration_mat", "exploration_matrices") if model.use_sde else ()
-    return {name: getattr(model.policy.action_dist, name).detach() for name in names}
-
-
 def training_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """What ``model.save`` leaves out. The arrays are not copied: pickle them at once."""
     assert model.env is not None
     buffer = model.rollout_buffer
+    matrices = ("exploration_mat", "exploration_matrices") if model.use_sde else ()  # drawn before the rollout begins
     return {
         "random": _random_state(model),
         "env": [_layer_state(layer) for layer in _layers(model.env)],
         "buffer": buffer.get_state() if hasattr(buffer, "get_state") else None,
-        "noise": _noise(model),
+        "noise": {name: getattr(model.policy.action_dist, name).detach() for name in matrices},
         "logger": {name: dict(getattr(model.logger, name)) for name in _LOGGER_FIELDS},
     }
 
@@ -134,7 +119,10 @@ def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]
     model._num_timesteps_at_start = model.num_timesteps  # so that time/fps is of this process
     model.set_parameters(parameters, exact_match=True, device=model.device)
     for layer, saved in zip(_layers(model.env), state["env"], strict=True):
-        _set_layer_state(layer, saved)
+        if hasattr(type(layer), "set_state"):
+            layer.set_state(saved)  # type: ignore[attr-defined]
+        else:
+            vars(layer).update(saved)
     if state["buffer"] is not None:
         model.rollout_buffer.set_state(state["buffer"])  # type: ignore[attr-defined]
     for name, matrix in state["noise"].items():
@@ -211,20 +199,18 @@ class ExactCheckpointCallback(BaseCallback):
         super().__init__()
         self.folder, self.every, self.keep = folder, max(every, 1), keep
         self.versions, self.stateful, self.resume_from = dict(versions), list(stateful), resume_from
-        self.seconds_before = 0.0  # of training, in the processes before this one
         self._started = time.perf_counter()
         self._state: dict[str, Any] | None = None
         self._next = self.every
         if resume_from is not None:
-            with (resume_from / STATE).open("rb") as file:
-                state: dict[str, Any] = pickle.load(file)
-            _check_versions(resume_from, state["versions"], self.versions)
-            self._state, self.seconds_before = state, state["seconds"]
+            self._state = pickle.loads((resume_from / STATE).read_bytes())
+            _check_versions(resume_from, self._state["versions"], self.versions)
+            self._started -= self._state["seconds"]
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before the resume included."""
-        return self.seconds_before + time.perf_counter() - self._started
+        return time.perf_counter() - self._started
 
     def _init_callback(self) -> None:
         if self._state is not None:
@@ -258,9 +244,8 @@ class ExactCheckpointCallback(BaseCallback):
             self._write(beside)
             shutil.rmtree(target, ignore_errors=True)  # a torn one of the same timestep
             beside.rename(target)
-        except OSError:
+        finally:
             shutil.rmtree(beside, ignore_errors=True)
-            raise
         _to_disk(self.folder)
         for old in checkpoints(self.folder)[self.keep :] if self.keep else ():
             shutil.rmtree(old, ignore_errors=True)
@@ -287,8 +272,8 @@ class ExactCheckpointCallback(BaseCallback):
 def _check_versions(checkpoint: Path, made_with: Mapping[str, str], running: Mapping[str, str]) -> None:
     changed = [name for name in {**made_with, **running} if made_with.get(name) != running.get(name)]
     if changed:
+        versions = ", ".join(f"{name} {made_with.get(name)} (here {running.get(name)})" for name in changed)
         raise UserError(
-            f"{checkpoint} was made with "
-            + ", ".join(f"{name} {made_with.get(name)} (here {running.get(name)})" for name in changed)
-            + f"; exact resumption needs the same; install them, or delete {checkpoint.parent} to start over"
+            f"{checkpoint} was made with {versions}; exact resumption needs the same; install them, or delete "
+            f"{checkpoint.parent} to start over"
         )

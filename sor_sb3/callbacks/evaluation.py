@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sor_sb3.callbacks.checkpoint import pickled, saved
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
-from sor_sb3.policies.normalisation import NormalizedPolicy
 
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
 
@@ -72,9 +70,7 @@ class RoutingEvalCallback(BaseCallback):
         self.baseline_folder = baseline_folder
         self.baseline_names = [] if isinstance(baselines, Evaluation) else list(baselines)
         self.baselines = baselines if isinstance(baselines, Evaluation) else None
-        self.best_cost = np.inf
-        self._next = 0
-        self._last = -1
+        self.best_cost, self._next, self._last = np.inf, 0, -1
         self._timesteps: list[int] = []
         self._costs: list[np.ndarray] = []
         self._loggers: dict[str, Logger] = {}
@@ -110,40 +106,30 @@ class RoutingEvalCallback(BaseCallback):
         for logger in self._loggers.values():
             logger.close()
 
-    def policy(self) -> Any:
-        """The learner in its present state, normalising observations where training does."""
-        env = self.model.get_vec_normalize_env()
-        return NormalizedPolicy(self.model, env) if isinstance(env, VecNormalize) else self.model
-
-    def _gap_closed(self, scores: Scores) -> float | None:
-        if self.baselines is None:
-            return None
-        with_learner = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
-        estimate = with_learner.gap_closed(scores.name)
-        return estimate.mean if estimate else None
+    def _record(self, logger: Logger, scores: Scores) -> None:
+        gap_closed = None
+        if self.baselines is not None:
+            with_these = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
+            estimate = with_these.gap_closed(scores.name)
+            gap_closed = estimate.mean if estimate else None
+        for tag, value in scalars(self.evaluator, scores, gap_closed).items():
+            logger.record(tag, value)
 
     def _evaluate(self) -> None:
         self._last, self._next = self.num_timesteps, self.num_timesteps + self.every
-        scores = self.evaluator.score("learner", self.policy())
-        for tag, value in scalars(self.evaluator, scores, self._gap_closed(scores)).items():
-            self.logger.record(tag, value)
+        scores = self.evaluator.score("learner", self.model)
+        self._record(self.logger, scores)
         cost = float(scores.cost.mean())
         self.logger.record("eval/mean_reward", -cost)
         self.logger.record("eval/mean_ep_length", self.evaluator.market.order.horizon_steps)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
         log_pictures(self.logger, self.evaluator.market, scores, self.num_timesteps)
-        self._log_baselines()
-        self._keep(cost, scores.cost[0])
-
-    def _log_baselines(self) -> None:
-        if self.baselines is None:
-            return
         for name, logger in self._loggers.items():
-            scores = self.baselines.scores[name]
-            for tag, value in scalars(self.evaluator, scores, self._gap_closed(scores)).items():
-                logger.record(tag, value)
+            assert self.baselines is not None
+            self._record(logger, self.baselines.scores[name])
             logger.dump(self.num_timesteps)
+        self._keep(cost, scores.cost[0])
 
     def _keep(self, cost: float, costs: np.ndarray) -> None:
         self._timesteps.append(self.num_timesteps)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside scalars: charts grouped by subject, histograms and a figure at each evaluation.
+"""What TensorBoard shows beside scalars: hyperparameters, grouped charts, histograms and a figure at each evaluation.
 
 Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor the server, which is
 :mod:`sor_sb3.callbacks.tensorboard_server`'s.
@@ -7,10 +7,12 @@ Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
 from sor_sb3.evaluation.evaluator import Scores
 from sor_sb3.evaluation.formats import number
@@ -20,10 +22,7 @@ from sor_sb3.reports.theme import INK, SERIES
 
 def tensorboard_writer(logger: Logger) -> Any | None:
     """The TensorBoard writer of an SB3 logger; None where the logger has none."""
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            return output.writer
-    return None
+    return next((o.writer for o in logger.output_formats if isinstance(o, TensorBoardOutputFormat)), None)
 
 
 def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]:
@@ -75,3 +74,23 @@ def _figure(market: MarketSpec, scores: Scores) -> Figure:
     for axes in (costs, flow):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+class HParamCallback(BaseCallback):
+    """Records hyperparameters once, when training starts: for TensorBoard's HPARAMS tab, where runs are compared.
+
+    Args:
+        hyperparameters: by name; what is no number, boolean or string is shown as ``str`` has it.
+        metrics: tags of scalars that the run logs; TensorBoard shows their last values beside the hyperparameters.
+    """
+
+    def __init__(self, hyperparameters: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        super().__init__()
+        simple = {key: v if isinstance(v, (int, float, str)) else str(v) for key, v in hyperparameters.items()}
+        self.values = HParam(simple, dict.fromkeys(metrics, 0.0))
+
+    def _on_training_start(self) -> None:
+        self.logger.record("hparams", self.values, exclude=("stdout", "log", "json", "csv"))
+
+    def _on_step(self) -> bool:
+        return True

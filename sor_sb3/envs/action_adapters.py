@@ -20,15 +20,10 @@ from sor_sb3.simulator.compiled import entry_point
 
 @dataclass(frozen=True)
 class ActionAdapter(ABC):
-    """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions.
-
-    Args:
-        n_venues: how many venues, K.
-        venue_names: for messages.
-    """
+    """Maps a batch of actions to weights (N, K) and a pace (N,) or None, and rules' weights back to actions."""
 
     n_venues: int
-    venue_names: tuple[str, ...] = field(default=(), compare=False)
+    venue_names: tuple[str, ...] = field(default=(), compare=False)  # for messages
     env_id: ClassVar[str]
     masked: ClassVar[bool] = False
     paced: ClassVar[bool] = False
@@ -75,18 +70,13 @@ class ActionAdapter(ABC):
         return f"venue {self.venue_names[k] if self.venue_names else k}"
 
     def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
-        """Say what is wrong in row `i`, which holds a NaN or an infinity."""
         k = int(np.flatnonzero(~np.isfinite(rows[i]))[0])
         what = self._venue(k) if k < self.n_venues else "the pace"
         raise UserError(f"{self.env_id}: the action of row {i} for {what} is {rows[i, k]}; expected a finite number")
 
 
 def as_array(actions: Any) -> np.ndarray:
-    """Actions as NumPy has them.
-
-    Raises:
-        UserError: rows differ in length.
-    """
+    """Actions as NumPy has them; a `UserError` where rows differ in length."""
     try:
         return np.asarray(actions)
     except (ValueError, TypeError) as error:
@@ -121,10 +111,8 @@ class VenueSelect(ActionAdapter):
 
     def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
         last = self.n_venues - 1
-        raise UserError(
-            f"{self.env_id}: the action of row {i} is {rows[i]}; expected a whole number from 0 ({self._venue(0)}) to "
-            f"{last} ({self._venue(last)})"
-        )
+        expected = f"a whole number from 0 ({self._venue(0)}) to {last} ({self._venue(last)})"
+        raise UserError(f"{self.env_id}: the action of row {i} is {rows[i]}; expected {expected}")
 
     def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
         """The venue of the largest weight; int64 (N,). The pace is the schedule's."""
@@ -206,9 +194,7 @@ def _choose(chosen: Any, weights: Any) -> int:
     return -1
 
 
-ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {
-    adapter.env_id: adapter for adapter in (VenueSelect, OrderSplit, OrderExecute)
-}
+ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {a.env_id: a for a in (VenueSelect, OrderSplit, OrderExecute)}
 
 
 def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:
@@ -219,8 +205,6 @@ def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...]
     """
     name = str(env_id).removeprefix("sor_sb3:")
     if name not in ACTION_ADAPTERS:
-        raise UserError(
-            f"env '{env_id}' is unknown{did_you_mean(name, list(ACTION_ADAPTERS))}; expected one of "
-            f"{', '.join(ACTION_ADAPTERS)}"
-        )
+        hint = did_you_mean(name, list(ACTION_ADAPTERS))
+        raise UserError(f"env '{env_id}' is unknown{hint}; expected one of {', '.join(ACTION_ADAPTERS)}")
     return ACTION_ADAPTERS[name](n_venues, venue_names)

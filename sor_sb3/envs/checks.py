@@ -6,10 +6,11 @@ For single envs there are the ``check_env`` of Gymnasium and of SB3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -46,24 +47,23 @@ def check_vec_env(
         >>> import sor_sb3
         >>> sor_sb3.check_vec_env(sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=2))
     """
+    assert isinstance(venv, VecEnv), f"{type(venv).__name__} is no stable_baselines3 VecEnv"
+    bounds = [venv.action_space.low, venv.action_space.high] if isinstance(venv.action_space, spaces.Box) else []
+    assert np.isfinite(bounds).all(), "the action space has infinite bounds; SB3's algorithms refuse them"
     with _frozen_statistics(venv):
-        _check_spaces(venv)
         _check_access(venv)
         _check_masks(venv)
-        played = _play(venv, seed, steps)
-        _check_terminals(played, steps)
-        actions = played.actions
-        _check_same(played, _play(venv, seed, steps, actions), "playing the same seed and actions again", "seed()")
-        _check_same(
-            played,
-            _play(venv, seed, steps, actions, spoil=True),
-            "writing into what reset() and step() returned",
-            "step() must return arrays and dicts that the env never reads again, for SB3 writes into them",
-        )
-        _check_seed_waits(venv, played, seed, steps)
+        game = _play(venv, seed, steps)
+        actions = game.actions
+        _check_terminals(game)
+        _check_same(game, _play(venv, seed, steps, actions), "playing the same seed and actions again", "seed()")
+        spoilt = _play(venv, seed, steps, actions, spoil=True)
+        trap = "step() must return arrays and dicts that the env never reads again, for SB3 writes into them"
+        _check_same(game, spoilt, "writing into what reset() and step() returned", trap)
+        _check_seed_waits(venv, game, seed)
         if make_single is not None:
-            inner = _below_normalisation(venv)
-            raw = played if inner is venv else _play(inner, seed, steps, actions)
+            below = [venv, *(layer.venv for layer in _normalisers(venv))][-1]
+            raw = game if below is venv else _play(below, seed, steps, actions)
             for i in range(venv.num_envs):
                 _check_member(raw, i, make_single(i), seed + i)
         venv.reset()
@@ -73,15 +73,16 @@ def check_vec_env(
 
 
 @dataclass
-class _Played:
-    """Copies of all that a game returned; observations as dicts of arrays, one step after another."""
+class _Game:
+    """What a game returned, by name: of the reset first, then of each step; and copies made at once."""
 
     actions: list[np.ndarray] = field(default_factory=list)
-    observations: list[dict[str, np.ndarray]] = field(default_factory=list)
-    rewards: list[np.ndarray] = field(default_factory=list)
-    dones: list[np.ndarray] = field(default_factory=list)
-    terminals: list[dict[int, dict[str, np.ndarray]]] = field(default_factory=list)
-    kept: list[tuple[np.ndarray, np.ndarray, str]] = field(default_factory=list)  # returned array, its copy, what
+    returned: list[dict[str, Any]] = field(default_factory=list)
+    copies: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep(self, **returned: Any) -> None:
+        self.returned.append(returned)
+        self.copies.append(deepcopy(returned))
 
 
 def _play(
@@ -90,39 +91,47 @@ def _play(
     steps: int,
     actions: list[np.ndarray] | None = None,
     spoil: bool = False,
-    reseed: tuple[int, int] | None = None,
-) -> _Played:
+    seed_midway: int | None = None,
+) -> _Game:
     """Play from a seeded reset, checking each step; `actions` are drawn at random unless given.
 
-    `spoil` overwrites whatever the env returned; `reseed` is (step, seed) of a seed given in mid-game.
+    `spoil` overwrites whatever the env returned.
     """
-    played = _Played()
-    space = deepcopy(venv.action_space)
+    game, space = _Game(), deepcopy(venv.action_space)
     space.seed(seed)
-    _start(venv, played, seed, spoil)
+    observation = _start(venv, seed)
+    game.keep(observations=observation)
+    if spoil:
+        _overwrite(observations=observation)
     for t in range(steps):
-        if reseed is not None and t == reseed[0]:
-            venv.seed(reseed[1])
+        if seed_midway is not None and t == steps // 2:
+            venv.seed(seed_midway)
         chosen = _draw_actions(venv, space) if actions is None else actions[t].copy()
-        played.actions.append(chosen.copy())
+        game.actions.append(chosen.copy())
         _mark_reset_infos(venv)
         observation, rewards, dones, infos = venv.step(chosen)
-        assert np.array_equal(chosen, played.actions[-1]), "step() wrote into the caller's actions"
+        assert np.array_equal(chosen, game.actions[-1]), "step() wrote into the caller's actions"
         _check_step(venv, observation, rewards, dones, infos)
         _check_autoreset(venv, observation, dones, infos)
-        _keep(played, observation, rewards, dones, infos)
+        last = {_terminal(i): infos[i]["terminal_observation"] for i in np.flatnonzero(dones).tolist()}
+        game.keep(observations=observation, rewards=rewards, dones=dones, **last)
         if spoil:
-            _spoil(observation, rewards, dones, infos)
+            _overwrite(observations=observation, rewards=rewards, dones=dones)
+            for info in infos:
+                info.clear()
+                info[_MARK] = True
+            infos.clear()
     if not spoil:
-        for returned, copy, what in played.kept:
-            assert _equal(returned, copy), (
-                f"{what} returned by one step changed in a later one: return fresh arrays, not an internal "
-                "buffer, for SB3 stores the last observation after the next step"
-            )
-    return played
+        for returned, copies in zip(game.returned, game.copies, strict=True):
+            for what, value in returned.items():
+                assert _equal(value, copies[what]), (
+                    f"{what} returned by one step changed in a later one: return fresh arrays, not an internal "
+                    "buffer, for SB3 stores the last observation after the next step"
+                )
+    return game
 
 
-def _start(venv: VecEnv, played: _Played, seed: int, spoil: bool) -> None:
+def _start(venv: VecEnv, seed: int) -> Any:
     seeds = venv.seed(seed)
     assert list(seeds) == [seed + i for i in range(venv.num_envs)], (
         f"seed({seed}) returned {seeds}; env i of n must get the seed s + i"
@@ -138,10 +147,7 @@ def _start(venv: VecEnv, played: _Played, seed: int, spoil: bool) -> None:
         "reset() did not consume the seeds: call _reset_seeds(), or every reset replays the same episode"
     )
     assert not any(venv.unwrapped._options), "reset() did not consume the options: call _reset_options()"
-    played.observations.append(_copies(observation))
-    played.kept += [(a, a.copy(), "an observation") for a in _leaves(observation).values()]
-    if spoil:
-        _overwrite(observation)
+    return observation
 
 
 def _draw_actions(venv: VecEnv, space: spaces.Space) -> np.ndarray:
@@ -152,59 +158,26 @@ def _draw_actions(venv: VecEnv, space: spaces.Space) -> np.ndarray:
     return np.array([space.sample() for _ in range(venv.num_envs)])
 
 
-def _keep(played: _Played, observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict]) -> None:
-    ended = np.flatnonzero(dones).tolist()
-    played.observations.append(_copies(observation))
-    played.rewards.append(rewards.copy())
-    played.dones.append(dones.copy())
-    played.terminals.append({i: _copies(infos[i]["terminal_observation"]) for i in ended})
-    played.kept += [(a, a.copy(), "an observation") for a in _leaves(observation).values()]
-    played.kept += [(rewards, rewards.copy(), "rewards"), (dones, dones.copy(), "dones")]
-    for i in ended:
-        last = _leaves(infos[i]["terminal_observation"]).values()
-        played.kept += [(a, a.copy(), "a terminal_observation") for a in last if isinstance(a, np.ndarray)]
-
-
-def _spoil(observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict]) -> None:
-    _overwrite(observation)
-    rewards += 77
-    dones[:] = ~dones
-    for info in infos:
-        info.clear()
-        info[_MARK] = True
-    infos.clear()
-
-
-def _overwrite(observation: Any) -> None:
-    for array in _leaves(observation).values():
-        assert array.flags.writeable, "an observation is read-only; SB3 and its wrappers may write into it"
-        array[...] = 1
+def _overwrite(**returned: Any) -> None:
+    for what, value in returned.items():
+        for array in _leaves(value).values():
+            assert array.flags.writeable, f"{what} are read-only; SB3 and its wrappers may write into them"
+            array[...] = ~array if array.dtype == np.bool_ else array + 77
 
 
 # ------------------------------------------------------------------------------------------- single promises
 
 
-def _check_spaces(venv: VecEnv) -> None:
-    assert isinstance(venv, VecEnv), f"{type(venv).__name__} is no stable_baselines3 VecEnv"
-    space = venv.action_space
-    if isinstance(space, spaces.Box):
-        assert np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)), (
-            "the action space has infinite bounds; SB3's algorithms refuse them"
-        )
-
-
 def _check_observation(venv: VecEnv, observation: Any) -> None:
     """`observation` has a row per env, of the shapes and dtypes of the space, and each row lies inside it."""
-    parts = _parts(venv.observation_space)
-    leaves = _leaves(observation)
+    parts, leaves = _leaves(venv.observation_space), _leaves(observation)
     assert set(leaves) == set(parts), f"observations have the parts {sorted(leaves)}; expected {sorted(parts)}"
-    normalised = _normalised(venv)
     for name, space in parts.items():
         array, what = leaves[name], f"observation{' ' + repr(name) if name else ''}"
         assert isinstance(array, np.ndarray), f"the {what} is a {type(array).__name__}; expected a NumPy array"
         shape = (venv.num_envs, *(space.shape or ()))
         assert array.shape == shape, f"the {what} has shape {array.shape}; expected {shape}"
-        if normalised:
+        if _normalisers(venv):
             continue
         assert array.dtype == space.dtype, (
             f"the {what} has dtype {array.dtype}; expected {space.dtype}, for SB3's buffers use the space's"
@@ -222,15 +195,13 @@ def _check_step(venv: VecEnv, observation: Any, rewards: Any, dones: Any, infos:
         assert array.dtype == dtype, f"{what} have dtype {array.dtype}; expected {np.dtype(dtype)}"
     assert isinstance(infos, list), f"infos are a {type(infos).__name__}; expected a list of {n} dicts"
     assert len(infos) == n and all(isinstance(info, dict) for info in infos), f"infos are not {n} dicts"
-    assert len({id(info) for info in infos}) == n, (
-        "envs share an info dict; each needs its own, for wrappers write into it"
-    )
+    assert len(set(map(id, infos))) == n, "envs share an info dict; each needs its own, for wrappers write into it"
     assert not any(_MARK in info for info in infos), "an info dict of an earlier step was returned again"
 
 
 def _check_autoreset(venv: VecEnv, observation: Any, dones: np.ndarray, infos: list[dict]) -> None:
     """Where an episode ended the info has the last observation; the row is the next episode's first."""
-    parts = _parts(venv.observation_space)
+    parts = _leaves(venv.observation_space)
     for i, (done, info) in enumerate(zip(dones, infos, strict=True)):
         if not done:
             assert "terminal_observation" not in info, f"env {i} is not done but has a terminal_observation"
@@ -249,7 +220,7 @@ def _check_autoreset(venv: VecEnv, observation: Any, dones: np.ndarray, infos: l
             )
             shape = np.shape(last[name])
             assert shape == (space.shape or ()), f"terminal_observation of env {i} has shape {shape}"
-            assert _normalised(venv) or space.contains(_element(space, last[name])), (
+            assert _normalisers(venv) or space.contains(_element(space, last[name])), (
                 f"terminal_observation of env {i} lies outside the observation space"
             )
     _check_reset_infos(venv, np.flatnonzero(dones).tolist(), "an autoreset")
@@ -260,7 +231,7 @@ def _mark_reset_infos(venv: VecEnv) -> None:
         info[_MARK] = True
 
 
-def _check_reset_infos(venv: VecEnv, which: Any, when: str) -> None:
+def _check_reset_infos(venv: VecEnv, which: Iterable[int], when: str) -> None:
     infos = venv.unwrapped.reset_infos
     assert len(infos) == venv.num_envs and all(isinstance(info, dict) for info in infos), (
         f"reset_infos are not {venv.num_envs} dicts after {when}"
@@ -269,71 +240,56 @@ def _check_reset_infos(venv: VecEnv, which: Any, when: str) -> None:
     assert not stale, f"{when} left reset_infos of env {stale[:1]} as they were; fill them with the new episode's info"
 
 
-def _check_terminals(played: _Played, steps: int) -> None:
+def _check_terminals(game: _Game) -> None:
     """Some episode ended, and terminal observations are not the first ones of the episodes after them."""
-    ends = [(t, i) for t, dones in enumerate(played.dones) for i in np.flatnonzero(dones).tolist()]
-    assert ends, f"no episode ended in {steps} steps, so autoreset is unproven; give more steps="
-    rows = played.observations
-    late = all(_equal(last[k], rows[t + 1][k][i]) for t, i in ends for last in [played.terminals[t][i]] for k in last)
-    moving = any(not _equal(rows[t][k], rows[t + 1][k]) for t in range(len(rows) - 1) for k in rows[t])
+    ends = [(step, i) for step in game.copies[1:] for i in np.flatnonzero(step["dones"]).tolist()]
+    assert ends, f"no episode ended in {len(game.actions)} steps, so autoreset is unproven; give more steps="
+    late = all(_equal(step[_terminal(i)], _row(step["observations"], i)) for step, i in ends)
+    moving = any(not _equal(before["observations"], after["observations"]) for before, after in pairwise(game.copies))
     assert not (late and moving), (
         "every terminal_observation equals the next episode's first observation: take it before the reset"
     )
 
 
-def _check_seed_waits(venv: VecEnv, played: _Played, seed: int, steps: int) -> None:
+def _check_seed_waits(venv: VecEnv, game: _Game, seed: int) -> None:
     """A seed given in mid-game changes nothing until the next reset, and then it does."""
     other = seed + 1_000
-    disturbed = _play(venv, seed, steps, played.actions, reseed=(steps // 2, other))
+    disturbed = _play(venv, seed, len(game.actions), game.actions, seed_midway=other)
     trap = "seed() must wait for the next reset() and leave autoresets alone"
-    _check_same(played, disturbed, "a seed given in mid-game", trap)
-    waited = _copies(venv.reset())
+    _check_same(game, disturbed, "a seed given in mid-game", trap)
+    waited = deepcopy(venv.reset())
     venv.seed(other)
-    again = _copies(venv.reset())
-    assert all(_equal(waited[k], again[k]) for k in again), "a seed given in mid-game was lost before the next reset()"
+    assert _equal(waited, venv.reset()), "a seed given in mid-game was lost before the next reset()"
 
 
-def _check_same(first: _Played, second: _Played, doing: str, trap: str) -> None:
-    for t, (a, b) in enumerate(zip(first.observations, second.observations, strict=True)):
-        assert all(_equal(a[k], b[k]) for k in a), f"{doing} changed the observations after {t} steps: {trap}"
-    for what in ("rewards", "dones"):
-        for t, (x, y) in enumerate(zip(getattr(first, what), getattr(second, what), strict=True)):
-            assert _equal(x, y), f"{doing} changed the {what} of step {t}: {trap}"
-    for t, (ends, others) in enumerate(zip(first.terminals, second.terminals, strict=True)):
-        same = all(_equal(ends[i][k], others[i][k]) for i in ends for k in ends[i])
-        assert same, f"{doing} changed a terminal_observation of step {t}: {trap}"
+def _check_same(first: _Game, second: _Game, doing: str, trap: str) -> None:
+    for t, (a, b) in enumerate(zip(first.copies, second.copies, strict=True)):
+        for what, value in a.items():
+            assert what in b and _equal(value, b[what]), f"{doing} changed the {what} after {t} steps: {trap}"
 
 
-def _check_member(played: _Played, i: int, env: gym.Env, seed: int) -> None:
+def _check_member(game: _Game, i: int, env: gym.Env, seed: int) -> None:
     """Env i's rows equal the lone `env` seeded `seed`, bit for bit, across episode borders."""
     trap = f"env {i} differs from a lone env seeded {seed}"
     first, _ = env.reset(seed=seed)
-    _check_row(played.observations[0], i, first, f"{trap} at the first reset")
-    for t, actions in enumerate(played.actions):
+    assert _equal(_row(game.copies[0]["observations"], i), first), f"{trap} in the observation of the first reset"
+    for t, (actions, step) in enumerate(zip(game.actions, game.copies[1:], strict=True)):
         last, reward, terminated, truncated, _ = env.step(actions[i])
-        assert np.float32(reward) == played.rewards[t][i], (
-            f"{trap} in the reward of step {t}: {played.rewards[t][i]!r}, not {np.float32(reward)!r}"
-        )
+        expected, found = np.float32(reward), step["rewards"][i]
+        assert expected == found, f"{trap} in the reward of step {t}: {found!r}, not {expected!r}"
         done = bool(terminated or truncated)
-        assert done == bool(played.dones[t][i]), f"{trap} in whether step {t} ends the episode"
+        assert done == bool(step["dones"][i]), f"{trap} in whether step {t} ends the episode"
         if done:
-            terminal = played.terminals[t][i]
-            _check_row({k: v[None] for k, v in terminal.items()}, 0, last, f"{trap} in terminal_observation")
+            assert _equal(step[_terminal(i)], last), f"{trap} in the terminal_observation of step {t}"
             last, _ = env.reset()
-        _check_row(played.observations[t + 1], i, last, f"{trap} after step {t}{', an autoreset' if done else ''}")
+        after = f"after step {t}{', an autoreset' if done else ''}"
+        assert _equal(_row(step["observations"], i), last), f"{trap} in the observation {after}"
     env.close()
-
-
-def _check_row(observations: dict[str, np.ndarray], i: int, expected: Any, what: str) -> None:
-    for name, value in _leaves(expected).items():
-        assert _equal(observations[name][i], np.asarray(value)), f"{what}: the observations are not equal"
 
 
 def _check_access(venv: VecEnv) -> None:
     """get_attr, has_attr, set_attr, env_method and env_is_wrapped, for all envs, for one, and for a list."""
-    n = venv.num_envs
-    chosen = [0, n - 1]
-    for indices, count in ((None, n), (0, 1), (chosen, 2)):
+    for indices, count in _some_members(venv):
         calls = {
             "get_attr": venv.get_attr("render_mode", indices),
             "env_method": venv.env_method("__str__", indices=indices),
@@ -341,8 +297,7 @@ def _check_access(venv: VecEnv) -> None:
         }
         for name, values in calls.items():
             assert len(values) == count, f"{name} with indices={indices} returned {len(values)} values, not {count}"
-        wrapped = calls["env_is_wrapped"]
-        assert all(isinstance(w, (bool, np.bool_)) for w in wrapped), "env_is_wrapped must return bools"
+        assert all(isinstance(w, (bool, np.bool_)) for w in calls["env_is_wrapped"]), "env_is_wrapped must return bools"
         mark = f"set with indices={indices}"
         venv.set_attr(_MARK, mark, indices)
         assert venv.get_attr(_MARK, indices) == [mark] * count, f"set_attr with indices={indices} did not take effect"
@@ -356,9 +311,8 @@ def _check_access(venv: VecEnv) -> None:
         except AttributeError:
             continue
         except Exception as error:
-            raise AssertionError(
-                f"{name} of an unknown name raised {type(error).__name__}; SB3 expects AttributeError"
-            ) from error
+            kind = type(error).__name__
+            raise AssertionError(f"{name} of an unknown name raised {kind}; SB3 expects AttributeError") from error
         raise AssertionError(f"{name} of an unknown name must raise AttributeError, or has_attr cannot work")
 
 
@@ -366,9 +320,13 @@ def _check_masks(venv: VecEnv) -> None:
     """Where there are action masks, `env_method` gives a bool row per env, one entry per action."""
     if not venv.has_attr("action_masks"):
         return
+    space = venv.action_space
+    assert isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)), (
+        f"there are action_masks but the action space is {space}; masks need a discrete one"
+    )
+    length = spaces.flatdim(space) * (2 if isinstance(space, spaces.MultiBinary) else 1)
     venv.reset()
-    length = _mask_length(venv.action_space)
-    for indices, count in ((None, venv.num_envs), (0, 1), ([0, venv.num_envs - 1], 2)):
+    for indices, count in _some_members(venv):
         masks = venv.env_method("action_masks", indices=indices)
         assert len(masks) == count, f"action_masks gave {len(masks)} rows with indices={indices}; expected {count}"
         for i, mask in enumerate(masks):
@@ -378,71 +336,52 @@ def _check_masks(venv: VecEnv) -> None:
             assert row.any(), f"the action mask of env {i} allows nothing; MaskablePPO then divides by zero"
 
 
-def _mask_length(space: spaces.Space) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return int(np.sum(space.nvec))
-    if isinstance(space, spaces.MultiBinary):
-        return 2 * int(np.prod(space.shape))
-    raise AssertionError(f"there are action_masks but the action space is {space}; masks need a discrete one")
-
-
 # --------------------------------------------------------------------------------------------------- helpers
 
 
-def _chain(venv: VecEnv) -> Iterator[VecEnv]:
+def _some_members(venv: VecEnv) -> list[tuple[Any, int]]:
+    """Indices of all members, of one, and of a list; and how many that are."""
+    return [(None, venv.num_envs), (0, 1), ([0, venv.num_envs - 1], 2)]
+
+
+def _normalisers(venv: VecEnv) -> list[VecNormalize]:
+    """Layers of VecNormalize, outermost first."""
+    found = []
     while isinstance(venv, VecEnvWrapper):
-        yield venv
+        if isinstance(venv, VecNormalize):
+            found.append(venv)
         venv = venv.venv
-    yield venv
-
-
-def _normalised(venv: VecEnv) -> bool:
-    return any(isinstance(layer, VecNormalize) for layer in _chain(venv))
-
-
-def _below_normalisation(venv: VecEnv) -> VecEnv:
-    """The outermost layer that no VecNormalize lies under."""
-    below = venv
-    for layer in _chain(venv):
-        if isinstance(layer, VecNormalize):
-            below = layer.venv
-    return below
+    return found
 
 
 @contextmanager
 def _frozen_statistics(venv: VecEnv) -> Iterator[None]:
     """VecNormalize with its running statistics held still, so that a game can be played again."""
-    layers = [layer for layer in _chain(venv) if isinstance(layer, VecNormalize)]
-    training = [layer.training for layer in layers]
-    for layer in layers:
+    training = [(layer, layer.training) for layer in _normalisers(venv)]
+    for layer, _ in training:
         layer.training = False
     try:
         yield
     finally:
-        for layer, was in zip(layers, training, strict=True):
+        for layer, was in training:
             layer.training = was
 
 
-def _parts(space: spaces.Space) -> dict[str, spaces.Space]:
-    if isinstance(space, spaces.Dict):
-        return dict(space.spaces)
-    if isinstance(space, spaces.Tuple):
-        return {str(i): part for i, part in enumerate(space.spaces)}
-    return {"": space}
+def _terminal(i: int) -> str:
+    return f"terminal_observation of env {i}"
 
 
-def _leaves(observation: Any) -> dict[str, Any]:
-    if isinstance(observation, dict):
-        return observation
-    if isinstance(observation, tuple):
-        return {str(i): part for i, part in enumerate(observation)}
-    return {"": observation}
+def _leaves(value: Any) -> dict[str, Any]:
+    """The parts of an observation, or of its space, by name; "" where it is one array."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (tuple, spaces.Tuple)):
+        return {str(i): part for i, part in enumerate(value)}
+    return {"": value}
 
 
-def _copies(observation: Any) -> dict[str, np.ndarray]:
-    return {name: np.array(value) for name, value in _leaves(observation).items()}
+def _row(observation: Any, i: int) -> dict[str, np.ndarray]:
+    return {name: array[i] for name, array in _leaves(observation).items()}
 
 
 def _element(space: spaces.Space, row: Any) -> Any:
@@ -450,7 +389,12 @@ def _element(space: spaces.Space, row: Any) -> Any:
     return np.asarray(row)[()] if isinstance(space, spaces.Discrete) else np.asarray(row)
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    """Same shape and values, NaNs alike."""
+def _equal(a: Any, b: Any) -> bool:
+    """Same parts, shapes and values, NaNs alike."""
+    parts, others = _leaves(a), _leaves(b)
+    return parts.keys() == others.keys() and all(_equal_arrays(parts[k], others[k]) for k in parts)
+
+
+def _equal_arrays(a: Any, b: Any) -> bool:
     a, b = np.asarray(a), np.asarray(b)
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f")

@@ -20,17 +20,11 @@ from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.random import DATA_SPLITS, seed_word
 from sor_sb3.simulator.views import Observed
 
-EPISODE_COST_KEYS = ("shortfall", *LEDGER_PARTS)
-EPISODE_MEASURES = MEASURES
 LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their differences, stay finite in float32
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """`value` as an integer.
-
-    Raises:
-        UserError: it is none, or below `least`.
-    """
+    """`value` as an integer; a `UserError` where it is none, or below `least`."""
     try:
         number = index(value)
     except TypeError:
@@ -96,24 +90,18 @@ class RoutingCore:
         self.episodes = np.full(n, -1, dtype=np.int64)
         self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
 
-    def seed(self, seeds: list[Any], which: np.ndarray | None = None) -> None:
-        """Give members `which` (all) new seeds, None to keep one; they take effect at the next reset.
+    def seed(self, seeds: list[Any]) -> None:
+        """Give each member a new seed, None to keep its own; seeds take effect at the next reset.
 
         Raises:
             UserError: there is not one seed a member, or a seed is no whole number.
         """
-        members = range(self.n) if which is None else which
-        if len(seeds) != len(members):
-            raise UserError(f"{len(seeds)} seeds are given; expected {len(members)}, one for each env")
+        if len(seeds) != self.n:
+            raise UserError(f"{len(seeds)} seeds are given; expected {self.n}, one for each env")
         words = [None if seed is None else seed_word(whole_number("seed", seed)) for seed in seeds]
-        for i, word in zip(members, words, strict=True):
+        for i, word in enumerate(words):
             if word is not None:
                 self.seeds[i], self.episodes[i] = word, -1
-
-    def seed_from(self, first: int) -> None:
-        """Give member i the seed ``first + i``."""
-        first = whole_number("seed", first)
-        self.seed([first + i for i in range(self.n)])
 
     def reset(self, which: np.ndarray | None = None) -> np.ndarray:
         """Begin the next episode of members `which` (all, by default); their observations, float32 (n, D)."""
@@ -183,28 +171,17 @@ class RoutingCore:
         return masks
 
     def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
-        """What finished episodes report, one dict for each of `which` (see `episode_measures`)."""
-        ledger, measures = self.simulator.ledger(which), self.episode_measures(which)
-        columns = (*(ledger[key] for key in EPISODE_COST_KEYS), *(measures[key] for key in EPISODE_MEASURES))
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        return [  # written out: dict(zip(...)) takes three times as long, and this is a tenth of a step
-            {
-                "episode_cost": {
-                    "shortfall": shortfall,
-                    "spread": spread,
-                    "impact": impact,
-                    "timing": timing,
-                    "fee": fee,
-                    "cleanup": cleanup,
-                },
-                "slippage_bps": slippage_bps,
-                "fee_bps": fee_bps,
-                "fill_rate": fill_rate,
-                "completion": completion,
-            }
-            for shortfall, spread, impact, timing, fee, cleanup, slippage_bps, fee_bps, fill_rate, completion in rows
+        """What finished episodes report, one dict for each of `which` (see `BatchSimulator.measures`)."""
+        ledger, measures = self.simulator.ledger(which), self.simulator.measures(which)
+        costs = [  # keys are written out: dict(zip(...)) takes three times as long, and this is a tenth of a step
+            {"shortfall": total, "spread": spread, "impact": impact, "timing": timing, "fee": fee, "cleanup": cleanup}
+            for total, spread, impact, timing, fee, cleanup in _rows(ledger, ("shortfall", *LEDGER_PARTS))
+        ]
+        return [
+            {"episode_cost": cost, "slippage_bps": slippage, "fee_bps": fee, "fill_rate": filled, "completion": done}
+            for cost, (slippage, fee, filled, done) in zip(costs, _rows(measures, MEASURES), strict=True)
         ]
 
-    def episode_measures(self, which: np.ndarray) -> dict[str, np.ndarray]:
-        """Measures of finished episodes, float64 (n,) each (see `BatchSimulator.measures`)."""
-        return self.simulator.measures(which)
+
+def _rows(columns: dict[str, np.ndarray], names: tuple[str, ...]) -> zip[tuple[float, ...]]:
+    return zip(*(columns[name].tolist() for name in names), strict=True)

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import RoutingCore
+from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.market.spec import MarketSpec
 
 
@@ -38,12 +38,11 @@ class RoutingVectorEnv(VectorEnv):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode in every env; an integer seed s gives env i the seed s + i."""
-        many = isinstance(seed, (list, tuple, np.ndarray))
-        super().reset(seed=None if many else seed)  # type: ignore[arg-type]
-        if many:
-            self.core.seed(list(seed))  # type: ignore[arg-type]
+        if isinstance(seed, (list, tuple, np.ndarray)):
+            self.core.seed(list(seed))
         elif seed is not None:
-            self.core.seed_from(seed)  # type: ignore[arg-type]
+            super().reset(seed=seed)
+            self.core.seed([whole_number("seed", seed) + i for i in range(self.num_envs)])
         return self.core.reset(), {}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:

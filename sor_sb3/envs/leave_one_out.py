@@ -11,11 +11,7 @@ from sor_sb3.errors import UserError
 
 
 def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) -> None:
-    """Whether so many envs can be divided into groups that play one scenario each.
-
-    Raises:
-        UserError: they cannot.
-    """
+    """Raise a `UserError` unless so many envs can be divided into groups that play one scenario each."""
     if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
         raise UserError(
             f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; expected n_envs to be a multiple of "

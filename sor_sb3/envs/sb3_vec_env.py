@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
@@ -22,18 +22,7 @@ from sor_sb3.market.spec import MarketSpec
 class RoutingVecEnv(VecEnv):
     """`n_envs` routing episodes in one batch; env i equals a lone env seeded ``seed + i // envs_per_scenario``.
 
-    Args:
-        env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
-        market: preset name, path, or specification.
-        n_envs: how many.
-        seed: of env 0; None draws seeds from the operating system.
-        data_split: "train", "validation" or "test".
-        variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
-        threads: likewise; more than one pays where the cores are idle and the batch is large.
-        envs_per_scenario: how many neighbouring envs play the same scenarios, each in its own way.
-
-    Raises:
-        UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
+    Args and errors are those of :func:`make_vec_env`.
     """
 
     @renamed_arguments(split="data_split", envs_per_day="envs_per_scenario")
@@ -97,10 +86,6 @@ class RoutingVecEnv(VecEnv):
     def close(self) -> None:
         """Nothing to release."""
 
-    def get_images(self) -> Sequence[np.ndarray | None]:
-        """There is nothing to draw."""
-        return [None] * self.num_envs
-
     def _count(self, indices: int | Iterable[int] | None) -> int:
         return len(list(self._get_indices(indices)))
 
@@ -115,14 +100,6 @@ class RoutingVecEnv(VecEnv):
                 raise AttributeError("this env has no action masks: its actions are weights")
             return [lambda i=i: self.core.action_masks()[i] for i in self._get_indices(indices)]
         return [getattr(self, attr_name)] * self._count(indices)
-
-    def has_attr(self, attr_name: str) -> bool:
-        """Whether `get_attr` knows the name."""
-        try:
-            self.get_attr(attr_name, 0)
-        except AttributeError:
-            return False
-        return True
 
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Set an attribute; the envs share it, so it is set for all of them."""
@@ -156,11 +133,20 @@ def make_vec_env(
     threads: int = 1,
     envs_per_scenario: int = 1,
 ) -> VecEnv:
-    """A native SB3 ``VecEnv`` of `n_envs` parent orders, under ``VecMonitor`` unless `monitor` is False.
+    """A native SB3 ``VecEnv`` of `n_envs` parent orders.
 
-    With `envs_per_scenario` above 1 as many neighbours play the same scenarios, and rewards are relative to the
-    neighbours', under :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: policy gradients then need far fewer
-    steps.
+    Args:
+        env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
+        market: preset name, path, or specification.
+        n_envs: how many.
+        seed: of env 0; None draws seeds from the operating system.
+        data_split: "train", "validation" or "test".
+        variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
+        monitor: whether the env lies under SB3's ``VecMonitor``.
+        threads: see `RoutingCore`; more than one pays where the cores are idle and the batch is large.
+        envs_per_scenario: how many neighbours play the same scenarios, each in its own way. Above 1, rewards are
+            relative to the neighbours', under :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: policy
+            gradients then need far fewer steps.
 
     Raises:
         UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
@@ -171,11 +157,7 @@ def make_vec_env(
         >>> venv.reset().shape
         (4, 43)
     """
-    venv: VecEnv = RoutingVecEnv(
-        env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
-    )
-    if monitor:
-        from stable_baselines3.common.vec_env import VecMonitor
-
-        venv = VecMonitor(venv)
+    args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
+    venv: VecEnv = RoutingVecEnv(*args)
+    venv = VecMonitor(venv) if monitor else venv
     return LeaveOneOutBaseline(venv, envs_per_scenario) if envs_per_scenario > 1 else venv

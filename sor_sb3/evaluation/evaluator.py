@@ -178,7 +178,7 @@ class Evaluator:
                 recorder.after()
             latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
         log = None if recorder is None else recorder.log()
-        parts, measures = core.simulator.ledger(), core.episode_measures(np.arange(core.n))
+        parts, measures = core.simulator.ledger(), core.simulator.measures(np.arange(core.n))
         filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
         return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, log

@@ -23,7 +23,7 @@ from sor_sb3.algorithms.hyperparameters import constructor_arguments, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint, pickled, saved
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
-from sor_sb3.callbacks.hparams import HParamCallback
+from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator

@@ -30,8 +30,7 @@ class NormalizedPolicy:
     ) -> tuple[np.ndarray, Any]:
         """The model's actions for raw observations; the statistics stay as they are."""
         normalised = self.vec_normalize.normalize_obs(observation)
-        actions, state = self.model.predict(normalised, state, episode_start, deterministic, **masks)
-        return actions, state
+        return self.model.predict(normalised, state, episode_start, deterministic, **masks)
 
 
 def normalisation_of(model: Any) -> VecNormalize | None:
@@ -52,8 +51,7 @@ def normalisation_of(model: Any) -> VecNormalize | None:
 
     if unwrap_vec_wrapper(layer.venv, VecNormalize) is not None:
         raise UserError("the model's env has two layers of VecNormalize; train it under one")
-    found: VecNormalize = layer
-    return found if found.norm_obs else None
+    return layer if layer.norm_obs else None
 
 
 def as_trained(policy: Any) -> Any:

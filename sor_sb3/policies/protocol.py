@@ -1,7 +1,7 @@
 """What every policy of this package is: something with SB3's ``predict``, and a kind.
 
 The protocol is ``stable_baselines3.common.type_aliases.PolicyPredictor``. `Router` is the base class of rules, which
-see observations only.
+see observations only; `Oracle` that of bounds, which see hidden state.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
@@ -30,11 +31,39 @@ def kind_of(policy: Any) -> Kind:
         return "learned" if hasattr(policy, "learn") or hasattr(policy, "state_dict") else "rule"
     if kind not in get_args(Kind):
         raise UserError(f"kind of {type(policy).__name__} is {kind!r}; expected one of {', '.join(get_args(Kind))}")
-    found: Kind = kind
-    return found
+    return kind
 
 
-class Router(ABC):
+class Policy(ABC):
+    """SB3's ``predict`` for what is not trained."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+
+    @abstractmethod
+    def actions(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (N, ...) for observations (N, D)."""
+
+    def restart(self) -> None:  # noqa: B027 (most have nothing to forget)
+        """Called where all episodes begin."""
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        **kwargs: Any,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions for a batch of observations (N, D), or for one (D,), as SB3's ``model.predict`` gives them."""
+        if episode_start is not None and np.all(episode_start):
+            self.restart()
+        rows = np.asarray(observation)
+        actions = self.actions(np.atleast_2d(rows))
+        return (actions if rows.ndim > 1 else actions[0]), state
+
+
+class Router(Policy):
     """A rule that turns observations into weights over venues, and those into actions of one env.
 
     In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
@@ -46,8 +75,7 @@ class Router(ABC):
         seed: of routers that draw; the others ignore it.
     """
 
-    name: ClassVar[str]
-    kind: ClassVar[Kind] = "rule"
+    kind = "rule"
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
@@ -62,29 +90,24 @@ class Router(ABC):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Non-negative weights (n, K) over venues; rows need not be normalised, a row of zeros means no preference."""
 
-    def restart(self) -> None:  # noqa: B027 (most rules have nothing to forget)
-        """Called where all episodes begin."""
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        **kwargs: Any,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Actions for a batch of observations (n, D), or for one (D,), as SB3's ``model.predict`` gives them."""
-        if episode_start is not None and np.all(episode_start):
-            self.restart()
-        rows = np.asarray(observation)
-        view = ObservationView.of(np.atleast_2d(rows), self.market)
+    def actions(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (N, ...) that stand for `weights`; where a row has none, for an even split of what can take some."""
+        view = ObservationView.of(observations, self.market)
         weights = np.maximum(self.weights(view), 0.0)
         for fallback in (view.quoted, view.usable, view.open, np.ones_like(view.open)):
             nowhere = weights.sum(axis=1) <= 0.0
             weights[nowhere] = fallback[nowhere]
         weights /= weights.sum(axis=1, keepdims=True)
-        actions = self.action_adapter.encode(weights, view.pace)
-        return (actions if rows.ndim > 1 else actions[0]), state
+        return self.action_adapter.encode(weights, view.pace)
+
+
+class Oracle(Policy):
+    """A bound: reads its own env's hidden state, not observations, and acts for all members of that env at once."""
+
+    kind = "oracle"
+
+    def __init__(self, core: RoutingCore) -> None:
+        self.core = core
 
 
 def cheapest(prices: np.ndarray, allowed: np.ndarray, tie_breaks: np.ndarray) -> np.ndarray:

@@ -69,7 +69,10 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
     Raises:
         UserError: the router or an option is unknown, or the market lacks what the router needs.
     """
-    _check_known("router", name)
+    known = [*_ROUTERS, *_ORACLES]
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise UserError(f"router '{name}' is unknown{hint}; expected one of {', '.join(known)}")
     if name in _ORACLES:
         core = find_core(env)
         if core is None:
@@ -89,19 +92,11 @@ def rule_names(market: MarketSpec) -> list[str]:
     return [name for name, rule in _ROUTERS.items() if not issubclass(rule, Router) or rule.fits(market)]
 
 
-def _check_known(what: str, name: str) -> None:
-    known = [*_ROUTERS, *_ORACLES]
-    if name not in known:
-        raise UserError(
-            f"{what} '{name}' is unknown{did_you_mean(str(name), known)}; expected one of {', '.join(known)}"
-        )
-
-
 def find_core(env: Any) -> Any:
     """The batched core inside an env of this package, under any wrappers; None for anything else."""
-    while env is not None and not isinstance(env, str):
-        if "core" in getattr(env, "__dict__", {}):
-            return env.core
-        inner = getattr(env, "__dict__", {})
-        env = inner.get("venv") or inner.get("env")
+    while env is not None:
+        inside = getattr(env, "__dict__", {})
+        if "core" in inside:
+            return inside["core"]
+        env = inside.get("venv") or inside.get("env")
     return None

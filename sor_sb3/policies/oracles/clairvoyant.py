@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
-from sor_sb3.policies.protocol import Kind
+from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.state import VENUE_FIELDS
 from sor_sb3.simulator.views import Truth
@@ -41,7 +41,7 @@ def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.
     return np.concatenate(weights), np.concatenate(paces)
 
 
-class Clairvoyant:
+class Clairvoyant(Oracle):
     """The oracle of a whole episode: the cheapest sequence of actions through a known path, by dynamic programming.
 
     A state is everything that our own actions changed and the simulator reads later (shares left and in flight, shares
@@ -52,8 +52,7 @@ class Clairvoyant:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
     """
 
-    name: ClassVar[str] = "clairvoyant"
-    kind: ClassVar[Kind] = "oracle"
+    name = "clairvoyant"
 
     def __init__(self, core: RoutingCore) -> None:
         if not core.action_adapter.masked and core.market.order.lot_shares is None:
@@ -61,20 +60,12 @@ class Clairvoyant:
                 f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots: set "
                 "order.lot_shares in the market, or use VenueSelect-v0"
             )
-        self.core = core
+        super().__init__(core)
         self._plans: dict[int, tuple[int, list[np.ndarray]]] = {}  # by member: the episode's key, an action a step
 
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        **kwargs: Any,
-    ) -> tuple[np.ndarray, Any]:
-        """Actions for all members of the oracle's own env; an episode is planned at its first decision."""
-        actions = np.stack([self._action(i) for i in range(self.core.n)])
-        return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
+    def actions(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (N, ...); an episode is planned at its first decision."""
+        return np.stack([self._action(i) for i in range(self.core.n)])
 
     def _action(self, member: int) -> Any:
         at = np.array([member])

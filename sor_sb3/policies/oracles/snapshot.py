@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from sor_sb3.envs.core import RoutingCore
-from sor_sb3.policies.protocol import Kind
+from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.execution import (
     best_observed_bps,
@@ -49,23 +49,13 @@ def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
 
 @njit
 def _lot_costs(
-    block: Any,
-    i: int,
-    fixed: Any,
-    market: Any,
-    recording: Any,
-    j: int,
-    first: int,
-    latest: int,
-    lot: float,
-    ceiling: float,
-    limit_bps: float,
-    out: Any,
+    order: Any, j: int, first: int, latest: int, lot: float, ceiling: float, limit_bps: float, out: Any
 ) -> None:
     """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is.
 
     A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
     """
+    block, i, fixed, market, recording = order
     arrives_ms = _arrival_ms(block, fixed, market, j, latest)
     working = _reached(block, market, j, arrives_ms)
     first_ms = _arrival_ms(block, fixed, market, first, latest) if first >= 0 else math.inf
@@ -104,23 +94,13 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 
 @njit
-def _route(
-    block: Any,
-    i: int,
-    fixed: Any,
-    market: Any,
-    recording: Any,
-    wanted: float,
-    lots: int,
-    may_wait: bool,
-    continuation: float,
-    out: Any,
-) -> tuple[float, int]:
+def _route(order: Any, wanted: float, lots: int, may_wait: bool, continuation: float, out: Any) -> tuple[float, int]:
     """Fill `out` (K,) with the cheapest whole lots of `wanted`; returns their cost and how many lots are sent.
 
     Fade depends on nothing but the first arrival, so every venue is tried as the first to be reached (and, where
     arrivals are synchronised, every venue as the slowest); for each, the lots are placed by dynamic programming.
     """
+    block, i, fixed, market, _ = order
     n_venues, begin = market.n_venues, i * market.n_venues
     lot, ceiling = wanted / lots, _ceiling(block, i, fixed, market, continuation)
     costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
@@ -133,16 +113,12 @@ def _route(
             continue
         for first in range(begin - 1, begin + n_venues):
             first = first if first >= begin else -1
-            if first >= 0:
-                arrives_ms = _arrival_ms(block, fixed, market, first, latest)
-                if not _reached(block, market, first, arrives_ms):
-                    continue
+            if first >= 0 and not _reached(block, market, first, _arrival_ms(block, fixed, market, first, latest)):
+                continue
             for k in range(n_venues):
                 j = begin + k
                 limit_bps = limit_of(market, j, observed_bps, untaken)
-                # fmt: off
-                _lot_costs(block, i, fixed, market, recording, j, first, latest, lot, ceiling, limit_bps, costs[k])
-                # fmt: on
+                _lot_costs(order, j, first, latest, lot, ceiling, limit_bps, costs[k])
                 if market.synchronise == 1 and block.child_shares[j] <= 0.0:
                     if latest < 0 or _expected_ms(fixed, j) > _expected_ms(fixed, latest):
                         costs[k, 1:] = NEVER
@@ -150,26 +126,24 @@ def _route(
             for m in range(0 if may_wait else lots, lots + 1):
                 cost = best[n_venues, m] + ceiling * (lots - m) * lot
                 if cost < lowest:
-                    lowest, sent = cost, m
-                    left = m
-                    for back in range(n_venues):
-                        k = n_venues - 1 - back
+                    lowest, sent, left = cost, m, m
+                    for k in range(n_venues - 1, -1, -1):
                         out[k] = choice[k, left]
                         left -= choice[k, left]
     return lowest, sent
 
 
 @njit
-def _select(block: Any, i: int, fixed: Any, market: Any, recording: Any, continuation: float, out: Any) -> float:
-    """The one venue that takes the whole slice most cheaply; what it cannot fill costs the continuation price."""
+def _select(order: Any, continuation: float, out: Any) -> float:
+    """The one venue that takes the whole slice most cheaply, into zeros; what it cannot fill costs `continuation`."""
+    block, i, fixed, market, _ = order
     lowest, choice = np.inf, 0
     ceiling = _ceiling(block, i, fixed, market, continuation)
     observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, False)
     costs, wanted = np.empty(2), block.slice_shares[i]
     for j in lanes(i, market):
         limit_bps, k = limit_of(market, j, observed_bps, untaken), j - i * market.n_venues
-        _lot_costs(block, i, fixed, market, recording, j, j, j, wanted, ceiling, limit_bps, costs)
-        out[k] = 0.0
+        _lot_costs(order, j, j, j, wanted, ceiling, limit_bps, costs)
         if costs[1] < lowest:
             lowest, choice = costs[1], k
     out[choice] = 1.0
@@ -187,7 +161,7 @@ def _ceiling(block: Any, i: int, fixed: Any, market: Any, continuation: float) -
 
 @njit
 def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
-    """Where all children fill at linear costs, the cheapest venue takes all."""
+    """Where all children fill at linear costs, the cheapest venue takes all; `out` (K,) holds zeros."""
     best, choice = np.inf, 0
     for j in lanes(i, market):
         k = j - i * market.n_venues
@@ -195,7 +169,6 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
         price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / block.arrival_size_shares[j]
         if price < best:
             best, choice = price, k
-        out[k] = 0.0
     out[choice] = 1.0
 
 
@@ -203,11 +176,13 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
 def _route_batch(
     state: Any, continuation: float, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any
 ) -> None:
-    drawn, per_block, recording = state.market.size > 1, state.market[0].block_orders, state.recording
+    drawn, per_block = state.market.size > 1, state.market[0].block_orders
     for member in range(len(out)):
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market, row = member % per_block, state.market[member if drawn else 0], out[member]
-        wanted = block.available_shares[i] if may_wait else block.slice_shares[i]
+        order, wanted = (block, i, fixed, market, state.recording), block.slice_shares[i]
+        if may_wait:
+            wanted = block.available_shares[i]
         costs[member] = 0.0
         if market.fills_all == 1:
             _cheapest(block, i, market, row)
@@ -215,16 +190,16 @@ def _route_batch(
         elif not wanted > 0.0:
             row[:], pace[member] = 1.0, 0.0
         elif one_venue:
-            costs[member] = _select(block, i, fixed, market, recording, continuation, row)
+            costs[member] = _select(order, continuation, row)
         else:
             lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(wanted / market.lot_shares - 1e-9), 1)
-            costs[member], sent = _route(block, i, fixed, market, recording, wanted, lots, may_wait, continuation, row)
+            costs[member], sent = _route(order, wanted, lots, may_wait, continuation, row)
             pace[member] = sent / lots
             if sent == 0:
                 row[:] = 1.0
 
 
-class SnapshotOracle:
+class SnapshotOracle(Oracle):
     """Splits a step's shares with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
 
     The oracle places whole lots: the market's, or 32 equal lots of the step's shares where the market has none. For
@@ -237,11 +212,10 @@ class SnapshotOracle:
     myopic: a policy that manages depletion, leaks or pace well may be cheaper, and reports say so.
     """
 
-    name: ClassVar[str] = "snapshot_oracle"
-    kind: ClassVar[Kind] = "oracle"
+    name = "snapshot_oracle"
 
     def __init__(self, core: RoutingCore) -> None:
-        self.core = core
+        super().__init__(core)
         continuation = core.market.continuation_bps
         self.continuation_bps = 1e9 if continuation is None else continuation
 
@@ -253,15 +227,7 @@ class SnapshotOracle:
         _route_batch(state, self.continuation_bps, action_adapter.masked, action_adapter.paced, out, pace, costs)
         return out, pace, costs
 
-    def predict(
-        self,
-        observation: np.ndarray,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-        **kwargs: Any,
-    ) -> tuple[np.ndarray, Any]:
-        """Actions for all members of the oracle's own env; of `observation` (n, D) only the number of axes is read."""
+    def actions(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (N, ...) by which the lots of `place` go out."""
         lots, pace, _ = self.place()
-        actions = self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
-        return (actions if np.asarray(observation).ndim > 1 else actions[0]), state
+        return self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)

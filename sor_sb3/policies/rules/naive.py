@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sor_sb3.envs.action_adapters import VenueSelect
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import MarketSpec
@@ -68,19 +68,15 @@ class BestFixedVenue(Router):
         self._index = market.venue_names.index(self.venue)
 
     def _cheapest_venue(self) -> str:
-        from sor_sb3.envs.core import RoutingCore
-
         costs: list[float] = []
-        for k in range(self.market.n_venues):
+        for one_hot in np.eye(self.market.n_venues):
             core = RoutingCore("VenueSelect-v0", self.market, self.calibration_scenarios, data_split="train")
-            core.seed(list(range(self.calibration_scenarios)))
+            core.seed(list(range(core.n)))
             core.reset()
-            actions = np.full(core.n, k)
-            finished = np.zeros(core.n, dtype=bool)
-            total = np.zeros(core.n)
+            weights = np.tile(one_hot, (core.n, 1))
+            total, finished = np.zeros(core.n), np.zeros(core.n, dtype=bool)
             while not finished.all():
-                weights, pace = VenueSelect(self.market.n_venues).decode(actions)
-                cost, _, done = core.simulator.step(weights, pace)
+                cost, _, done = core.simulator.step(weights, None)
                 total += np.where(finished, 0.0, cost)
                 finished |= done
             costs.append(float(total.mean()))

@@ -1,0 +1,64 @@
+"""Who sees what: observations hold public fields only, and of policies only oracles reach hidden state."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sor_sb3
+from sor_sb3.envs.core import RoutingCore
+from sor_sb3.simulator.state import ALL_FIELDS, ORDER_FIELDS, PUBLIC_FIELDS, VENUE_FIELDS, VENUE_PARAMETER_FIELDS
+
+PACKAGE = Path(sor_sb3.__file__).parent
+DOORS_TO_ALL = {"Truth", "ALL_FIELDS", "kernel_state", "read", "overwrite", "branch"}
+HIDDEN = sorted((ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS).keys() - PUBLIC_FIELDS.keys())
+
+
+def words(file: Path) -> set[str]:
+    """Names and attributes that a source uses, and what it imports, strings and comments left out."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def test_of_policies_only_oracles_reach_hidden_state():
+    rules = [*(PACKAGE / "policies").glob("*.py"), *(PACKAGE / "policies" / "rules").glob("*.py")]
+    assert len(rules) > 6
+    for file in rules:
+        assert not words(file) & DOORS_TO_ALL, file
+    for name in ("clairvoyant", "snapshot"):
+        assert words(PACKAGE / "policies" / "oracles" / f"{name}.py") & DOORS_TO_ALL, "the test looks for other words"
+
+
+def test_beside_oracles_only_evaluation_and_its_reports_ask_for_the_truth():
+    for file in PACKAGE.rglob("*.py"):
+        room = file.relative_to(PACKAGE).parts
+        if room[0] not in ("simulator", "evaluation", "reports") and room[:2] != ("policies", "oracles"):
+            assert "Truth" not in words(file) and "ALL_FIELDS" not in words(file), file
+
+
+@pytest.mark.parametrize("market", ["us_equity", "crypto", "dark", "notebook", "heldout/us_equity_varied"])
+def test_no_hidden_field_changes_an_observation(market):
+    assert set(HIDDEN) < set(ALL_FIELDS) and len(HIDDEN) > 40
+    core = RoutingCore("OrderSplit-v0", market, 20)
+    core.seed(list(range(20)))
+    core.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        core.step(rng.uniform(-1.0, 1.0, (20, core.market.n_venues)))
+    before, state = core.observer.observe().tobytes(), core.simulator.get_state()
+    for name in HIDDEN:
+        core.simulator.overwrite(**{name: 3})
+        assert core.observer.observe().tobytes() == before, f"{name} is hidden and changes an observation"
+        core.simulator.set_state(state)
+    core.simulator.overwrite(signal=3)
+    assert core.observer.observe().tobytes() != before
