@@ -428,13 +428,8 @@ def fill_arrivals(block: Any, i: int, fixed: Any, market: Any) -> float:
             block.child_answers_ms[j] = max(block.child_answers_ms[j], given_up_ms)
         elif arrives:
             move_bps = block.child_move_bps[j]
-            held = held_shares(
-                block,
-                j,
-                block.child_shown_shares[j],
-                block.child_hidden_shares[j],
-                faded(fixed, j, market, block.child_late_ms[j]),
-            )
+            left = faded(fixed, j, market, block.child_late_ms[j])
+            held = held_shares(block, j, block.child_shown_shares[j], block.child_hidden_shares[j], left)
             limit_bps = block.child_limit_bps[j] - block.mid_bps[i] - block.displacement_bps[i]
             filled = fill_of(fixed, j, block.child_shares[j], held, block.offset_bps[j] + move_bps, limit_bps)
             if filled > 0.0:
