@@ -1,8 +1,4 @@
-"""Actions as weights over venues and a pace, checked: the envs differ in nothing else. No cost arithmetic here.
-
-`ActionAdapter.decode` is the door of every compiled kernel: what passes it has the right shape, is finite, and lies in
-the range of discrete actions.
-"""
+"""Actions as weights over venues and a pace: the envs differ in nothing else. `decode` is the kernels' door."""
 
 from __future__ import annotations
 

@@ -13,15 +13,11 @@ from sor_sb3.errors import UserError
 def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) -> None:
     """Raise a `UserError` unless so many envs can be divided into groups that play one scenario each."""
     if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
-        raise UserError(
-            f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; expected n_envs to be a multiple of "
-            "envs_per_scenario, such as 512 and 8"
-        )
+        expected = "expected n_envs to be a multiple of envs_per_scenario, such as 512 and 8"
+        raise UserError(f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; {expected}")
     if envs_per_scenario > 1 and env_id.endswith("OrderExecute-v0"):
-        raise UserError(
-            f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, where an env whose order is "
-            "filled early begins another scenario than its neighbours"
-        )
+        why = "where an env whose order is filled early begins another scenario than its neighbours"
+        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, {why}")
 
 
 class LeaveOneOutBaseline(VecEnvWrapper):

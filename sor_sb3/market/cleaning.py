@@ -31,15 +31,12 @@ def parse_session(session: tuple[str, str] | None) -> tuple[int, int] | None:
     if session is None:
         return None
     if isinstance(session, str) or len(session) != 2:
-        raise QuoteFileError(
-            f"session is {session!r}, but must be a start and an end in UTC: write ('14:35', '21:00')."
-        )
+        raise QuoteFileError(f"session is {session!r}, but must be a start and an end in UTC: ('14:35', '21:00').")
     start, end = (_parse_clock(value) for value in session)
     length = _DAY_NS if end - start == _DAY_NS else (end - start) % _DAY_NS
     if length == 0:
-        raise QuoteFileError(
-            f"session starts and ends at {session[0]}, which keeps nothing: give two different times or none."
-        )
+        what = f"session starts and ends at {session[0]}, which keeps nothing"
+        raise QuoteFileError(f"{what}: give two different times or none.")
     return start, length
 
 
@@ -49,10 +46,8 @@ def _parse_clock(value: str) -> int:
         hour, minute, second = (int(part or 0) for part in match.groups())
         if minute < 60 and second < 60 and (hour < 24 or (hour, minute, second) == (24, 0, 0)):
             return (hour * 3600 + minute * 60 + second) * SECOND_NS
-    raise QuoteFileError(
-        f"session has the time {value!r}, but must have UTC times from '00:00' to '24:00': write HH:MM or "
-        f"HH:MM:SS (in YAML put them in quotes)."
-    )
+    expected = "UTC times from '00:00' to '24:00': write HH:MM or HH:MM:SS (in YAML put them in quotes)"
+    raise QuoteFileError(f"session has the time {value!r}, but must have {expected}.")
 
 
 def in_session(ts: IntArray, hours: tuple[int, int] | None) -> BoolArray:
@@ -185,10 +180,8 @@ def drop_dead_venues(
     if dead and (requested or not alive.any()):
         listed = "; ".join(f"{name}: {why}" for name, why in dead)
         whose = "some of the venues asked for" if alive.any() else "any venue"
-        raise QuoteFileError(
-            f"{path} has no usable quote of {whose} ({listed}): choose other venues, hours or limits, or correct the "
-            "file."
-        )
+        remedy = "choose other venues, hours or limits, or correct the file"
+        raise QuoteFileError(f"{path} has no usable quote of {whose} ({listed}): {remedy}.")
     keep = alive[rows.venue]
     counts["dropped_venues"] = tuple(dead)
     counts["of_dropped_venues"] = int(np.sum(~keep))

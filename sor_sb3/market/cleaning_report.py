@@ -79,27 +79,23 @@ class CleaningReport:
             *self._not_quoting_lines(),
             *self._market_lines(),
         ]
-        for venue in self.venues:
-            lines.append(
-                f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
-                f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
-                f"quote lasts {venue.seconds_per_quote:.2f} s on average."
-            )
+        lines += [
+            f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
+            f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
+            f"quote lasts {venue.seconds_per_quote:.2f} s on average."
+            for venue in self.venues
+        ]
         if self.trades_read:
-            lines.append(
-                f"Trades: {self.trades_read:,} read, {self.trades_kept:,} kept (of these venues and session hours, "
-                "with a price and a size above 0)."
-            )
+            kept = f"{self.trades_kept:,} kept (of these venues and session hours, with a price and a size above 0)"
+            lines.append(f"Trades: {self.trades_read:,} read, {kept}.")
         return lines + self.warnings()
 
     def warnings(self) -> list[str]:
         """Says what in the data may mislead whoever replays it."""
         said = []
         if len(self.venues) == 1:
-            said.append(
-                f"{self.venues[0].name} is the only venue, so there is nothing to route between and the consolidated "
-                "market is that venue."
-            )
+            only = f"{self.venues[0].name} is the only venue"
+            said.append(f"{only}, so there is nothing to route between and the consolidated market is that venue.")
         tightest = min(venue.median_spread_bps for venue in self.venues)
         fastest = min(venue.seconds_per_quote for venue in self.venues)
         for venue in self.venues:
@@ -115,10 +111,8 @@ class CleaningReport:
                     f"{fastest:.2f} s: its quotes are often stale; leave the venue out with venues."
                 )
         if self.largest_jump:
-            said.append(
-                f"the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as later "
-                "quotes or other venues confirm it."
-            )
+            jump = f"the largest jump of a venue from one quote to the next is {self.largest_jump}"
+            said.append(f"{jump}; it stays, as later quotes or other venues confirm it.")
         if self.crossed_share > 0.02:
             said.append(
                 f"the consolidated market is crossed {self.crossed_share:.1%} of the time, which real markets are not: "

@@ -45,22 +45,19 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
         return market_of_recording(Path(name), **replay_options)
     if replay_options:
         raise UserError(f"market '{name}' is no recording; {', '.join(replay_options)} applies to recorded quotes only")
+    presets = ", ".join(preset_names())
     if suffixed.endswith((".yaml", ".yml")):
         path = Path(name)
         if not is_file(path):
-            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {_presets()}")
+            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {presets}")
         return parse_market(read_text(path), str(path), path.parent)
     if name not in preset_names():
         raise UserError(
-            f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected a preset ({_presets()}) or the "
+            f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected a preset ({presets}) or the "
             "path of a .yaml market or of .parquet, .csv or .csv.gz quotes"
         )
     text = (resources.files("sor_sb3.market") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_market(text, f"preset {name}", Path())
-
-
-def _presets() -> str:
-    return ", ".join(preset_names())
 
 
 def parse_market(text: str, where: str, folder: Path) -> MarketSpec:

@@ -1,7 +1,4 @@
-"""Makes markets of recorded quotes: measures what a specification leaves out and cuts the recording in time.
-
-It reads with :mod:`sor_sb3.market.quotes` and steps nothing; the simulator replays the arrays made here.
-"""
+"""Makes markets of recorded quotes: measures what a specification leaves out and cuts the recording in time."""
 
 from __future__ import annotations
 
@@ -39,16 +36,15 @@ _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
 def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     """A market that replays the recording at `path`.
 
-    What is not given is measured on the training part: an even slice of the order is half the median
-    displayed far-touch size, taking all of a venue's display costs half its median spread, an unfilled share
-    twice the median spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
+    What is not given is measured on the training part: an even slice of the order is half the median displayed
+    far-touch size, taking all of a venue's display costs half its median spread, an unfilled share twice the median
+    spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
-        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name),
-            `latency_ms` (of all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and
-            any field of :class:`ReplayMarket`, such as `assumed_depth_shares`, `trades_file`, `session_utc`,
-            `size_multiplier` and `max_spread_bps`. None counts as not given.
+        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name), `latency_ms` (of
+            all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and any field of
+            :class:`ReplayMarket`, such as `assumed_depth_shares`. None counts as not given.
 
     Raises:
         UserError: the file or an option cannot be used, or the recording is too short to be cut in three.
@@ -65,23 +61,18 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     data = {"name": name, "model": "replay", **given, "quotes_file": path, "order": order}
     data = _complete(data, str(path), Path())
     _set_fees(data["venues"], fees, path)
-    if latency_ms is not None:
-        for venue in data["venues"]:
-            venue["latency_ms"] = latency_ms
+    for venue in data["venues"] if latency_ms is not None else ():
+        venue["latency_ms"] = latency_ms
     return _checked(data, str(path))
 
 
 def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMarket:
     """A market of a YAML's fields; what they leave out is filled in as by `market_of_recording`.
 
-    Args:
-        data: fields of :class:`ReplayMarket`; `venues` may list plain names.
-        where: names the YAML in messages.
-        folder: where relative `quotes_file` and `trades_file` start.
+    `venues` may list plain names. `where` names the YAML in messages; relative paths start at `folder`.
 
     Raises:
-        UserError: a field or a file cannot be used, the recording is too short, or it is not the one that
-            `quotes_sha256` names.
+        UserError: a field or a file cannot be used, the recording is too short, or `quotes_sha256` names another.
     """
     return _checked(_complete(data, where, folder), where)
 
@@ -110,21 +101,11 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:
             row["first_trade"], row["last_trade"] = recording.trade_first[place[name] : place[name] + 2]
-    none = np.zeros(0)
-    return Recording(
-        time_s=recording.time_s,
-        bid_px=recording.bid_px,
-        bid_shares=recording.bid_size,
-        ask_px=recording.ask_px,
-        ask_shares=recording.ask_size,
-        mid_time_s=recording.mid_time_s,
-        mid_px=recording.mid_px,
-        trade_time_s=none if recording.trade_time_s is None else recording.trade_time_s,
-        trade_cumulative_shares=none if recording.trade_cumulative_size is None else recording.trade_cumulative_size,
-        rows=rows,
-        window_low_s=np.ascontiguousarray(windows[:, 0]),
-        window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
-    )
+    names = "time_s bid_px bid_size ask_px ask_size mid_time_s mid_px trade_time_s trade_cumulative_size"
+    columns = (getattr(recording, name) for name in names.split())
+    arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
+    lengths = np.cumsum(windows[:, 1] - windows[:, 0])
+    return Recording(*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths))
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
@@ -245,7 +226,7 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, fl
 
 
 def _round(value: float, digits: int = 4) -> float:
-    """To significant digits: what is measured is no more exact, and the same on every machine."""
+    """To significant digits, so that what is measured is the same on every machine."""
     return float(f"{value:.{digits}g}")
 
 
@@ -279,11 +260,9 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
         venue.setdefault("walk_bps", _round(0.5 * venue_spread_bps[venue["name"]]))
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
-        slices = SLICE_OF_DISPLAY * draft.order.horizon_steps
-        data["order"]["quantity_shares"] = _round(slices * far_shares, 2)
+        data["order"]["quantity_shares"] = _round(SLICE_OF_DISPLAY * draft.order.horizon_steps * far_shares, 2)
     if isinstance(response, Mapping):
-        penalty_bps = _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS))
-        data["response"].setdefault("cleanup_penalty_bps", penalty_bps)
+        data["response"].setdefault("cleanup_penalty_bps", _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("quotes_sha256", recording.sha256)
     return data
@@ -299,16 +278,13 @@ def _venue_entry(venue: Any) -> Any:
 def _set_fees(venues: list[dict[str, Any]], fees: Any, path: Path) -> None:
     by_name = {venue["name"]: venue for venue in venues}
     if not isinstance(fees, Mapping):
-        raise UserError(
-            f"option 'take_fee_bps' is {fees!r}; expected bps by venue, as in {{'{venues[0]['name']}': 0.3}}"
-        )
+        expected = f"expected bps by venue, as in {{'{venues[0]['name']}': 0.3}}"
+        raise UserError(f"option 'take_fee_bps' is {fees!r}; {expected}")
     for name, fee in fees.items():
         if name not in by_name:
+            what = f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves out"
             hint = did_you_mean(str(name), list(by_name))
-            raise UserError(
-                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves "
-                f"out{hint}; expected one of {', '.join(by_name)}"
-            )
+            raise UserError(f"{what}{hint}; expected one of {', '.join(by_name)}")
         by_name[name]["take_fee_bps"] = fee
 
 
@@ -319,13 +295,10 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         length = stretches[:, 1] - stretches[:, 0]
         fit = int(np.sum(length // ahead))
         pieces = f" in {len(stretches)} pieces" if len(stretches) > 1 else ""
-        start, end = (
-            utc_text(recording.origin_ns + round(time_s * 1e9)) for time_s in (stretches[0, 0], stretches[-1, 1])
-        )
-        lines.append(
-            f"Split {data_split}: {start} to {end}, {length.sum() / 3600.0:.2f} hours{pieces}; room for {fit:,} orders "
-            "end to end."
-        )
+        ends_s = (stretches[0, 0], stretches[-1, 1])
+        start, end = (utc_text(recording.origin_ns + round(time_s * 1e9)) for time_s in ends_s)
+        hours = f"{length.sum() / 3600.0:.2f} hours{pieces}"
+        lines.append(f"Split {data_split}: {start} to {end}, {hours}; room for {fit:,} orders end to end.")
         if data_split == "test" and fit < FEW_WINDOWS:
             lines.append(
                 f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and differences "
@@ -354,10 +327,8 @@ def _assumption_lines(market: ReplayMarket) -> list[str]:
         f"{response.cleanup_penalty_bps:g} bps more than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:
-        lines.append(
-            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so results "
-            "say nothing of what size does."
-        )
+        depth = f"{market.assumed_depth_shares:,g} shares wherever the recording has no size"
+        lines.append(f"Assumed depth: {depth}, so results say nothing of what size does.")
     if not market.has_volume:
         lines.append("No trades were given, so no volume is published and the router vwap is left out.")
     return lines
