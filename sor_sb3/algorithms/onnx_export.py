@@ -61,11 +61,7 @@ def export_onnx(model: Any, file: str | Path, about: Mapping[str, Any] | None = 
 
 
 def fast_policy(model: Any, vec_normalize: Any = None) -> OnnxPolicy:
-    """Old name, for one version: `export_onnx` and `OnnxPolicy.load`, without the file.
-
-    Raises:
-        UserError: the model cannot be exported, or the extra packages are not installed.
-    """
+    """Old name, for one version: `export_onnx` and `OnnxPolicy.load`, without the file."""
     warn_renamed("sor_sb3.fast_policy(model)", "sor_sb3.export_onnx(model, file) and sor_sb3.OnnxPolicy.load(file)")
     return OnnxPolicy(onnx_bytes(model if vec_normalize is None else NormalizedPolicy(model, vec_normalize)))
 
@@ -120,11 +116,11 @@ def _reason_against(policy: Any, statistics: Any) -> str | None:
     return None
 
 
+_Tensors = dict[str, dict[str, Any]]
+
+
 def _tensor(shape: list[Any], kind: str, meaning: str, **more: Any) -> dict[str, Any]:
     return {"shape": shape, "type": kind, "meaning": meaning, **more}
-
-
-_Tensors = dict[str, dict[str, Any]]
 
 
 def _interface(policy: Any, venues: list[str] | None) -> tuple[_Tensors, _Tensors]:

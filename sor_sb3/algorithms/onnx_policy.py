@@ -48,8 +48,6 @@ class OnnxPolicy:
     SB3's ``model.predict(..., deterministic=True)``, to 1e-5 for actions in [-1, 1]. Observations are raw: the model's
     normalisation is in the file. Threads may share one policy.
 
-    A live process needs this class, a file and ONNX Runtime:
-
         >>> import numpy as np, tempfile, sor_sb3
         >>> from stable_baselines3 import PPO
         >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=1, seed=0)
@@ -62,11 +60,8 @@ class OnnxPolicy:
         >>> bool(np.allclose(action, model.predict(observation, deterministic=True)[0], atol=1e-5))
         True
 
-    Args:
-        data: content of the file.
-
     Raises:
-        UserError: ONNX Runtime is not installed, or `data` is no such file or damaged.
+        UserError: ONNX Runtime is not installed, or `data` is not the content of such a file or damaged.
 
     Attributes:
         about: the file's metadata: "source", "inputs" and "outputs" (each with shape, type and meaning), and for an

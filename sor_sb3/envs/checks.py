@@ -109,9 +109,8 @@ def _play(
     if not spoil:
         for returned, copies in zip(game.returned, game.copies, strict=True):
             for what, value in returned.items():
-                assert _equal(value, copies[what]), (
-                    f"{what} returned by one step changed in a later one: return fresh arrays, not an internal buffer"
-                )
+                trap = "return fresh arrays, not an internal buffer"
+                assert _equal(value, copies[what]), f"{what} returned by one step changed in a later one: {trap}"
     return game
 
 

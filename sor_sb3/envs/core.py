@@ -49,14 +49,9 @@ class RoutingCore:
     The scenario of an episode depends on (data_split, seed, episode number) and on nothing else, so member i of a batch
     equals a lone env with that seed, bit for bit.
 
-    Args:
-        env_id: whose actions: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
-        market: preset name, path of a market file or of recorded quotes, or a specification.
-        n: how many episodes side by side.
-        data_split: "train", "validation" or "test".
-        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger). The noise has mean
-            zero whatever the actions, so expected returns do not change.
-        threads: how many parts of the batch are stepped at once; the results do not depend on it.
+    Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
+    out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
+    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it.
 
     Raises:
         UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.

@@ -210,12 +210,10 @@ class ObservationView:
         f = {name: per_venue[:, :, i] for i, name in enumerate(VENUE_FEATURES)}
         m = {name: rows[:, i] for i, name in enumerate(MARKET_FEATURES)}
         return cls(
-            time_left=m["time_left"],
-            remaining=m["remaining"],
+            **{name: m[name] for name in ("time_left", "remaining", "signal")},
             in_flight_share=m["in_flight"],
             slice_shares=np.expm1(m["slice"]) * shares,
             slice_of_order=np.expm1(m["slice"]) / market.order.horizon_steps,
-            signal=m["signal"],
             open=f["open"] > 0.5,
             dark=f["dark"] > 0.5,
             busy=f["in_flight"] > 0.5,
@@ -224,8 +222,5 @@ class ObservationView:
             slice_excess_bps=f["slice_excess"] * price,
             size_shares=np.expm1(f["size"]) * shares,
             latency_ms=np.expm1(f["latency"]) * latency,
-            volume_share=f["volume_share"],
-            fill_ratio=f["fill_ratio"],
-            reject=f["reject"],
-            marginal_share=f["marginal_share"],
+            **{name: f[name] for name in ("volume_share", "fill_ratio", "reject", "marginal_share")},
         )

@@ -109,10 +109,9 @@ def select_rows(
     counts["out_of_session"] = int(np.sum((venue >= 0) & ~inside))
     counts["out_of_order"] = int(np.sum(np.diff(table.ts) < 0))
     if keep.size == 0:
-        raise QuoteFileError(
-            f"{table.path} has no row of {', '.join(names)} inside the session hours (UTC); its times go "
-            f"from {utc_text(table.ts.min())} to {utc_text(table.ts.max())}: change or leave out the session."
-        )
+        what = f"{table.path} has no row of {', '.join(names)} inside the session hours (UTC)"
+        times = f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}"
+        raise QuoteFileError(f"{what}; its times go from {times}: change or leave out the session.")
     order = keep[np.lexsort((table.ts[keep], venue[keep]))]  # stable: file order within equal stamps
     last = np.append((np.diff(venue[order]) != 0) | (np.diff(table.ts[order]) != 0), True)
     counts["duplicates"] = int(np.sum(~last))
@@ -146,10 +145,9 @@ def judge_rows(
         reason[good & ~((size > 0) & (size <= _LARGEST_SIZE_SHARES))] = _NO_SIZE
         sizes.append(size)
     if assumed_depth_shares is None and good.any() and np.all(missing[good] > 0):
-        raise QuoteFileError(
-            f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty): give the "
-            f"number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes."
-        )
+        what = f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty)"
+        remedy = "give the number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes"
+        raise QuoteFileError(f"{what}: {remedy}.")
     rows = Rows(venue, table.ts[chosen], reason, missing, bid, sizes[0], ask, sizes[1])
     rows.silence(~rows.live)
     return rows
@@ -229,10 +227,8 @@ def continuous_runs(
     counts["gaps"] = int(np.sum(gap))
     counts["longest_silence_s"] = float(step[~closed].max(initial=0)) / SECOND_NS
     if not np.any(runs[:, 1] > runs[:, 0]):
-        raise QuoteFileError(
-            f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each "
-            f"other, so there is nothing to replay: record more quotes or raise max_gap_s."
-        )
+        what = f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each other"
+        raise QuoteFileError(f"{what}, so there is nothing to replay: record more quotes or raise max_gap_s.")
     return runs
 
 

@@ -111,22 +111,16 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
 def recording_lines(market: ReplayMarket) -> list[str]:
     """Says to a person what was dropped, how the recording is cut, what is traded, and what is assumed."""
     recording, order = _recording_of(market), market.order
-    return [
-        *recording.report.lines(),
-        *_split_lines(market, recording),
-        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of {order.step_s:g} s, "
-        f"{order.quantity_shares / order.horizon_steps:,g} shares a step.",
-        *_assumption_lines(market),
-    ]
+    steps = f"{order.horizon_steps} steps of {order.step_s:g} s"
+    each = f"{order.quantity_shares / order.horizon_steps:,g} shares a step"
+    traded = f"Order: {order.side} {order.quantity_shares:,g} shares in {steps}, {each}."
+    return [*recording.report.lines(), *_split_lines(market, recording), traded, *_assumption_lines(market)]
 
 
 def _file_key(path: Path | None) -> tuple[Any, ...]:
-    if path is None:
-        return ()
-    try:
-        status = path.stat()
-    except OSError:
+    if path is None or not os.path.exists(path):
         return (str(path),)  # reading it will say what is wrong
+    status = path.stat()
     return str(path), status.st_mtime_ns, status.st_size
 
 
@@ -145,11 +139,9 @@ def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
     recording = _cache[*files, wanted]
     if market.quotes_sha256 not in ("", recording.sha256):
         trades = f" with {market.trades_file}" if market.trades_file else ""
-        raise UserError(
-            f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from "
-            f"(field 'quotes_sha256' is {market.quotes_sha256[:12]}..., that of the content is "
-            f"{recording.sha256[:12]}...): put the old file back, or take out quotes_sha256"
-        )
+        what = f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from"
+        hashes = f"field 'quotes_sha256' is {market.quotes_sha256[:12]}..., of the content {recording.sha256[:12]}..."
+        raise UserError(f"{what} ({hashes}): put the old file back, or take out quotes_sha256")
     return recording
 
 
@@ -186,12 +178,12 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
         if not len(windows[data_split]):
             longest = float(np.max(stretches[:, 1] - stretches[:, 0], initial=0.0))
             total = recording.report.segment_hours * 3600.0
+            room = f"{'volumes before it and ' if back else ''}latency"
             raise QuoteFileError(
                 f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
                 f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
                 f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and "
-                f"room for {'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record "
-                "more"
+                f"room for {room}); use fewer or shorter steps, or record more"
             )
     return windows
 
@@ -213,10 +205,8 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, fl
     at_venues = last_rows(recording.time_s, recording.first, times)
     bid, ask, far_shares = np.stack([np.where(known, quotes[:, row], np.nan) for row, known in at_venues], axis=1)
     if np.isnan(ask).all():
-        raise QuoteFileError(
-            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which is for "
-            "training: choose other venues or another time_split"
-        )
+        what = f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part"
+        raise QuoteFileError(f"{what}, which is for training: choose other venues or another time_split")
     offset = ask - mid if market.order.side == "buy" else mid - bid
     spread = (ask - bid) / mid * 1e4
     pooled = float(np.nanmedian(spread))
@@ -300,10 +290,9 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         hours = f"{length.sum() / 3600.0:.2f} hours{pieces}"
         lines.append(f"Split {data_split}: {start} to {end}, {hours}; room for {fit:,} orders end to end.")
         if data_split == "test" and fit < FEW_WINDOWS:
-            lines.append(
-                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and differences "
-                "between routers will hardly be significant: use fewer or shorter steps, or a longer recording."
-            )
+            why = "scenarios overlap, and differences between routers will hardly be significant"
+            remedy = "use fewer or shorter steps, or a longer recording"
+            lines.append(f"Warning: only {fit} orders fit into the test part end to end; {why}: {remedy}.")
     return lines
 
 

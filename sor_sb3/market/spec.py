@@ -211,9 +211,7 @@ class _Market(_Spec):
     """
 
     cost_unit: ClassVar[str] = "bps"  # of costs and rewards
-    charges_bps: ClassVar[bool] = (
-        True  # a fill has a price and a fee, in bps of the arrival mid: slippage has a meaning
-    )
+    charges_bps: ClassVar[bool] = True  # a fill has a price and a fee, in bps of the arrival mid
     has_partial_fills: ClassVar[bool] = True  # what is done now changes what can be done later
     name: Annotated[str, Field(min_length=1, max_length=200)] = "unnamed"
     description: str = ""

@@ -41,9 +41,8 @@ def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.
 class Clairvoyant(Oracle):
     """The oracle of a whole episode: the cheapest sequence of actions through a known path, by dynamic programming.
 
-    A state is everything that our own actions changed and the simulator reads later (shares left and in flight, shares
-    taken from each venue, leaks); states equal in every bit count as one. The simulator itself tries every action of
-    every state, so the sequence is optimal for any market small enough; no policy is cheaper in any scenario.
+    A state is everything that our own actions changed and the simulator reads later; states equal in every bit count as
+    one. The simulator itself tries every action of every state, so no policy is cheaper in any scenario.
 
     Raises:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.

@@ -51,10 +51,8 @@ def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
 def _lot_costs(
     order: Any, j: int, first: int, latest: int, lot: float, ceiling: float, limit_bps: float, out: Any
 ) -> None:
-    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is.
-
-    A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
-    """
+    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is."""
+    # A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
     block, i, fixed, market, recording = order
     arrives_ms = _arrival_ms(block, fixed, market, j, latest)
     working = _reached(block, market, j, arrives_ms)
