@@ -80,11 +80,7 @@ def register_algorithm(
 ) -> None:
     """Make a class of your own known by a name, in this process; configs keep "package.module:Class".
 
-    Args:
-        name: what users write.
-        algorithm: an SB3-like class, or "package.module:Class".
-        action_spaces: names of the Gymnasium spaces that it fits.
-        needs_masks: whether it wants an env with `action_masks`.
+    `algorithm` is an SB3-like class or that text; `action_spaces` and `needs_masks` are as in :class:`Algorithm`.
 
     Raises:
         UserError: the class cannot be imported by another process, or the text has no colon.

@@ -143,8 +143,7 @@ class OrderSplit(ActionAdapter):
 class OrderExecute(OrderSplit):
     """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
 
-    The last component a stands for the pace ``(a + 1) / 2``: -1 waits, 1 sends all that is neither known to be filled
-    nor in flight.
+    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight.
     """
 
     env_id: ClassVar[str] = "OrderExecute-v0"

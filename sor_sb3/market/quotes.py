@@ -74,11 +74,9 @@ def load_quotes(
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).
         session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts from its
             first quote inside the session on.
-        max_spread_bps: a quote with a wider spread, relative to its own mid, is absurd. Recorded quotes of active
-            venues had up to 226 bps, stubs 20,000 bps.
+        max_spread_bps: a quote with a wider spread, relative to its mid, is absurd; active venues had up to 226 bps.
         max_gap_s: a longer time without a usable quote of any venue splits a segment. A quiet FX night had 145 s.
-        size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or the
-            assumed depth.
+        size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or assumed depth.
 
     Raises:
         QuoteFileError: a file or an argument cannot be used.
@@ -183,11 +181,11 @@ def _tape(
     keep = np.flatnonzero(good & (venue >= 0) & in_session(table.ts, hours))
     start, end = runs[0, 0], runs[-1, 1]
     if not np.any((table.ts[keep] >= start) & (table.ts[keep] <= end)):
-        raise QuoteFileError(
-            f"{table.path} has no trade of {', '.join(names)} from {utc_text(start)} to {utc_text(end)}, the time of "
-            f"the quotes; its venues are {', '.join(table.names)} and its times go from "
-            f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}: give the trades of the same days and venues."
-        )
+        when = f"from {utc_text(start)} to {utc_text(end)}, the time of the quotes"
+        times = f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}"
+        found = f"its venues are {', '.join(table.names)} and its times go from {times}"
+        what = f"{table.path} has no trade of {', '.join(names)} {when}; {found}"
+        raise QuoteFileError(f"{what}: give the trades of the same days and venues.")
     rows = keep[np.lexsort((table.ts[keep], venue[keep]))]
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))
