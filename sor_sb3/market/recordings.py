@@ -105,7 +105,7 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     columns = (getattr(recording, name) for name in names.split())
     arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
     lengths = np.cumsum(windows[:, 1] - windows[:, 0])
-    return Recording(*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths))
+    return Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
