@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
-from sor_sb3.envs.observation import observation_scales
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.simulator.batch import BatchSimulator
@@ -95,7 +94,7 @@ def _hurry(simulator: BatchSimulator, venue: int) -> None:
 
 def _questions(evaluator: Evaluator) -> list[_Question]:
     market = evaluator.market
-    worse = WORSE_SCALES * observation_scales(market)[0]
+    worse = WORSE_SCALES * market.scales[0]
     by, slower = f"{worse:.3g} {market.price_unit}", f"the favourite venue is {SLOWER_TIMES:g} times slower"
     sizes = ("observed_shares", "depleted_shares")
     slow, shrink = _altered("observed_latency_ms", factor=SLOWER_TIMES), _altered(*sizes, factor=0.1)
