@@ -3,8 +3,6 @@
 Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import ExitStack
 from pathlib import Path

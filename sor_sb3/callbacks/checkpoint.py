@@ -5,8 +5,6 @@ algorithms on this package's envs; replay buffers are not kept, so off-policy ru
 these are pickles; open only your own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -4,8 +4,6 @@ Evaluation draws nothing from the generators that training uses: scenarios have 
 their mode.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor 
 :mod:`sor_sb3.callbacks.tensorboard_server`'s.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

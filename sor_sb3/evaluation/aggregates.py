@@ -10,8 +10,6 @@ Scores are float64 `(n_seeds, n_scenarios)`, **higher is better**; :func:`normal
 `blocks` and the ValueErrors are those of :mod:`sor_sb3.evaluation.statistics`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

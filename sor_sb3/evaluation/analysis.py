@@ -10,8 +10,6 @@ have no long markouts, and reversion has no value here. VWAP weights the mid, ha
 volume that printed in that step, our own left out. Fees in mils and dollars take the recorded arrival mid, or $100.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -7,8 +7,6 @@ favourite lit venue. The number is the share of the order flow that moves: half 
 (total variation distance), averaged over decisions, in per cent. The audit does not say whether a reaction pays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

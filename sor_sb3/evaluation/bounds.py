@@ -5,8 +5,6 @@ say nothing. In expectation the variance-reduced cost is the shortfall, so the m
 policy's mean shortfall too. The bound is no policy and never the denominator of "gap closed": report how loose it is.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 The scoring does not depend on whether a policy was learned. Figures are the business of `reports`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -5,8 +5,6 @@ policy decides the later steps as before. The market's random numbers are counte
 the same market. Nothing is drawn here, and many orders are scored by the evaluator, not here.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Registration of measures: a decorator makes a function of child orders a row of the tables. No formulas here."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

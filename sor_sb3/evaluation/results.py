@@ -3,8 +3,6 @@
 A positive cost is bad; a negative difference means that `policy` is cheaper than `against`.
 """
 
-from __future__ import annotations
-
 import platform
 import sys
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Every number is a measure of :mod:`sor_sb3.evaluation.tca`, whose conventions hold here too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -19,8 +19,6 @@ Sources. Perold 1988, "The Implementation Shortfall: Paper versus Reality", Jour
 American Economic Review 54(5); Shannon 1948, "A Mathematical Theory of Communication".
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The words are made here, once, and kept in ``results.json``. Console, HTML, Markdown and figures print them as they are.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

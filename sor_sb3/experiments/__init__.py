@@ -3,8 +3,6 @@
 The modules of the version before are importable for one version more, with a warning.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from types import ModuleType

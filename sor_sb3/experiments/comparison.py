@@ -5,8 +5,6 @@ the end ``results.json`` and figures. Whatever stops a comparison, the same comm
 unfinished ones continue from their last checkpoints, and the results are the same bytes.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """A config is the experiment: frozen, complete, hashed. Paths, prose and display flags are not part of the hash."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 What a folder holds beyond its config is the business of the modules that wrote it.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

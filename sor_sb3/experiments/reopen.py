@@ -3,8 +3,6 @@
 Nothing is trained here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext

@@ -5,8 +5,6 @@ FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize
 FOLDER/checkpoints/ during training: a run that is stopped continues from its last checkpoint, bit for bit.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import sys

@@ -3,8 +3,6 @@
 The numbers are made in `evaluation`; what a report says of them is made in `reports`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

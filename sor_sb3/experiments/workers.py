@@ -3,8 +3,6 @@
 What a job does is not known here.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

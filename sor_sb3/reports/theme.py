@@ -4,8 +4,6 @@ A figure is drawn in the light palette. As PNG the figure keeps it. As SVG in a 
 variables instead, so that one drawing is legible in light and in dark, and text stays text in the page's font.
 """
 
-from __future__ import annotations
-
 import html
 import io
 import re

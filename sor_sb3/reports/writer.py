@@ -3,8 +3,6 @@
 ``FOLDER/report.json  report.html  report.md  tca_parents.csv``; the last has a row a parent order.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math
