@@ -55,9 +55,6 @@ def can_checkpoint(model: Any) -> bool:
     return isinstance(model, OnPolicyAlgorithm) and "policy" in model._get_torch_save_params()[0]
 
 
-# --------------------------------------------------------------------------------------------- state of training
-
-
 def _random_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
     """Every generator that training draws from; SB3 shuffles with NumPy's global one."""
     return {
@@ -128,9 +125,6 @@ def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]
     for name, values in state["logger"].items():
         getattr(model.logger, name).update(values)
     _set_random_state(model, state["random"])
-
-
-# ------------------------------------------------------------------------------------------------------- files
 
 
 def _digest(file: Path) -> str:

@@ -1,13 +1,7 @@
 """From a child-order log to numbers: measures per parent, per venue and in total, flow and cost by market state.
 
-The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log. Nothing is drawn.
-
-Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
-open venue at the decision, the quoted spread twice its distance from the mid. A child is executed when it arrives at
-the venue: its latency after the decision, at most a step. Realised spread, price impact and markouts count from there.
-The mid is interpolated linearly between step boundaries and not known after the order is done, so the last children
-have no long markouts, and reversion has no value here. VWAP weights the mid, half-way through each step, with the
-volume that printed in that step, our own left out. Fees in mils and dollars take the recorded arrival mid, or $100.
+The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log. Nothing is drawn. The choices that the
+formulas leave open, such as the time from which a markout counts, are in docs/statistics.md.
 """
 
 from collections.abc import Callable

@@ -92,11 +92,7 @@ def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float 
 
 
 def rule_606_table(
-    venue: ArrayLike,
-    venue_names: Sequence[str],
-    sent_shares: ArrayLike,
-    filled_shares: ArrayLike,
-    fees: ArrayLike,
+    venue: ArrayLike, venue_names: Sequence[str], sent_shares: ArrayLike, filled_shares: ArrayLike, fees: ArrayLike
 ) -> list[dict[str, float | str]]:
     """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
 
