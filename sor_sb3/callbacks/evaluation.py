@@ -14,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
-from sor_sb3.callbacks.checkpoint import pickled, saved
+from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
@@ -137,10 +137,7 @@ class RoutingEvalCallback(BaseCallback):
         if self.folder is None:
             return
         if better:
-            write_bytes(self.folder / "best_model.zip", saved(self.model))
-            env = self.model.get_vec_normalize_env()
-            if env is not None:
-                write_bytes(self.folder / "best_vecnormalize.pkl", pickled(env))
+            write_policy(self.model, self.folder / "best_model.zip", self.folder / "best_vecnormalize.pkl")
         log = io.BytesIO()
         lengths = np.full((len(self._costs), len(costs)), self.evaluator.market.order.horizon_steps)
         np.savez(log, timesteps=np.array(self._timesteps), results=-np.stack(self._costs), ep_lengths=lengths)

@@ -351,10 +351,8 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
 def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> PolicyAnalysis:
     """Transaction-cost analysis of a policy's child orders.
 
-    Args:
-        log: what the policy sent and got.
-        priced: whether fills have prices and fees in bps; without them only flow and cost by state are worked out.
-        price_unit: of `StateCut.cost` and of the states of the spread.
+    Only flow and cost by state are worked out unless fills are `priced`, with prices and fees in bps. `price_unit` is
+    that of `StateCut.cost` and of the states of the spread.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         states = _states(log, price_unit)

@@ -150,9 +150,7 @@ def _favourites(evaluator: Evaluator, policy: Any) -> tuple[int, int]:
 def audit(evaluator: Evaluator, policy: Any) -> Audit:
     """Ask what a policy's actions depend on, at every decision of the evaluator's scenarios.
 
-    Args:
-        evaluator: the scenarios; `AUDIT_SCENARIOS` of them are enough.
-        policy: anything with SB3's ``predict`` that reads observations only (so no oracle).
+    `AUDIT_SCENARIOS` scenarios are enough. The policy, with SB3's ``predict``, reads observations only (so no oracle).
     """
     (favourite, favourite_lit), questions = _favourites(evaluator, policy), _questions(evaluator)
     venue_of = {q.key: favourite_lit if q.lit else favourite for q in questions}

@@ -1,9 +1,8 @@
 """Transaction-cost analysis: every measure as one function of prices, sizes and times, each with a worked example.
 
-Not tied to the simulator, and not for running policies: :mod:`sor_sb3.evaluation.children` records what a policy sent
-and got, :mod:`sor_sb3.evaluation.analysis` puts the record through these functions. A function with the decorator
-:func:`sor_sb3.evaluation.measures.measure` is a row of the tables. The tables in the style of Rules 605 and 606 are in
-:mod:`sor_sb3.evaluation.rule_tables`.
+Not tied to the simulator: :mod:`sor_sb3.evaluation.children` records what a policy sent and got,
+:mod:`sor_sb3.evaluation.analysis` puts the record through these functions. A function with the decorator
+:func:`sor_sb3.evaluation.measures.measure` is a row of the tables.
 
 Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
 times and results in the unit that a name says; results whose name says none have none. bps = 1e-4. **A cost is positive

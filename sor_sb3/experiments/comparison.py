@@ -134,9 +134,8 @@ def compare(
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
 
-    Raises:
-        UserError: the folder belongs to another config, another process works in it, or it cannot be written.
-        WorkFailed: a training process was killed.
+    Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
+    WorkFailed: a training process was killed.
     """
     started = time.perf_counter()
     comparison = Comparison(config, folder)

@@ -88,8 +88,7 @@ def train_config(
 ) -> TrainConfig:
     """A complete config: defaults of the YAML, overridden by `settings` (``--set``), `n_envs` and `timesteps`.
 
-    Raises:
-        UserError: the env or the algorithm is unknown, or they do not fit each other.
+    Raises UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
     algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
     hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps)
@@ -118,8 +117,7 @@ def compare_config(
 ) -> CompareConfig:
     """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
-    Raises:
-        UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    Raises UserError: an algorithm is unknown or does not fit, or a number is out of range.
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
