@@ -44,15 +44,10 @@ class RoutingEvalCallback(BaseCallback):
     """Evaluate on fixed held-out scenarios at step 0, every `every` timesteps, and at the end.
 
     Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
-    fees, fill rate, gap closed and venue shares. The same tags are written by each baseline as a TensorBoard run of
-    its own under `baseline_folder`, so that one chart shows them all.
-
-    Args:
-        evaluator: the scenarios (use the data split "validation").
-        every: timesteps between evaluations.
-        folder: where ``best_model.zip`` and ``evaluations.npz`` go; None keeps neither.
-        baselines: names of rules and oracles, which are scored once, or their scores on the same scenarios.
-        baseline_folder: where their TensorBoard runs go; None writes none.
+    fees, fill rate, gap closed and venue shares, on scenarios of the `evaluator` (data split "validation").
+    ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
+    scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
+    `baseline_folder`, if given, so that one chart shows them all.
     """
 
     def __init__(

@@ -174,7 +174,7 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     log, n = cells.log, cells.n
     flat = lambda values: values.reshape(n, -1)  # noqa: E731
     prices, shares, one = flat(cells.price), flat(cells.filled), np.ones(n)
-    start = _mid_at_first_child(cells)
+    start = cells.mid[np.arange(n), np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1), 0]  # at the first child sent
     end_mid = 1.0 + log.mid_bps[np.arange(n), _last_known(log.mid_bps)] / tca.BPS
     # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
     cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
@@ -223,12 +223,6 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
 def _last_known(mid_bps: np.ndarray) -> np.ndarray:
     """Index of the last known mid of each order, int (N,)."""
     return np.asarray(mid_bps.shape[1] - 1 - np.argmax(np.isfinite(mid_bps)[:, ::-1], axis=1))
-
-
-def _mid_at_first_child(cells: _Cells) -> np.ndarray:
-    """The mid at the first decision that sent anything, (N,); the arrival's where none did."""
-    first = np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1)
-    return np.asarray(cells.mid[np.arange(cells.n), first, 0])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,10 +1,9 @@
 """Behaviour audit: what a policy's actions depend on, found by changing what the policy observes, with a number each.
 
-At every decision of some scenarios one thing about the policy's favourite venue, the one that gets most of its flow, is
-changed in the simulator's public records, the observation is written anew, the policy is asked again by `predict`, and
-the records are put back. A dark pool shows neither a quote nor a size, so questions about these are asked at the
-favourite lit venue. The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|``
-(total variation distance), averaged over decisions, in per cent. The audit does not say whether a reaction pays.
+At every decision one thing about the policy's favourite venue (of the lit ones, where a dark pool would not show it)
+is changed in the simulator's public records and the policy is asked again. The number is the share of the order flow
+that moves: half the sum over venues of ``|w_k - w'_k|`` (total variation distance), averaged over decisions, in per
+cent. The audit does not say whether a reaction pays.
 """
 
 from collections.abc import Callable, Iterator

@@ -96,9 +96,7 @@ def verdict(estimate: Estimate) -> Verdict:
     """What a paired difference, this policy minus the other, shows: cheaper is better if the interval leaves out 0."""
     if estimate.ci95_high < 0:
         return "better"
-    if estimate.ci95_low > 0:
-        return "worse"
-    return "no significant difference"
+    return "worse" if estimate.ci95_low > 0 else "no significant difference"
 
 
 def gap_closed(
@@ -136,11 +134,8 @@ def gap_closed(
 def holm(p_values: npt.ArrayLike) -> FloatArray:
     """Adjust p-values for having asked several questions (Holm 1979; family-wise error, any dependence).
 
-    Args:
-        p_values: float64 (n_comparisons,), each between 0 and 1; the adjusted ones come back in their order.
-
-    Raises:
-        ValueError: not one-dimensional, or a value outside 0 to 1.
+    `p_values` are float64 (n_comparisons,), the adjusted ones in the same order. Raises ValueError: not one-dimensional
+    or a value outside 0 to 1.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]

@@ -71,10 +71,8 @@ def to_png(figure: Any, path: Path) -> Path:
 def to_svg(figure: Any, key: str, description: str) -> str:
     """The figure as an ``<svg>`` element for a page.
 
-    Args:
-        figure: drawn in the colours of this module.
-        key: differs from the page's other figures; the SVG's inner names come from it.
-        description: what the figure shows, for those who cannot see it.
+    The figure is drawn in the colours of this module. Its key differs from the page's other figures; the SVG's inner
+    names come from the key. The description says what the figure shows, for those who cannot see it.
     """
     panels = max(len(figure.axes), 1)
     for axes in figure.axes:
