@@ -3,8 +3,6 @@
 Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -317,15 +315,13 @@ def markets_show(
     log_dir: LogDir = Path("logs"),
 ) -> None:
     """The venues of a market as a table, and a sample scenario as a picture, LOG_DIR/markets/NAME.png."""
-    from rich.console import Console
-
     from sor_sb3.experiments.folder import path_component
     from sor_sb3.files import writing
     from sor_sb3.reports.markets import sample_path_figure, venues_table
+    from sor_sb3.reports.tables import wide_console
 
     market = _market(name)
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(venues_table(market))
+    wide_console(200).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
     with writing(f"--log-dir {log_dir}", log_dir):
         sample_path_figure(market, figure, seed)

@@ -1,7 +1,4 @@
-"""Write files whole, and say in one sentence where a file cannot be written. Below everything but the errors.
-
-Nothing is read here.
-"""
+"""Write files whole, and say in one sentence where a file cannot be written. Below everything but the errors."""
 
 from __future__ import annotations
 
@@ -30,12 +27,9 @@ class WriteError(UserError, OSError):
 
 
 def _write_error(what: str, cause: OSError) -> WriteError:
-    if isinstance(cause, WriteError):
-        reason = cause.reason
-    elif isinstance(cause, FileExistsError):
+    reason = cause.reason if isinstance(cause, WriteError) else cause.strerror or str(cause)
+    if isinstance(cause, FileExistsError):
         reason = "something that is not a folder has this name"
-    else:
-        reason = cause.strerror or str(cause)
     error = WriteError(f"{what} cannot be written ({reason}); give another")
     error.reason = reason
     return error

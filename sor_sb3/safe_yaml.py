@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,6 @@ def _written_out(node: Any, known: dict[int, float]) -> float:
 _CarefulLoader.add_implicit_resolver(  # YAML 1.2's numbers, such as 1e-3, which YAML 1.1 reads as words
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
-    return os.path.isfile(path)
 
 
 def read_text(path: Path) -> str:

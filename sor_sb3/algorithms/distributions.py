@@ -62,10 +62,7 @@ class LogisticNormal(SimplexDistribution):
 
     Aitchison and Shen (1980), Logistic-normal distributions: some properties and uses, Biometrika 67, 261-272.
 
-    Args:
-        mean: float (n, K), m.
-        log_std: float (K,) or (n, K), logarithm of s.
-        open_venues: bool (n, K).
+    Arguments are m, float (n, K); the logarithm of s, float (K,) or (n, K); and which venues are open, bool (n, K).
     """
 
     def __init__(self, mean: th.Tensor, log_std: th.Tensor, open_venues: th.Tensor) -> None:
@@ -108,12 +105,7 @@ class LogisticNormal(SimplexDistribution):
 
 
 class MaskedDirichlet(SimplexDistribution):
-    """Dirichlet over the open venues; densities with respect to the Lebesgue measure of the simplex.
-
-    Args:
-        concentration: float (n, K), above 0.
-        open_venues: bool (n, K).
-    """
+    """Dirichlet over the open venues, concentrations float (n, K) above 0; densities as of the Lebesgue measure."""
 
     def __init__(self, concentration: th.Tensor, open_venues: th.Tensor) -> None:
         super().__init__(open_venues)
@@ -167,10 +159,6 @@ class SplitAndPace(Distribution):
 
     A pair's distribution is of the same family: a logit-normal pace beside a logistic-normal split, a beta pace beside
     a Dirichlet split. Actions are (n, K) weights, or (n, K + 1) with ``2 pace - 1`` last.
-
-    Args:
-        split: of the weights.
-        pace: of (pace, 1 - pace), or None.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

@@ -1,7 +1,4 @@
-"""Hyperparameters: zoo-style YAML per algorithm, settings of `--set`, and one check of both against a constructor.
-
-Values only; nothing is evaluated as code, and nothing is trained here.
-"""
+"""Hyperparameters: zoo-style YAML per algorithm, settings of `--set`, and one check of both. No code in values."""
 
 from __future__ import annotations
 
@@ -49,15 +46,13 @@ _Parameters = dict[str, tuple[Any, Any]]  # by name: type annotation, default
 
 
 def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[str, Any]:
-    """Hyperparameters of an algorithm: its `default`, overridden by those of the env, then of env and market.
+    """Hyperparameters of an algorithm: its ``default``, overridden by those of ``ENV``, then of ``ENV@MARKET``.
 
-    The YAML's top-level keys are ``default``, ``ENV`` and ``ENV@MARKET``. An algorithm without a file gets
-    ``n_envs: 16``, ``policy: MlpPolicy`` and its own constructor's defaults.
+    An algorithm without a file gets ``n_envs: 16``, ``policy: MlpPolicy`` and its own constructor's defaults.
     """
     folder = resources.files("sor_sb3.algorithms") / "hyperparams"
     file = folder / f"{algo.lower()}.yml"
-    if not file.is_file():
-        file = folder / "others.yml"
+    file = file if file.is_file() else folder / "others.yml"
     table = parse_yaml(file.read_text(encoding="utf-8"), file.name)
     parts = (table.get(key) or {} for key in ("default", env_id, f"{env_id}@{market_name}"))
     return {name: value for part in parts for name, value in part.items()}
@@ -73,16 +68,8 @@ def complete_hyperparameters(
 ) -> dict[str, Any]:
     """All hyperparameters of a run, checked: defaults, overridden by `settings`, then by `n_envs` and `timesteps`.
 
-    Args:
-        algo: name in the registry, or package.module:Class.
-        env_id: such as "OrderSplit-v0".
-        market: by whose name defaults are looked up; ``n_steps: episode`` is its horizon.
-        settings: of ``--set``.
-        n_envs: if not None, in place of the hyperparameter.
-        timesteps: if not None, in place of ``n_timesteps``.
-
-    Returns:
-        Plain data; whole numbers are of type int, so that 1e2 and 100 are the same run.
+    Defaults are looked up by `algo` (a name in the registry, or package.module:Class), env and the market's name.
+    ``n_steps: episode`` is the market's horizon. Plain data; whole numbers are of type int: 1e2 and 100 are one run.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or outside its range.
@@ -112,14 +99,8 @@ def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[st
     """
     from stable_baselines3.common.vec_env import VecNormalize
 
-    ours: _Parameters = {
-        "n_timesteps": (int, 1),
-        "n_envs": (int, 1),
-        "envs_per_scenario": (int, 1),
-        "policy": (str, ""),
-        "normalize": (bool | dict[str, Any], False),
-        "variance_reduction": (bool, True),
-    }
+    ours: _Parameters = dict.fromkeys(("n_timesteps", "n_envs", "envs_per_scenario"), (int, 1))
+    ours |= {"policy": (str, ""), "normalize": (bool | dict[str, Any], False), "variance_reduction": (bool, True)}
     known = ours | _parameters(algorithm, _OURS)
     checked = _check_all("", values, known, str(getattr(algorithm, "__name__", algorithm)))
     if isinstance(checked.get("normalize"), dict):
@@ -188,7 +169,8 @@ def _check(key: str, value: Any, annotation: Any, default: Any) -> Any:
         if annotation is int and isinstance(value, float) and not value.is_integer():
             annotation = float  # a default of 0 may stand for a number of any kind
     name, kinds = key.rpartition(".")[2], get_args(annotation) or (annotation,)
-    if isinstance(value, str) and value.startswith("lin_") and any(_is_schedule(kind) for kind in kinds):
+    takes_schedule = any(getattr(kind, "__origin__", kind) is Callable for kind in kinds)
+    if takes_schedule and isinstance(value, str) and value.startswith("lin_"):
         _check_range(key, linear_schedule(value, key).start)
         return value
     if name == "activation_fn":
@@ -228,10 +210,6 @@ def _check_range(key: str, value: float) -> None:
         raise UserError(f"{key} is {value!r}; expected a number from {low:g} to {high:g}")
 
 
-def _is_schedule(kind: Any) -> bool:
-    return getattr(kind, "__origin__", kind) is Callable
-
-
 def _words(kinds: tuple[Any, ...]) -> str:
     """What a user may write for these types."""
     if all(isinstance(kind, str) for kind in kinds):
@@ -239,9 +217,8 @@ def _words(kinds: tuple[Any, ...]) -> str:
     words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
     words |= {type(None): "null", Callable: "a schedule such as lin_3e-4"}
     words |= {dict: "a mapping, {}", list: "a list, {}", tuple: "a list, {}"}
-    return " or ".join(
-        words.get(getattr(kind, "__origin__", kind), "{}, which only Python can give").format(kind) for kind in kinds
-    )
+    said = (words.get(getattr(kind, "__origin__", kind), "{}, which only Python can give") for kind in kinds)
+    return " or ".join(text.format(kind) for text, kind in zip(said, kinds, strict=True))
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Trained models to ONNX files: what a policy of SB3, sb3-contrib or this package does to a raw observation.
-
-The actions are computed by `sor_sb3.algorithms.onnx_policy`, or by ONNX Runtime in any other language.
-"""
+"""Trained models to ONNX files, for `sor_sb3.algorithms.onnx_policy` or ONNX Runtime in any other language."""
 
 from __future__ import annotations
 
@@ -30,16 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sor_sb3.algorithms.onnx_policy import FORMAT, INSTALL, OnnxPolicy, sealed
-from sor_sb3.algorithms.policies import (
-    DARK_PART,
-    DirichletPolicy,
-    LogisticNormalPolicy,
-    MaskableVenuePolicy,
-    VenuePolicy,
-    VenueTrunk,
-    count_venues,
-    suggested_logits,
-)
+from sor_sb3.algorithms.policies import DARK_PART, POLICIES, VenueTrunk, count_venues, suggested_logits
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -60,8 +48,8 @@ def export_onnx(model: Any, file: str | Path, about: Mapping[str, Any] | None = 
 
     Args:
         model: of SB3, sb3-contrib or this package, with an MLP or LSTM policy or one of this package's, on rows (D,) of
-            numbers and ``Box`` (A,) or ``Discrete`` actions. The ``VecNormalize`` that its env carries, or that a
-            :class:`~sor_sb3.policies.normalisation.NormalizedPolicy` gives, goes into the file.
+            numbers and ``Box`` (A,) or ``Discrete`` actions. The ``VecNormalize`` of its env, or of a
+            :class:`~sor_sb3.policies.normalisation.NormalizedPolicy`, goes into the file.
         file: to write.
         about: further metadata; "venues", a list of names, also names the features.
 
@@ -73,11 +61,7 @@ def export_onnx(model: Any, file: str | Path, about: Mapping[str, Any] | None = 
 
 
 def fast_policy(model: Any, vec_normalize: Any = None) -> OnnxPolicy:
-    """Old name, for one version: `export_onnx` and `OnnxPolicy.load`, without the file.
-
-    Raises:
-        UserError: the model cannot be exported, or the extra packages are not installed.
-    """
+    """Old name, for one version: `export_onnx` and `OnnxPolicy.load`, without the file."""
     warn_renamed("sor_sb3.fast_policy(model)", "sor_sb3.export_onnx(model, file) and sor_sb3.OnnxPolicy.load(file)")
     return OnnxPolicy(onnx_bytes(model if vec_normalize is None else NormalizedPolicy(model, vec_normalize)))
 
@@ -98,10 +82,8 @@ def onnx_bytes(model: Any, about: Mapping[str, Any] | None = None) -> bytes:
     source = type(policy).__name__ if policy is model else f"{type(model).__name__} with {type(policy).__name__}"
     reason = _reason_against(policy, statistics)
     if reason is not None:
-        raise UserError(
-            f"{source} cannot be exported: {reason}; expected an MLP or LSTM policy of SB3 or sb3-contrib, or one of "
-            "sor_sb3's: use the model's own predict"
-        )
+        expected = "expected an MLP or LSTM policy of SB3 or sb3-contrib, or one of sor_sb3's"
+        raise UserError(f"{source} cannot be exported: {reason}; {expected}: use the model's own predict")
     policy.set_training_mode(False)
     inputs, outputs = _interface(policy, (about or {}).get("venues"))
     held = onnx.load_from_string(_traced(_Decision(policy, statistics).to(policy.device), inputs, outputs))
@@ -128,18 +110,17 @@ def _reason_against(policy: Any, statistics: Any) -> str | None:
     for name, parameter in policy.named_parameters():
         if not th.isfinite(parameter).all():
             return f"its weight {name} is not finite"
-    if isinstance(policy, RecurrentActorCriticPolicy):
-        lstm = policy.lstm_actor
-        if lstm.bidirectional or lstm.proj_size or lstm.batch_first:
-            return "its LSTM is bidirectional, projected or has its batch first"
+    lstm = policy.lstm_actor if isinstance(policy, RecurrentActorCriticPolicy) else None
+    if lstm is not None and (lstm.bidirectional or lstm.proj_size or lstm.batch_first):
+        return "its LSTM is bidirectional, projected or has its batch first"
     return None
+
+
+_Tensors = dict[str, dict[str, Any]]
 
 
 def _tensor(shape: list[Any], kind: str, meaning: str, **more: Any) -> dict[str, Any]:
     return {"shape": shape, "type": kind, "meaning": meaning, **more}
-
-
-_Tensors = dict[str, dict[str, Any]]
 
 
 def _interface(policy: Any, venues: list[str] | None) -> tuple[_Tensors, _Tensors]:
@@ -183,16 +164,8 @@ def _traced(decision: nn.Module, inputs: _Tensors, outputs: _Tensors) -> bytes:
     with warnings.catch_warnings():
         # The other exporter of torch (dynamo=True) needs onnxscript, and a second for each model.
         warnings.simplefilter("ignore")
-        th.onnx.export(
-            decision.eval(),
-            examples,
-            file,  # type: ignore[arg-type]  # any file will do here
-            dynamo=False,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes=axes,
-            opset_version=_OPSET,
-        )
+        names = {"input_names": list(inputs), "output_names": list(outputs), "dynamic_axes": axes}
+        th.onnx.export(decision.eval(), examples, file, dynamo=False, opset_version=_OPSET, **names)  # type: ignore
     return file.getvalue()
 
 
@@ -244,8 +217,7 @@ class _Decision(nn.Module):
 
 
 def _squashed(policy: Any, means: th.Tensor) -> th.Tensor:
-    """What gSDE does to means with ``squash_output``."""
-    distribution = policy.action_dist
+    distribution = policy.action_dist  # of gSDE with ``squash_output``
     squashes = isinstance(distribution, StateDependentNoiseDistribution) and distribution.bijector is not None
     return th.tanh(means) if squashes else means
 
@@ -330,9 +302,6 @@ _SCORES: dict[type, Callable[[Any, th.Tensor], th.Tensor]] = {  # means of actio
     QRDQNPolicy: _quantile_means,
     ARSPolicy: lambda policy, rows: policy.action_net(rows),
     ARSLinearPolicy: lambda policy, rows: policy.action_net(rows),
-    VenuePolicy: _venue_policy,
-    MaskableVenuePolicy: _venue_policy,
-    LogisticNormalPolicy: _simplex_policy,
-    DirichletPolicy: _simplex_policy,
     VenueSACPolicy: _venue_sac,
+    **{policy: _simplex_policy if hasattr(policy, "_simplex") else _venue_policy for policy in POLICIES.values()},
 }

@@ -1,7 +1,4 @@
-"""A trained policy in one ONNX file, answered by ONNX Runtime. Neither torch nor SB3 is imported here.
-
-`sor_sb3.algorithms.onnx_export` writes the file.
-"""
+"""A trained policy in one ONNX file, answered by ONNX Runtime. Neither torch nor SB3 is imported here."""
 
 from __future__ import annotations
 
@@ -51,8 +48,6 @@ class OnnxPolicy:
     SB3's ``model.predict(..., deterministic=True)``, to 1e-5 for actions in [-1, 1]. Observations are raw: the model's
     normalisation is in the file. Threads may share one policy.
 
-    A live process needs this class, a file and ONNX Runtime:
-
         >>> import numpy as np, tempfile, sor_sb3
         >>> from stable_baselines3 import PPO
         >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=1, seed=0)
@@ -65,11 +60,8 @@ class OnnxPolicy:
         >>> bool(np.allclose(action, model.predict(observation, deterministic=True)[0], atol=1e-5))
         True
 
-    Args:
-        data: content of the file.
-
     Raises:
-        UserError: ONNX Runtime is not installed, or `data` is no such file or damaged.
+        UserError: ONNX Runtime is not installed, or `data` is not the content of such a file or damaged.
 
     Attributes:
         about: the file's metadata: "source", "inputs" and "outputs" (each with shape, type and meaning), and for an
@@ -116,7 +108,7 @@ class OnnxPolicy:
 
     @classmethod
     def load(cls, path: str | Path) -> OnnxPolicy:
-        """Read a file that :func:`sor_sb3.export_onnx` or ``sor-sb3 export`` wrote.
+        """Read an exported file.
 
         Raises:
             UserError: the file cannot be read, is another kind of file or damaged; or ONNX Runtime is not installed.
@@ -161,10 +153,8 @@ class OnnxPolicy:
             UserError: an argument has a wrong shape, is not finite, or `deterministic` is False.
         """
         if not deterministic:
-            raise UserError(
-                "deterministic is False; an exported policy has the most likely actions only: expected True, or use "
-                "the model's own predict to draw actions"
-            )
+            remedy = "expected True, or use the model's own predict to draw actions"
+            raise UserError(f"deterministic is False; an exported policy has the most likely actions only: {remedy}")
         if self._one is None or type(observation) is not np.ndarray or observation.shape != self._row_shape:
             return self._predict_batch(observation, state, episode_start, action_masks)
         row, ones, masks, action, binding = self._one.bound
@@ -222,15 +212,11 @@ class OnnxPolicy:
         return masks.astype(np.bool_, copy=False).reshape(shape)
 
     def _refuse_observation(self, what: str) -> NoReturn:
-        raise UserError(
-            f"observation is {what}; expected numbers of shape ({self.n_features},) or (n, {self.n_features}), the row "
-            "that the policy was trained on"
-        )
+        shapes = f"({self.n_features},) or (n, {self.n_features})"
+        raise UserError(f"observation is {what}; expected numbers of shape {shapes}, as the policy was trained on")
 
     def _refuse_numbers(self, rows: np.ndarray) -> NoReturn:
-        bad = np.argwhere(~np.isfinite(rows))
-        if len(bad):
-            row, column = bad[0]
-            place = f"row {row}, feature {column}"
-            raise UserError(f"observation holds {rows[row, column]} at {place}; expected finite numbers")
+        for row, column in np.argwhere(~np.isfinite(rows)):
+            value = rows[row, column]
+            raise UserError(f"observation holds {value} at row {row}, feature {column}; expected finite numbers")
         raise UserError("the sum of the observation's features is not finite; expected features of order one")

@@ -1,8 +1,6 @@
 """Policies with one small network that all venues share, and a learned vector (`mark`) that tells venues apart.
 
 The network learns from every venue at once, so it needs far fewer samples than an MLP over the whole row.
-`VenuePolicy` gives actions as SB3's policies do; `LogisticNormalPolicy` and `DirichletPolicy` draw weights on the
-simplex of the open venues. The simulator does not depend on this module.
 """
 
 from __future__ import annotations
@@ -96,10 +94,7 @@ class VenueExtractor(nn.Module):
         return self._actor_latent(inputs), venue_mean(self.critic(inputs))
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
-        """Logits of the venues' weights, (n, K), and the pace's score if there is one, (n, K + 1).
-
-        An untrained policy sends the split of displays; what is learned multiplies the weights of that split.
-        """
+        """Logits of venues, and the pace's score if any, (n, K) or (n, K + 1); untrained, of the split of displays."""
         return self._actor_latent(venue_inputs(rows, self.actor.n_venues))
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
@@ -150,10 +145,9 @@ def venues_and_pace(policy: str, observation_space: spaces.Space, action_space: 
     n_venues, has_weights = count_venues(observation_space), isinstance(action_space, spaces.Box)
     n_actions = int(action_space.shape[0] if isinstance(action_space, spaces.Box) else action_space.n)
     if n_venues is None or n_actions - n_venues not in ((0, 1) if has_weights else (0,)):
-        raise ValueError(
-            f"{policy} reads the observations of this package's envs, ({len(MARKET_FEATURES)} + {len(VENUE_FEATURES)} "
-            f"K,) for K venues; got {observation_space.shape} and {n_actions} actions"
-        )
+        expected = f"({len(MARKET_FEATURES)} + {len(VENUE_FEATURES)} K,) for K venues"
+        found = f"{observation_space.shape} and {n_actions} actions"
+        raise ValueError(f"{policy} reads the observations of this package's envs, {expected}; got {found}")
     return n_venues, n_actions > n_venues
 
 
@@ -207,13 +201,9 @@ class _VenueNetwork:
 class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """Actor-critic policy with a venue-shared network, for all of this package's envs.
 
-    Splits are drawn from a Gaussian and made weights by the env's own map.
-
-    Args:
-        hidden: width of both layers, of actor and critic each.
-        activation_fn: between the layers.
-
-    Other arguments are those of SB3's ``ActorCriticPolicy``; ``net_arch`` has no meaning here.
+    Splits are drawn from a Gaussian and made weights by the env's own map. Arguments are those of SB3's
+    ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of both layers, of actor
+    and critic each.
 
     Raises:
         ValueError: the spaces are not those of this package's envs.
@@ -307,12 +297,8 @@ class LogisticNormalPolicy(_SimplexPolicy):
 class DirichletPolicy(_SimplexPolicy):
     """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
 
-    The mode is the softmax of the scores; the larger c is, the closer the draws are to the mode.
-
-    Args:
-        concentration_init: c at first.
-
-    Others as for `VenuePolicy`.
+    The mode is the softmax of the scores; the larger c is, the closer the draws are to the mode. Arguments are those of
+    `VenuePolicy`, and `concentration_init`, c at first.
     """
 
     def __init__(self, *args: Any, concentration_init: float = 10.0, **kwargs: Any) -> None:

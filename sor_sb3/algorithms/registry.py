@@ -16,18 +16,14 @@ from sor_sb3.errors import UserError, did_you_mean
 class Algorithm:
     """An algorithm that `--algo` knows.
 
-    Attributes:
-        name: as the command line and a config write it; "package.module:Class" for a user's own class, whatever name
-            it is registered under, so that a config means the same in every process.
-        where: "package.module:Class".
-        action_spaces: names of the Gymnasium spaces whose actions it can give.
-        needs_masks: whether it wants an env with `action_masks`.
+    The name of a user's own class is "package.module:Class", whatever name it is registered under, so that a config
+    means the same in every process.
     """
 
-    name: str
-    where: str
-    action_spaces: tuple[str, ...]
-    needs_masks: bool = False
+    name: str  # as the command line and a config write it
+    where: str  # "package.module:Class"
+    action_spaces: tuple[str, ...]  # names of the Gymnasium spaces whose actions it can give
+    needs_masks: bool = False  # whether it wants an env with `action_masks`
 
     def load(self) -> Any:
         """The class.
@@ -70,9 +66,7 @@ _ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("crossq", f"{_CONTRIB}:CrossQ", ("Box",)),
         Algorithm("ars", f"{_CONTRIB}:ARS", ("Box", "Discrete")),
         Algorithm("recurrentppo", f"{_CONTRIB}:RecurrentPPO", _ANY),
-        Algorithm(
-            "maskableppo", f"{_CONTRIB}:MaskablePPO", ("Discrete", "MultiDiscrete", "MultiBinary"), needs_masks=True
-        ),
+        Algorithm("maskableppo", f"{_CONTRIB}:MaskablePPO", _ANY[1:], needs_masks=True),
     )
 }
 
@@ -86,21 +80,15 @@ def register_algorithm(
 ) -> None:
     """Make a class of your own known by a name, in this process; configs keep "package.module:Class".
 
-    Args:
-        name: what users write.
-        algorithm: an SB3-like class, or "package.module:Class".
-        action_spaces: names of the Gymnasium spaces that it fits.
-        needs_masks: whether it wants an env with `action_masks`.
+    `algorithm` is an SB3-like class or that text; `action_spaces` and `needs_masks` are as in :class:`Algorithm`.
 
     Raises:
         UserError: the class cannot be imported by another process, or the text has no colon.
     """
     where = algorithm if isinstance(algorithm, str) else f"{algorithm.__module__}:{algorithm.__qualname__}"
     if ":" not in where or "<locals>" in where:
-        raise UserError(
-            f"algorithm '{name}' is {where}; expected package.module:Class, of a class at the top of a module, for "
-            "training runs in processes of its own"
-        )
+        why = "for training runs in processes of its own"
+        raise UserError(f"algorithm '{name}' is {where}; expected package.module:Class, at the top of a module, {why}")
     _ALGORITHMS[_key(name)] = Algorithm(where, where, action_spaces, needs_masks)
 
 
@@ -115,19 +103,16 @@ def find_algorithm(name: str, action_space: spaces.Space | None = None) -> Algor
     Raises:
         UserError: it is unknown, or does not fit `action_space`; the message lists those that do.
     """
+    fitting = ", ".join(algorithm_names(action_space))
     if ":" in name:
         known = (algorithm for algorithm in _ALGORITHMS.values() if algorithm.name == name)
         algorithm = next(known, Algorithm(name, name, _ANY))
     elif _key(name) in _ALGORITHMS:
         algorithm = _ALGORITHMS[_key(name)]
     else:
-        raise UserError(
-            f"algorithm '{name}' is unknown{did_you_mean(_key(name), list(_ALGORITHMS))}; expected one of "
-            f"{', '.join(algorithm_names(action_space))}, or package.module:Class"
-        )
+        hint = did_you_mean(_key(name), list(_ALGORITHMS))
+        raise UserError(f"algorithm '{name}' is unknown{hint}; expected one of {fitting}, or package.module:Class")
     if action_space is not None and not algorithm.fits(action_space):
-        raise UserError(
-            f"algorithm '{name}' does not fit the actions of this env ({action_space}); those that do: "
-            f"{', '.join(algorithm_names(action_space))}"
-        )
+        what = f"algorithm '{name}' does not fit the actions of this env ({action_space})"
+        raise UserError(f"{what}; those that do: {fitting}")
     return algorithm

@@ -1,7 +1,4 @@
-"""The venue-shared network for SAC: an actor that scores each venue, critics that read what each venue is sent.
-
-For SAC only, on envs whose actions are weights over venues; `sor_sb3.algorithms.policies` has the on-policy policies.
-"""
+"""The venue-shared network for SAC: an actor that scores each venue, critics that read what each venue is sent."""
 
 from __future__ import annotations
 
@@ -61,11 +58,8 @@ class _VenueValue(nn.Module):
 class VenueSACPolicy(SACPolicy):
     """SAC's policy with a venue-shared network, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
 
-    Args:
-        hidden: width of both layers, of actor and critics each.
-        activation_fn: between the layers.
-
-    Other arguments are those of SB3's ``SACPolicy``; ``net_arch`` has no meaning here.
+    Arguments are those of SB3's ``SACPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of
+    both layers, of actor and critics each.
 
     Raises:
         ValueError: the spaces are not those of this package's envs.

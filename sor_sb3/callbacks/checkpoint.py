@@ -5,8 +5,6 @@ algorithms on this package's envs; replay buffers are not kept, so off-policy ru
 these are pickles; open only your own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -27,6 +25,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sor_sb3.errors import UserError
+from sor_sb3.files import write_bytes
 
 MODEL = "model.zip"  # with its optimiser, as SB3 saves and loads it
 STATISTICS = "vecnormalize.pkl"  # where observations or rewards are normalised
@@ -47,17 +46,16 @@ def saved(model: Any) -> bytes:
     return file.getvalue()
 
 
-def pickled(statistics: VecNormalize) -> bytes:
-    """What ``VecNormalize.save`` writes into a file."""
-    return pickle.dumps(statistics)
+def write_policy(model: Any, file: Path, statistics: Path) -> None:
+    """Write a model, and beside it the statistics of its normalisation where it has one, as SB3 saves them."""
+    write_bytes(file, saved(model))
+    if (normalize := model.get_vec_normalize_env()) is not None:
+        write_bytes(statistics, pickle.dumps(normalize))
 
 
 def can_checkpoint(model: Any) -> bool:
     """Whether a model can be resumed exactly: it is on-policy and its parameters are torch's."""
     return isinstance(model, OnPolicyAlgorithm) and "policy" in model._get_torch_save_params()[0]
-
-
-# --------------------------------------------------------------------------------------------- state of training
 
 
 def _random_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
@@ -132,9 +130,6 @@ def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]
     _set_random_state(model, state["random"])
 
 
-# ------------------------------------------------------------------------------------------------------- files
-
-
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -175,16 +170,10 @@ class ExactCheckpointCallback(BaseCallback):
     To resume is to train with the same arguments, on a model and an env built as the first time: at the start of the
     first rollout all state is restored. So the schedules' horizon is the original one.
 
-    Args:
-        folder: where checkpoints go, one ``{timesteps}_steps/`` each; written beside and renamed.
-        every: timesteps between them, at least; they are taken at the start of the first rollout after that.
-        versions: of the software; a checkpoint made with other versions is refused.
-        stateful: callbacks whose `get_state()` is kept and whose `set_state()` is called before training starts.
-        resume_from: a whole checkpoint, such as `latest_checkpoint` finds; None begins from the start.
-        keep: how many of the newest stay; 0 keeps all.
-
-    Raises:
-        UserError: the checkpoint was made with other versions.
+    Checkpoints go to `folder`, one ``{timesteps}_steps/`` each, at the start of the first rollout after `every`
+    timesteps; the newest `keep` stay (0 keeps all). `versions` are the software's: a checkpoint with others raises
+    UserError. The state of the `stateful` callbacks is kept by `get_state()` and restored by `set_state()` before
+    training starts. `resume_from` is a whole checkpoint, as `latest_checkpoint` finds; None begins from the start.
     """
 
     def __init__(
@@ -255,7 +244,7 @@ class ExactCheckpointCallback(BaseCallback):
         (folder / MODEL).write_bytes(saved(self.model))
         normalize = self.model.get_vec_normalize_env()
         if normalize is not None:
-            (folder / STATISTICS).write_bytes(pickled(normalize))
+            (folder / STATISTICS).write_bytes(pickle.dumps(normalize))
         state = {
             "versions": self.versions,
             "seconds": self.seconds,

@@ -4,8 +4,6 @@ Evaluation draws nothing from the generators that training uses: scenarios have 
 their mode.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, configure
 
-from sor_sb3.callbacks.checkpoint import pickled, saved
+from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
@@ -46,15 +44,10 @@ class RoutingEvalCallback(BaseCallback):
     """Evaluate on fixed held-out scenarios at step 0, every `every` timesteps, and at the end.
 
     Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
-    fees, fill rate, gap closed and venue shares. The same tags are written by each baseline as a TensorBoard run of
-    its own under `baseline_folder`, so that one chart shows them all.
-
-    Args:
-        evaluator: the scenarios (use the data split "validation").
-        every: timesteps between evaluations.
-        folder: where ``best_model.zip`` and ``evaluations.npz`` go; None keeps neither.
-        baselines: names of rules and oracles, which are scored once, or their scores on the same scenarios.
-        baseline_folder: where their TensorBoard runs go; None writes none.
+    fees, fill rate, gap closed and venue shares, on scenarios of the `evaluator` (data split "validation").
+    ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
+    scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
+    `baseline_folder`, if given, so that one chart shows them all.
     """
 
     def __init__(
@@ -139,10 +132,7 @@ class RoutingEvalCallback(BaseCallback):
         if self.folder is None:
             return
         if better:
-            write_bytes(self.folder / "best_model.zip", saved(self.model))
-            env = self.model.get_vec_normalize_env()
-            if env is not None:
-                write_bytes(self.folder / "best_vecnormalize.pkl", pickled(env))
+            write_policy(self.model, self.folder / "best_model.zip", self.folder / "best_vecnormalize.pkl")
         log = io.BytesIO()
         lengths = np.full((len(self._costs), len(costs)), self.evaluator.market.order.horizon_steps)
         np.savez(log, timesteps=np.array(self._timesteps), results=-np.stack(self._costs), ep_lengths=lengths)

@@ -4,8 +4,6 @@ Not the scalars themselves, which :mod:`sor_sb3.callbacks.evaluation` logs, nor 
 :mod:`sor_sb3.callbacks.tensorboard_server`'s.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -79,9 +77,8 @@ def _figure(market: MarketSpec, scores: Scores) -> Figure:
 class HParamCallback(BaseCallback):
     """Records hyperparameters once, when training starts: for TensorBoard's HPARAMS tab, where runs are compared.
 
-    Args:
-        hyperparameters: by name; what is no number, boolean or string is shown as ``str`` has it.
-        metrics: tags of scalars that the run logs; TensorBoard shows their last values beside the hyperparameters.
+    Hyperparameters that are no number, boolean or string are shown as ``str`` has them; `metrics` are tags of scalars
+    that the run logs, whose last values stand beside the hyperparameters.
     """
 
     def __init__(self, hyperparameters: Mapping[str, Any], metrics: Sequence[str]) -> None:

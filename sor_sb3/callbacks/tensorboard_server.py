@@ -4,8 +4,6 @@ The server runs in a process of its own, so that it takes no time from training,
 closes. The end of the command closes that input, whatever ends the command.
 """
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

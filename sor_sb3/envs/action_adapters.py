@@ -1,8 +1,4 @@
-"""Actions as weights over venues and a pace, checked: the envs differ in nothing else. No cost arithmetic here.
-
-`ActionAdapter.decode` is the door of every compiled kernel: what passes it has the right shape, is finite, and lies in
-the range of discrete actions.
-"""
+"""Actions as weights over venues and a pace: the envs differ in nothing else. `decode` is the kernels' door."""
 
 from __future__ import annotations
 
@@ -147,8 +143,7 @@ class OrderSplit(ActionAdapter):
 class OrderExecute(OrderSplit):
     """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
 
-    The last component a stands for the pace ``(a + 1) / 2``: -1 waits, 1 sends all that is neither known to be filled
-    nor in flight.
+    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight.
     """
 
     env_id: ClassVar[str] = "OrderExecute-v0"

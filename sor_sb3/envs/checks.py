@@ -1,8 +1,4 @@
-"""A checker for Stable-Baselines3 ``VecEnv``s, which SB3 lacks: it proves what learners rely on silently.
-
-The checker takes any ``VecEnv``: this package's, ``DummyVecEnv``, or either under wrappers. It does not check routing.
-For single envs there are the ``check_env`` of Gymnasium and of SB3.
-"""
+"""A checker for Stable-Baselines3 ``VecEnv``s, which SB3 lacks: it proves what learners rely on silently."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ _MARK = "check_vec_env_mark"
 def check_vec_env(
     venv: VecEnv, steps: int = 128, seed: int = 0, make_single: Callable[[int], gym.Env] | None = None
 ) -> None:
-    """Prove that a ``VecEnv`` keeps the contract that SB3's learners build on.
+    """Prove that a ``VecEnv``, of this package or any other, keeps the contract that SB3's learners build on.
 
     Checked: shapes and dtypes; arrays that nobody writes to again, and that may be written to; a list of
     distinct info dicts; same-step autoreset with ``terminal_observation``, ``TimeLimit.truncated`` and
@@ -69,9 +65,6 @@ def check_vec_env(
         venv.reset()
 
 
-# -------------------------------------------------------------------------------------------- playing a game
-
-
 @dataclass
 class _Game:
     """What a game returned, by name: of the reset first, then of each step; and copies made at once."""
@@ -86,17 +79,9 @@ class _Game:
 
 
 def _play(
-    venv: VecEnv,
-    seed: int,
-    steps: int,
-    actions: list[np.ndarray] | None = None,
-    spoil: bool = False,
-    seed_midway: int | None = None,
+    venv: VecEnv, seed: int, steps: int, actions: list | None = None, spoil: bool = False, midway: int | None = None
 ) -> _Game:
-    """Play from a seeded reset, checking each step; `actions` are drawn at random unless given.
-
-    `spoil` overwrites whatever the env returned.
-    """
+    """Play from a seeded reset, checking each step; `spoil` overwrites what is returned, `midway` is a new seed."""
     game, space = _Game(), deepcopy(venv.action_space)
     space.seed(seed)
     observation = _start(venv, seed)
@@ -104,11 +89,11 @@ def _play(
     if spoil:
         _overwrite(observations=observation)
     for t in range(steps):
-        if seed_midway is not None and t == steps // 2:
-            venv.seed(seed_midway)
+        if midway is not None and t == steps // 2:
+            venv.seed(midway)
         chosen = _draw_actions(venv, space) if actions is None else actions[t].copy()
         game.actions.append(chosen.copy())
-        _mark_reset_infos(venv)
+        _mark(venv.unwrapped.reset_infos)
         observation, rewards, dones, infos = venv.step(chosen)
         assert np.array_equal(chosen, game.actions[-1]), "step() wrote into the caller's actions"
         _check_step(venv, observation, rewards, dones, infos)
@@ -124,28 +109,23 @@ def _play(
     if not spoil:
         for returned, copies in zip(game.returned, game.copies, strict=True):
             for what, value in returned.items():
-                assert _equal(value, copies[what]), (
-                    f"{what} returned by one step changed in a later one: return fresh arrays, not an internal "
-                    "buffer, for SB3 stores the last observation after the next step"
-                )
+                trap = "return fresh arrays, not an internal buffer"
+                assert _equal(value, copies[what]), f"{what} returned by one step changed in a later one: {trap}"
     return game
 
 
 def _start(venv: VecEnv, seed: int) -> Any:
     seeds = venv.seed(seed)
-    assert list(seeds) == [seed + i for i in range(venv.num_envs)], (
-        f"seed({seed}) returned {seeds}; env i of n must get the seed s + i"
-    )
-    _mark_reset_infos(venv)
+    expected = [seed + i for i in range(venv.num_envs)]
+    assert list(seeds) == expected, f"seed({seed}) returned {seeds}; env i of n must get the seed s + i"
+    _mark(venv.unwrapped.reset_infos)
     observation = venv.reset()
-    assert not isinstance(observation, tuple) or isinstance(venv.observation_space, spaces.Tuple), (
-        "reset() returned a tuple; a VecEnv returns observations only and keeps the infos in reset_infos"
-    )
+    is_pair = isinstance(observation, tuple) and not isinstance(venv.observation_space, spaces.Tuple)
+    assert not is_pair, "reset() returned a tuple; a VecEnv returns observations and keeps the infos in reset_infos"
     _check_observation(venv, observation)
     _check_reset_infos(venv, range(venv.num_envs), "reset()")
-    assert all(s is None for s in venv.unwrapped._seeds), (
-        "reset() did not consume the seeds: call _reset_seeds(), or every reset replays the same episode"
-    )
+    consumed = all(s is None for s in venv.unwrapped._seeds)
+    assert consumed, "reset() did not consume the seeds: call _reset_seeds(), or every reset replays the same episode"
     assert not any(venv.unwrapped._options), "reset() did not consume the options: call _reset_options()"
     return observation
 
@@ -165,9 +145,6 @@ def _overwrite(**returned: Any) -> None:
             array[...] = ~array if array.dtype == np.bool_ else array + 77
 
 
-# ------------------------------------------------------------------------------------------- single promises
-
-
 def _check_observation(venv: VecEnv, observation: Any) -> None:
     """`observation` has a row per env, of the shapes and dtypes of the space, and each row lies inside it."""
     parts, leaves = _leaves(venv.observation_space), _leaves(observation)
@@ -179,9 +156,7 @@ def _check_observation(venv: VecEnv, observation: Any) -> None:
         assert array.shape == shape, f"the {what} has shape {array.shape}; expected {shape}"
         if _normalisers(venv):
             continue
-        assert array.dtype == space.dtype, (
-            f"the {what} has dtype {array.dtype}; expected {space.dtype}, for SB3's buffers use the space's"
-        )
+        assert array.dtype == space.dtype, f"the {what} has dtype {array.dtype}; expected the space's, {space.dtype}"
         for i, row in enumerate(array):
             assert space.contains(_element(space, row)), f"the {what} of env {i} lies outside the observation space"
 
@@ -206,36 +181,26 @@ def _check_autoreset(venv: VecEnv, observation: Any, dones: np.ndarray, infos: l
         if not done:
             assert "terminal_observation" not in info, f"env {i} is not done but has a terminal_observation"
             continue
-        assert "terminal_observation" in info, (
-            f"env {i} is done and its info lacks terminal_observation, which SB3 bootstraps from"
-        )
-        assert isinstance(info.get("TimeLimit.truncated"), (bool, np.bool_)), (
-            f"env {i} is done and its info lacks a bool TimeLimit.truncated, by which SB3 tells ends apart"
-        )
-        last = _leaves(info["terminal_observation"])
-        assert set(last) == set(parts), f"terminal_observation of env {i} has the parts {sorted(last)}"
+        lacks = f"env {i} is done and its info lacks"
+        assert "terminal_observation" in info, f"{lacks} terminal_observation, which SB3 bootstraps from"
+        is_told = isinstance(info.get("TimeLimit.truncated"), (bool, np.bool_))
+        assert is_told, f"{lacks} a bool TimeLimit.truncated, by which SB3 tells ends apart"
+        last, what = _leaves(info["terminal_observation"]), _terminal(i)
+        assert set(last) == set(parts), f"{what} has the parts {sorted(last)}"
         for name, space in parts.items():
-            assert not np.shares_memory(last[name], _leaves(observation)[name]), (
-                f"terminal_observation of env {i} is a view of the returned rows; copy it before the reset"
-            )
+            is_view = np.shares_memory(last[name], _leaves(observation)[name])
+            assert not is_view, f"{what} is a view of the returned rows; copy it before the reset"
             shape = np.shape(last[name])
-            assert shape == (space.shape or ()), f"terminal_observation of env {i} has shape {shape}"
-            assert _normalisers(venv) or space.contains(_element(space, last[name])), (
-                f"terminal_observation of env {i} lies outside the observation space"
-            )
+            assert shape == (space.shape or ()), f"{what} has shape {shape}"
+            inside = _normalisers(venv) or space.contains(_element(space, last[name]))
+            assert inside, f"{what} lies outside the observation space"
     _check_reset_infos(venv, np.flatnonzero(dones).tolist(), "an autoreset")
-
-
-def _mark_reset_infos(venv: VecEnv) -> None:
-    for info in venv.unwrapped.reset_infos:
-        info[_MARK] = True
 
 
 def _check_reset_infos(venv: VecEnv, which: Iterable[int], when: str) -> None:
     infos = venv.unwrapped.reset_infos
-    assert len(infos) == venv.num_envs and all(isinstance(info, dict) for info in infos), (
-        f"reset_infos are not {venv.num_envs} dicts after {when}"
-    )
+    are_dicts = len(infos) == venv.num_envs and all(isinstance(info, dict) for info in infos)
+    assert are_dicts, f"reset_infos are not {venv.num_envs} dicts after {when}"
     stale = [i for i in which if _MARK in infos[i]]
     assert not stale, f"{when} left reset_infos of env {stale[:1]} as they were; fill them with the new episode's info"
 
@@ -246,15 +211,14 @@ def _check_terminals(game: _Game) -> None:
     assert ends, f"no episode ended in {len(game.actions)} steps, so autoreset is unproven; give more steps="
     late = all(_equal(step[_terminal(i)], _row(step["observations"], i)) for step, i in ends)
     moving = any(not _equal(before["observations"], after["observations"]) for before, after in pairwise(game.copies))
-    assert not (late and moving), (
-        "every terminal_observation equals the next episode's first observation: take it before the reset"
-    )
+    trap = "take it before the reset"
+    assert not (late and moving), f"every terminal_observation equals the next episode's first observation: {trap}"
 
 
 def _check_seed_waits(venv: VecEnv, game: _Game, seed: int) -> None:
     """A seed given in mid-game changes nothing until the next reset, and then it does."""
     other = seed + 1_000
-    disturbed = _play(venv, seed, len(game.actions), game.actions, seed_midway=other)
+    disturbed = _play(venv, seed, len(game.actions), game.actions, midway=other)
     trap = "seed() must wait for the next reset() and leave autoresets alone"
     _check_same(game, disturbed, "a seed given in mid-game", trap)
     waited = deepcopy(venv.reset())
@@ -290,14 +254,11 @@ def _check_member(game: _Game, i: int, env: gym.Env, seed: int) -> None:
 def _check_access(venv: VecEnv) -> None:
     """get_attr, has_attr, set_attr, env_method and env_is_wrapped, for all envs, for one, and for a list."""
     for indices, count in _some_members(venv):
-        calls = {
-            "get_attr": venv.get_attr("render_mode", indices),
-            "env_method": venv.env_method("__str__", indices=indices),
-            "env_is_wrapped": venv.env_is_wrapped(gym.Wrapper, indices),
-        }
-        for name, values in calls.items():
+        attributes, wrapped = venv.get_attr("render_mode", indices), venv.env_is_wrapped(gym.Wrapper, indices)
+        calls = {"get_attr": attributes, "env_method": venv.env_method("__str__", indices=indices)}
+        for name, values in {**calls, "env_is_wrapped": wrapped}.items():
             assert len(values) == count, f"{name} with indices={indices} returned {len(values)} values, not {count}"
-        assert all(isinstance(w, (bool, np.bool_)) for w in calls["env_is_wrapped"]), "env_is_wrapped must return bools"
+        assert all(isinstance(is_one, (bool, np.bool_)) for is_one in wrapped), "env_is_wrapped must return bools"
         mark = f"set with indices={indices}"
         venv.set_attr(_MARK, mark, indices)
         assert venv.get_attr(_MARK, indices) == [mark] * count, f"set_attr with indices={indices} did not take effect"
@@ -321,9 +282,8 @@ def _check_masks(venv: VecEnv) -> None:
     if not venv.has_attr("action_masks"):
         return
     space = venv.action_space
-    assert isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)), (
-        f"there are action_masks but the action space is {space}; masks need a discrete one"
-    )
+    is_discrete = isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary))
+    assert is_discrete, f"there are action_masks but the action space is {space}; masks need a discrete one"
     length = spaces.flatdim(space) * (2 if isinstance(space, spaces.MultiBinary) else 1)
     venv.reset()
     for indices, count in _some_members(venv):
@@ -334,9 +294,6 @@ def _check_masks(venv: VecEnv) -> None:
             assert row.shape == (length,), f"the action mask of env {i} has shape {row.shape}; expected ({length},)"
             assert row.dtype == np.bool_, f"the action mask of env {i} has dtype {row.dtype}; expected bool"
             assert row.any(), f"the action mask of env {i} allows nothing; MaskablePPO then divides by zero"
-
-
-# --------------------------------------------------------------------------------------------------- helpers
 
 
 def _some_members(venv: VecEnv) -> list[tuple[Any, int]]:
@@ -367,6 +324,11 @@ def _frozen_statistics(venv: VecEnv) -> Iterator[None]:
             layer.training = was
 
 
+def _mark(infos: list[dict]) -> None:
+    for info in infos:
+        info[_MARK] = True
+
+
 def _terminal(i: int) -> str:
     return f"terminal_observation of env {i}"
 
@@ -392,9 +354,4 @@ def _element(space: spaces.Space, row: Any) -> Any:
 def _equal(a: Any, b: Any) -> bool:
     """Same parts, shapes and values, NaNs alike."""
     parts, others = _leaves(a), _leaves(b)
-    return parts.keys() == others.keys() and all(_equal_arrays(parts[k], others[k]) for k in parts)
-
-
-def _equal_arrays(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f")
+    return parts.keys() == others.keys() and all(np.array_equal(parts[k], others[k], equal_nan=True) for k in parts)

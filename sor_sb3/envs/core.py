@@ -1,7 +1,4 @@
-"""The batched env that the three adapters wrap: simulator, action adapter, observer, seeds. No calls of SB3.
-
-Its `step` is the door: what the adapters and the evaluator are given is checked there, once.
-"""
+"""The batched env that the three adapters wrap: simulator, action adapter, observer, seeds. No calls of SB3."""
 
 from __future__ import annotations
 
@@ -47,19 +44,14 @@ def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any
 
 
 class RoutingCore:
-    """N routing episodes side by side.
+    """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
-    Member i runs episode 0, 1, 2, ... of its own seed. The scenario of an episode depends on (data_split, seed, episode
-    number) and on nothing else, so member i of a batch equals a lone env with that seed, bit for bit.
+    The scenario of an episode depends on (data_split, seed, episode number) and on nothing else, so member i of a batch
+    equals a lone env with that seed, bit for bit.
 
-    Args:
-        env_id: whose actions: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
-        market: preset name, path of a market file or of recorded quotes, or a specification.
-        n: how many episodes side by side.
-        data_split: "train", "validation" or "test".
-        variance_reduction: leave the mid's pure noise out of the rewards (never out of the ledger). The noise has mean
-            zero whatever the actions, so expected returns do not change.
-        threads: how many parts of the batch are stepped at once; the results do not depend on it.
+    Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
+    out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
+    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it.
 
     Raises:
         UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
@@ -129,11 +121,10 @@ class RoutingCore:
         rewards = np.empty(self.n, dtype=np.float32)
         wrong = _write_rewards(cost, noise, self.variance_reduction, rewards)
         if wrong >= 0:
-            raise UserError(
-                f"{self.env_id} in market '{self.market.name}': the cost of row {wrong} is {cost[wrong]:g} "
-                f"{self.market.cost_unit}; expected less than {LARGEST_REWARD:g}: make the market's prices, fees, "
-                "moves or penalties smaller"
-            )
+            what = f"the cost of row {wrong} is {cost[wrong]:g} {self.market.cost_unit}"
+            remedy = "make the market's prices, fees, moves or penalties smaller"
+            expected = f"expected less than {LARGEST_REWARD:g}: {remedy}"
+            raise UserError(f"{self.env_id} in market '{self.market.name}': {what}; {expected}")
         return rows, rewards, done.copy()
 
     def step_and_reset(

@@ -13,29 +13,21 @@ from sor_sb3.errors import UserError
 def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) -> None:
     """Raise a `UserError` unless so many envs can be divided into groups that play one scenario each."""
     if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
-        raise UserError(
-            f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; expected n_envs to be a multiple of "
-            "envs_per_scenario, such as 512 and 8"
-        )
+        expected = "expected n_envs to be a multiple of envs_per_scenario, such as 512 and 8"
+        raise UserError(f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; {expected}")
     if envs_per_scenario > 1 and env_id.endswith("OrderExecute-v0"):
-        raise UserError(
-            f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, where an env whose order is "
-            "filled early begins another scenario than its neighbours"
-        )
+        why = "where an env whose order is filled early begins another scenario than its neighbours"
+        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, {why}")
 
 
 class LeaveOneOutBaseline(VecEnvWrapper):
     """Subtracts from each env's reward the mean reward of the others that play the same scenario, at the same step.
 
-    A group is `envs_per_scenario` neighbours. A scenario does not depend on the actions taken in it, so the others'
-    rewards are independent of an env's own actions: expected policy gradients stay the same, and the luck of the
-    scenario leaves their variance. The rewards of a group sum to 0, so they serve policy gradients alone; an episode's
-    cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling 2019, "Buy
-    4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
-
-    Args:
-        venv: envs whose neighbours play the same scenarios, as `RoutingVecEnv` makes them with `envs_per_scenario`.
-        envs_per_scenario: size of a group, at least 2.
+    A group is `envs_per_scenario` neighbours, at least 2. A scenario does not depend on the actions taken in it, so the
+    others' rewards are independent of an env's own actions: expected policy gradients stay the same, and the luck of
+    the scenario leaves their variance. The rewards of a group sum to 0, so they serve policy gradients alone; an
+    episode's cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling
+    2019, "Buy 4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
     """
 
     def __init__(self, venv: VecEnv, envs_per_scenario: int) -> None:

@@ -45,7 +45,7 @@ import numpy as np
 from gymnasium import spaces
 from numba import njit
 
-from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import log
@@ -53,20 +53,8 @@ from sor_sb3.simulator.pricing import OFFERS, make_offers, marginal_price_bps, o
 from sor_sb3.simulator.state import LANES_APART
 
 MARKET_FEATURES = ("time_left", "remaining", "in_flight", "slice", "signal", "last_move", "best_all_in")
-VENUE_FEATURES = (
-    "open",
-    "dark",
-    "in_flight",
-    "slice_excess",
-    "offset",
-    "fee",
-    "size",
-    "latency",
-    "volume_share",
-    "fill_ratio",
-    "reject",
-    "marginal_share",
-)
+_OF_A_VENUE = "open dark in_flight slice_excess offset fee size latency volume_share fill_ratio reject marginal_share"
+VENUE_FEATURES = tuple(_OF_A_VENUE.split())
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
 _SHARE = _F - 1
 _LOGS = np.dtype([("size", "f8", (LANES_APART,)), ("latency", "f8", (LANES_APART,))], align=True)
@@ -141,22 +129,6 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
         run = 0
 
 
-def observation_scales(market: MarketSpec) -> tuple[float, float, float]:
-    """Units of observations, by the specification: price (bps), shares (an even slice), latency (ms).
-
-    Prices are in typical all-in prices, so that they are of order one where fees dominate too.
-    """
-    shares = market.order.quantity_shares / market.order.horizon_steps
-    if isinstance(market, NotebookMarket):
-        return sum(market.spread) / 2, shares, sum(market.latency) / 2
-    latencies = [venue.latency_ms + getattr(venue, "speed_bump_ms", 0.0) for venue in market.venues]
-    latency = float(np.median(latencies)) or 1.0
-    if isinstance(market, ReplayMarket):
-        return market.price_scale_bps, shares, latency
-    all_in = [v.offset_bps + abs(v.take_fee_bps) for v in market.venues if v.offset_bps is not None]
-    return float(np.median(all_in)), shares, latency
-
-
 def observation_space(market: MarketSpec) -> spaces.Box:
     """float32 (7 + 12 K,), unbounded; typical values are of order one."""
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
@@ -167,7 +139,7 @@ class Observer:
 
     def __init__(self, simulator: BatchSimulator) -> None:
         self.simulator = simulator
-        self._scales = observation_scales(simulator.market)
+        self._scales = simulator.market.scales
         self._everyone = np.arange(simulator.n)
         self.size = _G + simulator.market.n_venues * _F
 
@@ -232,18 +204,16 @@ class ObservationView:
     @classmethod
     def of(cls, observations: np.ndarray, market: MarketSpec) -> ObservationView:
         """Read observations (n, 7 + 12 K) of `market`; exact to float32 rounding."""
-        price, shares, latency = observation_scales(market)
+        price, shares, latency = market.scales
         rows = np.asarray(observations, dtype=np.float64)
         per_venue = rows[:, _G:].reshape(len(rows), market.n_venues, _F)
         f = {name: per_venue[:, :, i] for i, name in enumerate(VENUE_FEATURES)}
         m = {name: rows[:, i] for i, name in enumerate(MARKET_FEATURES)}
         return cls(
-            time_left=m["time_left"],
-            remaining=m["remaining"],
+            **{name: m[name] for name in ("time_left", "remaining", "signal")},
             in_flight_share=m["in_flight"],
             slice_shares=np.expm1(m["slice"]) * shares,
             slice_of_order=np.expm1(m["slice"]) / market.order.horizon_steps,
-            signal=m["signal"],
             open=f["open"] > 0.5,
             dark=f["dark"] > 0.5,
             busy=f["in_flight"] > 0.5,
@@ -252,8 +222,5 @@ class ObservationView:
             slice_excess_bps=f["slice_excess"] * price,
             size_shares=np.expm1(f["size"]) * shares,
             latency_ms=np.expm1(f["latency"]) * latency,
-            volume_share=f["volume_share"],
-            fill_ratio=f["fill_ratio"],
-            reject=f["reject"],
-            marginal_share=f["marginal_share"],
+            **{name: f[name] for name in ("volume_share", "fill_ratio", "reject", "marginal_share")},
         )

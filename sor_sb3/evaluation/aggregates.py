@@ -1,16 +1,12 @@
 """Robust summaries of scores over training seeds and scenarios: rliable's four, with intervals that hold for few seeds.
 
-The point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (NeurIPS), with training seeds for runs and scenarios for tasks. The intervals are not, since a percentile
-bootstrap of three seeds misses far too often: each summary is linearised, cell by cell (its influence function; Hampel
-et al. 1986, "Robust Statistics", chapter 2; for the probability of improvement Hajek's projection), and the cells go
-through the two-way interval of :mod:`sor_sb3.evaluation.statistics`, for new seeds *and* new scenarios.
+Point estimates: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS),
+with training seeds for runs and scenarios for tasks. Intervals: each summary is linearised, cell by cell (its influence
+function, or Hajek's projection), for the two-way interval of :mod:`sor_sb3.evaluation.statistics`; docs/statistics.md.
 
 Scores are float64 `(n_seeds, n_scenarios)`, **higher is better**; :func:`normalised_scores` makes them from costs.
 `blocks` and the ValueErrors are those of :mod:`sor_sb3.evaluation.statistics`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace

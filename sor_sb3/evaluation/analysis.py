@@ -1,16 +1,8 @@
 """From a child-order log to numbers: measures per parent, per venue and in total, flow and cost by market state.
 
-The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log. Nothing is drawn.
-
-Choices that the measures leave open. Time of receipt is the decision. The quote is the best far touch displayed by an
-open venue at the decision, the quoted spread twice its distance from the mid. A child is executed when it arrives at
-the venue: its latency after the decision, at most a step. Realised spread, price impact and markouts count from there.
-The mid is interpolated linearly between step boundaries and not known after the order is done, so the last children
-have no long markouts, and reversion has no value here. VWAP weights the mid, half-way through each step, with the
-volume that printed in that step, our own left out. Fees in mils and dollars take the recorded arrival mid, or $100.
+The formulas are those of :mod:`sor_sb3.evaluation.tca`; here they meet the log. Nothing is drawn. The choices that the
+formulas leave open, such as the time from which a markout counts, are in docs/statistics.md.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -182,7 +174,7 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     log, n = cells.log, cells.n
     flat = lambda values: values.reshape(n, -1)  # noqa: E731
     prices, shares, one = flat(cells.price), flat(cells.filled), np.ones(n)
-    start = _mid_at_first_child(cells)
+    start = cells.mid[np.arange(n), np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1), 0]  # at the first child sent
     end_mid = 1.0 + log.mid_bps[np.arange(n), _last_known(log.mid_bps)] / tca.BPS
     # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
     cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
@@ -231,12 +223,6 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
 def _last_known(mid_bps: np.ndarray) -> np.ndarray:
     """Index of the last known mid of each order, int (N,)."""
     return np.asarray(mid_bps.shape[1] - 1 - np.argmax(np.isfinite(mid_bps)[:, ::-1], axis=1))
-
-
-def _mid_at_first_child(cells: _Cells) -> np.ndarray:
-    """The mid at the first decision that sent anything, (N,); the arrival's where none did."""
-    first = np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1)
-    return np.asarray(cells.mid[np.arange(cells.n), first, 0])
 
 
 def _mean(values: np.ndarray) -> float:
@@ -359,10 +345,8 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
 def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> PolicyAnalysis:
     """Transaction-cost analysis of a policy's child orders.
 
-    Args:
-        log: what the policy sent and got.
-        priced: whether fills have prices and fees in bps; without them only flow and cost by state are worked out.
-        price_unit: of `StateCut.cost` and of the states of the spread.
+    Only flow and cost by state are worked out unless fills are `priced`, with prices and fees in bps. `price_unit` is
+    that of `StateCut.cost` and of the states of the spread.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         states = _states(log, price_unit)

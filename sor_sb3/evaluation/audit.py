@@ -1,13 +1,10 @@
 """Behaviour audit: what a policy's actions depend on, found by changing what the policy observes, with a number each.
 
-At every decision of some scenarios one thing about the policy's favourite venue, the one that gets most of its flow, is
-changed in the simulator's public records, the observation is written anew, the policy is asked again by `predict`, and
-the records are put back. A dark pool shows neither a quote nor a size, so questions about these are asked at the
-favourite lit venue. The number is the share of the order flow that moves: half the sum over venues of ``|w_k - w'_k|``
-(total variation distance), averaged over decisions, in per cent. The audit does not say whether a reaction pays.
+At every decision one thing about the policy's favourite venue (of the lit ones, where a dark pool would not show it)
+is changed in the simulator's public records and the policy is asked again. The number is the share of the order flow
+that moves: half the sum over venues of ``|w_k - w'_k|`` (total variation distance), averaged over decisions, in per
+cent. The audit does not say whether a reaction pays.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.envs.core import RoutingCore
-from sor_sb3.envs.observation import observation_scales
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.simulator.batch import BatchSimulator
@@ -95,7 +91,7 @@ def _hurry(simulator: BatchSimulator, venue: int) -> None:
 
 def _questions(evaluator: Evaluator) -> list[_Question]:
     market = evaluator.market
-    worse = WORSE_SCALES * observation_scales(market)[0]
+    worse = WORSE_SCALES * market.scales[0]
     by, slower = f"{worse:.3g} {market.price_unit}", f"the favourite venue is {SLOWER_TIMES:g} times slower"
     sizes = ("observed_shares", "depleted_shares")
     slow, shrink = _altered("observed_latency_ms", factor=SLOWER_TIMES), _altered(*sizes, factor=0.1)
@@ -152,9 +148,7 @@ def _favourites(evaluator: Evaluator, policy: Any) -> tuple[int, int]:
 def audit(evaluator: Evaluator, policy: Any) -> Audit:
     """Ask what a policy's actions depend on, at every decision of the evaluator's scenarios.
 
-    Args:
-        evaluator: the scenarios; `AUDIT_SCENARIOS` of them are enough.
-        policy: anything with SB3's ``predict`` that reads observations only (so no oracle).
+    `AUDIT_SCENARIOS` scenarios are enough. The policy, with SB3's ``predict``, reads observations only (so no oracle).
     """
     (favourite, favourite_lit), questions = _favourites(evaluator, policy), _questions(evaluator)
     venue_of = {q.key: favourite_lit if q.lit else favourite for q in questions}

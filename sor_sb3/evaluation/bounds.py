@@ -5,8 +5,6 @@ say nothing. In expectation the variance-reduced cost is the shortfall, so the m
 policy's mean shortfall too. The bound is no policy and never the denominator of "gap closed": report how loose it is.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,18 +115,10 @@ def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
         simulator.step(weights, idle)
         worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
     stacked = {name: np.stack([step[name] for step in path], axis=1) for name in path[0]}
-    walk, decay, cleanup = truth.walk_bps, truth.refill_decay, worst_bps + truth.cleanup_penalty_bps
-    spared = stacked.pop("spared_bps")
-    return [
-        _Path(
-            **{name: values[i] for name, values in stacked.items()},
-            walk_bps=walk[i],
-            refill_decay=decay[i],
-            spared_bps=float(spared[i].sum()),
-            cleanup_bps=float(cleanup[i]),
-        )
-        for i in range(n)
-    ]
+    stacked["spared_bps"] = stacked["spared_bps"].sum(axis=1)
+    stacked |= {"walk_bps": truth.walk_bps, "refill_decay": truth.refill_decay}
+    stacked["cleanup_bps"] = worst_bps + truth.cleanup_penalty_bps
+    return [_Path(**{name: values[i] for name, values in stacked.items()}) for i in range(n)]
 
 
 def _solve(path: _Path, quantity: float, scheduled: bool) -> float:

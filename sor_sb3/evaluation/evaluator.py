@@ -3,8 +3,6 @@
 The scoring does not depend on whether a policy was learned. Figures are the business of `reports`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +13,6 @@ from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
-from sor_sb3.evaluation.rollout import masks_wanted as masks_wanted
 from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
 from sor_sb3.market.loading import load_market

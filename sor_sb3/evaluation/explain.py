@@ -5,8 +5,6 @@ policy decides the later steps as before. The market's random numbers are counte
 the same market. Nothing is drawn here, and many orders are scored by the evaluator, not here.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Any
@@ -140,18 +138,10 @@ def _fork_router(policy: Any, n: int, member: int, times: int) -> Any:
 
 
 def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Explanation:
-    """Replay one parent order of a policy.
+    """Replay one parent order of a policy (anything with SB3's ``predict``), to be called `name`.
 
-    The order is run among all of the evaluator's scenarios, so that it is the evaluator's own run, bit for bit (a
-    network rounds by batch size).
-
-    Args:
-        evaluator: whose scenarios hold `scenario`, a seed.
-        name: what to call the policy.
-        policy: anything with SB3's ``predict``.
-
-    Raises:
-        ValueError: the evaluator has no such scenario.
+    The order of seed `scenario` is run among all of the evaluator's scenarios, so that it is the evaluator's own run,
+    bit for bit (a network rounds by batch size). Raises ValueError: the evaluator has no such scenario.
     """
     seeds = evaluator.scenario_seeds
     if scenario not in seeds:

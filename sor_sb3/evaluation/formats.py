@@ -1,7 +1,5 @@
 """How numbers are written for people: console, HTML, Markdown and figures all ask here. Not for files of data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Registration of measures: a decorator makes a function of child orders a row of the tables. No formulas here."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,15 +54,9 @@ def measure(
 ) -> Callable[[F], F]:
     """Show a function in the tables, in total and by venue; its parameters are names of `COLUMNS` (and `side`).
 
-    Args:
-        key: of the row, with the unit, such as "fade_percent"; `label` is what people read.
-        unit: of `scale` times the function's value.
-        good: whether low or high is good; "" where neither.
-        scale: what the function's value is multiplied with.
-        averaged: whether the function has a value for each child order, to be averaged by shares.
-
-    Raises:
-        ValueError: the key is taken, or a parameter is no column.
+    The key names the row, with the unit, such as "fade_percent"; people read the `label`. The unit is that of `scale`
+    times the function's value. A function that is `averaged` by shares has a value for each child order. Raises
+    ValueError: the key is taken, or a parameter is no column.
     """
 
     def register(function: F) -> F:

@@ -1,7 +1,5 @@
 """The old place of :class:`sor_sb3.policies.normalisation.NormalizedPolicy`, for one version."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sor_sb3.deprecation import warn_renamed

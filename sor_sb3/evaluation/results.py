@@ -3,8 +3,6 @@
 A positive cost is bad; a negative difference means that `policy` is cheaper than `against`.
 """
 
-from __future__ import annotations
-
 import platform
 import sys
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation
-from sor_sb3.evaluation.statistics import Estimate, holm, pairing_variance_reduction, probability_better
+from sor_sb3.evaluation.statistics import holm, pairing_variance_reduction, probability_better
 from sor_sb3.evaluation.verdicts import compared, finite, headline
 
 Runs = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -47,22 +45,6 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
     }
 
 
-def comparison_entry(
-    evaluation: Evaluation, policy: str, against: str, found: Estimate, p_holm: float
-) -> dict[str, Any]:
-    """One paired comparison: :func:`sor_sb3.evaluation.verdicts.compared` and two measures of the pairing.
-
-    `probability_better` is the chance that `policy` is the cheaper in a scenario. `pairing_variance_reduction` says how
-    many times fewer scenarios the comparison took than with separate ones; null if the difference never varies.
-    """
-    costs, others = evaluation.scores[policy].cost, evaluation.scores[against].cost
-    return {
-        **compared(policy, against, found, p_holm, evaluation.market.cost_unit),
-        "probability_better": probability_better(costs, others),
-        "pairing_variance_reduction": finite([pairing_variance_reduction(costs, others)])[0],
-    }
-
-
 def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
@@ -80,6 +62,7 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
         pairs = [(name, best_rule) for name in evaluation.names("rule") if name != best_rule]
     differences = [evaluation.difference(a, b) for a, b in pairs]
     corrected = holm([d.p_value for d in differences]).tolist()
+    costs = {name: scores.cost for name, scores in evaluation.scores.items()}
     results = {
         "market": market.name,
         "env": evaluation.env_id,
@@ -92,8 +75,13 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
         "config": config,
         "policies": [policy_entry(evaluation, name) for name in evaluation.names()],
         "comparisons": [
-            comparison_entry(evaluation, *pair, found, p)
-            for pair, found, p in zip(pairs, differences, corrected, strict=True)
+            {
+                **compared(a, b, found, p, market.cost_unit),
+                "probability_better": probability_better(costs[a], costs[b]),
+                # how many times fewer scenarios it took than with separate ones; null if the difference never varies
+                "pairing_variance_reduction": finite([pairing_variance_reduction(costs[a], costs[b])])[0],
+            }
+            for (a, b), found, p in zip(pairs, differences, corrected, strict=True)
         ],
     }
     return results | headline(results)

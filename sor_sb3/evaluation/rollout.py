@@ -38,13 +38,11 @@ def rollout(
     ``VecNormalize`` sees normalised observations, a policy that takes masks gets them where the env has them.
 
     Args:
-        core: the batched env, at `observations`.
-        policy: anything with SB3's ``predict``.
-        observations: float32 (n, D), raw.
+        core: the batched env, at `observations`, float32 (n, D), raw.
+        policy: anything with SB3's ``predict``, called `name` in messages.
         state: of a recurrent policy, where the rollout starts in the middle of episodes.
         first_step: the number of the first decision; 0 says that all episodes begin here.
         deterministic: whether a learned policy takes its mode.
-        name: of the policy, for messages.
 
     Raises:
         UserError: the policy does not fit the env, or gives an answer that the env refuses.

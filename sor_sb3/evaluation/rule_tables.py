@@ -3,8 +3,6 @@
 Every number is a measure of :mod:`sor_sb3.evaluation.tca`, whose conventions hold here too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,14 +32,9 @@ def rule_605_table(
     Marketable orders only (all of ours are). Not a filing: sizes in shares rather than notional, one security, and
     child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
 
-    Args:
-        sent_shares: (n_orders,); filled_shares too.
-        price: average price of each order's fills, NaN if none.
-        mid: of the best quotes at receipt, bid and ask.
-        mids_later: by horizon's name, mids that long after execution, NaN where unknown.
-        displayed_shares: size shown at the venue at receipt.
-        time_to_execution_ms: receipt to execution.
-        side: +1 or -1.
+    Args, (n_orders,): shares sent and filled; the average `price` of each order's fills, NaN if none; `mid` of the best
+    quotes at receipt, `bid` and `ask`; `mids_later` by horizon's name, that long after execution, NaN where unknown;
+    size shown at the venue at receipt; receipt to execution in ms; `side` +1 or -1.
 
     Returns:
         Rows of "order_size", the number of "orders", "shares" sent, and averages, named with their units;
@@ -94,21 +87,14 @@ def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float 
 
 
 def rule_606_table(
-    venue: ArrayLike,
-    venue_names: Sequence[str],
-    sent_shares: ArrayLike,
-    filled_shares: ArrayLike,
-    fees: ArrayLike,
+    venue: ArrayLike, venue_names: Sequence[str], sent_shares: ArrayLike, filled_shares: ArrayLike, fees: ArrayLike
 ) -> list[dict[str, float | str]]:
     """Order routing in the style of Rule 606(b)(3): a row per venue, the most routed first. One entry an order in.
 
     All orders are marketable limit orders, immediate or cancel, so the rule's columns for other types are left out.
     Source: 17 CFR 242.606(b)(3).
 
-    Args:
-        venue: (n_orders,) index into `venue_names`, (n_venues,).
-        sent_shares: (n_orders,); filled_shares too.
-        fees: net fee of each order in dollars, rebates negative, (n_orders,).
+    Args, (n_orders,): index into the `venue_names`; shares sent and filled; net fee in dollars, rebates negative.
 
     Returns:
         Rows of "venue", the number of "orders", and sums and averages, named with their units.

@@ -9,28 +9,7 @@ of each scenario, or None if scenarios are independent; `confidence` is the inte
 raises ValueError where costs are not two-dimensional, empty or not finite, where two policies' numbers of scenarios
 differ, and where blocks have the wrong length or type.
 
-Model. A learned policy's cost is `mu + seed_i + scenario_j + interaction_ij`: two crossed random effects. The seeds of
-two learned policies are independent; the scenarios are shared, so they are differenced away column by column. Then
-
-    V = V_seed + V_scenario, the variance of a mean
-    V_seed     = sum over learned policies of  s^2(seed means) / n_seeds
-    V_scenario = max(0, s^2(column totals) / n_scenarios - sum over learned policies of V_interaction)
-
-Both terms hold the interaction; subtracting one interaction mean square keeps it from counting twice (Cameron, Gelbach
-and Miller 2011, "Robust Inference with Multiway Clustering"), and the scenarios' term is known to far more degrees of
-freedom. The interval is `mean +- t' sqrt(V)`, with Cochran's critical value (Cochran and Cox 1957, "Experimental
-Designs", section 4.14) `t' = (t_seed V_seed + t_scenario V_scenario) / V`, where `t_seed` has `n_seeds - 1` degrees of
-freedom (two learned policies: Welch and Satterthwaite's) and `t_scenario` has `n_blocks - 1`. Satterthwaite's degrees
-of freedom for V itself reject up to 8.6 % of true nulls with three seeds; Cochran's rejected 2.3 to 6.0 % with equal
-numbers of seeds, and up to 7.4 % when all seed variance sits in a policy with three seeds against one with ten. To
-measure again: `CALIBRATION_REPEATS=2000 pytest tests/evaluation/test_statistics.py`.
-
-Blocks. Scenarios cut from one recording are not independent. Given `blocks`, deviations are summed within a block
-before they are squared (times `n_blocks / (n_blocks - 1)`), so scenarios of one block may depend on each other, those
-of different blocks must not: windows that straddle an edge break this, and 25 blocks each one window long rejected
-9.1 % of true nulls, two windows 7.0 %, ten windows 5.3 %. So make blocks at least five windows long, and have twenty of
-them where you can. `n_blocks` is the effective number, `n_scenarios^2 / sum(block size^2)` (compare Carter, Schnepel
-and Steigerwald 2017, "Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity").
+The model of the intervals, and why blocks must be long: docs/statistics.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -117,9 +96,7 @@ def verdict(estimate: Estimate) -> Verdict:
     """What a paired difference, this policy minus the other, shows: cheaper is better if the interval leaves out 0."""
     if estimate.ci95_high < 0:
         return "better"
-    if estimate.ci95_low > 0:
-        return "worse"
-    return "no significant difference"
+    return "worse" if estimate.ci95_low > 0 else "no significant difference"
 
 
 def gap_closed(
@@ -157,11 +134,8 @@ def gap_closed(
 def holm(p_values: npt.ArrayLike) -> FloatArray:
     """Adjust p-values for having asked several questions (Holm 1979; family-wise error, any dependence).
 
-    Args:
-        p_values: float64 (n_comparisons,), each between 0 and 1; the adjusted ones come back in their order.
-
-    Raises:
-        ValueError: not one-dimensional, or a value outside 0 to 1.
+    `p_values` are float64 (n_comparisons,), the adjusted ones in the same order. Raises ValueError: not one-dimensional
+    or a value outside 0 to 1.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
@@ -187,9 +161,7 @@ def probability_better(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> floa
     0.375
     """
     policy, other = checked_pair(costs, other_costs)
-    wins = sum(int((policy < row).sum()) for row in other)
-    ties = sum(int((policy == row).sum()) for row in other)
-    return (wins + 0.5 * ties) / (policy.size * other.shape[0])
+    return float((0.5 + 0.5 * np.sign(other - policy[:, None, :])).mean())
 
 
 def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike) -> float:
@@ -211,20 +183,15 @@ def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike)
 
 
 def two_way_estimate(
-    mean: float,
-    columns: FloatArray | None,
-    sides: Sequence[FloatArray],
-    block_index: IntArray,
-    confidence: float,
+    mean: float, columns: FloatArray | None, sides: Sequence[FloatArray], block_index: IntArray, confidence: float
 ) -> Estimate:
-    """Interval of a mean whose per-scenario totals are `columns` and whose seed noise comes from `sides`.
+    """Interval of a mean, which need not be that of `columns` (a linearised ratio's is 0), at this `confidence`.
 
-    Args:
-        mean: the point estimate, which need not be the mean of `columns` (a linearised ratio's is 0).
-        columns: float64 (n_scenarios,), or None when the estimate is known without error.
-        sides: each float64 (n_seeds, n_scenarios), one for each policy; those with one row add no seed noise.
-        block_index: int64 (n_scenarios,), values 0 to n_blocks - 1.
-        confidence: between 0 and 1, or ValueError is raised.
+    `columns` (n_scenarios,) are totals by scenario, None where the mean is known without error; seed noise comes from
+    `sides` (n_seeds, n_scenarios), one a policy, of more than one row. `block_index` counts from 0.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}; 0.95 is usual.")

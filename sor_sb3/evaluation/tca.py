@@ -1,9 +1,8 @@
 """Transaction-cost analysis: every measure as one function of prices, sizes and times, each with a worked example.
 
-Not tied to the simulator, and not for running policies: :mod:`sor_sb3.evaluation.children` records what a policy sent
-and got, :mod:`sor_sb3.evaluation.analysis` puts the record through these functions. A function with the decorator
-:func:`sor_sb3.evaluation.measures.measure` is a row of the tables. The tables in the style of Rules 605 and 606 are in
-:mod:`sor_sb3.evaluation.rule_tables`.
+Not tied to the simulator: :mod:`sor_sb3.evaluation.children` records what a policy sent and got,
+:mod:`sor_sb3.evaluation.analysis` puts the record through these functions. A function with the decorator
+:func:`sor_sb3.evaluation.measures.measure` is a row of the tables.
 
 Conventions. `side` is +1 for a buy and -1 for a sell. Prices are in any one currency unit, above 0; sizes in shares;
 times and results in the unit that a name says; results whose name says none have none. bps = 1e-4. **A cost is positive
@@ -11,15 +10,9 @@ when it is bad**, except where a docstring says otherwise (markouts, improvement
 as practitioners state them). Arguments are arrays that broadcast against each other. Where a measure sums over fills it
 does so over the last axis, so that a single order is a vector ``(n_fills,)`` and many orders are rows
 ``(n_orders, n_fills)``; entries of 0 shares count for nothing, whatever price stands beside them. A measure without
-meaning (nothing filled, nothing sent) is NaN. Prices within 1e-9 of each other, relative, are one price.
-
-Sources. Perold 1988, "The Implementation Shortfall: Paper versus Reality", Journal of Portfolio Management 14(3);
-17 CFR 242.600, 242.605 and 242.606 (Regulation NMS, as amended in 2024, Release 34-99679); Rockafellar and Uryasev
-2000, "Optimization of Conditional Value-at-Risk", Journal of Risk 2(3); Hirschman 1964, "The Paternity of an Index",
-American Economic Review 54(5); Shannon 1948, "A Mathematical Theory of Communication".
+meaning (nothing filled, nothing sent) is NaN. Prices within 1e-9 of each other, relative, are one price. Sources
+in full: docs/statistics.md.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass

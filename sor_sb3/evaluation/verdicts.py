@@ -3,8 +3,6 @@
 The words are made here, once, and kept in ``results.json``. Console, HTML, Markdown and figures print them as they are.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -25,14 +23,13 @@ def compared(policy: str, against: str, difference: Estimate, p_holm: float, uni
     """The verdict on one comparison.
 
     Args:
-        policy: name of the policy that is compared with `against`.
         difference: cost of `policy` minus that of `against`, paired by scenario, in `unit`.
         p_holm: p-value, corrected by Holm for all comparisons that were made together.
 
     Returns:
-        "policy", "against", "difference", "ci95", "p_value", "p_value_holm"; "verdict", what the comparison's own 95 %
-        interval says; "holds_after_correction", whether `p_holm` agrees; "tone", "better" or "worse" where it does,
-        else "even"; "wording", the verdict with the remark that the correction asks for; "sentence".
+        Among others "verdict", what the comparison's own 95 % interval says; "holds_after_correction", whether `p_holm`
+        agrees; "tone", "better" or "worse" where it does, else "even"; "wording", the verdict with the remark that the
+        correction asks for; "sentence".
     """
     found, ci95 = verdict(difference), finite(difference.ci95)
     holds = found == NO_DIFFERENCE or p_holm < SIGNIFICANCE

@@ -5,8 +5,6 @@ the end ``results.json`` and figures. Whatever stops a comparison, the same comm
 unfinished ones continue from their last checkpoints, and the results are the same bytes.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -136,9 +134,8 @@ def compare(
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
 
-    Raises:
-        UserError: the folder belongs to another config, another process works in it, or it cannot be written.
-        WorkFailed: a training process was killed.
+    Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
+    WorkFailed: a training process was killed.
     """
     started = time.perf_counter()
     comparison = Comparison(config, folder)

@@ -1,7 +1,5 @@
 """A config is the experiment: frozen, complete, hashed. Paths, prose and display flags are not part of the hash."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -90,8 +88,7 @@ def train_config(
 ) -> TrainConfig:
     """A complete config: defaults of the YAML, overridden by `settings` (``--set``), `n_envs` and `timesteps`.
 
-    Raises:
-        UserError: the env or the algorithm is unknown, or they do not fit each other.
+    Raises UserError: the env or the algorithm is unknown, or they do not fit each other.
     """
     algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
     hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps)
@@ -120,15 +117,10 @@ def compare_config(
 ) -> CompareConfig:
     """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
-    Raises:
-        UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    Raises UserError: an algorithm is unknown or does not fit, or a number is out of range.
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
-    if seeds < 1:
-        raise UserError(f"--seeds is {seeds}; expected at least 1")
-    if scenarios < 2:
-        raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
     runs = [
         train_config(algo, env, market, first_seed, timesteps, n_envs, settings)
         for algo in dict.fromkeys(find_algorithm(a).name for a in algos)

@@ -3,8 +3,6 @@
 What a folder holds beyond its config is the business of the modules that wrote it.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -42,10 +40,8 @@ def path_component(name: str) -> str:
 def named_folder(log_dir: Path, name: str | None, market: str, env: str) -> Path:
     """The folder of a comparison: `name`, or by default the market's and the env's; always under `log_dir`.
 
-    A market's name may group markets by one "/", as ``heldout/crypto_regional``; every part is made safe.
-
-    Raises:
-        UserError: a `name` that the user gave leads out of `log_dir`.
+    A market's name may group markets by one "/", as ``heldout/crypto_regional``; every part is made safe. Raises
+    UserError: a `name` that the user gave leads out of `log_dir`.
     """
     if name is None:
         parts = [part for part in f"{market}_{env}".split("/") if part not in ("", ".", "..")]
@@ -73,10 +69,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from working in a folder, which is made where it is missing and dropped if left empty.
 
     The lock is on the folder itself, so that no file is left, and ends with the process, whatever ends the process.
-    Where the system cannot lock a folder (Windows, some network disks), nothing is locked.
-
-    Raises:
-        UserError: another process works in the folder, or the folder cannot be made.
+    Where the system cannot lock a folder (Windows, some network disks), nothing is locked. Raises UserError: another
+    process works in the folder, or the folder cannot be made.
     """
     with ExitStack() as stack:
         made = make_folder(folder)
@@ -96,10 +90,8 @@ def locked(folder: Path) -> Iterator[None]:
 def claim_folder(folder: Path, config: dict[str, Any], digest: str) -> bool:
     """Take `folder` for a config. True if it holds earlier work of the same config.
 
-    A comparison that was ended before its first run began holds nothing, and gives way to another config.
-
-    Raises:
-        UserError: the folder belongs to another config, or holds something else; nothing is touched.
+    A comparison that was ended before its first run began holds nothing, and gives way to another config. Raises
+    UserError: the folder belongs to another config, or holds something else; nothing is touched.
     """
     if (folder / CONFIG_FILE).is_file():
         held = held_digest(folder)
@@ -154,8 +146,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def folder_config(folder: Path) -> TrainConfig | CompareConfig:
     """The config of a training run's or a comparison's folder. The version before wrote no `kind`.
 
-    Raises:
-        UserError: there is none, or the config is damaged.
+    Raises UserError: there is none, or the config is damaged.
     """
     data = read_config(folder)
     kind = data.get("kind", "compare" if "learners" in data else "train")
@@ -187,11 +178,7 @@ def is_done(folder: Path, config: TrainConfig) -> bool:
 
 
 def check_finished(folder: Path, file: str = DONE_FILE) -> None:
-    """Whether a run, or with ``results.json`` a comparison, came to its end.
-
-    Raises:
-        UserError: it did not.
-    """
+    """Whether a run, or with ``results.json`` a comparison, came to its end. Raises UserError: it did not."""
     if not (folder / file).is_file():
         what = "comparison" if file == RESULTS_FILE else "run"
         raise UserError(f"{folder} has no {file}: the {what} is not finished; run its command again")

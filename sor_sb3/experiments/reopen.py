@@ -3,8 +3,6 @@
 Nothing is trained here.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,11 +22,7 @@ from sor_sb3.files import writing
 
 
 def run_config(folder: Path) -> TrainConfig:
-    """The config of a training run's folder.
-
-    Raises:
-        UserError: the folder holds none, or the config is damaged.
-    """
+    """The config of a training run's folder. Raises UserError: the folder holds none, or the config is damaged."""
     config = folder_config(folder)
     if isinstance(config, CompareConfig):
         raise UserError(f"{folder} is a comparison; give its run folders, such as {folder}/ppo/{config.env}_1")
@@ -48,8 +42,7 @@ def evaluate_runs(
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
-    Raises:
-        UserError: a folder is no finished run, or the runs differ in market or env.
+    Raises UserError: a folder is no finished run, or the runs differ in market or env.
     """
     return _score_runs(folders, scenarios, seed, data_split, deterministic, report=False).results
 
@@ -74,10 +67,8 @@ def _score_runs(
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:
     """Score again what a folder holds, which gives the same numbers, and write the report there; returns the page.
 
-    A training run is scored on `scenarios`; a comparison keeps its own number.
-
-    Raises:
-        UserError: the folder holds neither, is not finished or cannot be written, or another process works in it.
+    A training run is scored on `scenarios`; a comparison keeps its own number. Raises UserError: the folder holds
+    neither, is not finished or cannot be written, or another process works in it.
     """
     config = folder_config(folder)
     check_finished(folder, *((RESULTS_FILE,) if isinstance(config, CompareConfig) else ()))
@@ -93,14 +84,9 @@ def report_folder(folder: Path, scenarios: int = 1000) -> Path:
 def explain_folder(folder: Path, scenario: int, policy: str | None = None, training_run: int = 1) -> Explanation:
     """Replay one parent order of a policy in a comparison's or a training run's folder.
 
-    Args:
-        folder: that compare or train made.
-        scenario: seed of the scenario, of the data split "test".
-        policy: an algorithm of the folder, a rule or the oracle; None takes the learned policy with the lowest cost.
-        training_run: which of an algorithm's runs, counted from 1.
-
-    Raises:
-        UserError: the folder is not finished, or the scenario, the policy or the run is unknown.
+    The scenario is one of the data split "test", by its seed. `policy` names an algorithm of the folder, a rule or the
+    oracle; None takes the learned policy with the lowest cost. An algorithm's `training_run` counts from 1. Raises
+    UserError: the folder is not finished, or the scenario, the policy or the run is unknown.
     """
     if not 0 <= scenario < 2**63:
         raise UserError(f"--scenario is {scenario}; expected a seed of at least 0, such as {TEST_SEED}")
@@ -139,10 +125,8 @@ def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path
     """Write a finished run's policy for :class:`~sor_sb3.OnnxPolicy`, with its normalisation; returns the file.
 
     The policy is the one that was `best` on the run's validation scenarios, else the last. By default `out` is
-    ``policy.onnx``, or ``policy_last.onnx``, in the run's folder.
-
-    Raises:
-        UserError: the folder is no finished run, its policy cannot be exported, or `out` exists.
+    ``policy.onnx``, or ``policy_last.onnx``, in the run's folder. Raises UserError: the folder is no finished run, its
+    policy cannot be exported, or `out` exists.
     """
     if out is not None and out.exists():
         raise UserError(f"--out {out} exists; give another name, or delete it")

@@ -5,8 +5,6 @@ FOLDER/ENV.zip  ENV/args.yml  ENV/config.yml  ENV/command.txt  [ENV/vecnormalize
 FOLDER/checkpoints/ during training: a run that is stopped continues from its last checkpoint, bit for bit.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import sys
@@ -21,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
-from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint, pickled, saved
+from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint, write_policy
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
 from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
@@ -30,7 +28,7 @@ from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE, DONE_FILE, held_digest, locked
-from sor_sb3.files import write_bytes, write_json, write_text, write_yaml, writing
+from sor_sb3.files import write_json, write_text, write_yaml, writing
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.normalisation import NormalizedPolicy
 
@@ -131,17 +129,10 @@ def train(
     Where the folder holds a checkpoint of this run, training continues from the checkpoint and ends as if the run had
     never been stopped (on-policy algorithms; others start over).
 
-    Args:
-        config: the run.
-        folder: made where it is missing.
-        tensorboard_folder: of the learner's event file; None logs nothing.
-        baselines: for gap closed and the chart: names of rules and oracles, or their scores on validation scenarios.
-        baseline_folder: where the baselines' TensorBoard runs go.
-        report: called with the timesteps done after every rollout.
-        verbose: SB3's.
-
-    Raises:
-        UserError: the checkpoint is of other software versions, or the folder is in use or cannot be written.
+    The learner's event file goes to `tensorboard_folder`, if given. Gap closed and the chart need `baselines`: names of
+    rules and oracles, or their scores on validation scenarios; their TensorBoard runs go to `baseline_folder`. `report`
+    is called with the timesteps done after every rollout. Raises UserError: the checkpoint is of other software
+    versions, or the folder is in use or cannot be written.
     """
     torch.set_num_threads(1)
     with writing(str(folder), folder), locked(folder):
@@ -169,15 +160,12 @@ def train(
 
 def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, best_cost: float) -> None:
     """Files of a finished run; ``done.json`` last but for the checkpoints, which go."""
-    write_bytes(folder / f"{config.env}.zip", saved(model))
     zoo, data = folder / config.env, config.canonical()
+    write_policy(model, folder / f"{config.env}.zip", zoo / "vecnormalize.pkl")
     arguments = {key: value for key, value in data.items() if key not in ("kind", "market", "hyperparameters")}
     write_yaml(zoo / "args.yml", dict(sorted({**arguments, "market": config.market.name}.items())))
     write_yaml(zoo / "config.yml", data["hyperparameters"])
     write_text(zoo / "command.txt", shlex.join(sys.orig_argv) + "\n")
-    env = model.get_vec_normalize_env()
-    if env is not None:
-        write_bytes(zoo / "vecnormalize.pkl", pickled(env))
     done = {"digest": config.digest(), "timesteps": model.num_timesteps, "seconds": round(seconds, 3)}
     write_json(folder / DONE_FILE, {**done, "best_validation_cost": best_cost, "versions": system_versions()})
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
@@ -186,8 +174,7 @@ def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, be
 def load_policy(config: TrainConfig, folder: Path, best: bool = True) -> Any:
     """The policy that a run left: the best on the run's validation scenarios, or the last.
 
-    Raises:
-        UserError: the run is not finished, or a file of the run is damaged.
+    Raises UserError: the run is not finished, or a file of the run is damaged.
     """
     file = folder / ("best_model.zip" if best else f"{config.env}.zip")
     if not file.is_file():

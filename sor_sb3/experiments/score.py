@@ -3,8 +3,6 @@
 The numbers are made in `evaluation`; what a report says of them is made in `reports`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +76,10 @@ def score(
 ) -> Scored:
     """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
 
-    Args:
-        runs: of one market and env.
-        rules: names of rules and of the oracle.
-        evaluator: holds the scenarios.
-        config: what the results say of how they were made.
-        validation: `score_rules_on_validation`, where somebody has it.
-        deterministic: whether learned policies take their mode instead of drawing.
-        report: whether to record child orders, for `Scored.write_report`.
-
-    Raises:
-        UserError: a run is not finished.
+    All `runs` are of one market and env; `rules` names rules and the oracle. `config` is what the results say of how
+    they were made. `validation` is that of `score_rules_on_validation`, where somebody has it; `deterministic` policies
+    take their mode. With `report` child orders are recorded, for `Scored.write_report`. Raises UserError: a run is not
+    finished.
     """
     policies = policies_of(runs, rules, evaluator)
     writer = ReportWriter(evaluator.market, policies) if report else None

@@ -3,8 +3,6 @@
 What a job does is not known here.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -30,15 +28,9 @@ def run_jobs(
 ) -> None:
     """Call ``job(report, *arguments[i])`` for every i, each in a worker process; ``report(n)`` sets counter i to n.
 
-    Args:
-        job: a function at the top of a module.
-        arguments: of each call; they are pickled.
-        workers: how many at once; None takes one a usable core.
-        progress: called twice a second with the number of finished jobs and the counters.
-
-    Raises:
-        WorkFailed: a worker process was killed.
-        Exception: what a job raised first; all others are ended.
+    The job is a function at the top of a module; `arguments` are pickled. `workers` run at once, by default one a
+    usable core. `progress` is called twice a second with the number of finished jobs and the counters. What a job
+    raises first is raised here, and all others are ended. Raises WorkFailed: a worker process was killed.
     """
     context = multiprocessing.get_context("spawn")
     counters = context.Array("q", len(arguments), lock=False)

@@ -31,15 +31,12 @@ def parse_session(session: tuple[str, str] | None) -> tuple[int, int] | None:
     if session is None:
         return None
     if isinstance(session, str) or len(session) != 2:
-        raise QuoteFileError(
-            f"session is {session!r}, but must be a start and an end in UTC: write ('14:35', '21:00')."
-        )
+        raise QuoteFileError(f"session is {session!r}, but must be a start and an end in UTC: ('14:35', '21:00').")
     start, end = (_parse_clock(value) for value in session)
     length = _DAY_NS if end - start == _DAY_NS else (end - start) % _DAY_NS
     if length == 0:
-        raise QuoteFileError(
-            f"session starts and ends at {session[0]}, which keeps nothing: give two different times or none."
-        )
+        what = f"session starts and ends at {session[0]}, which keeps nothing"
+        raise QuoteFileError(f"{what}: give two different times or none.")
     return start, length
 
 
@@ -49,10 +46,8 @@ def _parse_clock(value: str) -> int:
         hour, minute, second = (int(part or 0) for part in match.groups())
         if minute < 60 and second < 60 and (hour < 24 or (hour, minute, second) == (24, 0, 0)):
             return (hour * 3600 + minute * 60 + second) * SECOND_NS
-    raise QuoteFileError(
-        f"session has the time {value!r}, but must have UTC times from '00:00' to '24:00': write HH:MM or "
-        f"HH:MM:SS (in YAML put them in quotes)."
-    )
+    expected = "UTC times from '00:00' to '24:00': write HH:MM or HH:MM:SS (in YAML put them in quotes)"
+    raise QuoteFileError(f"session has the time {value!r}, but must have {expected}.")
 
 
 def in_session(ts: IntArray, hours: tuple[int, int] | None) -> BoolArray:
@@ -114,10 +109,9 @@ def select_rows(
     counts["out_of_session"] = int(np.sum((venue >= 0) & ~inside))
     counts["out_of_order"] = int(np.sum(np.diff(table.ts) < 0))
     if keep.size == 0:
-        raise QuoteFileError(
-            f"{table.path} has no row of {', '.join(names)} inside the session hours (UTC); its times go "
-            f"from {utc_text(table.ts.min())} to {utc_text(table.ts.max())}: change or leave out the session."
-        )
+        what = f"{table.path} has no row of {', '.join(names)} inside the session hours (UTC)"
+        times = f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}"
+        raise QuoteFileError(f"{what}; its times go from {times}: change or leave out the session.")
     order = keep[np.lexsort((table.ts[keep], venue[keep]))]  # stable: file order within equal stamps
     last = np.append((np.diff(venue[order]) != 0) | (np.diff(table.ts[order]) != 0), True)
     counts["duplicates"] = int(np.sum(~last))
@@ -151,10 +145,9 @@ def judge_rows(
         reason[good & ~((size > 0) & (size <= _LARGEST_SIZE_SHARES))] = _NO_SIZE
         sizes.append(size)
     if assumed_depth_shares is None and good.any() and np.all(missing[good] > 0):
-        raise QuoteFileError(
-            f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty): give the "
-            f"number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes."
-        )
+        what = f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty)"
+        remedy = "give the number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes"
+        raise QuoteFileError(f"{what}: {remedy}.")
     rows = Rows(venue, table.ts[chosen], reason, missing, bid, sizes[0], ask, sizes[1])
     rows.silence(~rows.live)
     return rows
@@ -185,10 +178,8 @@ def drop_dead_venues(
     if dead and (requested or not alive.any()):
         listed = "; ".join(f"{name}: {why}" for name, why in dead)
         whose = "some of the venues asked for" if alive.any() else "any venue"
-        raise QuoteFileError(
-            f"{path} has no usable quote of {whose} ({listed}): choose other venues, hours or limits, or correct the "
-            "file."
-        )
+        remedy = "choose other venues, hours or limits, or correct the file"
+        raise QuoteFileError(f"{path} has no usable quote of {whose} ({listed}): {remedy}.")
     keep = alive[rows.venue]
     counts["dropped_venues"] = tuple(dead)
     counts["of_dropped_venues"] = int(np.sum(~keep))
@@ -236,10 +227,8 @@ def continuous_runs(
     counts["gaps"] = int(np.sum(gap))
     counts["longest_silence_s"] = float(step[~closed].max(initial=0)) / SECOND_NS
     if not np.any(runs[:, 1] > runs[:, 0]):
-        raise QuoteFileError(
-            f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each "
-            f"other, so there is nothing to replay: record more quotes or raise max_gap_s."
-        )
+        what = f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each other"
+        raise QuoteFileError(f"{what}, so there is nothing to replay: record more quotes or raise max_gap_s.")
     return runs
 
 

@@ -79,51 +79,41 @@ class CleaningReport:
             *self._not_quoting_lines(),
             *self._market_lines(),
         ]
-        for venue in self.venues:
-            lines.append(
-                f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
-                f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
-                f"quote lasts {venue.seconds_per_quote:.2f} s on average."
-            )
+        lines += [
+            f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
+            f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
+            f"quote lasts {venue.seconds_per_quote:.2f} s on average."
+            for venue in self.venues
+        ]
         if self.trades_read:
-            lines.append(
-                f"Trades: {self.trades_read:,} read, {self.trades_kept:,} kept (of these venues and session hours, "
-                "with a price and a size above 0)."
-            )
+            kept = f"{self.trades_kept:,} kept (of these venues and session hours, with a price and a size above 0)"
+            lines.append(f"Trades: {self.trades_read:,} read, {kept}.")
         return lines + self.warnings()
 
     def warnings(self) -> list[str]:
         """Says what in the data may mislead whoever replays it."""
         said = []
         if len(self.venues) == 1:
-            said.append(
-                f"{self.venues[0].name} is the only venue, so there is nothing to route between and the consolidated "
-                "market is that venue."
-            )
+            only = f"{self.venues[0].name} is the only venue"
+            said.append(f"{only}, so there is nothing to route between and the consolidated market is that venue.")
         tightest = min(venue.median_spread_bps for venue in self.venues)
         fastest = min(venue.seconds_per_quote for venue in self.venues)
         for venue in self.venues:
             if venue.median_spread_bps > 20 * max(tightest, 0.5):
-                said.append(
-                    f"the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps, is far from the tightest "
-                    f"venue's {tightest:.2f} bps: its quotes look like stubs; leave the venue out with venues or lower "
-                    "max_spread_bps."
-                )
+                remedy = "its quotes look like stubs; leave the venue out with venues or lower max_spread_bps"
+                spread = f"the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps"
+                said.append(f"{spread}, is far from the tightest venue's {tightest:.2f} bps: {remedy}.")
             if venue.seconds_per_quote > 100 * fastest:
-                said.append(
-                    f"a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average, of the fastest venue "
-                    f"{fastest:.2f} s: its quotes are often stale; leave the venue out with venues."
-                )
+                lasts = f"a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average"
+                remedy = "its quotes are often stale; leave the venue out with venues"
+                said.append(f"{lasts}, of the fastest venue {fastest:.2f} s: {remedy}.")
         if self.largest_jump:
-            said.append(
-                f"the largest jump of a venue from one quote to the next is {self.largest_jump}; it stays, as later "
-                "quotes or other venues confirm it."
-            )
+            jump = f"the largest jump of a venue from one quote to the next is {self.largest_jump}"
+            said.append(f"{jump}; it stays, as later quotes or other venues confirm it.")
         if self.crossed_share > 0.02:
-            said.append(
-                f"the consolidated market is crossed {self.crossed_share:.1%} of the time, which real markets are not: "
-                "some venues' quotes are stale or the recording is thinned, so gains from routing come out too large."
-            )
+            why = "some venues' quotes are stale or the recording is thinned, so gains from routing come out too large"
+            crossed = f"the consolidated market is crossed {self.crossed_share:.1%} of the time"
+            said.append(f"{crossed}, which real markets are not: {why}.")
         return [f"Warning: {text}" for text in said]
 
     def _dropped_lines(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
-from sor_sb3.safe_yaml import is_file, parse_yaml, read_text
+from sor_sb3.safe_yaml import parse_yaml, read_text
 
 QUOTE_SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _KINDS: dict[str, Any] = {"synthetic": SyntheticMarket, "notebook": NotebookMarket, "replay": ReplayMarket}
@@ -45,22 +46,17 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
         return market_of_recording(Path(name), **replay_options)
     if replay_options:
         raise UserError(f"market '{name}' is no recording; {', '.join(replay_options)} applies to recorded quotes only")
+    presets = ", ".join(preset_names())
     if suffixed.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not is_file(path):
-            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {_presets()}")
+        if not os.path.isfile(path):  # False, too, for a name that no file can have
+            raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {presets}")
         return parse_market(read_text(path), str(path), path.parent)
     if name not in preset_names():
-        raise UserError(
-            f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected a preset ({_presets()}) or the "
-            "path of a .yaml market or of .parquet, .csv or .csv.gz quotes"
-        )
+        expected = f"a preset ({presets}) or the path of a .yaml market or of .parquet, .csv or .csv.gz quotes"
+        raise UserError(f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected {expected}")
     text = (resources.files("sor_sb3.market") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_market(text, f"preset {name}", Path())
-
-
-def _presets() -> str:
-    return ", ".join(preset_names())
 
 
 def parse_market(text: str, where: str, folder: Path) -> MarketSpec:

@@ -1,7 +1,5 @@
 """Finds quotes that no market made: bad prints far from the venue's own neighbours and from the other venues.
 
-It compares mids on a logarithmic scale and changes nothing; :mod:`sor_sb3.market.cleaning` ends the quotes found here.
-
 - A quote is *far from its neighbours* where its mid is further than `FAR_TIMES` typical spreads or moves of its venue,
   and than `FAR_AT_LEAST`, from the median of the venue's five quotes before it and of the five after it, unless the
   other venues' median mid confirms it, when the quote begins or when it ends.
@@ -56,17 +54,10 @@ class _Quotes(NamedTuple):
 def far_quotes(
     venue: IntArray, ts: IntArray, bid: FloatArray, ask: FloatArray, max_gap_s: float
 ) -> tuple[BoolArray, Jump | None, Jump | None]:
-    """Which rows are bad prints.
+    """Which rows are bad prints, bool (R,); the worst of them; and the largest kept jump, if above `JUMP_TO_TELL`.
 
-    Args:
-        venue: of each row (R,), sorted; rows of a venue are sorted by time.
-        ts: of each row, ns.
-        bid: of each row; NaN where the venue is not quoting, as of `ask`.
-        ask: of each row.
-        max_gap_s: quotes further apart say nothing of one another.
-
-    Returns:
-        Bool (R,); the worst of these rows; and the largest jump that was kept, if it is above `JUMP_TO_TELL`.
+    All arrays are (R,), sorted by venue, then by time `ts` (ns). `bid` and `ask` are NaN where the venue is not
+    quoting. Quotes further apart than `max_gap_s` say nothing of one another.
     """
     row = np.flatnonzero(~np.isnan(bid))
     far = np.zeros(len(bid), dtype=np.bool_)

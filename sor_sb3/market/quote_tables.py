@@ -1,7 +1,4 @@
-"""Reads a table of quotes or trades, Parquet or CSV, into checked NumPy columns, and says what is wrong with a file.
-
-Nothing here judges a quote: :mod:`sor_sb3.market.cleaning` does.
-"""
+"""Reads a table of quotes or trades, Parquet or CSV, into checked NumPy columns. `cleaning` judges them."""
 
 from __future__ import annotations
 
@@ -52,8 +49,7 @@ class QuoteTable:
     numbers: dict[str, FloatArray]
 
 
-def read_bytes(path: Path, kind: str) -> bytes:
-    """The content of a file whose suffix is one of `SUFFIXES`; `kind` ("quote", "trade") names it in messages."""
+def _read_bytes(path: Path, kind: str) -> bytes:
     try:
         if path.is_dir():
             raise QuoteFileError(f"{path} is a folder, but the {kind} file must be one file: name a file in it.")
@@ -64,20 +60,20 @@ def read_bytes(path: Path, kind: str) -> bytes:
             raise QuoteFileError(f"{path} has the suffix {path.suffix!r}, but {expected}: convert or rename it.")
         content = path.read_bytes()
     except OSError as error:
-        raise QuoteFileError(
-            f"{path} cannot be read ({error.strerror or error}): check that you may read the {kind} file."
-        ) from error
+        reason = error.strerror or error
+        raise QuoteFileError(f"{path} cannot be read ({reason}): check that you may read the {kind} file.") from error
     if not content:
         raise QuoteFileError(f"{path} is empty (0 bytes): record or copy the {kind} file again.")
     return content
 
 
-def read_table(path: Path, content: bytes, columns: Columns, kind: str) -> QuoteTable:
-    """The `columns` of a file's `content`.
+def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, bytes]:
+    """The `columns` of a file, and its bytes; `kind` ("quote", "trade") names it in messages.
 
     Raises:
-        QuoteFileError: the file is no table of these columns; the message names file, column and row.
+        QuoteFileError: the file cannot be read as a table of these columns; the message names file, column and row.
     """
+    content = _read_bytes(path, kind)
     is_parquet = path.name.lower().endswith(".parquet")
     table = _parquet_table(path, content, columns) if is_parquet else _csv_table(path, content, columns)
     if table.num_rows == 0:
@@ -85,7 +81,8 @@ def read_table(path: Path, content: bytes, columns: Columns, kind: str) -> Quote
     code, names = _venue_codes(path, table.column("venue"))
     ts = _timestamps(path, table.column("ts"))
     numeric = [name for name in columns if name not in ("ts", "venue")]
-    return QuoteTable(path, ts, code, names, {name: _numbers(path, name, table.column(name)) for name in numeric})
+    numbers = {name: _numbers(path, name, table.column(name)) for name in numeric}
+    return QuoteTable(path, ts, code, names, numbers), content
 
 
 def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict[str, str]:
@@ -94,12 +91,11 @@ def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict
     for name, aliases in columns.items():
         here = [alias for alias in aliases if alias in present]
         if not here:
+            what = f"{path} has no column {' or '.join(map(repr, aliases))}"
             listed = ", ".join(present)[:300] or "none"
             hint = " (empty where sizes are not known)" if name in ("bid_sz", "ask_sz") else ""
-            raise QuoteFileError(
-                f"{path} has no column {' or '.join(map(repr, aliases))}, but it has: {listed}: rename or add that "
-                f"column{hint}; needed are {', '.join(columns)}."
-            )
+            remedy = f"rename or add that column{hint}; needed are {', '.join(columns)}."
+            raise QuoteFileError(f"{what}, but it has: {listed}: {remedy}")
         if list(present).count(here[0]) > 1:
             raise QuoteFileError(f"{path} has the column {here[0]!r} more than once: keep one of them.")
         found[name] = here[0]
@@ -113,10 +109,8 @@ def _parquet_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
         wanted = list(found.values())
         return file.read(columns=wanted).select(wanted).rename_columns(list(found))
     except (pa.ArrowException, OSError) as error:
-        raise QuoteFileError(
-            f"{path} cannot be read as a Parquet file (it begins with {content[:12]!r}): rename it if it is "
-            f"a CSV file, or write it again."
-        ) from error
+        what = f"{path} cannot be read as a Parquet file (it begins with {content[:12]!r})"
+        raise QuoteFileError(f"{what}: rename it if it is a CSV file, or write it again.") from error
 
 
 def _csv_text(path: Path, content: bytes) -> str:
@@ -124,16 +118,14 @@ def _csv_text(path: Path, content: bytes) -> str:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise QuoteFileError(
-                f"{path} cannot be unpacked with gzip ({error}): pack it again or, if not packed, rename it."
-            ) from error
+            what = f"{path} cannot be unpacked with gzip ({error})"
+            raise QuoteFileError(f"{what}: pack it again or, if not packed, rename it.") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise QuoteFileError(
-            f"{path}, line {line}: the byte 0x{content[error.start]:02x} is not UTF-8 text: save it as UTF-8."
-        ) from error
+        what = f"{path}, line {line}: the byte 0x{content[error.start]:02x} is not UTF-8 text"
+        raise QuoteFileError(f"{what}: save it as UTF-8.") from error
 
 
 def _csv_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
@@ -147,23 +139,19 @@ def _csv_table(path: Path, content: bytes, columns: Columns) -> pa.Table:
         # Columns get names of our own, as those of unused columns may repeat.
         names = [f"{index} {name}" for index, name in enumerate(present)]
         wanted = [names[present.index(name)] for name in found.values()]
-        types = {name: pa.string() for name in wanted}
-        table = pa_csv.read_csv(
-            io.BytesIO(body.encode()),
-            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False),
-            convert_options=pa_csv.ConvertOptions(include_columns=wanted, column_types=types),
-        )
+        reading = pa_csv.ReadOptions(column_names=names, use_threads=False)
+        texts = pa_csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()))
+        table = pa_csv.read_csv(io.BytesIO(body.encode()), read_options=reading, convert_options=texts)
     except (pa.ArrowException, csv.Error) as error:
         # Without threads pyarrow names the row, counted from 1 after the header as elsewhere in this module.
         reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")[:200].replace("Row #", "data row ")
-        raise QuoteFileError(
-            f"{path} is not a table with commas between its columns ({reason}): correct that row."
-        ) from error
+        what = f"{path} is not a table with commas between its columns ({reason})"
+        raise QuoteFileError(f"{what}: correct that row.") from error
     return table.rename_columns(list(found))
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Undoes dictionary encoding and the white space around text."""
+    """The column without dictionary encoding and without white space around text."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return pc.utf8_trim_whitespace(column) if _is_text(column) else column
@@ -270,10 +258,8 @@ def wanted_venues(table: QuoteTable, venues: Sequence[str] | None) -> list[str]:
     chosen = {venues} if isinstance(venues, str) else set(venues)
     if not chosen:
         raise QuoteFileError(f"venues is empty: name at least one of {', '.join(table.names)}, or leave it out.")
-    unknown = sorted(str(name) for name in chosen if name not in table.names)
+    known, unknown = ", ".join(table.names), sorted(str(name) for name in chosen if name not in table.names)
     if unknown:
-        raise QuoteFileError(
-            f"{table.path} has no venue {', '.join(map(repr, unknown))}; it has {', '.join(table.names)}: choose among "
-            "these."
-        )
+        listed = ", ".join(map(repr, unknown))
+        raise QuoteFileError(f"{table.path} has no venue {listed}; it has {known}: choose among these.")
     return [name for name in table.names if name in chosen]

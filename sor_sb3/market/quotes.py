@@ -1,4 +1,4 @@
-"""Loads recorded quotes of several venues (and, if given, trades) into NumPy arrays. It reads, cleans and counts.
+"""Loads recorded quotes of several venues (and, if given, trades) into NumPy arrays.
 
 A row of the file is a venue's quote from `ts` (UTC) until its next row. What is not a usable quote stays as a row
 without prices, so that the quote before it ends there. What is dropped or changed is counted in `CleaningReport`.
@@ -15,33 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from sor_sb3.market.cleaning import (
-    SECOND_NS,
-    Rows,
-    continuous_runs,
-    count_rows,
-    drop_dead_venues,
-    end_far_quotes,
-    end_old_quotes,
-    in_session,
-    judge_rows,
-    parse_session,
-    select_rows,
-    utc_text,
-    venue_numbers,
-)
+from sor_sb3.market import cleaning, quote_tables
+from sor_sb3.market.cleaning import Rows, in_session, utc_text
 from sor_sb3.market.cleaning_report import CleaningReport, VenueSummary
-from sor_sb3.market.quote_tables import (
-    QUOTE_COLUMNS,
-    TRADE_COLUMNS,
-    FloatArray,
-    IntArray,
-    QuoteFileError,
-    QuoteTable,
-    read_bytes,
-    read_table,
-    wanted_venues,
-)
+from sor_sb3.market.quote_tables import FloatArray, IntArray, QuoteFileError, QuoteTable
 from sor_sb3.market.replay_arrays import last_rows
 
 
@@ -97,36 +74,33 @@ def load_quotes(
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).
         session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts from its
             first quote inside the session on.
-        max_spread_bps: a quote with a wider spread, relative to its own mid, is absurd. Recorded quotes of active
-            venues had up to 226 bps, stubs 20,000 bps.
+        max_spread_bps: a quote with a wider spread, relative to its mid, is absurd; active venues had up to 226 bps.
         max_gap_s: a longer time without a usable quote of any venue splits a segment. A quiet FX night had 145 s.
-        size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or the
-            assumed depth.
+        size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or assumed depth.
 
     Raises:
         QuoteFileError: a file or an argument cannot be used.
     """
     depth = {} if assumed_depth_shares is None else {"assumed_depth_shares": assumed_depth_shares}
     _check_positive(max_spread_bps=max_spread_bps, max_gap_s=max_gap_s, size_multiplier=size_multiplier, **depth)
-    hours = parse_session(session)
+    hours = cleaning.parse_session(session)
     quote_path = Path(path)
-    content = read_bytes(quote_path, "quote")
+    table, content = quote_tables.read_table(quote_path, quote_tables.QUOTE_COLUMNS, "quote")
     digest = hashlib.sha256(content)
-    table = read_table(quote_path, content, QUOTE_COLUMNS, "quote")
-    wanted = wanted_venues(table, venues)
+    wanted = quote_tables.wanted_venues(table, venues)
     counts: dict[str, Any] = {"file": quote_path.name, "max_spread_bps": max_spread_bps, "max_gap_s": max_gap_s}
-    chosen, venue = select_rows(table, wanted, hours, counts)
-    rows = judge_rows(table, chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
-    end_far_quotes(rows, wanted, max_gap_s, counts)
-    names, rows = drop_dead_venues(quote_path, wanted, rows, venues is not None, counts)
-    count_rows(rows, assumed_depth_shares is not None, counts)
-    runs = continuous_runs(quote_path, rows, hours, max_gap_s, counts)
-    rows = end_old_quotes(rows, len(names), runs[1:, 0], counts)
+    chosen, venue = cleaning.select_rows(table, wanted, hours, counts)
+    rows = cleaning.judge_rows(table, chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
+    cleaning.end_far_quotes(rows, wanted, max_gap_s, counts)
+    names, rows = cleaning.drop_dead_venues(quote_path, wanted, rows, venues is not None, counts)
+    cleaning.count_rows(rows, assumed_depth_shares is not None, counts)
+    runs = cleaning.continuous_runs(quote_path, rows, hours, max_gap_s, counts)
+    rows = cleaning.end_old_quotes(rows, len(names), runs[1:, 0], counts)
     tape: tuple[Any, Any, Any] = (None, None, None)
     if trades is not None:
-        content = read_bytes(Path(trades), "trade")
+        table, content = quote_tables.read_table(Path(trades), quote_tables.TRADE_COLUMNS, "trade")
         digest.update(content)
-        tape = _tape(read_table(Path(trades), content, TRADE_COLUMNS, "trade"), names, hours, runs, counts)
+        tape = _tape(table, names, hours, runs, counts)
     return _recording(names, rows, runs, tape, counts, digest.hexdigest())
 
 
@@ -149,28 +123,14 @@ def _recording(
     counts["segments"] = len(segments)
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
     trade_first, trade_ts, trade_cumulative_size = tape
-    return QuoteRecording(
-        venues=tuple(names),
-        origin_ns=origin_ns,
-        first=first,
-        time_s=time_s,
-        bid_px=rows.bid,
-        bid_size=rows.bid_size,
-        ask_px=rows.ask,
-        ask_size=rows.ask_size,
-        mid_time_s=mid_time_s,
-        mid_px=mid_px,
-        segments=segments,
-        trade_first=trade_first,
-        trade_time_s=None if trade_ts is None else _seconds(trade_ts, origin_ns),
-        trade_cumulative_size=trade_cumulative_size,
-        report=CleaningReport(**counts),
-        sha256=sha256,
-    )
+    trade_time_s = None if trade_ts is None else _seconds(trade_ts, origin_ns)
+    quotes = (time_s, rows.bid, rows.bid_size, rows.ask, rows.ask_size, mid_time_s, mid_px)
+    trades = (trade_first, trade_time_s, trade_cumulative_size)
+    return QuoteRecording(tuple(names), origin_ns, first, *quotes, segments, *trades, CleaningReport(**counts), sha256)
 
 
 def _seconds(ts: IntArray, origin_ns: int) -> FloatArray:
-    return np.ascontiguousarray((ts - origin_ns) / np.float64(SECOND_NS))
+    return np.ascontiguousarray((ts - origin_ns) / np.float64(cleaning.SECOND_NS))
 
 
 def _consolidate(
@@ -199,17 +159,10 @@ def _consolidate(
         live = first[k] + np.flatnonzero(rows.live[first[k] : first[k + 1]])
         bid, ask = rows.bid[live], rows.ask[live]
         live_s = float(np.sum(span[~np.isnan(venue_ask)]))
-        summaries.append(
-            VenueSummary(
-                name=name,
-                rows=int(first[k + 1] - first[k]),
-                live_rows=len(live),
-                live_share=live_s / total,
-                best_ask_share=float(np.sum(span[venue_ask == best_ask])) / total,
-                median_spread_bps=float(np.median((ask - bid) / (0.5 * (ask + bid)))) * 1e4,
-                seconds_per_quote=live_s / len(live),
-            )
-        )
+        best_share = float(np.sum(span[venue_ask == best_ask])) / total
+        spread_bps = float(np.median((ask - bid) / (0.5 * (ask + bid)))) * 1e4
+        n_rows, n_live = int(first[k + 1] - first[k]), len(live)
+        summaries.append(VenueSummary(name, n_rows, n_live, live_s / total, best_share, spread_bps, live_s / n_live))
     counts["venues"] = tuple(summaries)
     mid = 0.5 * (best_bid + best_ask)
     quoted = ~np.isnan(mid)
@@ -222,17 +175,17 @@ def _tape(
     table: QuoteTable, names: list[str], hours: tuple[int, int] | None, runs: IntArray, counts: dict[str, Any]
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """First trade of each venue (K + 1,), time (ns) of each trade, and what its venue has traded until then."""
-    venue = venue_numbers(table, names)
+    venue = cleaning.venue_numbers(table, names)
     px, sz = table.numbers["px"], table.numbers["sz"]
     good = np.isfinite(px) & (px > 0) & np.isfinite(sz) & (sz > 0)
     keep = np.flatnonzero(good & (venue >= 0) & in_session(table.ts, hours))
     start, end = runs[0, 0], runs[-1, 1]
     if not np.any((table.ts[keep] >= start) & (table.ts[keep] <= end)):
-        raise QuoteFileError(
-            f"{table.path} has no trade of {', '.join(names)} from {utc_text(start)} to {utc_text(end)}, the time of "
-            f"the quotes; its venues are {', '.join(table.names)} and its times go from "
-            f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}: give the trades of the same days and venues."
-        )
+        when = f"from {utc_text(start)} to {utc_text(end)}, the time of the quotes"
+        times = f"{utc_text(table.ts.min())} to {utc_text(table.ts.max())}"
+        found = f"its venues are {', '.join(table.names)} and its times go from {times}"
+        what = f"{table.path} has no trade of {', '.join(names)} {when}; {found}"
+        raise QuoteFileError(f"{what}: give the trades of the same days and venues.")
     rows = keep[np.lexsort((table.ts[keep], venue[keep]))]
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))

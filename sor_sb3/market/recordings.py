@@ -1,7 +1,4 @@
-"""Makes markets of recorded quotes: measures what a specification leaves out and cuts the recording in time.
-
-It reads with :mod:`sor_sb3.market.quotes` and steps nothing; the simulator replays the arrays made here.
-"""
+"""Makes markets of recorded quotes: measures what a specification leaves out and cuts the recording in time."""
 
 from __future__ import annotations
 
@@ -39,16 +36,15 @@ _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
 def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     """A market that replays the recording at `path`.
 
-    What is not given is measured on the training part: an even slice of the order is half the median
-    displayed far-touch size, taking all of a venue's display costs half its median spread, an unfilled share
-    twice the median spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
+    What is not given is measured on the training part: an even slice of the order is half the median displayed
+    far-touch size, taking all of a venue's display costs half its median spread, an unfilled share twice the median
+    spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
-        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name),
-            `latency_ms` (of all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and
-            any field of :class:`ReplayMarket`, such as `assumed_depth_shares`, `trades_file`, `session_utc`,
-            `size_multiplier` and `max_spread_bps`. None counts as not given.
+        options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name), `latency_ms` (of
+            all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and any field of
+            :class:`ReplayMarket`, such as `assumed_depth_shares`. None counts as not given.
 
     Raises:
         UserError: the file or an option cannot be used, or the recording is too short to be cut in three.
@@ -65,23 +61,18 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     data = {"name": name, "model": "replay", **given, "quotes_file": path, "order": order}
     data = _complete(data, str(path), Path())
     _set_fees(data["venues"], fees, path)
-    if latency_ms is not None:
-        for venue in data["venues"]:
-            venue["latency_ms"] = latency_ms
+    for venue in data["venues"] if latency_ms is not None else ():
+        venue["latency_ms"] = latency_ms
     return _checked(data, str(path))
 
 
 def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMarket:
     """A market of a YAML's fields; what they leave out is filled in as by `market_of_recording`.
 
-    Args:
-        data: fields of :class:`ReplayMarket`; `venues` may list plain names.
-        where: names the YAML in messages.
-        folder: where relative `quotes_file` and `trades_file` start.
+    `venues` may list plain names. `where` names the YAML in messages; relative paths start at `folder`.
 
     Raises:
-        UserError: a field or a file cannot be used, the recording is too short, or it is not the one that
-            `quotes_sha256` names.
+        UserError: a field or a file cannot be used, the recording is too short, or `quotes_sha256` names another.
     """
     return _checked(_complete(data, where, folder), where)
 
@@ -110,42 +101,26 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:
             row["first_trade"], row["last_trade"] = recording.trade_first[place[name] : place[name] + 2]
-    none = np.zeros(0)
-    return Recording(
-        time_s=recording.time_s,
-        bid_px=recording.bid_px,
-        bid_shares=recording.bid_size,
-        ask_px=recording.ask_px,
-        ask_shares=recording.ask_size,
-        mid_time_s=recording.mid_time_s,
-        mid_px=recording.mid_px,
-        trade_time_s=none if recording.trade_time_s is None else recording.trade_time_s,
-        trade_cumulative_shares=none if recording.trade_cumulative_size is None else recording.trade_cumulative_size,
-        rows=rows,
-        window_low_s=np.ascontiguousarray(windows[:, 0]),
-        window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
-    )
+    names = "time_s bid_px bid_size ask_px ask_size mid_time_s mid_px trade_time_s trade_cumulative_size"
+    columns = (getattr(recording, name) for name in names.split())
+    arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
+    lengths = np.cumsum(windows[:, 1] - windows[:, 0])
+    return Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
     """Says to a person what was dropped, how the recording is cut, what is traded, and what is assumed."""
     recording, order = _recording_of(market), market.order
-    return [
-        *recording.report.lines(),
-        *_split_lines(market, recording),
-        f"Order: {order.side} {order.quantity_shares:,g} shares in {order.horizon_steps} steps of {order.step_s:g} s, "
-        f"{order.quantity_shares / order.horizon_steps:,g} shares a step.",
-        *_assumption_lines(market),
-    ]
+    steps = f"{order.horizon_steps} steps of {order.step_s:g} s"
+    each = f"{order.quantity_shares / order.horizon_steps:,g} shares a step"
+    traded = f"Order: {order.side} {order.quantity_shares:,g} shares in {steps}, {each}."
+    return [*recording.report.lines(), *_split_lines(market, recording), traded, *_assumption_lines(market)]
 
 
 def _file_key(path: Path | None) -> tuple[Any, ...]:
-    if path is None:
-        return ()
-    try:
-        status = path.stat()
-    except OSError:
+    if path is None or not os.path.exists(path):
         return (str(path),)  # reading it will say what is wrong
+    status = path.stat()
     return str(path), status.st_mtime_ns, status.st_size
 
 
@@ -164,11 +139,9 @@ def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
     recording = _cache[*files, wanted]
     if market.quotes_sha256 not in ("", recording.sha256):
         trades = f" with {market.trades_file}" if market.trades_file else ""
-        raise UserError(
-            f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from "
-            f"(field 'quotes_sha256' is {market.quotes_sha256[:12]}..., that of the content is "
-            f"{recording.sha256[:12]}...): put the old file back, or take out quotes_sha256"
-        )
+        what = f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from"
+        hashes = f"field 'quotes_sha256' is {market.quotes_sha256[:12]}..., of the content {recording.sha256[:12]}..."
+        raise UserError(f"{what} ({hashes}): put the old file back, or take out quotes_sha256")
     return recording
 
 
@@ -205,12 +178,12 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
         if not len(windows[data_split]):
             longest = float(np.max(stretches[:, 1] - stretches[:, 0], initial=0.0))
             total = recording.report.segment_hours * 3600.0
+            room = f"{'volumes before it and ' if back else ''}latency"
             raise QuoteFileError(
                 f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
                 f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
                 f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and "
-                f"room for {'volumes before it and ' if back else ''}latency); use fewer or shorter steps, or record "
-                "more"
+                f"room for {room}); use fewer or shorter steps, or record more"
             )
     return windows
 
@@ -232,10 +205,8 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, fl
     at_venues = last_rows(recording.time_s, recording.first, times)
     bid, ask, far_shares = np.stack([np.where(known, quotes[:, row], np.nan) for row, known in at_venues], axis=1)
     if np.isnan(ask).all():
-        raise QuoteFileError(
-            f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part, which is for "
-            "training: choose other venues or another time_split"
-        )
+        what = f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part"
+        raise QuoteFileError(f"{what}, which is for training: choose other venues or another time_split")
     offset = ask - mid if market.order.side == "buy" else mid - bid
     spread = (ask - bid) / mid * 1e4
     pooled = float(np.nanmedian(spread))
@@ -245,7 +216,7 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, fl
 
 
 def _round(value: float, digits: int = 4) -> float:
-    """To significant digits: what is measured is no more exact, and the same on every machine."""
+    """To significant digits, so that what is measured is the same on every machine."""
     return float(f"{value:.{digits}g}")
 
 
@@ -279,11 +250,9 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
         venue.setdefault("walk_bps", _round(0.5 * venue_spread_bps[venue["name"]]))
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
-        slices = SLICE_OF_DISPLAY * draft.order.horizon_steps
-        data["order"]["quantity_shares"] = _round(slices * far_shares, 2)
+        data["order"]["quantity_shares"] = _round(SLICE_OF_DISPLAY * draft.order.horizon_steps * far_shares, 2)
     if isinstance(response, Mapping):
-        penalty_bps = _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS))
-        data["response"].setdefault("cleanup_penalty_bps", penalty_bps)
+        data["response"].setdefault("cleanup_penalty_bps", _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("quotes_sha256", recording.sha256)
     return data
@@ -299,16 +268,13 @@ def _venue_entry(venue: Any) -> Any:
 def _set_fees(venues: list[dict[str, Any]], fees: Any, path: Path) -> None:
     by_name = {venue["name"]: venue for venue in venues}
     if not isinstance(fees, Mapping):
-        raise UserError(
-            f"option 'take_fee_bps' is {fees!r}; expected bps by venue, as in {{'{venues[0]['name']}': 0.3}}"
-        )
+        expected = f"expected bps by venue, as in {{'{venues[0]['name']}': 0.3}}"
+        raise UserError(f"option 'take_fee_bps' is {fees!r}; {expected}")
     for name, fee in fees.items():
         if name not in by_name:
+            what = f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves out"
             hint = did_you_mean(str(name), list(by_name))
-            raise UserError(
-                f"option 'take_fee_bps' names the venue '{name}', which {path} does not quote or 'venues' leaves "
-                f"out{hint}; expected one of {', '.join(by_name)}"
-            )
+            raise UserError(f"{what}{hint}; expected one of {', '.join(by_name)}")
         by_name[name]["take_fee_bps"] = fee
 
 
@@ -319,18 +285,14 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         length = stretches[:, 1] - stretches[:, 0]
         fit = int(np.sum(length // ahead))
         pieces = f" in {len(stretches)} pieces" if len(stretches) > 1 else ""
-        start, end = (
-            utc_text(recording.origin_ns + round(time_s * 1e9)) for time_s in (stretches[0, 0], stretches[-1, 1])
-        )
-        lines.append(
-            f"Split {data_split}: {start} to {end}, {length.sum() / 3600.0:.2f} hours{pieces}; room for {fit:,} orders "
-            "end to end."
-        )
+        ends_s = (stretches[0, 0], stretches[-1, 1])
+        start, end = (utc_text(recording.origin_ns + round(time_s * 1e9)) for time_s in ends_s)
+        hours = f"{length.sum() / 3600.0:.2f} hours{pieces}"
+        lines.append(f"Split {data_split}: {start} to {end}, {hours}; room for {fit:,} orders end to end.")
         if data_split == "test" and fit < FEW_WINDOWS:
-            lines.append(
-                f"Warning: only {fit} orders fit into the test part end to end; scenarios overlap, and differences "
-                "between routers will hardly be significant: use fewer or shorter steps, or a longer recording."
-            )
+            why = "scenarios overlap, and differences between routers will hardly be significant"
+            remedy = "use fewer or shorter steps, or a longer recording"
+            lines.append(f"Warning: only {fit} orders fit into the test part end to end; {why}: {remedy}.")
     return lines
 
 
@@ -354,10 +316,8 @@ def _assumption_lines(market: ReplayMarket) -> list[str]:
         f"{response.cleanup_penalty_bps:g} bps more than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:
-        lines.append(
-            f"Assumed depth: {market.assumed_depth_shares:,g} shares wherever the recording has no size, so results "
-            "say nothing of what size does."
-        )
+        depth = f"{market.assumed_depth_shares:,g} shares wherever the recording has no size"
+        lines.append(f"Assumed depth: {depth}, so results say nothing of what size does.")
     if not market.has_volume:
         lines.append("No trades were given, so no volume is published and the router vwap is left out.")
     return lines

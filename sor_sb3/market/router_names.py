@@ -1,7 +1,4 @@
-"""Names of rules and oracles that a market may refer to, and what each needs of it. The routers are in `policies/`.
-
-Whoever adds a rule there need not list it here: `policies/registry.py` registers the names of all that it knows.
-"""
+"""Names of rules and oracles that a market may refer to, and what each needs. `policies/registry.py` adds others."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ _REMEDIES = {
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
     """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
-    Args:
-        name: as the market writes it.
-        needs: "has_dark", "has_volume", "has_lots", or "" where it works in every market.
-        oracle: whether it looks into hidden state.
+    `needs` is "has_dark", "has_volume", "has_lots", or "" where the router works in every market.
     """
     (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 

@@ -71,10 +71,8 @@ class OrderSpec(_Spec):
     @model_validator(mode="after")
     def _check(self) -> OrderSpec:
         if self.lot_shares is not None and self.quantity_shares > MOST_LOTS * self.lot_shares:
-            raise ValueError(
-                f"lot_shares is {self.lot_shares:g} for an order of {self.quantity_shares:g} shares; expected larger "
-                f"lots, at most {MOST_LOTS:g} of them"
-            )
+            too_small = f"lot_shares is {self.lot_shares:g} for an order of {self.quantity_shares:g} shares"
+            raise ValueError(f"{too_small}; expected larger lots, at most {MOST_LOTS:g} of them")
         return self
 
 
@@ -117,10 +115,11 @@ class VenueSpec(_Spec):
     @model_validator(mode="after")
     def _check(self) -> VenueSpec:
         for field in ("offset_bps", "size_shares"):
-            if self.dark is None and getattr(self, field) is None:
+            is_given = getattr(self, field) is not None
+            if self.dark is None and not is_given:
                 remedy = "add it, or make the venue dark with 'dark: {...}'"
                 raise ValueError(f"venue '{self.name}' has no {field}; {remedy}")
-            if self.dark is not None and getattr(self, field) is not None:
+            if self.dark is not None and is_given:
                 raise ValueError(f"venue '{self.name}' is dark and has {field}; a dark pool quotes none, take it out")
         return self
 
@@ -205,19 +204,15 @@ PATH_FIELDS = {"quotes_file", "trades_file"}
 
 
 class _Market(_Spec):
-    """What every kind of market has in common; each has `scales` too.
+    """What every kind of market has in common.
 
-    Attributes:
-        cost_unit: of costs and rewards.
-        charges_bps: whether a fill has a price and a fee, in bps of the arrival mid, so that slippage has a meaning.
-        has_partial_fills: whether a child may fill in part or not at all, so that what is done now changes what can be
-            done later.
-        scales: typical all-in price (in `cost_unit`), even slice (shares) and latency (ms): the units of observations.
+    Each has `scales` too: typical all-in price (in `cost_unit`), even slice (shares) and latency (ms), the units of
+    observations.
     """
 
-    cost_unit: ClassVar[str] = "bps"
-    charges_bps: ClassVar[bool] = True
-    has_partial_fills: ClassVar[bool] = True
+    cost_unit: ClassVar[str] = "bps"  # of costs and rewards
+    charges_bps: ClassVar[bool] = True  # a fill has a price and a fee, in bps of the arrival mid
+    has_partial_fills: ClassVar[bool] = True  # what is done now changes what can be done later
     name: Annotated[str, Field(min_length=1, max_length=200)] = "unnamed"
     description: str = ""
     order: OrderSpec
@@ -259,7 +254,7 @@ class _Market(_Spec):
     @property
     def has_dark(self) -> bool:
         """Whether a venue is a dark pool."""
-        return False
+        return any(getattr(venue, "dark", None) is not None for venue in self.venues)  # type: ignore[attr-defined]
 
     @property
     def has_lots(self) -> bool:
@@ -278,10 +273,9 @@ class _Market(_Spec):
 class SyntheticMarket(_Market):
     """Venues that move by the model of this project.
 
-    `randomise` makes a family of markets of it: by the dotted path of a number, such as ``informed.probability``,
-    ``venues.IEX.take_fee_bps`` or ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which
-    every episode draws that number uniformly, by its seed. The number itself stays the typical value, which sets the
-    units of observations.
+    `randomise` makes a family of markets: by the dotted path of a number, such as ``informed.probability`` or
+    ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which every episode draws that number
+    uniformly, by its seed. The number itself stays the typical value, which sets the units of observations.
     """
 
     model: Literal["synthetic"] = "synthetic"
@@ -314,11 +308,6 @@ class SyntheticMarket(_Market):
         """Whether traded volume is published, as `vwap` needs."""
         return self.volume.shares_per_day > 0 and any(v.volume_share > 0 for v in self.venues)
 
-    @property
-    def has_dark(self) -> bool:
-        """Whether a venue is a dark pool."""
-        return any(venue.dark is not None for venue in self.venues)
-
 
 def ranged_paths(market: SyntheticMarket) -> dict[tuple[str, ...], tuple[float, float]]:
     """`randomise` with every ``*`` spelt out: (part, field), or ("venues", name, field[, field]), to (low, high)."""
@@ -335,24 +324,20 @@ RANDOMISED_PARTS = ("quotes", "mid", "stress", "latency", "informed", "volume", 
 
 def check_ranges(market: SyntheticMarket) -> None:
     """A ValueError unless every path of `randomise` names a number that may vary, within what is allowed there."""
-    known = (*RANDOMISED_PARTS, "venues")
+    known = ", ".join((*RANDOMISED_PARTS, "venues"))
     for path, (low, high) in ranged_paths(market).items():
         where = "randomise." + ".".join(path)
         if not low <= high:
             raise ValueError(f"{where} is [{low}, {high}]; expected the lower end first")
-        if path[0] not in known:
-            begins = f"expected a path that begins with {', '.join(known)}"
-            raise ValueError(f"{where}: '{path[0]}' cannot be randomised; {begins}")
+        if path[0] not in known.split(", "):
+            raise ValueError(f"{where}: '{path[0]}' cannot be randomised; expected a path that begins with {known}")
         target: Any = market
         for part in path:
             owner: Any = target
-            if isinstance(owner, tuple):
-                target = next((venue for venue in owner if venue.name == part), None)
-            else:
-                target = getattr(owner, part, None) if isinstance(owner, _Spec) else None
+            named = {venue.name: venue for venue in owner} if isinstance(owner, tuple) else {}
+            target = named.get(part) or (getattr(owner, part, None) if isinstance(owner, _Spec) else None)
             if target is None:
-                missing = f"the market has no '{part}' there; expected the path of a number that is set"
-                raise ValueError(f"{where}: {missing}")
+                raise ValueError(f"{where}: the market has no '{part}' there; expected the path of a number")
         if isinstance(target, bool) or not isinstance(target, (int, float)):
             raise ValueError(f"{where} is {target!r}; only numbers can be randomised")
         for end in (low, high):
@@ -421,9 +406,8 @@ class ReplayVenue(_Spec):
 class ReplayMarket(_Market):
     """Recorded quotes of several venues; our own consumption and the fade we cause apply on top.
 
-    The recording's time is cut by `time_split` into training, validation and test, in this order; an order lies
-    wholly in one of them, with the volumes that it looks back on. What YAML or a command leaves out is filled
-    in by :mod:`sor_sb3.market.recordings`, from the training part alone.
+    The recording's time is cut by `time_split`; an order lies wholly in one part, with the volumes that it looks back
+    on. What is left out is filled in by :mod:`sor_sb3.market.recordings`, from the training part alone.
     """
 
     model: Literal["replay"] = "replay"
@@ -435,8 +419,7 @@ class ReplayMarket(_Market):
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
     max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
     max_gap_s: Seconds = 300.0  # a longer silence of all venues ends a segment
-    # shares of training, validation and test; normalised
-    time_split: tuple[PositiveWeight, PositiveWeight, PositiveWeight] = (0.6, 0.15, 0.25)
+    time_split: tuple[PositiveWeight, PositiveWeight, PositiveWeight] = (0.6, 0.15, 0.25)  # train, validation, test
     latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
     response: Response = Response(reaction_time_ms=5.0)
     volume_memory_half_life_s: Seconds = 30.0

@@ -68,11 +68,7 @@ class Router(Policy):
 
     In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
     lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
-
-    Args:
-        market: whose observations the router reads.
-        env_id: whose actions the router gives.
-        seed: of routers that draw; the others ignore it.
+    A router reads the observations of `market` and gives the actions of `env_id`; routers that draw have a `seed`.
     """
 
     kind = "rule"

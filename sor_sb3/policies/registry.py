@@ -37,9 +37,7 @@ ORACLE_NAMES = tuple(_ORACLES)
 def register_router(name: str, router: type) -> None:
     """Make a rule of your own known by a name, in this process: to `make`, `sor_sb3.evaluate` and comparisons.
 
-    Args:
-        name: letters, digits, "_", "-" and "."; folders are named by it.
-        router: a subclass of `Router`, or a class with SB3's ``predict`` that takes (market, env_id, seed, **options).
+    A rule is a subclass of `Router`, or a class with SB3's ``predict`` that takes (market, env_id, seed, **options).
 
     Raises:
         UserError: the name is taken or cannot name a folder, or the class has no ``predict``.

@@ -1,7 +1,5 @@
 """One replayed parent order, in the terminal and as a page. Every number comes from the explanation."""
 
-from __future__ import annotations
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table

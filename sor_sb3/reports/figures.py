@@ -3,8 +3,6 @@
 Where the flow goes and what it costs is in :mod:`sor_sb3.reports.flow_figures`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps

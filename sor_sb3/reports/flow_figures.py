@@ -1,7 +1,5 @@
 """Figures of where the flow goes and what it costs, from ``report.json``'s content. Every number comes from there."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A market for a person to look at: its venues as a table, and one sample scenario as a picture. No policies here."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

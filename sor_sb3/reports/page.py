@@ -1,7 +1,5 @@
 """A report as one self-contained page and as Markdown, from ``report.json``'s content. No number is made here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Console tables of ``results.json``. Every number and every verdict in them comes from there."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.console import Console

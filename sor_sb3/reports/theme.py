@@ -4,8 +4,6 @@ A figure is drawn in the light palette. As PNG the figure keeps it. As SVG in a 
 variables instead, so that one drawing is legible in light and in dark, and text stays text in the page's font.
 """
 
-from __future__ import annotations
-
 import html
 import io
 import re
@@ -73,10 +71,8 @@ def to_png(figure: Any, path: Path) -> Path:
 def to_svg(figure: Any, key: str, description: str) -> str:
     """The figure as an ``<svg>`` element for a page.
 
-    Args:
-        figure: drawn in the colours of this module.
-        key: differs from the page's other figures; the SVG's inner names come from it.
-        description: what the figure shows, for those who cannot see it.
+    The figure is drawn in the colours of this module. Its key differs from the page's other figures; the SVG's inner
+    names come from the key. The description says what the figure shows, for those who cannot see it.
     """
     panels = max(len(figure.axes), 1)
     for axes in figure.axes:

@@ -3,8 +3,6 @@
 ``FOLDER/report.json  report.html  report.md  tca_parents.csv``; the last has a row a parent order.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -42,9 +40,8 @@ Curves = Mapping[str, Runs]
 class ReportWriter:
     """Takes the scores of policies while these are evaluated, and writes the report when all are scored.
 
-    Args:
-        market: in which the policies were scored.
-        policies: by name, what was scored: a policy, or a list of one policy's training seeds. The audit asks them.
+    The policies, by name, are what was scored in the market: a policy, or a list of one policy's training seeds. The
+    audit asks them.
     """
 
     def __init__(self, market: MarketSpec, policies: Mapping[str, Any]) -> None:
@@ -108,15 +105,15 @@ def report_data(
             "baselines": dict(baselines),
             "states": {name: [vars(cut) for cut in analyses[name].states] for name in names},
             "measures": {key: [m.label, m.unit, m.good] for key, m in MEASURES.items()},
-            "tca": {name: _tca(analyses[name]) for name in names if analyses[name].totals},
+            "tca": {
+                name: {key: value for key, value in vars(analyses[name]).items() if key not in ("parents", "states")}
+                for name in names
+                if analyses[name].totals
+            },
             "audit": {name: _audit(list(of)) for name, of in audits.items()},
             "versions": system_versions(),
         }
     )
-
-
-def _tca(analysis: PolicyAnalysis) -> Data:
-    return {key: value for key, value in vars(analysis).items() if key not in ("parents", "states")}
 
 
 def _featured(results: Data) -> list[str]:

@@ -12,7 +12,6 @@ from sor_sb3.envs.observation import (
     VENUE_FEATURES,
     ObservationView,
     Observer,
-    observation_scales,
 )
 from sor_sb3.market.loading import load_market
 from sor_sb3.simulator.batch import BatchSimulator
@@ -57,7 +56,7 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         np.testing.assert_allclose(view.offset_bps, venues["observed_offset_bps"], rtol=1e-6)
         np.testing.assert_allclose(view.fee_bps, np.broadcast_to(fees, view.fee_bps.shape), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(view.size_shares, shown, rtol=1e-5, atol=1e-6 * even)
-        latency = observation_scales(market)[2]
+        latency = market.scales[2]
         np.testing.assert_allclose(view.latency_ms, venues["observed_latency_ms"], rtol=1e-5, atol=1e-6 * latency)
         np.testing.assert_allclose(view.fill_ratio, venues["fill_ratio"], rtol=1e-6)
         total = view.volume_share.sum(axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -107,25 +106,6 @@ def test_a_failed_comparison_lets_go_of_its_folder_unless_there_is_work_in_it(tm
 def test_every_config_names_its_kind(comparison: Finished):
     assert folders.read_config(comparison.folder)["kind"] == "compare"
     assert folders.read_config(comparison.folder / "ppo" / "OrderSplit-v0_1")["kind"] == "train"
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("compare", "compare"),
-        ("compare", "read_comparison"),
-        ("training", "train_config"),
-        ("training", "train"),
-        ("evaluate", "evaluate_runs"),
-        ("explain", "explain_folder"),
-        ("folders", "write_json"),
-    ],
-)
-def test_modules_of_the_version_before_warn(module, name):
-    with pytest.warns(DeprecationWarning, match=f"'sor_sb3.experiments.{module}.{name}' is now"):
-        assert callable(getattr(import_module(f"sor_sb3.experiments.{module}"), name))
-    with pytest.raises(AttributeError):
-        import_module(f"sor_sb3.experiments.{module}").no_such_name  # noqa: B018
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):

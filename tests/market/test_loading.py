@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import sor_sb3
-from sor_sb3.envs.observation import observation_scales
 from sor_sb3.errors import UserError
 from sor_sb3.market import router_names
 from sor_sb3.market.loading import load_market, parse_market, preset_names
@@ -442,7 +442,16 @@ def test_traits_say_what_only_the_notebook_market_is():
     for name in preset_names():
         market = load_market(name)
         assert market.charges_bps == market.has_partial_fills == (market.cost_unit == "bps")
-        assert market.scales == observation_scales(market)
+        assert market.scales == scales_by_hand(market)
+
+
+def scales_by_hand(market):
+    shares = market.order.quantity_shares / market.order.horizon_steps
+    if isinstance(market, NotebookMarket):
+        return sum(market.spread) / 2, shares, sum(market.latency) / 2
+    latency = float(np.median([venue.latency_ms + venue.speed_bump_ms for venue in market.venues])) or 1.0
+    all_in = [venue.offset_bps + abs(venue.take_fee_bps) for venue in market.venues if venue.offset_bps is not None]
+    return float(np.median(all_in)), shares, latency
 
 
 def test_prose_is_no_part_of_what_is_hashed():

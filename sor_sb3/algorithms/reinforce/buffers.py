@@ -21,15 +21,10 @@ _TRUNCATED = "TimeLimit.truncated"
 
 
 def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float) -> np.ndarray:
-    """Return ``G_t = r_t + gamma * G_{t+1}`` for every step of episodes that are laid end to end.
+    """Return ``G_t = r_t + gamma * G_{t+1}``, float64 ``(n_steps,)``, of episodes of ``lengths`` laid end to end.
 
     >>> reward_to_go(np.array([1.0, 2.0, 4.0, 8.0]), np.array([3, 1]), gamma=0.5).tolist()
     [3.0, 4.0, 4.0, 8.0]
-
-    :param rewards: shape ``(n_steps,)``
-    :param lengths: steps in each episode, shape ``(n_episodes,)``, at least 1 each; they sum to ``n_steps``
-    :param gamma: discount factor
-    :return: float64, shape ``(n_steps,)``
     """
     returns = rewards.astype(np.float64)
     ends = np.cumsum(lengths) - 1
@@ -50,10 +45,6 @@ def leave_one_out_mean(returns: np.ndarray, step_in_episode: np.ndarray) -> np.n
 
     >>> leave_one_out_mean(np.array([6.0, 5.0, 2.0, 1.0, 4.0]), np.array([0, 1, 0, 1, 0])).tolist()
     [3.0, 1.0, 5.0, 5.0, 4.0]
-
-    :param returns: returns, shape ``(n_steps,)``
-    :param step_in_episode: steps since the start of the episode, shape ``(n_steps,)``
-    :return: baselines, shape ``(n_steps,)``
     """
     total = np.bincount(step_in_episode, weights=returns)[step_in_episode]
     count = np.bincount(step_in_episode)[step_in_episode]
@@ -115,13 +106,10 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         self._carried, self._carried_env = state["carried"], state["carried_env"]
 
     def hide_truncations(self, infos: list[dict[str, Any]], dones: np.ndarray) -> None:
-        """Make truncated episodes look terminated until the next ``add``.
+        """Make truncated episodes look terminated until the next ``add``, which puts the flags back.
 
         SB3 adds ``gamma * V(terminal observation)`` to the reward of a truncated step just before it calls ``add``. A
-        Monte-Carlo return has no such term. ``add`` puts the flags back.
-
-        :param infos: the step's info dicts, one per environment
-        :param dones: the step's ends of episode, shape ``(n_envs,)``
+        Monte-Carlo return has no such term.
         """
         for info in (infos[env] for env in np.flatnonzero(dones)):
             if info.get(_TRUNCATED, False):
@@ -220,9 +208,8 @@ def episodic_buffer_class(
         return DictEpisodicRolloutBuffer if isinstance(observation_space, spaces.Dict) else EpisodicRolloutBuffer
     chosen = {RolloutBuffer: EpisodicRolloutBuffer, DictRolloutBuffer: DictEpisodicRolloutBuffer}.get(wanted, wanted)
     if not issubclass(chosen, EpisodicRolloutBuffer):
-        raise TypeError(
-            f"rollout_buffer_class={chosen.__name__} bootstraps: expected a subclass of EpisodicRolloutBuffer"
-        )
+        what = f"rollout_buffer_class={chosen.__name__} bootstraps"
+        raise TypeError(f"{what}: expected a subclass of EpisodicRolloutBuffer")
     return chosen
 
 

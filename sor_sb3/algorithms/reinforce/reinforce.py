@@ -38,32 +38,17 @@ class REINFORCE(A2C):
     episode. A critic is trained only for ``baseline="value"``. An update uses every step of the episodes that ended
     since the last update; see :mod:`~sor_sb3.algorithms.reinforce.buffers` for how to choose ``n_steps``.
 
-    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a policy class
-    :param env: the environment to learn from (if registered in Gymnasium, can be str)
-    :param learning_rate: learning rate, or a function of the remaining progress (from 1 to 0)
+    Parameters that are not named here mean what they mean in :class:`~stable_baselines3.a2c.a2c.A2C`.
+
     :param n_steps: steps per environment and rollout, best a multiple of the episodes' length
     :param gamma: discount factor
     :param baseline: b in the formula: ``"none"`` 0; ``"mean"`` the mean return of the update's *other* episodes
         at the same step of theirs (unbiased where lengths do not depend on actions; needs many episodes);
         ``"value"`` a state-value function, fitted to the returns by mean squared error
-    :param ent_coef: weight of the entropy bonus in the loss
     :param vf_coef: weight of the value loss, if ``baseline="value"``; the gradient is clipped as a whole, so
         that where returns are large a large weight leaves little of it to the policy
-    :param max_grad_norm: largest norm of the gradient, longer ones are scaled down
-    :param rms_prop_eps: epsilon of RMSprop
-    :param use_rms_prop: whether to use RMSprop instead of Adam
-    :param use_sde: whether to use generalized state-dependent exploration (gSDE), for Box actions
-    :param sde_sample_freq: with gSDE, sample a new noise matrix every so many steps (-1: once per rollout)
     :param rollout_buffer_class: a subclass of :class:`EpisodicRolloutBuffer`; ``None`` chooses one
-    :param rollout_buffer_kwargs: further keyword arguments for the buffer
     :param normalize_advantage: whether to scale a rollout's advantages to mean 0 and standard deviation 1
-    :param stats_window_size: number of episodes over which ``rollout/`` statistics are averaged
-    :param tensorboard_log: folder of the TensorBoard log (``None``: no log)
-    :param policy_kwargs: further keyword arguments for the policy
-    :param verbose: 0 no output, 1 info messages, 2 debug messages
-    :param seed: seed of the pseudo-random generators
-    :param device: PyTorch device (``"auto"``: the GPU if there is one)
-    :param _init_setup_model: whether to build the network at the creation of the instance
     :raises ValueError: if ``baseline`` is none of the three
     :raises TypeError: if ``rollout_buffer_class`` is not episodic
     """

@@ -1,7 +1,4 @@
-"""The exact bound of a small market: the cheapest sequence of actions of an episode whose whole path is known.
-
-Not for large markets, where :mod:`sor_sb3.evaluation.bounds` has a relaxed bound.
-"""
+"""The exact bound of a small market; :mod:`sor_sb3.evaluation.bounds` has a relaxed bound for large ones."""
 
 from __future__ import annotations
 
@@ -44,9 +41,8 @@ def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.
 class Clairvoyant(Oracle):
     """The oracle of a whole episode: the cheapest sequence of actions through a known path, by dynamic programming.
 
-    A state is everything that our own actions changed and the simulator reads later (shares left and in flight, shares
-    taken from each venue, leaks); states equal in every bit count as one. The simulator itself tries every action of
-    every state, so the sequence is optimal for any market small enough; no policy is cheaper in any scenario.
+    A state is everything that our own actions changed and the simulator reads later; states equal in every bit count as
+    one. The simulator itself tries every action of every state, so no policy is cheaper in any scenario.
 
     Raises:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
@@ -56,10 +52,8 @@ class Clairvoyant(Oracle):
 
     def __init__(self, core: RoutingCore) -> None:
         if not core.action_adapter.masked and core.market.order.lot_shares is None:
-            raise UserError(
-                f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots: set "
-                "order.lot_shares in the market, or use VenueSelect-v0"
-            )
+            what = f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots"
+            raise UserError(f"{what}: set order.lot_shares in the market, or use VenueSelect-v0")
         super().__init__(core)
         self._plans: dict[int, tuple[int, list[np.ndarray]]] = {}  # by member: the episode's key, an action a step
 
@@ -88,10 +82,8 @@ class Clairvoyant(Oracle):
             lots = np.ceil(wanted / lot - 1e-9).astype(int).tolist()
             counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
         if sum(counts) > MOST_STATES:
-            raise UserError(
-                f"router 'clairvoyant' would have to try {sum(counts)} states of {self.core.market.name} at one "
-                "decision; give it fewer venues, steps or lots"
-            )
+            states = f"{sum(counts)} states of {self.core.market.name} at one decision"
+            raise UserError(f"router 'clairvoyant' would have to try {states}; give it fewer venues, steps or lots")
         if self.core.action_adapter.masked:
             return [(np.eye(n_venues), np.full(n_venues, -1.0))] * simulator.n
         return [_lot_choices(n, n_venues, paced) for n in lots]

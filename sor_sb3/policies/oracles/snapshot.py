@@ -51,10 +51,8 @@ def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
 def _lot_costs(
     order: Any, j: int, first: int, latest: int, lot: float, ceiling: float, limit_bps: float, out: Any
 ) -> None:
-    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is.
-
-    A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
-    """
+    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is."""
+    # A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
     block, i, fixed, market, recording = order
     arrives_ms = _arrival_ms(block, fixed, market, j, latest)
     working = _reached(block, market, j, arrives_ms)
@@ -204,12 +202,10 @@ class SnapshotOracle(Oracle):
 
     The oracle places whole lots: the market's, or 32 equal lots of the step's shares where the market has none. For
     every venue as the first to be reached (fade depends on nothing else) dynamic programming finds the cheapest
-    placing, which is exact for any cost of a venue's fills: minimum executions, limits and hidden size included. A
-    share that comes back, or that ``OrderExecute-v0`` lets the oracle keep, is charged the market's `continuation_bps`
-    (the clean-up price at the last step; where the market names no such price, far more than any fill). In
-    ``VenueSelect-v0`` the oracle takes the one venue that is cheapest by the same computation. Under
-    `order_protection` the oracle assumes that no other quote is swept, so a policy may be cheaper. The oracle is
-    myopic: a policy that manages depletion, leaks or pace well may be cheaper, and reports say so.
+    placing, exact for any cost of a venue's fills. A share that comes back, or that ``OrderExecute-v0`` lets the oracle
+    keep, is charged the market's `continuation_bps` (the clean-up price at the last step; where the market names none,
+    far more than any fill). In ``VenueSelect-v0`` the oracle takes the one cheapest venue. The oracle is myopic, and
+    under `order_protection` assumes that no other quote is swept: a policy may be cheaper, and reports say so.
     """
 
     name = "snapshot_oracle"

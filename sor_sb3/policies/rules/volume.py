@@ -69,10 +69,8 @@ class Vwap(Router):
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         if not self.fits(market):
-            raise UserError(
-                f"router 'vwap' needs traded volume and market '{market.name}' has none; leave the router out, or give "
-                "recorded quotes a trades file (--trades FILE)"
-            )
+            remedy = "leave the router out, or give recorded quotes a trades file (--trades FILE)"
+            raise UserError(f"router 'vwap' needs traded volume and market '{market.name}' has none; {remedy}")
         super().__init__(market, env_id, seed)
 
     def weights(self, view: ObservationView) -> np.ndarray:
