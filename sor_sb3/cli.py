@@ -342,3 +342,7 @@ def main() -> None:
     except (UserError, WorkFailed) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+if __name__ == "__main__":
+    main()

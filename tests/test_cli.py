@@ -539,3 +539,9 @@ def test_help_names_every_env(command, monkeypatch, capsys):
         said = done.stdout
     for env_id in ENV_IDS:
         assert env_id in said
+
+
+def test_the_module_runs_as_the_command_does():
+    done = subprocess.run([sys.executable, "-m", "sor_sb3.cli", "markets", "list"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "us_equity" in done.stdout

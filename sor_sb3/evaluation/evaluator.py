@@ -232,8 +232,9 @@ def evaluate(
         >>> result.difference("pro_rata", "random").mean < 0
         True
     """
-    if not policies:
-        raise UserError("policies is empty; expected at least one policy by name")
+    if not isinstance(policies, Mapping) or not policies:
+        given = "empty" if isinstance(policies, Mapping) else f"a {type(policies).__name__}"
+        raise UserError(f"policies is {given}; expected a mapping of at least one policy by name, as {{'ppo': model}}")
     return Evaluator(env, market, scenarios, seed, data_split).evaluate(policies, deterministic)
 
 

@@ -138,6 +138,7 @@ def test_a_policy_that_ignores_the_masks_is_scored():
     ("policies", "said"),
     [
         ({}, "policies is empty"),
+        (["pro_rata"], "policies is a list; expected a mapping"),
         ({"p": []}, "policy 'p' is an empty list"),
         ({"p": 3}, "policy 'p' is a int; expected a router's name, or something with SB3's predict"),
         ({"p": None}, "policy 'p' is a NoneType"),
