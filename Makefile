@@ -12,11 +12,11 @@ compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us
 	$(BIN)/sor-sb3 compare --market notebook $(ARGS)
 	$(BIN)/sor-sb3 compare --market us_equity $(ARGS)
 
-test: setup  ## what a change can break, with coverage; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --durations=10 $(ARGS)
+test: setup  ## what a change can break; ARGS="-k name" for a part
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 $(ARGS)
 
-test-all: setup  ## every test, with ten times the examples; over half an hour
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "" --hypothesis-profile=thorough $(ARGS)
+test-all: setup  ## every test, with ten times the examples, and coverage by branch; over half an hour
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "" --hypothesis-profile=thorough --cov --cov-report=term $(ARGS)
 
 bench: setup  ## every benchmark but the next, into docs/performance.md; ARGS=--quick for a look
 	$(BIN)/python benchmarks/run_all.py $(ARGS)

@@ -121,6 +121,10 @@ def compare_config(
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
+    if seeds < 1:
+        raise UserError(f"--seeds is {seeds}; expected at least 1")
+    if scenarios < 2:
+        raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
     runs = [
         train_config(algo, env, market, first_seed, timesteps, n_envs, settings)
         for algo in dict.fromkeys(find_algorithm(a).name for a in algos)

@@ -294,6 +294,7 @@ def no_leftovers(process: subprocess.Popen[bytes]) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_stopped_by_hand_then_killed_then_gone_on_with(comparison: Finished, tmp_path):
     folder, output = tmp_path / "comparison", tmp_path / "output.txt"

@@ -96,6 +96,7 @@ def test_a_finished_run_is_left_alone(comparison: Finished, monkeypatch, capsys)
     assert captured.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_comparison_goes_on_from_the_checkpoints_of_its_runs(comparison: Finished, tmp_path):
     arguments = (*COMPARISON, "--workers", 1, "--log-dir", tmp_path)
