@@ -98,6 +98,18 @@ def _refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None
             raise UserError(f"{option.opts[0]} cannot be given with {flag}: the run's own settings hold")
 
 
+def _new_run(log_dir: Path, algo: str, env: str, stack: ExitStack) -> Path:
+    """A new folder ``LOG_DIR/ALGO/ENV_k``, which goes again if nothing comes to lie in the folder."""
+    from sor_sb3.experiments.folder import new_run_folder, path_component
+    from sor_sb3.files import make_folder, remove_empty
+
+    parent = log_dir / path_component(algo)
+    made = make_folder(parent)
+    folder = new_run_folder(parent, env)
+    stack.callback(remove_empty, [folder, *made])
+    return folder
+
+
 @app.command()
 def train(
     context: typer.Context,
@@ -124,11 +136,11 @@ def train(
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.config import train_config
-    from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER, new_run_folder, path_component
+    from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER
     from sor_sb3.experiments.reopen import run_config
     from sor_sb3.experiments.run import check_settings, resume_point
     from sor_sb3.experiments.run import train as train_run
-    from sor_sb3.files import make_folder, remove_empty, writing
+    from sor_sb3.files import writing
 
     if resume is not None:
         _refuse_beside(context, "--resume", {"resume", "progress"})
@@ -143,13 +155,7 @@ def train(
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
     with writing(named, resume or log_dir), ExitStack() as stack:
-        if resume is None:
-            parent = log_dir / path_component(config.algo)
-            made = make_folder(parent)
-            folder = new_run_folder(parent, config.env)
-            stack.callback(remove_empty, [folder, *made])
-        else:
-            folder = resume
+        folder = resume or _new_run(log_dir, config.algo, config.env, stack)
         what = f"{config.algo} on {config.market.name}, {config.env}, {config.timesteps} steps, in {folder}"
         typer.echo(f"training {what}{resume_point(config, folder) if resume else ''}", err=True)
         logs = folder / TENSORBOARD_FOLDER

@@ -43,7 +43,7 @@ WORK = np.dtype(  # of a step, by lane
                 "move_bps",
                 "shown_shares",
                 "hidden_shares",
-                "unheard",  # 1: the child sent now is not acknowledged by the next decision
+                "pending",  # 1: the child sent now is not acknowledged by the next decision
                 # of the fill, times shares
                 "spread",
                 "timing",
@@ -327,7 +327,7 @@ def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work
         rejected = is_open & (not takes) & on_time
         answers_ms = arrives_ms + latency_ms - fixed.speed_bump_ms[j]
         ack_ms = max(answers_ms, outage_reject_ms) if rejected else answers_ms
-        heard = new & (ack_ms <= step_ms)
+        answered = new & (ack_ms <= step_ms)
         late_ms = max(arrives_ms - work.first_ms[j], 0.0)
         left = exp(-fixed.toxicity[j] * late_ms / reaction_time_ms)
         shown, hidden = work.shown_shares[j], work.hidden_shares[j]
@@ -341,7 +341,7 @@ def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work
         work.spread[j], work.timing[j] = filled * offset_bps * share_cost, filled * move_bps * share_cost
         work.impact[j], work.fee[j] = filled * walked_bps * share_cost, filled * fee_bps * share_cost
         work.value[j] = filled * price_bps if filled > 0.0 else 0.0
-        work.unheard[j] = 1.0 if new and not heard else 0.0
+        work.pending[j] = 1.0 if new and not answered else 0.0
         block.filled_shares[j] = filled
         block.fill_cost[j] = filled * (price_bps + fee_bps) * share_cost if filled > 0.0 else 0.0
         block.episode_sent_shares[j] += sent if new else 0.0
@@ -349,15 +349,15 @@ def _fill_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, work
         block.depleted_shares[j] = depleted + filled
         block.ack_ms[j] = ack_ms if new else 0.0
         ratio = MEMORY * block.fill_ratio[j] + (1.0 - MEMORY) * filled / sent
-        block.fill_ratio[j] = ratio if heard else block.fill_ratio[j]
-        block.reject[j] = (1.0 if rejected else 0.0) if heard else MEMORY * block.reject[j]
+        block.fill_ratio[j] = ratio if answered else block.fill_ratio[j]
+        block.reject[j] = (1.0 if rejected else 0.0) if answered else MEMORY * block.reject[j]
 
 
 @njit
 def _book_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> float:
     """Write the fills of an order's children sent now into its ledger; shares filled."""
     total, spread, timing, impact, fee, cost, value = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    leaked_bps, unheard, mid_bps = 0.0, 0.0, block.mid_bps[i] + block.displacement_bps[i]
+    leaked_bps, pending, mid_bps = 0.0, 0.0, block.mid_bps[i] + block.displacement_bps[i]
     for j in lanes(i, market):
         filled = block.filled_shares[j]
         total += filled
@@ -367,7 +367,7 @@ def _book_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> float
         fee += work.fee[j]
         cost += block.fill_cost[j]
         value += work.value[j]
-        unheard += work.unheard[j]
+        pending += work.pending[j]
         leaked_bps += fixed.leak_bps_per_share[j] * block.sent_shares[j]
     block.spread_cost[i] += spread
     block.timing_cost[i] += timing
@@ -376,17 +376,17 @@ def _book_fills(block: Any, i: int, fixed: Any, market: Any, work: Any) -> float
     block.step_cost[i] += cost
     block.fill_value_bps_shares[i] += value + total * mid_bps
     block.leak_bps[i] += leaked_bps
-    if unheard > 0.0:
-        _keep_unheard(block, i, fixed, market, work)
+    if pending > 0.0:
+        _keep_pending(block, i, fixed, market, work)
     return total
 
 
 @njit
-def _keep_unheard(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
+def _keep_pending(block: Any, i: int, fixed: Any, market: Any, work: Any) -> None:
     """Keep the children sent now that are not acknowledged by the next decision."""
     step_ms = 1e3 * market.step_s
     for j in lanes(i, market):
-        if work.unheard[j] == 1.0:
+        if work.pending[j] == 1.0:
             arrives_ms = block.latency_ms[j] + work.hold_ms[j]
             late = arrives_ms >= step_ms
             block.child_shares[j], block.child_filled_shares[j] = block.sent_shares[j], block.filled_shares[j]
