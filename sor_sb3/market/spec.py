@@ -33,13 +33,13 @@ _DIVISOR = AfterValidator(_not_tiny)
 Bps = Annotated[float, Field(ge=-1e5, le=1e5)]  # 1e5: ten times the price
 NonNegativeBps = Annotated[float, Field(ge=0, le=1e5)]
 PositiveBps = Annotated[float, Field(gt=0, le=1e5), _DIVISOR]
-TickBps = Annotated[float, Field(ge=0, le=1e5), _DIVISOR]
 Milliseconds = Annotated[float, Field(ge=0, le=1e8)]  # 1e8: more than a day
 PositiveMilliseconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]
 Seconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]  # 1e8: three years
 Shares = Annotated[float, Field(gt=0, le=1e12), _DIVISOR]
 NonNegativeShares = Annotated[float, Field(ge=0, le=1e15)]
 PerHour = Annotated[float, Field(ge=0, le=1e6)]
+PerSecond = Annotated[float, Field(ge=0, le=1e3)]
 LogSd = Annotated[float, Field(ge=0, le=3)]  # of a logarithm; recorded quotes have 0.4 to 1.4
 Factor = Annotated[float, Field(gt=0, le=1e3), _DIVISOR]
 TimesMore = Annotated[float, Field(ge=1, le=1e6)]
@@ -65,7 +65,12 @@ class OrderSpec(_Spec):
     step_s: Seconds
     side: Literal["buy", "sell"] = "buy"
     lot_shares: Shares | None = None  # a step's shares go out in the fewest equal lots no larger; None: any size
-    limit_offset_bps: NonNegativeBps | None = None  # of a child, above the best observed price; None: no limit
+    limit: Literal["touch", "sweep"] = (
+        "touch"  # what a child pays at the most: the far touch last observed at its venue,
+    )
+    limit_offset_bps: NonNegativeBps | None = None  # or "sweep": so far above the best observed touch; None: any price
+    waves: Annotated[int, Field(ge=1, le=4)] = 1  # of a decision: what came back may be sent again at once
+    wave_timeout_ms: PositiveMilliseconds = 50.0  # after which a wave no longer waits for its children
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
 
     @model_validator(mode="after")
@@ -73,17 +78,21 @@ class OrderSpec(_Spec):
         if self.lot_shares is not None and self.quantity_shares > MOST_LOTS * self.lot_shares:
             too_small = f"lot_shares is {self.lot_shares:g} for an order of {self.quantity_shares:g} shares"
             raise ValueError(f"{too_small}; expected larger lots, at most {MOST_LOTS:g} of them")
+        if self.limit_offset_bps is not None and self.limit == "touch":
+            raise ValueError(f"limit_offset_bps is {self.limit_offset_bps:g} and limit is touch; set limit to sweep")
         return self
 
 
 class DarkPool(_Spec):
     """Size resting at the midpoint that nobody sees: zero, or a power law (Ganchev, Nevmyvaka, Kearns, Vaughan 2010).
 
-    At every decision nothing rests with `zero_probability`; otherwise the size has the density
-    ``s ** -power_exponent`` on [1, `max_shares`]. A child learns min(sent, available) and no more.
+    The pool is dry or supplied, by turns: dry with `zero_probability` in the long run, remembered with `half_life_s`.
+    At every supply the size is drawn with the density ``s ** -power_exponent`` on [1, `max_shares`]; what we take stays
+    taken until the next. A child learns min(sent, available) and no more.
     """
 
     zero_probability: Probability
+    half_life_s: Seconds = 10.0  # of the memory of whether it is supplied
     power_exponent: Annotated[float, Field(ge=-10, le=10)]
     max_shares: Annotated[float, Field(gt=1, le=1e12)]
     min_execution_shares: NonNegativeShares = 0.0  # a child that would be filled less comes back unfilled
@@ -102,9 +111,14 @@ class VenueSpec(_Spec):
     latency_sigma: LogSd = 0.3  # sd of log latency
     speed_bump_ms: Milliseconds = 0.0  # added on the way in, the same for everyone
     feed_latency_ms: Milliseconds | None = None  # of its quotes to us; None: as `latency_ms`; a step late at the most
-    hidden_fraction: Weight = 0.0  # mean size behind the displayed one that nobody sees, as a share of it
-    toxicity: Weight = 1.0  # how strongly others react to our first child, in units of `reaction_time_ms`
-    walk_bps: NonNegativeBps = 1.0  # average price above the touch when all that it holds on arrival is taken
+    quote_delay_s: Annotated[float, Field(ge=0, le=1e8)] = (
+        0.0  # mean, of its quotes behind a price that has not passed them
+    )
+    hidden_fraction: Weight = 0.0  # mean size behind the displayed touch that nobody sees, as a share of it
+    mid_probability: Probability = 0.0  # that unseen size rests at the midpoint, which a child meets first
+    mid_fraction: Weight = 1.0  # mean of that size, as a share of the displayed touch
+    toxicity: Weight = 0.5  # shares that leave its display for each share of ours filled elsewhere before
+    impact: Weight = 1.0  # of a fill here on the mid, in units of the market's
     refill_half_life_s: Seconds = 5.0  # of what we took
     volume_share: VolumeWeight = 1.0  # weight in the market's traded volume
     halts_per_hour: PerHour = 0.0  # announced: observed at once, and can be masked
@@ -133,13 +147,19 @@ class QuoteDynamics(_Spec):
     offset_slow_sd: LogSd = 0.25
     size_fast_sd: LogSd = 0.6
     size_slow_sd: LogSd = 0.4
-    tick_bps: TickBps = 0.0  # touches lie on ticks, the mid half-way between two; 0: no grid
+    size_tail: Annotated[float, Field(ge=0, le=3)] = 0.0  # sizes above the median: so much more of their logarithm
+    round_lot_shares: Shares | None = None  # displayed sizes are whole numbers of these, at least one
+    tick_bps: PositiveBps = 0.01  # quotes lie on an absolute grid of ticks
+    level_profile: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 1.8, 2.0, 2.0)
+    level_spacing_bps: PositiveBps | None = None  # from level to level, rounded to ticks; None: a tick
 
 
-class MidDynamics(_Spec):
-    """Volatility, rare jumps, and a short-lived drift that a public signal shows in part."""
+class PriceDynamics(_Spec):
+    """The efficient price: volatility in clusters, rare jumps, and a short-lived drift that a signal shows in part."""
 
-    volatility_bps_per_sqrt_s: NonNegativeBps = 1.0
+    volatility_bps_per_sqrt_s: NonNegativeBps = 1.0  # root mean square in calm markets
+    volatility_log_sd: Annotated[float, Field(ge=0, le=2)] = 0.0  # of its slow logarithm
+    volatility_half_life_s: Seconds = 120.0
     jumps_per_hour: PerHour = 0.0
     jump_sd_bps: NonNegativeBps = 5.0
     drift_sd_bps_per_s: NonNegativeBps = 0.0
@@ -169,12 +189,11 @@ class LatencyDynamics(_Spec):
 
 
 class InformedFlow(_Spec):
-    """With this probability a decision coincides with news that fast traders act on before slow children arrive."""
+    """News that the price jumps by; fast traders take quotes that still stand, before slow children arrive."""
 
-    probability: Probability = 0.0
-    window_ms: PositiveMilliseconds = 1.0  # mean time from the decision to the news, exponential
-    jump_bps: NonNegativeBps = 1.0  # for or against us, equally likely
-    removed_fraction: Probability = 0.5  # of the displayed size, when it is against us
+    news_per_s: PerSecond = 0.0
+    jump_bps: NonNegativeBps = 1.0  # up or down, equally likely
+    removed_fraction: Probability = 0.5  # of the displayed touch, where news is against it, until it is quoted anew
 
 
 class TradedVolume(_Spec):
@@ -191,7 +210,9 @@ class Response(_Spec):
     """How the market answers our own orders."""
 
     reaction_time_ms: PositiveMilliseconds = 0.2
-    permanent_impact_bps_per_1000_shares: NonNegativeBps = 0.0
+    permanent_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # of our fills on the mid, at once and for good
+    transient_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # and at once, but decaying
+    transient_half_life_s: Seconds = 10.0
     cleanup_penalty_bps: NonNegativeBps = 2.0  # above the worst price that the episode offered
     outage_reject_ms: PositiveMilliseconds = 50.0  # a child in an outage is given up after it (an old one: on arrival)
     leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool gave away has moved the mid
@@ -218,7 +239,6 @@ class _Market(_Spec):
     order: OrderSpec
     reference_router: str = "round_robin"  # the naive router that "gap closed" is measured from
     oracle: str = "snapshot_oracle"  # and the oracle that it is measured to
-    continuation_bps: Bps | None = None  # what the oracle charges a share that it leaves for the next step
     order_protection: bool = False  # no child fills through a better observed quote that is left untaken elsewhere
     fees_as_of: str = ""  # which version of the venues' fee schedules `take_fee_bps` follows
     sources: dict[str, str] = Field(default_factory=dict)
@@ -273,15 +293,18 @@ class _Market(_Spec):
 class SyntheticMarket(_Market):
     """Venues that move by the model of this project.
 
-    `randomise` makes a family of markets: by the dotted path of a number, such as ``informed.probability`` or
+    `randomise` makes a family of markets: by the dotted path of a number, such as ``informed.news_per_s`` or
     ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which every episode draws that number
     uniformly, by its seed. The number itself stays the typical value, which sets the units of observations.
     """
 
     model: Literal["synthetic"] = "synthetic"
     venues: Annotated[tuple[VenueSpec, ...], Field(min_length=2, max_length=256)]
+    path_dt_s: Annotated[float, Field(gt=0, le=1), _DIVISOR] = (
+        1.0  # the clock that it moves on, whatever `order.step_s`
+    )
     quotes: QuoteDynamics = QuoteDynamics()
-    mid: MidDynamics = MidDynamics()
+    price: PriceDynamics = PriceDynamics()
     stress: StressRegime = StressRegime()
     latency: LatencyDynamics = LatencyDynamics()
     informed: InformedFlow = InformedFlow()
@@ -293,8 +316,20 @@ class SyntheticMarket(_Market):
     def _check(self) -> SyntheticMarket:
         if all(venue.dark is not None for venue in self.venues):
             raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
+        if abs(self.ticks_per_step * self.path_dt_s - self.order.step_s) > 1e-9 * self.order.step_s:
+            remedy = "change one of them"
+            what = f"order.step_s is {self.order.step_s:g} and path_dt_s {self.path_dt_s:g}"
+            raise ValueError(f"{what}; expected a whole number of path_dt_s in a step, at least one: {remedy}")
+        if self.order.waves > 1 and self.order.wave_timeout_ms >= 1e3 * self.path_dt_s:
+            what = f"order.wave_timeout_ms is {self.order.wave_timeout_ms:g}"
+            raise ValueError(f"{what}; expected less than path_dt_s, {1e3 * self.path_dt_s:g} ms")
         check_ranges(self)
         return self
+
+    @property
+    def ticks_per_step(self) -> int:
+        """Ticks of the path's clock in a step."""
+        return max(round(self.order.step_s / self.path_dt_s), 1)
 
     @property
     def scales(self) -> tuple[float, float, float]:
@@ -319,7 +354,7 @@ def ranged_paths(market: SyntheticMarket) -> dict[tuple[str, ...], tuple[float, 
     return found
 
 
-RANDOMISED_PARTS = ("quotes", "mid", "stress", "latency", "informed", "volume", "response")
+RANDOMISED_PARTS = ("quotes", "price", "stress", "latency", "informed", "volume", "response")
 
 
 def check_ranges(market: SyntheticMarket) -> None:
@@ -398,8 +433,8 @@ class ReplayVenue(_Spec):
     latency_ms: Milliseconds = 1.0  # median, decision to arrival
     latency_sigma: LogSd = 0.3  # sd of log latency
     feed_latency_ms: Milliseconds | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
-    toxicity: Weight = 1.0  # strength of the others' reaction to our first child
-    walk_bps: NonNegativeBps = 0.5  # when all that is displayed is taken; the loader puts half the median spread
+    toxicity: Weight = 0.5  # shares that leave its display for each share of ours filled elsewhere before
+    impact: Weight = 1.0  # of a fill here on the mid, in units of the market's
     refill_half_life_s: Seconds = 5.0  # of what we took
 
 
@@ -416,6 +451,10 @@ class ReplayMarket(_Market):
     venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
     session_utc: tuple[str, str] | None = None  # hours kept on each day, such as ("14:35", "21:00")
     assumed_depth_shares: Shares | None = None  # in place of sizes that the recording lacks
+    level_profile: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (
+        1.0,
+    )  # assumed sizes behind the touch
+    level_spacing_bps: PositiveBps = 1.0  # from level to level of them
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
     max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
     max_gap_s: Seconds = 300.0  # a longer silence of all venues ends a segment

@@ -39,31 +39,42 @@ def _by_field(**fields: tuple[int, dict[str, str]]) -> np.dtype:
     return np.dtype(columns, align=True)
 
 
-def _record(**fields: str) -> np.dtype:
-    return np.dtype(list(fields.items()), align=True)
+def _record(**fields: Any) -> np.dtype:
+    return np.dtype(
+        [(name, *kind) if isinstance(kind, tuple) else (name, kind) for name, kind in fields.items()], align=True
+    )
 
+
+MOST_LEVELS = 8  # of a side of a book
 
 MARKET = _record(
     model="i8",
     n_venues="i8",
     block_orders="i8",  # how many orders share a block
     has_dark="i8",
+    has_mid="i8",  # some venue holds unseen size at the midpoint
     fills_all="i8",  # costs are linear and all children fill, as in the notebook
     horizon_steps="i8",
     step_s="f8",
+    path_dt_s="f8",  # the clock of the path, whatever the step
+    ticks_per_step="i8",
     quantity_shares="f8",
-    side="f8",
     cost_scale="f8",  # 1, or the horizon where costs are stated per episode of unit steps
     cleanup_penalty_bps="f8",
     reaction_time_ms="f8",
     permanent_bps_per_share="f8",
+    transient_bps_per_share="f8",
+    transient_half_life_s="f8",
     outage_reject_ms="f8",
     leak_decay="f8",  # share of a leak that has not moved the mid after a step
     # how children are sent
     lot_shares="f8",  # 0: any size
-    limit_offset_bps="f8",  # above the best observed price; infinite: no limit
+    sweeps="i8",  # 1: a child pays `limit_offset_bps` above the best observed touch; 0: its venue's observed touch
+    limit_offset_bps="f8",  # infinite: no limit
     order_protection="i8",
     synchronise="i8",
+    waves="i8",
+    wave_timeout_ms="f8",
     # quotes
     fast_decay="f8",
     slow_decay="f8",
@@ -75,9 +86,18 @@ MARKET = _record(
     size_slow_shock="f8",
     size_fast_sd="f8",
     size_slow_sd="f8",
+    size_tail="f8",
     tick_bps="f8",
-    # mid
-    volatility_step_bps="f8",
+    round_lot_shares="f8",  # 0: none
+    n_levels="i8",
+    level_profile=("f8", (MOST_LEVELS,)),  # displayed size of each level in sizes of the touch
+    level_ticks="f8",  # from level to level
+    level_noise="i8",  # 1: sizes of the levels behind the touch are noisy
+    # efficient price
+    volatility_tick_bps="f8",  # root mean square of a calm tick's move
+    volatility_log_sd="f8",
+    volatility_decay="f8",
+    volatility_shock="f8",
     jump_probability="f8",
     jump_sd_bps="f8",
     drift_decay="f8",
@@ -99,16 +119,15 @@ MARKET = _record(
     tail_probability="f8",
     tail_factor="f8",
     # informed flow
-    informed_probability="f8",
-    informed_window_ms="f8",
-    informed_jump_bps="f8",
-    informed_removed="f8",
+    news_probability="f8",  # of a tick
+    news_jump_bps="f8",
+    news_removed="f8",
     # volume
-    volume_per_step="f8",
+    volume_per_tick="f8",
     volume_curve="f8",
     volume_noise_sd="f8",
-    volume_memory="f8",
-    volume_day_steps="f8",
+    volume_memory="f8",  # kept by a tick
+    volume_day_ticks="f8",
     # notebook
     spread_low="f8",
     spread_high="f8",
@@ -123,7 +142,6 @@ MARKET = _record(
 
 PUBLIC_VENUE_PARAMETERS = dict(
     take_fee_bps="f8",
-    walk_bps="f8",
     dark="flag",
 )
 HIDDEN_VENUE_PARAMETERS = dict(
@@ -131,11 +149,12 @@ HIDDEN_VENUE_PARAMETERS = dict(
     name_rank="i8",
     log_offset="f8",
     log_size="f8",
+    requote_probability="f8",  # of a tick, where the price has not passed the quote
     median_latency_ms="f8",
     latency_sigma="f8",
-    toxicity="f8",
-    worst_walk_bps="f8",  # the most that a child can walk here
-    refill_decay="f8",  # share of a depletion that is left after a step
+    toxicity="f8",  # shares that leave here for each share filled elsewhere
+    impact="f8",  # of a fill here on the mid, in units of the market's
+    refill_half_life_s="f8",
     volume_share="f8",
     halt_enter="f8",
     halt_leave="f8",
@@ -144,7 +163,12 @@ HIDDEN_VENUE_PARAMETERS = dict(
     speed_bump_ms="f8",
     feed_ms="f8",
     hidden_fraction="f8",
+    mid_probability="f8",
+    mid_fraction="f8",
     # dark pools
+    supply_enter="f8",
+    supply_leave="f8",
+    supply_renew="f8",  # a pool that is never dry is supplied anew with this chance
     zero_probability="f8",
     power_exponent="f8",
     log_max_size="f8",
@@ -153,35 +177,48 @@ HIDDEN_VENUE_PARAMETERS = dict(
 )
 
 PUBLIC_ORDER_FIELDS = dict(
-    step="i8",
-    last_move_bps="f8",  # of the observed mid over the last step
+    step="i8",  # the decision, from 0
+    wave="i8",  # of the decision, from 0
+    elapsed_ms="f8",  # since the decision; above 0 in a second wave
+    observed_mid_bps="f8",  # midpoint of the best quotes observed, since arrival
+    observed_spread_bps="f8",  # best observed far touch less best observed near touch
+    last_move_bps="f8",  # of the observed midpoint since the decision or wave before
     signal="f8",
     in_flight="i8",  # how many children are not acknowledged
     in_flight_shares="f8",  # theirs: not available, and not known to be filled
     available_shares="f8",  # to be sent: neither known to be filled nor in flight
-    slice_shares="f8",  # what the schedule wants done in this step
-    step_shares="f8",  # sent at the last decision, to all venues
+    returned_shares="f8",  # sent in this decision, and known to have come back: what a later wave distributes
+    slice_shares="f8",  # what the schedule wants done in this step; in a later wave what came back
+    step_shares="f8",  # sent at the last decision or wave, to all venues
     paced="flag",  # whether that was a pace of the router's own, not the schedule's slice
 )
 HIDDEN_ORDER_FIELDS = dict(
     order_key="u8",  # address of the episode's random numbers
-    # the exogenous market
-    mid_bps="f8",  # since arrival, without our own impact
-    next_mid_bps="f8",
-    mid_noise_bps="f8",  # the part of the coming move that fills do not read, mean 0
-    news_bps="f8",  # the part that they do read, up or down alike, mean 0
-    news_ms="f8",  # when news against us breaks, after the decision; infinite: none
-    smooth_move_bps="f8",  # the part of the coming move that the mid makes evenly over the step
+    tick="i8",  # of the path's clock
+    # the exogenous market; prices are relative to the midpoint at arrival
+    grid_bps="f8",  # price of tick 0 of the grid
+    price_bps="f8",  # the efficient price at this tick
+    next_price_bps="f8",
+    tick_noise_bps="f8",  # the part of the coming tick's move that has mean 0, news included
+    smooth_move_bps="f8",  # the part that the price makes evenly over the tick
+    news_bps="f8",  # the jump of it
+    news_ms="f8",  # when, after the tick's begin; infinite: no news
     drift_bps_per_s="f8",
+    log_volatility="f8",
     stressed="flag",
     day_position="f8",  # of the intraday volume curve, in [0, 1)
     start_s="f8",  # replay: where in the recording the window starts
     arrival_mid_px="f8",  # replay: the mid at arrival, the unit of bps
-    worst_offered_bps="f8",  # the highest all-in price above the mid that any venue has offered so far
+    worst_offered_bps="f8",  # the highest all-in price above the efficient price that a lit venue has offered so far
     # our own order
-    displacement_bps="f8",  # permanent impact so far
+    mark_bps="f8",  # the efficient price that what is left was last marked at
+    permanent_bps="f8",  # our own lasting push of the mid
+    transient_bps="f8",  # and the one that decays
     leak_bps="f8",  # that leaky pools gave away and that has not moved the mid yet
     remaining_shares="f8",  # truly not filled
+    printed_shares="f8",  # filled since the decision, anywhere: what venues fade by
+    printed_fresh_shares="f8",  # of these, what others had not answered when the last was filled,
+    printed_ms="f8",  # so long after the decision
     fill_value_bps_shares="f8",  # sum over child fills of filled x (price - arrival mid)
     cleanup_value_bps_shares="f8",  # the same for the clean-up
     # the ledger, in cost units of the whole order
@@ -199,15 +236,16 @@ HIDDEN_ORDER_FIELDS = dict(
 PUBLIC_VENUE_FIELDS = dict(
     # what the router observes at its decision: the quote in force, as late as the feed
     open="flag",
-    observed_offset_bps="f8",  # far touch above the mid
-    observed_shares="f8",  # displayed size when nobody trades; see `displayed_shares`
+    observed_offset_bps="f8",  # far touch above the observed midpoint; 0 in the dark
+    observed_near_offset_bps="f8",  # near touch below it
+    observed_shares="f8",  # displayed at the far touch, less what we took there; 0 in the dark and where it is closed
     observed_latency_ms="f8",
     recent_volume_shares="f8",  # per step
     # our own doing
     fill_ratio="f8",  # of our own children here, recent
     reject="f8",  # 1 when a child came back rejected, fading; 0 after any other answer
-    depleted_shares="f8",
-    sent_shares="f8",  # at this decision
+    sent_shares="f8",  # at this decision or wave
+    decision_filled_shares="f8",  # known to be filled, of what was sent at this decision
     child_shares="f8",  # of the child here that has not been acknowledged; 0: none
 )
 HIDDEN_VENUE_FIELDS = dict(
@@ -218,49 +256,70 @@ HIDDEN_VENUE_FIELDS = dict(
     size_fast="f8",
     size_slow="f8",
     congested="flag",
-    next_offset_bps="f8",
-    next_shares="f8",
-    change_at="f8",  # when, in the coming step, the quote changes to the next one; a share of the step
+    ask_ticks="f8",  # whole number; the far touch is grid_bps + tick_bps ask_ticks
+    bid_ticks="f8",
+    log_shares="f8",  # of the displayed size, before round lots
+    next_ask_ticks="f8",
+    next_bid_ticks="f8",
+    next_log_shares="f8",
+    u_change="f8",  # when, in the tick, the quote becomes the next one
     outage="flag",  # order entry is down, and nobody says so
     cursor="i8",  # replay: the row of the quote in force
-    # the quote in force at the decision
-    offset_bps="f8",
+    dark_shares="f8",  # supplied in the dark; 0: dry
+    # the quote in force at the decision or wave, true and as observed
+    offset_bps="f8",  # far touch above the mark, without our own push
     quote_shares="f8",
-    # what a child sent now will meet
-    latency_ms="f8",
-    touch_move_bps="f8",  # of the far touch, between decision and arrival
-    arrival_size_shares="f8",  # displayed, without fade and without what we took
-    hidden_shares="f8",  # behind it, on arrival
+    observed_ask_bps="f8",  # relative to the midpoint at arrival, without our own push
+    observed_bid_bps="f8",
+    observed_tick="i8",  # the path's tick whose quote is observed; replay: the row
+    latency_ms="f8",  # of a child sent now
+    # notebook: what a child sent now will meet
+    touch_move_bps="f8",
+    arrival_size_shares="f8",
     # our own doing
-    ack_ms="f8",  # of a child sent now: from the decision to its answer
-    filled_shares="f8",  # in this step, whenever the child was sent
+    taken_shares="f8",  # of size unseen at the midpoint or in the dark, not refilled
+    taken_s="f8",  # when that was last written, since arrival
+    ack_ms="f8",  # of a child sent now: from the decision or wave to its answer
+    filled_shares="f8",  # in this env step, whenever the child was sent
     fill_cost="f8",  # of that fill, all-in, in cost units of the whole order
+    fill_touch_bps="f8",  # far touch when it was filled, relative to the midpoint at arrival, with our own push
+    fill_value_bps="f8",  # filled x (price - midpoint at arrival) of that fill
     episode_sent_shares="f8",
     episode_filled_shares="f8",
-    # the child that has not been acknowledged; times from the coming decision on
+    venue_printed_shares="f8",  # as the order's `printed_shares`, of this venue alone
+    venue_printed_fresh_shares="f8",
+    venue_printed_ms="f8",
+    # the child that has not been acknowledged; times are from the coming decision on
     child_filled_shares="f8",  # not known to the router
     child_arrives_ms="f8",  # negative: it has
     child_answers_ms="f8",
-    child_late_ms="f8",  # after the first child of its decision
-    child_limit_bps="f8",  # above the arrival mid
+    child_limit_bps="f8",  # relative to the midpoint at arrival
     child_rejected="flag",
-    # what it finds if it arrives in the coming step
-    child_move_bps="f8",  # of the far touch, since the decision
-    child_shown_shares="f8",
-    child_hidden_shares="f8",
+    child_is_new="flag",  # sent since the last decision
+)
+
+SLOTS = 8  # prices of a venue at which it is remembered what we took: one for each remainder of the price by SLOTS
+SLOT_FIELDS = dict(
+    slot_key="f8",  # the price, in ticks
+    slot_shares="f8",
+    slot_s="f8",  # when it was last written, since arrival
 )
 
 VENUE_PARAMETER_FIELDS = PUBLIC_VENUE_PARAMETERS | HIDDEN_VENUE_PARAMETERS
 ORDER_FIELDS = PUBLIC_ORDER_FIELDS | HIDDEN_ORDER_FIELDS
 VENUE_FIELDS = PUBLIC_VENUE_FIELDS | HIDDEN_VENUE_FIELDS
 PUBLIC_FIELDS = PUBLIC_ORDER_FIELDS | PUBLIC_VENUE_FIELDS | PUBLIC_VENUE_PARAMETERS
-ALL_FIELDS = ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS | dict.fromkeys(MARKET.names or ())
-if len(ALL_FIELDS) < len(ORDER_FIELDS) + len(VENUE_FIELDS) + len(VENUE_PARAMETER_FIELDS) + len(MARKET.names or ()):
+ALL_FIELDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | VENUE_PARAMETER_FIELDS | dict.fromkeys(MARKET.names or ())
+if len(ALL_FIELDS) < len(ORDER_FIELDS) + len(VENUE_FIELDS) + len(SLOT_FIELDS) + len(VENUE_PARAMETER_FIELDS) + len(
+    MARKET.names or ()
+):
     raise ValueError("two fields of the state have one name")
 
-BLOCK = _by_field(orders=(ORDERS_APART, ORDER_FIELDS), venues=(LANES_APART, VENUE_FIELDS))
+BLOCK = _by_field(
+    orders=(ORDERS_APART, ORDER_FIELDS), venues=(LANES_APART, VENUE_FIELDS), slots=(LANES_APART * SLOTS, SLOT_FIELDS)
+)
 VENUE_PARAMETERS = _by_field(venues=(LANES_APART, VENUE_PARAMETER_FIELDS))
-_N_ORDER_FIELDS, _N_VENUE_FIELDS = len(ORDER_FIELDS), len(VENUE_FIELDS)
+_N_ORDER_FIELDS, _N_VENUE_FIELDS, _N_SLOT_FIELDS = len(ORDER_FIELDS), len(VENUE_FIELDS), len(SLOT_FIELDS)
 
 
 class State(NamedTuple):
@@ -297,24 +356,26 @@ def blank(words: Any, b: int, i: int, n_venues: int) -> None:
     """Set every field of order `i` of block `b` to zero."""
     for field in range(_N_ORDER_FIELDS):
         words[b, field * ORDERS_APART + i] = 0
-    for field in range(_N_VENUE_FIELDS):
-        at = _N_ORDER_FIELDS * ORDERS_APART + field * LANES_APART
-        for j in range(at + i * n_venues, at + (i + 1) * n_venues):
-            words[b, j] = 0
+    at = _N_ORDER_FIELDS * ORDERS_APART
+    for _ in range(_N_VENUE_FIELDS):
+        words[b, at + i * n_venues : at + (i + 1) * n_venues] = 0
+        at += LANES_APART
+    for _ in range(_N_SLOT_FIELDS):
+        words[b, at + i * n_venues * SLOTS : at + (i + 1) * n_venues * SLOTS] = 0
+        at += LANES_APART * SLOTS
 
 
 @entry_point()
-def _copy_members(source: Any, target: Any, members: Any, n_venues: int, per_block: int, n_order_fields: int) -> None:
-    begin = n_order_fields * ORDERS_APART
-    n_fields = (source.shape[1] - begin) // LANES_APART
+def _copy_members(source: Any, target: Any, members: Any, per_block: int, groups: Any) -> None:
+    """Copy members; `groups` (g, 3): how many fields, how far apart, and how many words of each an order has."""
     for to in range(members.size):
         b, i, c, h = members[to] // per_block, members[to] % per_block, to // per_block, to % per_block
-        for field in range(n_order_fields):
-            target[c, field * ORDERS_APART + h] = source[b, field * ORDERS_APART + i]
-        for field in range(n_fields):
-            at = begin + field * LANES_APART
-            for k in range(n_venues):
-                target[c, at + h * n_venues + k] = source[b, at + i * n_venues + k]
+        at = 0
+        for n_fields, apart, words in groups:
+            for _ in range(n_fields):
+                for word in range(words):
+                    target[c, at + h * words + word] = source[b, at + i * words + word]
+                at += apart
 
 
 def words_of(blocks: np.ndarray) -> np.ndarray:
@@ -326,7 +387,13 @@ def members_of(blocks: np.ndarray, members: np.ndarray, n_venues: int) -> np.nda
     """New blocks, of the same fields, with the orders `members` (int (m,), repeats allowed) in their order."""
     per_block = block_orders(n_venues)
     chosen = np.zeros(-(-len(members) // per_block), blocks.dtype)
-    n_order_fields = _N_ORDER_FIELDS if blocks.dtype == BLOCK else 0
+    groups = [(len(VENUE_PARAMETER_FIELDS), LANES_APART, n_venues)]
+    if blocks.dtype == BLOCK:
+        groups = [
+            (_N_ORDER_FIELDS, ORDERS_APART, 1),
+            (_N_VENUE_FIELDS, LANES_APART, n_venues),
+            (_N_SLOT_FIELDS, LANES_APART * SLOTS, n_venues * SLOTS),
+        ]
     members = np.asarray(members, dtype=np.int64)
-    _copy_members(words_of(blocks), words_of(chosen), members, n_venues, per_block, n_order_fields)
+    _copy_members(words_of(blocks), words_of(chosen), members, per_block, np.array(groups, dtype=np.int64))
     return chosen
