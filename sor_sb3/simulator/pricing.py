@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sor_sb3.simulator.book import level_noise_word, observed_level
-from sor_sb3.simulator.execution import displayed_shares
-from sor_sb3.simulator.state import LANES_APART, MOST_LEVELS
-
-SAME_PRICE_BPS = 1e-9  # prices of a grid that differ by less are one price
+from sor_sb3.simulator.book import TOLERANCE_BPS, observed_level
+from sor_sb3.simulator.execution import best_observed_bps, displayed_shares
+from sor_sb3.simulator.state import LANES_APART, MOST_LEVELS, lanes
 
 OFFERS = np.dtype(  # what the lanes of a block offer
     [
         ("level_shares", "f8", (MOST_LEVELS * LANES_APART,)),  # displayed within the limit, level by level
-        ("noise_word", "u8", (LANES_APART,)),
         ("next_level", "i8", (LANES_APART,)),  # of a sweep
         *(
             (name, "f8", (LANES_APART,))
@@ -30,7 +27,6 @@ OFFERS = np.dtype(  # what the lanes of a block offer
                 "shown_shares",  # displayed at the touch
                 "depth_shares",  # displayed within the limit
                 "all_in_bps",  # of the touch
-                "limit_bps",  # the highest price of a level that a child may take
                 "wanted_shares",
                 "worst_bps",  # highest all-in price observed, which a share that is not shown is charged
                 "last_bps",  # highest all-in price of the lane within the limit
@@ -55,41 +51,32 @@ def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, offers: Any
     """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price."""
     first, last = np.uint64(i * market.n_venues), np.uint64((i + n) * market.n_venues)
     for j in range(first, last):
-        offers.shown_shares[j] = displayed_shares(block, j)
+        shown = displayed_shares(block, j)
+        offers.shown_shares[j], offers.level_shares[j], offers.depth_shares[j] = shown, shown, shown
         offers.all_in_bps[j] = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        offers.limit_bps[j] = math.inf
+        offers.last_bps[j] = offers.all_in_bps[j]
     if market.sweeps == 1:
         for member in range(i, i + n):
-            low, high = member * market.n_venues, (member + 1) * market.n_venues
-            best_bps = math.inf
-            for j in range(low, high):
-                best_bps = min(best_bps, block.observed_offset_bps[j] if offers.shown_shares[j] > 0.0 else math.inf)
-            for j in range(low, high):
-                offers.limit_bps[j] = best_bps + market.limit_offset_bps + SAME_PRICE_BPS
-    for j in range(first, last):
-        within = block.observed_offset_bps[j] <= offers.limit_bps[j]
-        shown = offers.shown_shares[j] if within else 0.0
-        offers.level_shares[j], offers.depth_shares[j] = shown, shown
-        offers.last_bps[j] = offers.all_in_bps[j]
-    if levels_within(market) > 1:
-        _add_levels(block, first, last, fixed, market, offers)
+            _add_levels(block, member, fixed, market, offers)
 
 
-@njit(error_model="numpy")
-def _add_levels(block: Any, first: Any, last: Any, fixed: Any, market: Any, offers: Any) -> None:
-    """Lay down the levels behind the touch."""
+@njit
+def _add_levels(block: Any, i: int, fixed: Any, market: Any, offers: Any) -> None:
+    """Lay down the levels of one order's books that lie within the limit of a child that sweeps."""
+    limit_bps = best_observed_bps(block, i, fixed, market) + market.limit_offset_bps + TOLERANCE_BPS
     spacing_bps = market.level_ticks * market.tick_bps
-    for j in range(first, last):
-        offers.noise_word[j] = level_noise_word(block, j)
-    for level in range(1, market.n_levels):
-        at, up_bps = np.uint64(level * LANES_APART), level * spacing_bps
-        for j in range(first, last):
-            lit = (block.open[j] == 1.0) & (fixed.dark[j] == 0.0)
-            within = lit & (block.observed_offset_bps[j] + up_bps <= offers.limit_bps[j])
-            shares = observed_level(block, j, market, level, offers.noise_word[j]) if within else 0.0
-            offers.level_shares[at + j] = shares
-            offers.depth_shares[j] += shares
-            offers.last_bps[j] = offers.all_in_bps[j] + up_bps if shares > 0.0 else offers.last_bps[j]
+    for j in lanes(i, market):
+        offset_bps, quotes = block.observed_offset_bps[j], block.open[j] == 1.0 and fixed.dark[j] == 0.0
+        if offset_bps > limit_bps:
+            offers.level_shares[j], offers.depth_shares[j] = 0.0, 0.0
+        for level in range(1, market.n_levels):
+            shares = 0.0
+            if quotes and offset_bps + level * spacing_bps <= limit_bps:
+                _, shares = observed_level(block, i, j, fixed, market, level)
+            offers.level_shares[level * LANES_APART + j] = shares
+            if shares > 0.0:
+                offers.depth_shares[j] += shares
+                offers.last_bps[j] = offers.all_in_bps[j] + level * spacing_bps
 
 
 @njit(error_model="numpy")
@@ -140,8 +127,8 @@ def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: 
         best = first
         for j in range(first + 1, last):
             more_bps = offers.next_bps[j] - offers.next_bps[best]
-            tied = (more_bps <= SAME_PRICE_BPS) & (fixed.name_rank[j] < fixed.name_rank[best])
-            best = j if (more_bps < -SAME_PRICE_BPS) | tied else best
+            tied = (more_bps <= TOLERANCE_BPS) & (fixed.name_rank[j] < fixed.name_rank[best])
+            best = j if (more_bps < -TOLERANCE_BPS) | tied else best
         if not offers.next_bps[best] < math.inf:
             break
         taken = min(left, offers.level_shares[offers.next_level[best] * LANES_APART + best])
