@@ -46,6 +46,8 @@ def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any
 class RoutingCore:
     """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
+    A step is a decision's first wave or a later one: an episode has at most `horizon_steps` times `waves` of them.
+
     The scenario of an episode depends on (data_split, seed, episode number) and on nothing else, so member i of a batch
     equals a lone env with that seed, bit for bit.
 
@@ -103,6 +105,10 @@ class RoutingCore:
         self.simulator.reset(self.seeds[which], self.episodes[which], which)
         return self.observer.observe(which)
 
+    def _is_later(self) -> np.ndarray | None:
+        """bool (N,): members in a later wave of their decision; None where the market has one wave."""
+        return self.simulator.read("wave") > 0 if self.market.order.waves > 1 else None
+
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here.
 
@@ -113,7 +119,7 @@ class RoutingCore:
             UserError: the actions are refused (`ActionAdapter.decode`), no episode has begun, or the market's numbers
                 are so large that a reward's size passes `LARGEST_REWARD`.
         """
-        weights, pace = self.action_adapter.decode(actions, self.n)
+        weights, pace = self.action_adapter.decode(actions, self.n, self._is_later())
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
         rows = self.observer.blank(self.n)
