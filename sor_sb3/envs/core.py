@@ -53,7 +53,8 @@ class RoutingCore:
 
     Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
     out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
-    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it.
+    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it. With
+    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps.
 
     Raises:
         UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
@@ -67,6 +68,7 @@ class RoutingCore:
         data_split: str = "train",
         variance_reduction: bool = False,
         threads: int = 1,
+        every_wave: bool = False,
     ) -> None:
         if data_split not in DATA_SPLITS:
             raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
@@ -75,7 +77,7 @@ class RoutingCore:
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.action_adapter = make_action_adapter(env_id, self.market.n_venues, self.market.venue_names)
         self.env_id = self.action_adapter.env_id
-        self.simulator = BatchSimulator(self.market, n, data_split, threads)
+        self.simulator = BatchSimulator(self.market, n, data_split, threads, every_wave)
         self.observer = Observer(self.simulator)
         self._begun = False
         self.observation_space = observation_space(self.market)

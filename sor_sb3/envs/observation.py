@@ -216,8 +216,8 @@ class ObservationView:
 
     @property
     def quoted(self) -> np.ndarray:
-        """bool (n, K): usable venues that show a price."""
-        return self.usable & ~self.dark
+        """bool (n, K): usable venues that show a price and some size at it."""
+        return self.usable & ~self.dark & (self.size_shares > 0.0)
 
     @property
     def is_later(self) -> np.ndarray:
