@@ -69,8 +69,8 @@ def complete_hyperparameters(
     """All hyperparameters of a run, checked: defaults, overridden by `settings`, then by `n_envs` and `timesteps`.
 
     Defaults are looked up by `algo` (a name in the registry, or package.module:Class), env and the market's name.
-    ``n_steps: episode`` is the market's horizon, times its waves where envs share scenarios (then every decision has all
-    its waves). Plain data; whole numbers are of type int: 1e2 and 100 are one run.
+    ``n_steps: episode`` is the market's horizon, times its waves where envs share scenarios (every decision has all
+    of them then). Plain data; whole numbers are of type int: 1e2 and 100 are one run.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or outside its range.
