@@ -197,3 +197,9 @@ def replay_touch(block: Any, i: int, j: int, market: Any, recording: Any, elapse
 def replay_price(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
     """To be written."""
     return 0.0
+
+
+@njit
+def replay_near_shares(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
+    """To be written."""
+    return 0.0
