@@ -538,7 +538,7 @@ def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick:
         hear_answers(block, i, market, (tick + 1) * tick_ms)
     noise = block.idle_shares[i] * block.tick_noise_bps[i]
     scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    noise += scheduled * (block.next_price_bps[i] - block.price_bps[i] - block.tick_noise_bps[i])
+    noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
     block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
 
 
