@@ -95,6 +95,8 @@ def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
 def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     """The arrays to replay (shared: not to be written to), and where the windows of a data split may start.
 
+    For a sell they are mirrored, so that whoever replays them buys.
+
     A window, from its first decision to its end and the last arrival, and the volume that its first decision looks back
     on, lies inside one segment and inside the data split's own time.
 
@@ -113,7 +115,19 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     columns = (getattr(recording, name) for name in names.split())
     arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
     lengths = np.cumsum(windows[:, 1] - windows[:, 0])
-    return Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
+    found = Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
+    return found if market.order.side == "buy" else _mirrored(found)
+
+
+def _mirrored(recording: Recording) -> Recording:
+    """The recording in which buying is what selling is in this one: asks are the negated bids, and so on."""
+    return recording._replace(
+        bid_px=-recording.ask_px,
+        bid_shares=recording.ask_shares,
+        ask_px=-recording.bid_px,
+        ask_shares=recording.bid_shares,
+        mid_px=-recording.mid_px,
+    )
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
