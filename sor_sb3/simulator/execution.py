@@ -297,6 +297,7 @@ def _dispatch(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.ack_ms[j] = block.child_answers_ms[j] - elapsed_ms
         block.child_limit_bps[j] = limit_bps + block.observed_mid_bps[i]
         block.episode_sent_shares[j] += sent
+        block.decision_sent_shares[j] += sent
         block.leak_bps[i] += fixed.leak_bps_per_share[j] * sent
         block.in_flight[i] += 1
 
@@ -554,7 +555,7 @@ def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick:
         pass_resting(block, i, fixed, market, recording, tick)
     noise = block.idle_shares[i] * block.tick_noise_bps[i]
     scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    noise += scheduled * (block.next_price_bps[i] - block.price_bps[i] - block.tick_noise_bps[i])
+    noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
     block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
 
 
@@ -578,7 +579,8 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in lanes(i, market):
         if block.answered[j] == 0.0:
             block.reject[j] *= MEMORY
-        block.answered[j], block.decision_filled_shares[j], block.child_is_new[j] = 0.0, 0.0, 0.0
+        block.answered[j], block.child_is_new[j] = 0.0, 0.0
+        block.decision_sent_shares[j], block.decision_filled_shares[j] = 0.0, 0.0
         block.venue_printed_shares[j], block.venue_printed_fresh_shares[j] = 0.0, 0.0
         if block.child_shares[j] > 0.0:
             block.child_answers_ms[j] -= step_ms

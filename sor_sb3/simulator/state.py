@@ -258,7 +258,8 @@ PUBLIC_VENUE_FIELDS = dict(
     fill_ratio="f8",  # of our own children here, recent
     reject="f8",  # 1 when a child came back rejected, fading; 0 after any other answer
     sent_shares="f8",  # at this decision or wave
-    decision_filled_shares="f8",  # known to be filled, of what was sent at this decision
+    decision_sent_shares="f8",  # at this decision, in all its waves
+    decision_filled_shares="f8",  # known to be filled of it
     child_shares="f8",  # of the child here that has not been acknowledged; 0: none
 )
 HIDDEN_VENUE_FIELDS = dict(

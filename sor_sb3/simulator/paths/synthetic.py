@@ -148,6 +148,14 @@ def _power_law(exponent: float, log_most: float, u: float) -> float:
 # ------------------------------------------------------------------------------------------- reading the path
 
 
+@njit(inline="always")
+def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
+    """The efficient price `elapsed_ms` into the tick."""
+    part = min(1e-3 * elapsed_ms / market.path_dt_s, 1.0)
+    jump_bps = block.news_bps[i] if elapsed_ms >= block.news_ms[i] else 0.0
+    return block.price_bps[i] + block.smooth_move_bps[i] * part + jump_bps
+
+
 @njit(error_model="numpy")
 def passing_ms(block: Any, i: int, market: Any, edge_bps: float, above: bool) -> float:
     """When, in the tick, the efficient price passes an edge that it is beyond at the tick's end."""
@@ -163,17 +171,24 @@ def passing_ms(block: Any, i: int, market: Any, edge_bps: float, above: bool) ->
 def change_ms(block: Any, i: int, j: int, market: Any) -> float:
     """When, in the tick, the quote of lane `j` becomes the next one; later than the tick's end: at its end.
 
-    A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform.
+    A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform. No quote
+    comes before the price has reached it, so that venues cross in reaction times only.
     """
-    tick_ms = 1e3 * market.path_dt_s
-    grid, tick_bps = block.grid_bps[i], market.tick_bps
+    grid, tick_bps, end_bps = block.grid_bps[i], market.tick_bps, block.next_price_bps[i]
     ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
-    end_bps = block.next_price_bps[i]
     above = end_bps > ask_bps
-    if not above and not end_bps < bid_bps:
-        return block.u_change[j] * tick_ms
-    edge_bps = ask_bps if above else bid_bps
-    return passing_ms(block, i, market, edge_bps, above) - market.reaction_time_ms * log(block.u_change[j])
+    if above or end_bps < bid_bps:
+        passed_ms = passing_ms(block, i, market, ask_bps if above else bid_bps, above)
+        at_ms = passed_ms - market.reaction_time_ms * log(block.u_change[j])
+    else:
+        at_ms = block.u_change[j] * 1e3 * market.path_dt_s
+    next_ask_bps, next_bid_bps = grid + tick_bps * block.next_ask_ticks[j], grid + tick_bps * block.next_bid_ticks[j]
+    price_bps = synthetic_price(block, i, market, at_ms)
+    if price_bps < next_bid_bps:
+        at_ms = max(at_ms, passing_ms(block, i, market, next_bid_bps, True))
+    elif price_bps > next_ask_bps:
+        at_ms = max(at_ms, passing_ms(block, i, market, next_ask_bps, False))
+    return at_ms
 
 
 @njit(error_model="numpy")
@@ -208,14 +223,6 @@ def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: 
     if ask == math.inf:
         return synthetic_price(block, i, market, elapsed_ms), False
     return block.grid_bps[i] + 0.5 * market.tick_bps * (ask + bid), bid < ask
-
-
-@njit(inline="always")
-def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
-    """The efficient price `elapsed_ms` into the tick."""
-    part = min(1e-3 * elapsed_ms / market.path_dt_s, 1.0)
-    jump_bps = block.news_bps[i] if elapsed_ms >= block.news_ms[i] else 0.0
-    return block.price_bps[i] + block.smooth_move_bps[i] * part + jump_bps
 
 
 # --------------------------------------------------------------------------------------------- moving the path
