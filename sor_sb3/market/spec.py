@@ -205,7 +205,8 @@ class TradedVolume(_Spec):
     day_s: Seconds = 23_400.0
     curve: Annotated[float, Field(ge=0, le=1.5)] = 0.8  # curvature of the U shape; 0 is flat
     noise_sd: LogSd = 0.7
-    trade_shares: Shares | None = None  # trades of this size come at random times (Poisson), in place of the noise
+    trade_shares: Shares | None = None  # trades of this mean size come at random times (Poisson), in place of the noise
+    trade_sizes: Literal["fixed", "exponential"] = "fixed"  # of those trades
     side_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5  # of who trades with the price's move while they do
     memory_half_life_s: Seconds = 30.0  # of the recent volume that routers see
 
