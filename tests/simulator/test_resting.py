@@ -203,7 +203,7 @@ def test_rebate_on_fills_only() -> None:
 
 @pytest.mark.parametrize("name", ["us_equity", "dark", "crypto"])
 def test_shares_are_conserved(name: str) -> None:
-    """Random targets, takes and paces: what is filled, swept, in flight, resting and free is the order, at all times."""
+    """Random targets, takes and paces: what is filled, swept, in flight, resting and free is the order."""
     market = load_market(name)
     assert isinstance(market, SyntheticMarket)
     simulator, rng = begin(market, 100), np.random.default_rng(5)
