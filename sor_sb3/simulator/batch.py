@@ -11,11 +11,21 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from sor_sb3.market.replay_arrays import Recording
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.compiled import entry_point, say_what_takes_long
-from sor_sb3.simulator.execution import WORK, look_up_arrivals, scheduled_slice, send_children, settle
+from sor_sb3.simulator.execution import (
+    WORK,
+    end_decision,
+    end_wave,
+    fill_all,
+    look,
+    pass_tick,
+    scheduled_slice,
+    send_children,
+)
 from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import SCRATCH, advance_paths, begin_path
 from sor_sb3.simulator.random import episode_keys
@@ -23,6 +33,8 @@ from sor_sb3.simulator.state import (
     BLOCK,
     MARKET,
     ORDER_FIELDS,
+    SLOT_FIELDS,
+    SLOTS,
     VENUE_FIELDS,
     VENUE_PARAMETER_FIELDS,
     State,
@@ -35,7 +47,7 @@ from sor_sb3.simulator.state import (
 WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
 LEDGER_PARTS = ("spread", "impact", "timing", "fee", "cleanup")
 MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
-FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS
+FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | VENUE_PARAMETER_FIELDS
 
 
 @entry_point(nogil=True)
@@ -57,13 +69,28 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
         begun += 1
         follows = at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block
         if drawn or not follows:  # the end of a run of neighbours, which move together
-            advance_paths(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0])
+            advance_paths(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0], True)
+            for order in range(i + 1 - begun, i + 1):
+                if market.fills_all == 0:
+                    look(block, order, fixed, market, state.recording)
             begun = 0
+
+
+@njit
+def _pass_time(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, scratch: Any, work: Any) -> None:
+    """Take orders ``i .. i + n - 1`` from the last wave of a decision to the next decision."""
+    for tick in range(market.ticks_per_step):
+        for order in range(i, i + n):
+            pass_tick(block, order, fixed, market, recording, tick, work)
+            block.tick[order] += 1
+        advance_paths(block, i, n, fixed, market, recording, scratch, tick + 1 == market.ticks_per_step)
+    for order in range(i, i + n):
+        end_decision(block, order, fixed, market)
 
 
 @entry_point(nogil=True)
 def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: Any, noise: Any, done: Any) -> None:
-    blocks, venues, markets = state.blocks, state.venues, state.market
+    blocks, venues, markets, recording = state.blocks, state.venues, state.market, state.recording
     scratch, work, flat = np.empty(1, SCRATCH), np.empty(1, WORK), weights.reshape(-1)
     drawn, per_block = markets.size > 1, markets[0].block_orders
     for b in range(low // per_block, (high + per_block - 1) // per_block):
@@ -73,21 +100,23 @@ def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: 
         for i in range(begin, end, together):
             market = markets[at + i if drawn else 0]
             send_children(block, i, together, fixed, market, flat, pace, at + i, work[0])
-            for order in range(i, i + together):
-                if block.in_flight[order] > 0 or market.synchronise == 1:
-                    look_up_arrivals(block, order, fixed, market, state.recording)
-            settle(block, i, together, fixed, market, work[0])
             running = 0
+            for order in range(i, i + together):
+                if market.fills_all == 1:
+                    fill_all(block, order, fixed, market)
+                stays = market.waves > 1 and end_wave(block, order, fixed, market, recording, work[0])
+                running += 0 if stays else 1
+                if running > 0 and (stays or order + 1 == i + together):  # neighbours move together
+                    first = order + (0 if stays else 1) - running
+                    _pass_time(block, first, running, fixed, market, recording, scratch[0], work[0])
+                    running = 0
             for order in range(i, i + together):
                 member = at + order
                 cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
                 ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
-                done[member] = ended
-                running += 0 if ended else 1
-                if running > 0 and (ended or order + 1 == i + together):  # neighbours move together
-                    first = order + (0 if ended else 1) - running
-                    advance_paths(block, first, running, fixed, market, state.recording, scratch[0])
-                    running = 0
+                done[member] = ended and block.wave[order] == 0
+                if market.fills_all == 0 and not done[member]:
+                    look(block, order, fixed, market, recording)
 
 
 @entry_point()
@@ -145,6 +174,8 @@ class BatchSimulator:
     def read(self, name: str, which: np.ndarray | None = None) -> np.ndarray:
         """A field's values, as a fresh array that cannot be written to: (n,) of orders or the market, (n, K) of venues.
 
+        Fields of remembered prices are (n, K x SLOTS).
+
         Args:
             name: of a field, as :mod:`sor_sb3.simulator.state` declares it.
             which: members (int (n,)); all if None.
@@ -170,7 +201,8 @@ class BatchSimulator:
 
     def _field(self, name: str) -> tuple[np.ndarray, int]:
         blocks = self.parameters.venues if name in VENUE_PARAMETER_FIELDS else self._blocks
-        return blocks[name], 1 if name in ORDER_FIELDS else self.market.n_venues
+        wide = self.market.n_venues * (SLOTS if name in SLOT_FIELDS else 1)
+        return blocks[name], 1 if name in ORDER_FIELDS else wide
 
     def overwrite(self, **fields: Any) -> None:
         """Put other values, broadcast to (N,) or (N, K), into fields: to ask what a policy would do, and for tests."""

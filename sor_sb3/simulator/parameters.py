@@ -24,6 +24,8 @@ from sor_sb3.simulator.state import (
     members_of,
 )
 
+REPLAY_KEY_BPS = 1e-3  # prices of a recording that are nearer to each other count as one
+
 RANGE_PLACE = 1 << 41  # of the draws from ranges, far from those of paths
 
 MARKET_NAMES = MARKET.names or ()
@@ -60,11 +62,11 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
     m, order = np.zeros(n, MARKET), values["order"]
     m["limit_offset_bps"] = np.inf
     _copy(values | order, m, MARKET_NAMES)
-    m["side"] = 1.0 if order["side"] == "buy" else -1.0
-    m["cost_scale"] = 1.0
+    m["cost_scale"] = m["ticks_per_step"] = m["n_levels"] = m["level_ticks"] = 1
+    m["level_profile"], m["path_dt_s"] = 1.0, order["step_s"]
     m["n_venues"], m["block_orders"] = market.n_venues, block_orders(market.n_venues)
     m["has_dark"] = market.has_dark
-    m["synchronise"] = order["synchronise_arrivals"]
+    m["synchronise"], m["sweeps"] = order["synchronise_arrivals"], order["limit"] == "sweep"
     if isinstance(market, NotebookMarket):
         m["model"], m["fills_all"] = NOTEBOOK, 1
         m["cost_scale"] = order["horizon_steps"]
@@ -76,62 +78,77 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
         m["reaction_time_ms"] = 1.0
         return m
     _fill_response(m, values["response"], order["step_s"])
-    _fill_latency(m, values["latency"], order["step_s"])
+    _fill_latency(m, values["latency"], getattr(market, "path_dt_s", order["step_s"]))
     if isinstance(market, ReplayMarket):
         m["model"] = REPLAY
         m["volume_memory"] = _decay(order["step_s"], market.volume_memory_half_life_s)
+        m["tick_bps"] = REPLAY_KEY_BPS
+        _fill_levels(m, market.level_profile, market.level_spacing_bps)
         return m
-    m["model"] = SYNTHETIC
-    _fill_dynamics(m, values, order["step_s"])
+    m["model"], m["ticks_per_step"], m["level_noise"] = SYNTHETIC, market.ticks_per_step, 1
+    m["has_mid"] = any(venue.mid_probability > 0.0 for venue in market.venues)
+    _fill_dynamics(m, values, market.path_dt_s)
     return m
+
+
+def _fill_levels(m: np.ndarray, profile: tuple[float, ...], spacing_bps: float | None) -> None:
+    m["n_levels"] = len(profile)
+    m["level_profile"][:, : len(profile)] = np.array(profile) / profile[0]
+    if spacing_bps is not None:
+        m["level_ticks"] = np.maximum(np.rint(spacing_bps / m["tick_bps"]), 1.0)
 
 
 def _fill_response(m: np.ndarray, response: dict[str, Any], step_s: float) -> None:
     _copy(response, m, MARKET_NAMES)
     m["permanent_bps_per_share"] = response["permanent_impact_bps_per_1000_shares"] / 1000.0
+    m["transient_bps_per_share"] = response["transient_impact_bps_per_1000_shares"] / 1000.0
     m["leak_decay"] = _decay(step_s, response["leakage_half_life_s"])
 
 
-def _fill_latency(m: np.ndarray, latency: dict[str, Any], step_s: float) -> None:
+def _fill_latency(m: np.ndarray, latency: dict[str, Any], tick_s: float) -> None:
     _copy(latency, m, MARKET_NAMES)
-    m["congest_enter"] = _chance(step_s, latency["congestions_per_hour"])
-    m["congest_leave"] = _chance(step_s, 3600.0 / latency["congestion_duration_s"])
+    m["congest_enter"] = _chance(tick_s, latency["congestions_per_hour"])
+    m["congest_leave"] = _chance(tick_s, 3600.0 / latency["congestion_duration_s"])
     m["congest_factor"] = latency["congestion_factor"]
     m["congest_stress_factor"] = latency["stress_multiplies_congestions"]
 
 
-def _fill_dynamics(m: np.ndarray, values: dict[str, Any], step_s: float) -> None:
-    quotes, mid, stress = values["quotes"], values["mid"], values["stress"]
+def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None:
+    quotes, price, stress = values["quotes"], values["price"], values["stress"]
     informed, volume = values["informed"], values["volume"]
-    _copy(quotes | mid, m, MARKET_NAMES)
-    fast, slow = _decay(step_s, quotes["fast_half_life_s"]), _decay(step_s, quotes["slow_half_life_s"])
+    m["path_dt_s"] = tick_s
+    _copy(quotes | price, m, MARKET_NAMES)
+    _fill_levels(m, quotes["level_profile"], quotes["level_spacing_bps"])
+    fast, slow = _decay(tick_s, quotes["fast_half_life_s"]), _decay(tick_s, quotes["slow_half_life_s"])
     m["fast_decay"], m["slow_decay"] = fast, slow
     for what in ("offset", "size"):
         for speed, decay in (("fast", fast), ("slow", slow)):
             m[f"{what}_{speed}_shock"] = _shock(quotes[f"{what}_{speed}_sd"], decay)
-    m["volatility_step_bps"] = mid["volatility_bps_per_sqrt_s"] * np.sqrt(step_s)
-    m["jump_probability"] = _chance(step_s, mid["jumps_per_hour"])
-    m["drift_decay"] = _decay(step_s, mid["drift_half_life_s"])
-    m["drift_shock"] = _shock(mid["drift_sd_bps_per_s"], _decay(step_s, mid["drift_half_life_s"]))
-    m["signal_noise"] = np.sqrt(1.0 - mid["signal_correlation"] ** 2)
-    m["stress_enter"] = _chance(step_s, stress["entries_per_hour"])
-    m["stress_leave"] = _chance(step_s, 3600.0 / stress["duration_s"])
+    m["volatility_tick_bps"] = price["volatility_bps_per_sqrt_s"] * np.sqrt(tick_s)
+    m["volatility_decay"] = _decay(tick_s, price["volatility_half_life_s"])
+    m["volatility_shock"] = _shock(price["volatility_log_sd"], m["volatility_decay"])
+    m["jump_probability"] = _chance(tick_s, price["jumps_per_hour"])
+    m["drift_decay"] = _decay(tick_s, price["drift_half_life_s"])
+    m["drift_shock"] = _shock(price["drift_sd_bps_per_s"], m["drift_decay"])
+    m["signal_noise"] = np.sqrt(1.0 - price["signal_correlation"] ** 2)
+    m["stress_enter"] = _chance(tick_s, stress["entries_per_hour"])
+    m["stress_leave"] = _chance(tick_s, 3600.0 / stress["duration_s"])
     m["stress_log_offset"], m["stress_log_size"] = np.log(stress["offset_factor"]), np.log(stress["size_factor"])
     m["stress_volatility"] = stress["volatility_factor"]
-    m["informed_probability"], m["informed_window_ms"] = informed["probability"], informed["window_ms"]
-    m["informed_jump_bps"], m["informed_removed"] = informed["jump_bps"], informed["removed_fraction"]
-    shares = sum(venue["volume_share"] for venue in values["venues"])
+    m["news_probability"] = _chance(tick_s, 3600.0 * informed["news_per_s"])
+    m["news_jump_bps"], m["news_removed"] = informed["jump_bps"], informed["removed_fraction"]
+    shares = np.asarray(sum(venue["volume_share"] for venue in values["venues"]), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        per_step = volume["shares_per_day"] * step_s / volume["day_s"] / np.asarray(shares, dtype=np.float64)
-    m["volume_per_step"] = np.where(np.asarray(shares) > 0.0, per_step, 0.0)
+        per_tick = volume["shares_per_day"] * tick_s / volume["day_s"] / shares
+    m["volume_per_tick"] = np.where(shares > 0.0, per_tick, 0.0)
     m["volume_curve"], m["volume_noise_sd"] = volume["curve"], volume["noise_sd"]
-    m["volume_memory"] = _decay(step_s, volume["memory_half_life_s"])
-    m["volume_day_steps"] = volume["day_s"] / step_s
+    m["volume_memory"] = _decay(tick_s, volume["memory_half_life_s"])
+    m["volume_day_ticks"] = volume["day_s"] / tick_s
 
 
 def venue_parameters(market: Market, values: dict[str, Any], n: int = 1) -> dict[str, np.ndarray]:
     """Each venue parameter, (n, K), of a specification whose numbers are `values`, in the order of its venues."""
-    shape, by_name, step_s = (n, market.n_venues), sorted(market.venue_names), market.order.step_s
+    shape, by_name = (n, market.n_venues), sorted(market.venue_names)
     fields = {name: np.zeros(shape, "u8" if kind == "u8" else "f8") for name, kind in VENUE_PARAMETER_FIELDS.items()}
     for k, venue in enumerate(values["venues"]):
         v = {name: field[:, k] for name, field in fields.items()}
@@ -141,33 +158,28 @@ def venue_parameters(market: Market, values: dict[str, Any], n: int = 1) -> dict
         _copy(venue, v, VENUE_PARAMETER_FIELDS)
         v["median_latency_ms"][:] = venue["latency_ms"]
         v["feed_ms"][:] = venue["latency_ms"] if venue["feed_latency_ms"] is None else venue["feed_latency_ms"]
-        v["refill_decay"][:] = _decay(step_s, venue["refill_half_life_s"])
         if isinstance(market, SyntheticMarket):
-            _fill_synthetic_venue(v, venue, step_s)
-    fields["worst_walk_bps"][:] = fields["walk_bps"]
-    if isinstance(market, NotebookMarket):
-        fields["worst_walk_bps"][:] = _most_linear_cost(market)
+            _fill_synthetic_venue(v, venue, market.path_dt_s)
     return fields
 
 
-def _most_linear_cost(market: NotebookMarket) -> float:
-    """The most that a share of an even slice can cost above its spread, plus the widest spread."""
-    liquidity_cost = market.liquidity_cost * 100.0 / market.liquidity[0]
-    return market.spread[1] + liquidity_cost + market.latency_cost * market.latency[1]
-
-
-def _fill_synthetic_venue(v: dict[str, np.ndarray], venue: dict[str, Any], step_s: float) -> None:
-    v["halt_enter"][:] = _chance(step_s, venue["halts_per_hour"])
-    v["halt_leave"][:] = _chance(step_s, 3600.0 / venue["halt_duration_s"])
-    v["outage_enter"][:] = _chance(step_s, venue["outages_per_hour"])
-    v["outage_leave"][:] = _chance(step_s, 3600.0 / venue["outage_duration_s"])
+def _fill_synthetic_venue(v: dict[str, np.ndarray], venue: dict[str, Any], tick_s: float) -> None:
+    v["halt_enter"][:] = _chance(tick_s, venue["halts_per_hour"])
+    v["halt_leave"][:] = _chance(tick_s, 3600.0 / venue["halt_duration_s"])
+    v["outage_enter"][:] = _chance(tick_s, venue["outages_per_hour"])
+    v["outage_leave"][:] = _chance(tick_s, 3600.0 / venue["outage_duration_s"])
     dark = venue["dark"]
     if dark is None:
         v["log_offset"][:], v["log_size"][:] = np.log(venue["offset_bps"]), np.log(venue["size_shares"])
+        with np.errstate(divide="ignore"):
+            v["requote_probability"][:] = 1.0 - np.exp(-tick_s / np.asarray(venue["quote_delay_s"], dtype=np.float64))
         return
-    v["dark"][:], v["walk_bps"][:], v["toxicity"][:] = 1, 0.0, 0.0  # one price, and nothing that others could see fade
-    v["hidden_fraction"][:] = 0.0
+    v["dark"][:], v["toxicity"][:] = 1, 0.0  # nothing that others could see fade
+    v["hidden_fraction"][:], v["mid_probability"][:] = 0.0, 0.0
     _copy(dark, v, VENUE_PARAMETER_FIELDS)
+    turns = 1.0 - _decay(tick_s, dark["half_life_s"])
+    v["supply_enter"][:], v["supply_leave"][:] = turns * (1.0 - v["zero_probability"]), turns * v["zero_probability"]
+    v["supply_renew"][:] = np.where(v["zero_probability"] == 0.0, turns, 0.0)
     v["log_max_size"][:] = np.log(dark["max_shares"])
     v["leak_bps_per_share"][:] = dark["leakage_bps_per_1000_shares"] / 1000.0
 

@@ -210,6 +210,7 @@ HIDDEN_ORDER_FIELDS = dict(
     start_s="f8",  # replay: where in the recording the window starts
     arrival_mid_px="f8",  # replay: the mid at arrival, the unit of bps
     worst_offered_bps="f8",  # the highest all-in price above the efficient price that a lit venue has offered so far
+    idle_shares="f8",  # that no child carried when the path's tick began
     # our own order
     mark_bps="f8",  # the efficient price that what is left was last marked at
     permanent_bps="f8",  # our own lasting push of the mid
@@ -271,8 +272,10 @@ HIDDEN_VENUE_FIELDS = dict(
     quote_shares="f8",
     observed_ask_bps="f8",  # relative to the midpoint at arrival, without our own push
     observed_bid_bps="f8",
+    observed_quote_shares="f8",  # displayed there, our own takings apart
     observed_tick="i8",  # the path's tick whose quote is observed; replay: the row
     latency_ms="f8",  # of a child sent now
+    lane_worst_bps="f8",  # the highest all-in price above the efficient price that was offered here
     # notebook: what a child sent now will meet
     touch_move_bps="f8",
     arrival_size_shares="f8",
@@ -286,6 +289,7 @@ HIDDEN_VENUE_FIELDS = dict(
     fill_value_bps="f8",  # filled x (price - midpoint at arrival) of that fill
     episode_sent_shares="f8",
     episode_filled_shares="f8",
+    answered="flag",  # whether a child got its answer since the decision
     venue_printed_shares="f8",  # as the order's `printed_shares`, of this venue alone
     venue_printed_fresh_shares="f8",
     venue_printed_ms="f8",

@@ -1,12 +1,14 @@
 """How the market moves when we do nothing: one file for each kind of path, and here the choice between them.
 
-A path writes, at every decision, what the router observes (quotes, sizes, status, volume) and what a child sent now
-will meet (latency, move of the far touch, size at arrival) into the state. It never reads our actions. Kernels are
-compiled once for markets without a `recording` (None) and once for replays.
+A path lives on its own clock of ticks. It lays its state at a tick into the blocks, with what the feeds show at a
+decision, and answers what is in force so many milliseconds into the tick. It never reads our actions. Kernels are
+compiled once for markets without a `recording` (None) and once for replays. Prices are relative to the midpoint at
+arrival, without our own push of it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numba import njit
@@ -19,25 +21,61 @@ SCRATCH = synthetic.SCRATCH
 
 _begin_synthetic, _advance_synthetic = synthetic.begin, synthetic.advance
 _begin_replay, _advance_replay = replay.begin, replay.advance
-_synthetic_arrival, _replay_arrival = synthetic.synthetic_arrival, replay.replay_arrival
+_synthetic_touch, _replay_touch = synthetic.synthetic_touch, replay.replay_touch
+_synthetic_price, _replay_price = synthetic.synthetic_price, replay.replay_price
+_synthetic_midpoint = synthetic.synthetic_midpoint
 _advance_notebook = notebook.advance
 
 
 @njit
-def arrival_state(
+def touch_at(
     block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float
-) -> tuple[float, float, float]:
-    """What a child of order `i` finds in lane `j` if it arrives `elapsed_ms` after this step's decision.
+) -> tuple[float, float, float, int]:
+    """The quote of lane `j` in force `elapsed_ms` into the tick: far and near touch, displayed size, and its tick.
 
-    Returns the far touch's move (bps) since the decision, displayed size and hidden size (shares), before fade and
-    before what we took. At the venue's own latency these are `touch_move_bps`, `arrival_size_shares` and
-    `hidden_shares` of the lane.
+    The size is 0 where a recorded venue does not quote. The tick addresses what is drawn for the quote (of a replay,
+    the row).
     """
     if recording is None:
-        return _synthetic_arrival(block, i, j, market, elapsed_ms)
+        return _synthetic_touch(block, i, j, market, elapsed_ms)
     else:
-        move_bps, shares = _replay_arrival(block, i, j, market, recording, elapsed_ms)
-        return move_bps, shares, 0.0
+        return _replay_touch(block, i, j, market, recording, elapsed_ms)
+
+
+@njit
+def price_at(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float) -> float:
+    """The efficient price `elapsed_ms` into the tick; of a replay, the consolidated midpoint."""
+    if recording is None:
+        return _synthetic_price(block, i, market, elapsed_ms)
+    else:
+        return _replay_price(block, i, market, recording, elapsed_ms)
+
+
+@njit
+def _recorded_midpoint(
+    block: Any, i: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float
+) -> tuple[float, bool]:
+    ask_bps, bid_bps = math.inf, -math.inf
+    for j in lanes(i, market):
+        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+            far_bps, near_bps, shares, _ = _replay_touch(block, i, j, market, recording, elapsed_ms)
+            if shares > 0.0:
+                ask_bps, bid_bps = min(ask_bps, far_bps), max(bid_bps, near_bps)
+    if ask_bps == math.inf or bid_bps == -math.inf:
+        return _replay_price(block, i, market, recording, elapsed_ms), False
+    return 0.5 * (ask_bps + bid_bps), bid_bps < ask_bps
+
+
+@njit
+def midpoint_at(block: Any, i: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float) -> tuple[float, bool]:
+    """The midpoint of the best quotes of open venues in force, and whether anything trades there.
+
+    Nothing does where these quotes lock or cross, or where nobody quotes: the midpoint is then the efficient price.
+    """
+    if recording is None:
+        return _synthetic_midpoint(block, i, fixed, market, elapsed_ms)
+    else:
+        return _recorded_midpoint(block, i, fixed, market, recording, elapsed_ms)
 
 
 @njit
@@ -53,11 +91,16 @@ def begin_path(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> N
 
 
 @njit
-def advance_paths(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, scratch: Any) -> None:
-    """Move the markets of the orders ``i .. i + n - 1`` of a block to their decision `step`, whatever we did."""
+def advance_paths(
+    block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, scratch: Any, observes: bool
+) -> None:
+    """Move the markets of the orders ``i .. i + n - 1`` of a block to their `tick`, whatever we did.
+
+    A tick at which a decision falls `observes` the quotes that the feeds show.
+    """
     if recording is None:
         if market.model == SYNTHETIC:
-            _advance_synthetic(block, i, n, fixed, market, scratch)
+            _advance_synthetic(block, i, n, fixed, market, scratch, observes)
         else:
             for member in range(i, i + n):
                 _advance_notebook(block, member, market)

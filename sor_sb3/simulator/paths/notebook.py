@@ -18,7 +18,6 @@ def _between(low: float, high: float, u: float) -> float:
 @njit
 def advance(block: Any, i: int, market: Any) -> None:
     """Draw what order `i` of a block meets at its decision `step`; blind, a child meets other draws than are shown."""
-    block.next_mid_bps[i] = block.mid_bps[i]
     place = block.step[i] * PLACES_PER_STEP
     for j in lanes(i, market):
         key = block.venue_key[j]

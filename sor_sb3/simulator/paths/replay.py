@@ -185,3 +185,15 @@ def replay_arrival(block: Any, i: int, j: int, market: Any, recording: Any, elap
     if math.isnan(far[row]):
         return 0.0, 0.0
     return (far[row] - far[cursor]) * (market.side * 1e4 / block.arrival_mid_px[i]), far_shares[row]
+
+
+@njit
+def replay_touch(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
+    """To be written."""
+    return 0.0, 0.0, 0.0, 0
+
+
+@njit
+def replay_price(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
+    """To be written."""
+    return 0.0

@@ -1,7 +1,9 @@
-"""The synthetic market: quotes, latencies, halts, outages, news and volume. It never reads our actions.
+"""The synthetic market: efficient price, quotes, latencies, halts, news and volume. It never reads our actions.
 
-`advance` first moves the mid of each order (scalars), then all venues of neighbouring orders in one loop over lanes
-without branches. The result for a lane does not depend on its neighbours.
+The path lives on a clock of its own, in ticks of `path_dt_s`, and its random numbers are addressed by tick and venue.
+`advance` moves it by one tick: first the price of each order (scalars), then all venues of neighbouring orders in one
+loop over lanes without branches. The result for a lane does not depend on its neighbours. What only a child or an
+observation reads is drawn when it is read (`synthetic_touch` and :mod:`sor_sb3.simulator.book`).
 """
 
 from __future__ import annotations
@@ -24,29 +26,35 @@ from sor_sb3.simulator.random import (
 from sor_sb3.simulator.state import LANES_APART, lanes
 
 # The numbers that are drawn, standard normals (z) and uniforms (u); a new one takes a word that is still free.
-OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day")
+OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day u_grid", "z_volatility")
 OPENING_VENUE_DRAWS = draw_table(
     "z_offset_fast z_size_fast",
     "z_offset_slow z_size_slow",
     "u_congested u_halted",
     "z_latency z_volume",
-    "- u_outage",
+    "u_supplied u_outage",
+    "u_dark_size",
 )
-ORDER_DRAWS = draw_table("z_mid z_drift", "z_signal u_stress", "u_informed u_news", "u_jump u_against", "z_jump")
+ORDER_DRAWS = draw_table(
+    "z_price z_drift", "z_signal u_stress", "u_news u_news_time", "u_jump u_sign", "z_jump z_volatility"
+)
 VENUE_DRAWS = draw_table(
     "z_offset_fast z_size_fast",
     "z_offset_slow z_size_slow",
-    "z_latency z_volume",
-    "u_change u_tail",
+    "u_update u_change",
     "u_congested u_halted",
-    "u_hidden u_outage",
-    "u_dark_zero u_dark_size",
+    "u_outage z_volume",
+    "u_dark_supply u_dark_size",
+    "u_hidden u_mid",
 )
+LEVELS_PLACE = 7  # 64 bits: a byte for each level behind the touch
+LATENCY_DRAWS = draw_table("z_latency u_tail")
+LATENCY_PLACE, MOST_WAVES = 1 << 42, 4  # a place for each wave of each tick
 
 SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
     [
         ("stream", "u8", (LANES_APART,)),
-        *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "smooth_move_bps", "news_ms", "jump_bps")),
+        *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "price_bps", "low_bps")),
     ],
     align=True,
 )
@@ -74,19 +82,27 @@ def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: 
 
 
 @njit(inline="always")
-def _far_touch_bps(log_offset: float, tick_bps: float) -> float:
-    """Offset of the far touch; on a grid 1/2, 3/2, ... ticks from a mid half-way between two ticks."""
-    offset_bps = exp(log_offset)
-    on_grid_bps = (math.floor(max(offset_bps / tick_bps - 0.5, 0.0) + 0.5) + 0.5) * tick_bps
-    return on_grid_bps if tick_bps > 0.0 else offset_bps
+def draw_latency_ms(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
+    """The latency of a child sent to lane `j` now: drawn by the path's tick and the decision's wave."""
+    place = LATENCY_PLACE + block.tick[i] * MOST_WAVES + block.wave[i]
+    stream, of = stream_at(block.venue_key[j], place), LATENCY_DRAWS
+    regime = market.congest_factor if block.congested[j] == 1.0 else 1.0
+    tail = market.tail_factor if uniform_at(stream, of.u_tail) < market.tail_probability else 1.0
+    return latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, tail)
+
+
+@njit(inline="always")
+def round_lots(shares: float, lot_shares: float) -> float:
+    """A displayed size in whole round lots, at least one; any size where `lot_shares` is 0."""
+    return max(math.floor(shares / lot_shares + 0.5), 1.0) * lot_shares if lot_shares > 0.0 else shares
 
 
 @njit(inline="always")
 def _market_volume_shares(block: Any, i: int, market: Any) -> float:
-    """What all venues trade in a step at this time of the day, on average."""
-    x = block.day_position[i] + block.step[i] / market.volume_day_steps
+    """What all venues trade in a tick at this time of the day, on average."""
+    x = block.day_position[i] + block.tick[i] / market.volume_day_ticks
     x = 2.0 * (x - math.floor(x)) - 1.0
-    return market.volume_per_step * (1.0 + market.volume_curve * (x * x - 1.0 / 3.0))
+    return market.volume_per_tick * (1.0 + market.volume_curve * (x * x - 1.0 / 3.0))
 
 
 @njit(inline="always")
@@ -103,59 +119,81 @@ def _power_law(exponent: float, log_most: float, u: float) -> float:
     return exp(log(1.0 + u * (exp(rest * log_most) - 1.0)) / rest)
 
 
-@njit(inline="always")
-def arrival(
-    smooth_move_bps: float,
-    jump_bps: float,
-    news_ms: float,
-    quote_move_bps: float,
-    change_at: float,
-    shares: float,
-    next_shares: float,
-    kept: float,
-    elapsed_ms: float,
-    elapsed: float,
-) -> tuple[float, float]:
-    """What a child finds that arrives `elapsed_ms` (a part `elapsed` of the step) after a decision, fade apart.
-
-    Returns the far touch's move (bps) since the decision, and displayed size (shares). The mid moves evenly over the
-    step and jumps once there is bad news, of which others keep `kept` of their quotes; the venue's quote becomes the
-    next one at `change_at`.
-    """
-    changed, late = elapsed > change_at, elapsed_ms > news_ms
-    move_bps = smooth_move_bps * elapsed + (jump_bps if late else 0.0) + (quote_move_bps if changed else 0.0)
-    return move_bps, (next_shares if changed else shares) * (kept if late else 1.0)
+# ------------------------------------------------------------------------------------------- reading the path
 
 
 @njit(error_model="numpy")
-def synthetic_arrival(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float]:
-    """`arrival` in lane `j` of order `i`, and the hidden size behind it (shares)."""
-    move_bps, shares = arrival(
-        block.smooth_move_bps[i],
-        max(block.news_bps[i], 0.0),
-        block.news_ms[i],
-        block.next_offset_bps[j] - block.offset_bps[j],
-        block.change_at[j],
-        block.quote_shares[j],
-        block.next_shares[j],
-        1.0 - market.informed_removed,
-        elapsed_ms,
-        min(1e-3 * elapsed_ms / market.step_s, 1.0),
-    )
-    return move_bps, shares, block.hidden_shares[j]
+def change_ms(block: Any, i: int, j: int, market: Any) -> float:
+    """When, in the tick, the quote of lane `j` becomes the next one; later than the tick's end: at its end.
+
+    A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform.
+    """
+    tick_ms = 1e3 * market.path_dt_s
+    grid, tick_bps = block.grid_bps[i], market.tick_bps
+    ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
+    begin_bps, end_bps, smooth_bps = block.price_bps[i], block.next_price_bps[i], block.smooth_move_bps[i]
+    above = end_bps > ask_bps
+    if not above and not end_bps < bid_bps:
+        return block.u_change[j] * tick_ms
+    edge_bps = ask_bps if above else bid_bps
+    without_news = begin_bps + smooth_bps > edge_bps if above else begin_bps + smooth_bps < edge_bps
+    passed_ms = block.news_ms[i]
+    if without_news:
+        part = abs(edge_bps - begin_bps) / abs(smooth_bps) if smooth_bps != 0.0 else 0.0
+        passed_ms = tick_ms * min(part, 1.0)
+    return passed_ms - market.reaction_time_ms * log(block.u_change[j])
+
+
+@njit(error_model="numpy")
+def synthetic_touch(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float, int]:
+    """Far and near touch (relative to the midpoint at arrival), displayed size, and the tick that the quote is of."""
+    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+    ask = block.next_ask_ticks[j] if later else block.ask_ticks[j]
+    bid = block.next_bid_ticks[j] if later else block.bid_ticks[j]
+    log_shares = block.next_log_shares[j] if later else block.log_shares[j]
+    shares = round_lots(exp(log_shares), market.round_lot_shares)
+    grid, tick = block.grid_bps[i], block.tick[i] + (1 if later else 0)
+    return grid + market.tick_bps * ask, grid + market.tick_bps * bid, shares, tick
+
+
+@njit(error_model="numpy")
+def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: float) -> tuple[float, bool]:
+    """The midpoint of the best quotes of open venues in force, and whether they neither lock nor cross."""
+    ask, bid = math.inf, -math.inf
+    for j in lanes(i, market):
+        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+            later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+            ask = min(ask, block.next_ask_ticks[j] if later else block.ask_ticks[j])
+            bid = max(bid, block.next_bid_ticks[j] if later else block.bid_ticks[j])
+    if ask == math.inf:
+        return synthetic_price(block, i, market, elapsed_ms), False
+    return block.grid_bps[i] + 0.5 * market.tick_bps * (ask + bid), bid < ask
+
+
+@njit(inline="always")
+def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
+    """The efficient price `elapsed_ms` into the tick."""
+    part = min(1e-3 * elapsed_ms / market.path_dt_s, 1.0)
+    jump_bps = block.news_bps[i] if elapsed_ms >= block.news_ms[i] else 0.0
+    return block.price_bps[i] + block.smooth_move_bps[i] * part + jump_bps
+
+
+# --------------------------------------------------------------------------------------------- moving the path
 
 
 @njit(error_model="numpy")
 def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
-    """Draw the state in which an order finds the market, from its stationary distribution."""
+    """Draw the state in which an order finds the market, from its stationary distribution, and its first quotes."""
     of, stream = OPENING_ORDER_DRAWS, stream_at(block.order_key[i], RESET_PLACE)
     block.drift_bps_per_s[i] = market.drift_sd_bps_per_s * normal_at(stream, of.z_drift)
     stressed = in_regime(market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
-    block.stressed[i] = stressed
-    block.day_position[i] = uniform_at(stream, of.u_day)
-    volume_shares = _market_volume_shares(block, i, market)
+    block.stressed[i], block.day_position[i] = stressed, uniform_at(stream, of.u_day)
+    block.log_volatility[i] = market.volatility_log_sd * normal_at(stream, of.z_volatility)
+    price_bps = market.tick_bps * uniform_at(stream, of.u_grid)  # above the grid's tick 0
+    volume_shares = _market_volume_shares(block, i, market) * market.ticks_per_step
     stress_offset = market.stress_log_offset if stressed == 1.0 else 0.0
     stress_size = market.stress_log_size if stressed == 1.0 else 0.0
+    bid_all, ask_all, bid_open, ask_open = -math.inf, math.inf, -math.inf, math.inf
     for j in lanes(i, market):
         of, stream = OPENING_VENUE_DRAWS, stream_at(block.venue_key[j], RESET_PLACE)
         block.offset_fast[j] = market.offset_fast_sd * normal_at(stream, of.z_offset_fast)
@@ -172,142 +210,167 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.recent_volume_shares[j] = volume_shares * fixed.volume_share[j] * noise
         u_outage = uniform_at(stream, of.u_outage)
         block.outage[j] = in_regime(fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
-        if fixed.dark[j] == 0.0:
-            log_offset = fixed.log_offset[j] + block.offset_fast[j] + block.offset_slow[j] + stress_offset
-            block.next_offset_bps[j] = _far_touch_bps(log_offset, market.tick_bps)
-            block.next_shares[j] = exp(fixed.log_size[j] + block.size_fast[j] + block.size_slow[j] + stress_size)
+        if fixed.dark[j] == 1.0:
+            if uniform_at(stream, of.u_supplied) >= fixed.zero_probability[j]:
+                u_size = uniform_at(stream, of.u_dark_size)
+                block.dark_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
+            continue
+        offset_bps = exp(fixed.log_offset[j] + block.offset_fast[j] + block.offset_slow[j] + stress_offset)
+        ask = math.ceil((price_bps + offset_bps) / market.tick_bps)
+        bid = math.floor((price_bps - offset_bps) / market.tick_bps)
+        block.next_ask_ticks[j], block.next_bid_ticks[j] = ask, bid
+        block.next_log_shares[j] = fixed.log_size[j] + stress_size + _stretched(block, j, market)
+        ask_all, bid_all = min(ask_all, ask), max(bid_all, bid)
+        if block.open[j] == 1.0:
+            ask_open, bid_open = min(ask_open, ask), max(bid_open, bid)
+    if ask_open == math.inf:
+        ask_open, bid_open = ask_all, bid_all
+    block.grid_bps[i] = -0.5 * market.tick_bps * (ask_open + bid_open)
+    block.next_price_bps[i] = price_bps + block.grid_bps[i]
+
+
+@njit(inline="always")
+def _stretched(block: Any, j: Any, market: Any) -> float:
+    """The moving part of the logarithm of a displayed size, its right half stretched."""
+    x = block.size_fast[j] + block.size_slow[j]
+    return x * (1.0 + market.size_tail) if x > 0.0 else x
 
 
 @njit(error_model="numpy")
-def _move_mid(block: Any, i: int, market: Any) -> None:
-    """Draw the mid's coming move, and the news: an exponential time, and a jump that fast traders act on.
-
-    Only news against us moves a far touch before the next decision: others cancel at once and improve at leisure.
-    """
-    of, stream = ORDER_DRAWS, stream_at(block.order_key[i], block.step[i] * PLACES_PER_STEP)
-    stressed, drift_bps_per_s = block.stressed[i], block.drift_bps_per_s[i]
-    noise_bps = market.volatility_step_bps * normal_at(stream, of.z_mid)
+def _move_price(block: Any, i: int, market: Any) -> None:
+    """Begin a tick: draw the price's move until the next, the news, and the regimes that follow."""
+    of, stream = ORDER_DRAWS, stream_at(block.order_key[i], block.tick[i] * PLACES_PER_STEP)
+    stressed, drift_bps_per_s, price_bps = block.stressed[i], block.drift_bps_per_s[i], block.next_price_bps[i]
+    noise_bps = market.volatility_tick_bps * normal_at(stream, of.z_price)
+    if market.volatility_log_sd > 0.0:
+        log_volatility, sd = block.log_volatility[i], market.volatility_log_sd
+        noise_bps *= exp(log_volatility - sd * sd)  # so that the mean square is the market's
+        shock = market.volatility_shock * normal_at(stream, of.z_volatility)
+        block.log_volatility[i] = market.volatility_decay * log_volatility + shock
+    if stressed == 1.0:
+        noise_bps *= market.stress_volatility
+    if uniform_at(stream, of.u_jump) < market.jump_probability:
+        noise_bps += market.jump_sd_bps * normal_at(stream, of.z_jump)
     signal = market.signal_noise * normal_at(stream, of.z_signal)
     if market.drift_sd_bps_per_s > 0.0:
         drift_bps_per_s = market.drift_decay * drift_bps_per_s + market.drift_shock * normal_at(stream, of.z_drift)
         signal += market.signal_correlation * drift_bps_per_s / market.drift_sd_bps_per_s
         block.drift_bps_per_s[i] = drift_bps_per_s
     block.signal[i] = signal
-    if stressed == 1.0:
-        noise_bps *= market.stress_volatility
     block.stressed[i] = turned(stressed, market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
-    if uniform_at(stream, of.u_jump) < market.jump_probability:
-        noise_bps += market.jump_sd_bps * normal_at(stream, of.z_jump)
-    block.mid_noise_bps[i] = noise_bps
-    smooth_move_bps = drift_bps_per_s * market.step_s + noise_bps
-    block.smooth_move_bps[i] = smooth_move_bps
     news_bps, news_ms = 0.0, math.inf
-    if uniform_at(stream, of.u_informed) < market.informed_probability:
-        against = uniform_at(stream, of.u_against) < 0.5
-        if against:
-            news_ms = -market.informed_window_ms * log(uniform_at(stream, of.u_news))
-        news_bps = market.informed_jump_bps if against else -market.informed_jump_bps
+    if uniform_at(stream, of.u_news) < market.news_probability:
+        news_bps = market.news_jump_bps if uniform_at(stream, of.u_sign) < 0.5 else -market.news_jump_bps
+        news_ms = 1e3 * market.path_dt_s * uniform_at(stream, of.u_news_time)
     block.news_bps[i], block.news_ms[i] = news_bps, news_ms
-    block.next_mid_bps[i] = block.mid_bps[i] + smooth_move_bps + news_bps
+    smooth_bps = drift_bps_per_s * market.path_dt_s + noise_bps
+    block.smooth_move_bps[i], block.tick_noise_bps[i] = smooth_bps, noise_bps + news_bps
+    block.price_bps[i], block.next_price_bps[i] = price_bps, price_bps + smooth_bps + news_bps
 
 
 @njit(error_model="numpy")
 def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
     """Give each lane of an order what its loop needs to know of the order."""
-    stream = stream_at(np.uint64(0), block.step[i] * PLACES_PER_STEP)
-    stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market)
-    smooth_move_bps, news_ms, jump_bps = block.smooth_move_bps[i], block.news_ms[i], max(block.news_bps[i], 0.0)
+    stream = stream_at(np.uint64(0), block.tick[i] * PLACES_PER_STEP)
+    stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market) * market.ticks_per_step
+    price_bps = block.next_price_bps[i] - block.grid_bps[i]
+    low_bps = min(price_bps, block.price_bps[i] - block.grid_bps[i])
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
         scratch.stream[j], scratch.stressed[j], scratch.volume[j] = stream, stressed, volume_shares
-        scratch.smooth_move_bps[j], scratch.news_ms[j], scratch.jump_bps[j] = smooth_move_bps, news_ms, jump_bps
+        scratch.price_bps[j], scratch.low_bps[j] = price_bps, low_bps
 
 
 @njit(error_model="numpy")
 def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scratch: Any) -> None:
-    """One step of the lanes from `first` up to `last`: straight-line arithmetic without branches, for vectors."""
+    """One tick of the lanes from `first` up to `last`: straight-line arithmetic without branches, for vectors."""
     fast, slow = market.fast_decay, market.slow_decay
     offset_fast_shock, offset_slow_shock = market.offset_fast_shock, market.offset_slow_shock
     size_fast_shock, size_slow_shock = market.size_fast_shock, market.size_slow_shock
     stress_log_offset, stress_log_size = market.stress_log_offset, market.stress_log_size
     congest_enter, congest_leave = market.congest_enter, market.congest_leave
-    congest_stress_factor, congest_factor = market.congest_stress_factor, market.congest_factor
-    tail_probability, tail_factor = market.tail_probability, market.tail_factor
-    noise_sd, forget = market.volume_noise_sd, 1.0 - market.volume_memory
-    kept, tick_bps, per_step_ms = 1.0 - market.informed_removed, market.tick_bps, 1e-3 / market.step_s
-    step_ms, of = 1e3 * market.step_s, VENUE_DRAWS
+    congest_stress_factor, tail = market.congest_stress_factor, 1.0 + market.size_tail
+    noise_sd, forget, tick_bps = market.volume_noise_sd, 1.0 - market.volume_memory, market.tick_bps
+    per_tick, span_bps, of = 1.0 / tick_bps, tick_bps * market.level_ticks * (market.n_levels - 1), VENUE_DRAWS
     for j in range(np.uint64(first), np.uint64(last)):
         stream, stressed, lit = block.venue_key[j] + scratch.stream[j], scratch.stressed[j] == 1.0, fixed.dark[j] == 0.0
-        # the quote in force, and what the feed says of it: the one before, if that has changed since the feed left
-        was_congested, offset_bps, shares = block.congested[j], block.next_offset_bps[j], block.next_shares[j]
-        old_offset_bps, old_shares = block.offset_bps[j], block.quote_shares[j]
-        feed_ms = fixed.feed_ms[j] * (congest_factor if was_congested == 1.0 else 1.0)
-        stale = (feed_ms > step_ms * (1.0 - block.change_at[j])) & (old_shares > 0.0)
-        block.offset_bps[j], block.quote_shares[j] = offset_bps, shares
-        block.observed_offset_bps[j] = old_offset_bps if stale else offset_bps
-        block.observed_shares[j] = old_shares if stale else shares
-        block.observed_latency_ms[j] = block.latency_ms[j]
-        # the quote of the next decision; a dark pool quotes nothing
+        ask, bid, price_bps = block.next_ask_ticks[j], block.next_bid_ticks[j], scratch.price_bps[j]
+        # the quote of the next tick: anew, or as it stood; a quote that the price has passed is always quoted anew
         offset_fast = fast * block.offset_fast[j] + offset_fast_shock * normal_at(stream, of.z_offset_fast)
         offset_slow = slow * block.offset_slow[j] + offset_slow_shock * normal_at(stream, of.z_offset_slow)
         size_fast = fast * block.size_fast[j] + size_fast_shock * normal_at(stream, of.z_size_fast)
         size_slow = slow * block.size_slow[j] + size_slow_shock * normal_at(stream, of.z_size_slow)
         log_offset = fixed.log_offset[j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
-        log_size = fixed.log_size[j] + size_fast + size_slow + (stress_log_size if stressed else 0.0)
-        next_offset_bps = _far_touch_bps(log_offset, tick_bps) if lit else 0.0
-        next_shares = exp(log_size) if lit else 0.0
+        offset_bps, size = exp(log_offset), size_fast + size_slow
+        passed = (price_bps > tick_bps * ask) | (price_bps < tick_bps * bid)
+        anew = (uniform_at(stream, of.u_update) < fixed.requote_probability[j]) | passed
+        next_ask = math.ceil((price_bps + offset_bps) * per_tick) if anew else ask
+        next_bid = math.floor((price_bps - offset_bps) * per_tick) if anew else bid
+        log_shares = fixed.log_size[j] + (stress_log_size if stressed else 0.0) + (size * tail if size > 0.0 else size)
+        block.ask_ticks[j], block.bid_ticks[j], block.log_shares[j] = ask, bid, block.next_log_shares[j]
+        block.next_ask_ticks[j], block.next_bid_ticks[j] = next_ask if lit else 0.0, next_bid if lit else 0.0
+        block.next_log_shares[j], block.u_change[j] = log_shares, uniform_at(stream, of.u_change)
         block.offset_fast[j], block.offset_slow[j] = offset_fast, offset_slow
         block.size_fast[j], block.size_slow[j] = size_fast, size_slow
-        block.next_offset_bps[j], block.next_shares[j] = next_offset_bps, next_shares
-        # latency and status
+        worst_bps = tick_bps * max(ask, next_ask) + span_bps + fixed.take_fee_bps[j] - scratch.low_bps[j]
+        block.lane_worst_bps[j] = max(block.lane_worst_bps[j], worst_bps) if lit else 0.0
+        # status, and what was traded in the tick before
         enter = congest_enter * (congest_stress_factor if stressed else 1.0)
-        congested = turned(was_congested, enter, congest_leave, uniform_at(stream, of.u_congested))
-        regime = congest_factor if congested == 1.0 else 1.0
-        tail = tail_factor if uniform_at(stream, of.u_tail) < tail_probability else 1.0
-        late_ms = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, tail)
-        block.congested[j], block.latency_ms[j] = congested, late_ms
-        block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], uniform_at(stream, of.u_halted))
-        outage = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], uniform_at(stream, of.u_outage))
-        block.outage[j] = outage
+        u_congested, u_halted = uniform_at(stream, of.u_congested), uniform_at(stream, of.u_halted)
+        block.congested[j] = turned(block.congested[j], enter, congest_leave, u_congested)
+        block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], u_halted)
+        u_outage = uniform_at(stream, of.u_outage)
+        block.outage[j] = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
         volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal_at(stream, of.z_volume))
         block.recent_volume_shares[j] += forget * (volume - block.recent_volume_shares[j])
-        # what a child sent now will meet
-        change_at = uniform_at(stream, of.u_change)
-        block.change_at[j] = change_at
-        block.touch_move_bps[j], block.arrival_size_shares[j] = arrival(
-            scratch.smooth_move_bps[j],
-            scratch.jump_bps[j],
-            scratch.news_ms[j],
-            next_offset_bps - offset_bps,
-            change_at,
-            shares,
-            next_shares,
-            kept,
-            late_ms,
-            min(late_ms * per_step_ms, 1.0),
-        )
-        hidden = -fixed.hidden_fraction[j] * log(uniform_at(stream, of.u_hidden))  # exponential
-        block.hidden_shares[j] = hidden * shares
 
 
 @njit
-def _rest_in_the_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
-    """What rests in dark pools at the midpoint until the next decision: nothing, or a power law's size."""
+def _supply_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """Turn dark pools dry or supplied; what we took is forgotten when a pool is supplied anew."""
+    of = VENUE_DRAWS
     for j in lanes(i, market):
         if fixed.dark[j] == 1.0:
-            stream = stream_at(block.venue_key[j], block.step[i] * PLACES_PER_STEP)
-            block.hidden_shares[j] = 0.0
-            if uniform_at(stream, VENUE_DRAWS.u_dark_zero) >= fixed.zero_probability[j]:
-                u_size = uniform_at(stream, VENUE_DRAWS.u_dark_size)
-                block.hidden_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
+            stream, supplied = (
+                stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP),
+                block.dark_shares[j] > 0.0,
+            )
+            u = uniform_at(stream, of.u_dark_supply)
+            if supplied and u < fixed.supply_leave[j]:
+                block.dark_shares[j] = 0.0
+            elif u < (fixed.supply_renew[j] if supplied else fixed.supply_enter[j]):
+                u_size = uniform_at(stream, of.u_dark_size)
+                block.dark_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
+                block.taken_shares[j] = 0.0
 
 
 @njit
-def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any) -> None:
-    """Move the market of the orders ``i .. i + n - 1`` of a block to their decision `step`."""
+def _observe_quotes(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """Before the tick of a decision begins: which quotes the feeds show there, the coming ones or those before."""
+    tick_ms, opening = 1e3 * market.path_dt_s, block.tick[i] == 0
+    grid, tick_bps = block.grid_bps[i], market.tick_bps
+    for j in lanes(i, market):
+        if fixed.dark[j] == 0.0:
+            stale = False
+            if not opening:
+                feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
+                stale = feed_ms > 0.0 and feed_ms > tick_ms - change_ms(block, i, j, market)
+            ask = block.ask_ticks[j] if stale else block.next_ask_ticks[j]
+            bid = block.bid_ticks[j] if stale else block.next_bid_ticks[j]
+            log_shares = block.log_shares[j] if stale else block.next_log_shares[j]
+            block.observed_ask_bps[j], block.observed_bid_bps[j] = grid + tick_bps * ask, grid + tick_bps * bid
+            block.observed_quote_shares[j] = round_lots(exp(log_shares), market.round_lot_shares)
+            block.observed_tick[j] = block.tick[i] - (1 if stale else 0)
+
+
+@njit
+def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, observes: bool) -> None:
+    """Move the market of the orders ``i .. i + n - 1`` of a block to their `tick`; a decision `observes` quotes."""
     for member in range(i, i + n):
-        _move_mid(block, member, market)
+        if observes:
+            _observe_quotes(block, member, fixed, market)
+        _move_price(block, member, market)
         _lay_out(block, member, market, scratch)
     _move_lanes(block, fixed, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
     if market.has_dark == 1:
         for member in range(i, i + n):
-            _rest_in_the_dark(block, member, fixed, market)
+            _supply_dark(block, member, fixed, market)
