@@ -63,6 +63,7 @@ class Quotes:
     ask: np.ndarray  # whole ticks
     bid: np.ndarray
     size: np.ndarray  # displayed at the far touch, in round lots
+    near_size: np.ndarray  # displayed at the near touch
     tick: np.ndarray  # int: the path's tick whose quote it is
 
     def where(self, condition: np.ndarray, other: Quotes) -> Quotes:
@@ -162,16 +163,19 @@ class ReferencePath:
         self.offset_slow = quotes.offset_slow_sd * draw.z_offset_slow
         self.size_fast = quotes.size_fast_sd * draw.z_size_fast
         self.size_slow = quotes.size_slow_sd * draw.z_size_slow
+        self.near_fast = quotes.size_fast_sd * draw.z_near
         self.congested = draw.u_congested * (self.congest_enter + self.congest_leave) < self.congest_enter
         self.open = draw.u_halted * (self.halt_enter + self.halt_leave) >= self.halt_enter
         self.outage = draw.u_outage * (self.outage_enter + self.outage_leave) < self.outage_enter
         self.first_latency_ms = self._latency(draw.z_latency) + self.bump_ms
-        self.volume = self._traded(0.5 * draw.z_volume)
+        self.traded = self._traded(0.5 * draw.z_volume)
+        self.volume = self.traded * self.market.ticks_per_step
         supplied = self.dark & (draw.u_supplied >= self.zero_probability)
         self.dark_size = np.where(supplied, self._power_law(draw.u_dark_size), 0.0)
         self.grid_bps, self.next_price = 0.0, quotes.tick_bps * draw.u_grid
         ask, bid = self._quoted_anew(self.next_price)
-        self.next_quotes = self.quotes = Quotes(ask, bid, self._sizes(), np.zeros(self.n_venues, dtype=np.int64))
+        first = np.zeros(self.n_venues, dtype=np.int64)
+        self.next_quotes = self.quotes = Quotes(ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), first)
         self._set_arrival_midpoint()
         self.change_ms = np.full(self.n_venues, -math.inf)  # the first quotes have stood for long
         self._enter_tick()
@@ -240,9 +244,9 @@ class ReferencePath:
         ask, bid = np.ceil((above + np.exp(log_offset)) / tick_bps), np.floor((above - np.exp(log_offset)) / tick_bps)
         return np.where(self.lit, ask, math.inf), np.where(self.lit, bid, -math.inf)
 
-    def _sizes(self) -> np.ndarray:
-        """Displayed sizes at the far touch."""
-        x = self.size_fast + self.size_slow
+    def _sizes(self, fast: np.ndarray) -> np.ndarray:
+        """Displayed sizes at a touch, whose fast part is given."""
+        x = fast + self.size_slow
         stretched = np.where(x < 0.0, x, x * (1.0 + self.market.quotes.size_tail))
         log_size = self.log_size + stretched + (self.stress_log_size if self.stressed else 0.0)
         return np.where(self.lit, self.in_round_lots(np.exp(log_size)), 0.0)
@@ -262,23 +266,31 @@ class ReferencePath:
         self.offset_slow = self.slow * self.offset_slow + self.offset_slow_shock * draw.z_offset_slow
         self.size_fast = self.fast * self.size_fast + self.size_fast_shock * draw.z_size_fast
         self.size_slow = self.slow * self.size_slow + self.size_slow_shock * draw.z_size_slow
+        self.near_fast = self.fast * self.near_fast + self.size_fast_shock * draw.z_near
         ask_bps, bid_bps = self.bps(self.quotes.ask), self.bps(self.quotes.bid)
         above, below = self.next_price > ask_bps, self.next_price < bid_bps
         anew = (draw.u_update < self.update) | above | below
         ask, bid = self._quoted_anew(self.next_price)
         stays = self.quotes
+        ask, bid = np.where(anew, ask, stays.ask), np.where(anew, bid, stays.bid)
         tick = np.full(self.n_venues, self.tick + 1)
-        self.next_quotes = Quotes(np.where(anew, ask, stays.ask), np.where(anew, bid, stays.bid), self._sizes(), tick)
+        self.next_quotes = Quotes(ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), tick)
         self.change_ms = draw.u_change * self.dt_ms
         for k in np.flatnonzero(above | below):
-            edge = ask_bps[k] if above[k] else bid_bps[k]
-            self.change_ms[k] = self._passed_ms(edge, bool(above[k]))
-            self.change_ms[k] -= self.market.response.reaction_time_ms * math.log(draw.u_change[k])
+            passed_ms = self.passing_ms(ask_bps[k] if above[k] else bid_bps[k], bool(above[k]))
+            self.change_ms[k] = passed_ms - self.market.response.reaction_time_ms * math.log(draw.u_change[k])
+        for k in range(self.n_venues):  # no quote comes before the price that it is laid about
+            price = self.price_at(self.change_ms[k])
+            next_ask_bps, next_bid_bps = self.bps(ask[k]), self.bps(bid[k])
+            if price < next_bid_bps:
+                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_bid_bps, True))
+            elif price > next_ask_bps:
+                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_ask_bps, False))
 
-    def _passed_ms(self, edge: float, above: bool) -> float:
-        """When the price passes a quote: on its even way, or else with the news."""
+    def passing_ms(self, edge: float, upwards: bool) -> float:
+        """When the price passes an edge that it is beyond at the tick's end: on its even way, or else with the news."""
         evenly = self.price + self.smooth
-        if not (evenly > edge if above else evenly < edge):
+        if not (evenly > edge if upwards else evenly < edge):
             return self.news_ms
         return self.dt_ms * min(abs(edge - self.price) / abs(self.smooth), 1.0) if self.smooth != 0.0 else 0.0
 
@@ -315,7 +327,9 @@ class ReferencePath:
         self.congested = _turned(self.congested, enter, self.congest_leave, draw.u_congested)
         self.open = _turned(self.open, self.halt_leave, self.halt_enter, draw.u_halted)
         self.outage = _turned(self.outage, self.outage_enter, self.outage_leave, draw.u_outage)
-        self.volume = self.volume + self.volume_forget * (self._traded(draw.z_volume) - self.volume)
+        ticks = self.market.ticks_per_step
+        self.volume = self.volume + self.volume_forget * (ticks * self.traded - self.volume)  # of the tick before
+        self.traded = self._traded(draw.z_volume)
 
     def _latency(self, z: np.ndarray) -> np.ndarray:
         """Without the speed bump."""
@@ -329,12 +343,12 @@ class ReferencePath:
         return self._latency(draw.z_latency) * tail + self.bump_ms
 
     def _traded(self, z: np.ndarray) -> np.ndarray:
-        """Volume of a tick at each venue, in shares per step of the order."""
+        """Volume of a tick at each venue."""
         volume = self.market.volume
         x = (self.day_position + self.tick * self.dt_s / volume.day_s) % 1.0
         curve = 1.0 + volume.curve * ((2.0 * x - 1.0) ** 2 - 1.0 / 3.0)
-        sd, ticks = volume.noise_sd, self.market.ticks_per_step
-        return self.venue_volume * ticks * curve * np.exp(sd * (z - 0.5 * sd))
+        sd = volume.noise_sd
+        return self.venue_volume * curve * np.exp(sd * (z - 0.5 * sd))
 
     def _power_law(self, u: np.ndarray) -> np.ndarray:
         return np.exp(np.log1p(u * self.power_total) / self.power_rest)
