@@ -36,6 +36,7 @@ from sor_sb3.simulator.state import LANES_APART, lanes
 
 MEMORY = 0.7  # weight of the past in a venue's recent fill ratio, and in its last rejection
 ARRIVED_MS = -1.0  # in place of the arrival of a child that has arrived
+TOLERANCE_MS = 1e-9  # by which a child may arrive after the end of its wave: rounding
 
 WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
     [
@@ -170,13 +171,13 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
                     far, near, shares, tick = touch_at(block, i, j, market, recording, elapsed_ms - feed_ms)
                     block.observed_ask_bps[j], block.observed_bid_bps[j] = far, near
                     block.observed_quote_shares[j], block.observed_tick[j] = shares, tick
+            ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
+            if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
+                block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown
+            else:
+                far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
+                block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
             if block.open[j] == 1.0:
-                ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
-                if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
-                    block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown
-                else:
-                    far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
-                    block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
                 _, _, taken, _ = level_of(block, i, j, fixed, market, ask, shown, tick, 0, at_s)
                 left = shown - taken
                 block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
@@ -477,10 +478,9 @@ def _push_mid(block: Any, i: int, fixed: Any, market: Any, elapsed_s: float, end
     before, weighted = push_bps(block, i), 0.0
     for j in lanes(i, market):
         weighted += fixed.impact[j] * block.filled_shares[j]
-    if block.transient_bps[i] != 0.0:
-        block.transient_bps[i] = left_of(block.transient_bps[i], elapsed_s, market.transient_half_life_s)
     block.permanent_bps[i] += market.permanent_bps_per_share * weighted
     block.transient_bps[i] += market.transient_bps_per_share * weighted
+    block.transient_bps[i] = left_of(block.transient_bps[i], elapsed_s, market.transient_half_life_s)
     if ends:
         leaked_bps = block.leak_bps[i] * (1.0 - market.leak_decay)
         block.leak_bps[i] -= leaked_bps
@@ -518,19 +518,21 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     """Fill a wave's children until all of them are acknowledged or time is up; whether another wave follows."""
     if block.wave[i] + 1 >= market.waves:
         return False
-    tick_ms = 1e3 * market.path_dt_s
-    limit_ms = min(block.elapsed_ms[i] + market.wave_timeout_ms, tick_ms * (1.0 - 1e-12))
-    fill_until(block, i, fixed, market, recording, limit_ms * (1.0 + 1e-15), 0.0, work)
-    answered_ms = block.elapsed_ms[i]
+    tick_ms, answered_ms = 1e3 * market.path_dt_s, block.elapsed_ms[i]
     for j in lanes(i, market):
         if block.child_shares[j] > 0.0 and block.child_is_new[j] == 1.0:
-            answered_ms = max(answered_ms, block.child_answers_ms[j])
+            answers_ms, arrives_ms = block.child_answers_ms[j], block.child_arrives_ms[j]
+            if 0.0 <= arrives_ms < tick_ms and block.open[j] == 1.0 and not takes_orders(block, j):
+                answers_ms = max(answers_ms, arrives_ms + market.outage_reject_ms)
+            answered_ms = max(answered_ms, answers_ms)
+    limit_ms = min(block.elapsed_ms[i] + market.wave_timeout_ms, tick_ms * (1.0 - 1e-12))
     until_ms = min(answered_ms, limit_ms)
+    fill_until(block, i, fixed, market, recording, until_ms + TOLERANCE_MS, 0.0, work)
     returned = 0.0
     for j in lanes(i, market):
         if block.child_is_new[j] == 1.0 and block.child_answers_ms[j] <= until_ms:
             returned += block.child_shares[j] - block.child_filled_shares[j]
-    if returned <= 1e-12 * market.quantity_shares:
+    if returned <= 1e-12 * market.quantity_shares and market.every_wave == 0:
         return False
     block.returned_shares[i] = hear_answers(block, i, market, until_ms)
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])
@@ -554,8 +556,9 @@ def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick:
     if block.resting[i] > 0:
         pass_resting(block, i, fixed, market, recording, tick)
     noise = block.idle_shares[i] * block.tick_noise_bps[i]
-    scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
+    if block.paced[i] == 0.0:  # a free pace may end the episode where drift says so
+        scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
+        noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
     block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
 
 

@@ -313,7 +313,7 @@ def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
     stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market)
     sell_share = block.sell_share[i]
     price_bps = block.next_price_bps[i] - block.grid_bps[i]
-    low_bps = min(price_bps, block.price_bps[i] - block.grid_bps[i])
+    low_bps = block.price_bps[i] + min(block.smooth_move_bps[i], 0.0) + min(block.news_bps[i], 0.0) - block.grid_bps[i]
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
         scratch.stream[j], scratch.stressed[j], scratch.volume[j] = stream, stressed, volume_shares
         scratch.price_bps[j], scratch.low_bps[j], scratch.sell_share[j] = price_bps, low_bps, sell_share
