@@ -35,12 +35,16 @@ class ActionAdapter(ABC):
         return spaces.Box(-1.0, 1.0, self.shape, np.float32)
 
     @abstractmethod
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weights float64 (N, K), rows summing to 1, and pace float64 (N,), or None for the schedule's slice.
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights float64 (N, K), rows summing to 1, and pace float64 (N,), or None for what the schedule wants.
 
         Args:
             actions: numbers (N, ...), each action of `shape`; a single action is a batch of one where `n` is None.
             n: how many rows are expected; None takes any number.
+            is_later: bool (N,), which rows are later waves of a decision, where a split may hold back what came back:
+                their weights may all be 0. None: none is.
 
         Raises:
             UserError: the number or the length of rows, the type, or a value is not what `space` asks for.
@@ -81,7 +85,7 @@ def as_array(actions: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class VenueSelect(ActionAdapter):
-    """``Discrete(K)``: this step's slice goes to one venue."""
+    """``Discrete(K)``: this step's slice, in a later wave what came back, goes to one venue."""
 
     env_id: ClassVar[str] = "VenueSelect-v0"
     masked: ClassVar[bool] = True
@@ -92,7 +96,9 @@ class VenueSelect(ActionAdapter):
         """The action space."""
         return spaces.Discrete(self.n_venues)
 
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, None]:
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, None]:
         """One-hot weights of whole numbers (N,) in [0, K)."""
         rows = self._rows(actions, n)
         with np.errstate(invalid="ignore"):  # of a NaN, which is found to differ
@@ -117,19 +123,21 @@ class VenueSelect(ActionAdapter):
 
 @dataclass(frozen=True)
 class OrderSplit(ActionAdapter):
-    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``, uniform where the sum is 0.
+    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``; where the sum is 0, uniform in a decision's first wave.
 
-    Every point of the simplex is reached, and maps to itself. Finite numbers beyond the bounds count as they are.
+    In a later wave a sum of 0 holds back what came back, for the decisions to come. Every point of the simplex is reached, and maps to itself. Finite numbers beyond the bounds count as they are.
     """
 
     env_id: ClassVar[str] = "OrderSplit-v0"
 
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Positive parts of finite numbers (N, K), normalised; with a pace of (N, K + 1)."""
         rows = np.ascontiguousarray(self._rows(actions, n))
         rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
         weights = np.empty((len(rows), self.n_venues))
-        wrong = _normalise(rows, weights)
+        wrong = _normalise(rows, _NONE_LATER if is_later is None else is_later, weights)
         if wrong >= 0:
             self._refuse(rows, wrong)
         return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0) if self.paced else None
@@ -141,9 +149,10 @@ class OrderSplit(ActionAdapter):
 
 @dataclass(frozen=True)
 class OrderExecute(OrderSplit):
-    """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
+    """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is offered goes out now.
 
-    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight.
+    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight, and
+    in a later wave all that came back in this decision.
     """
 
     env_id: ClassVar[str] = "OrderExecute-v0"
@@ -155,8 +164,11 @@ class OrderExecute(OrderSplit):
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
+_NONE_LATER = np.zeros(0, dtype=np.bool_)
+
+
 @entry_point(nogil=True)
-def _normalise(rows: Any, weights: Any) -> int:
+def _normalise(rows: Any, is_later: Any, weights: Any) -> int:
     """Fill `weights` (N, K); returns the first row of `rows` that holds a NaN or an infinity, else -1."""
     n_venues = weights.shape[1]
     for i in range(len(weights)):
@@ -174,8 +186,9 @@ def _normalise(rows: Any, weights: Any) -> int:
             for k in range(n_venues):
                 weights[i, k] /= largest
                 total += weights[i, k]
+        nothing = 0.0 if is_later.size > 0 and is_later[i] else 1.0 / n_venues
         for k in range(n_venues):
-            weights[i, k] = 1.0 / n_venues if total <= 0.0 else weights[i, k] / total
+            weights[i, k] = nothing if total <= 0.0 else weights[i, k] / total
     return -1
 
 

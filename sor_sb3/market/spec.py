@@ -277,6 +277,11 @@ class _Market(_Spec):
         return any(getattr(venue, "dark", None) is not None for venue in self.venues)  # type: ignore[attr-defined]
 
     @property
+    def has_dark_and_waves(self) -> bool:
+        """Whether what a dark pool returns can be sent on in the same decision."""
+        return self.has_dark and self.order.waves > 1
+
+    @property
     def has_lots(self) -> bool:
         """Whether a step's shares go out in whole lots, so that its splits are finite in number."""
         return self.order.lot_shares is not None

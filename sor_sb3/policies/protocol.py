@@ -69,6 +69,9 @@ class Router(Policy):
     In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
     lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
     A router reads the observations of `market` and gives the actions of `env_id`; routers that draw have a `seed`.
+
+    In a later wave of a decision a rule reads the quotes anew and sends what came back by its own weights, but nothing
+    to a venue that has just rejected; where no weight is left it holds the shares back (``VenueSelect-v0`` cannot).
     """
 
     kind = "rule"
@@ -86,15 +89,25 @@ class Router(Policy):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Non-negative weights (n, K) over venues; rows need not be normalised, a row of zeros means no preference."""
 
+    def pace(self, view: ObservationView) -> np.ndarray:
+        """Share (n,) of what is offered that goes out now, for envs that let one choose it: the schedule's."""
+        return view.pace
+
     def actions(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (N, ...) that stand for `weights`; where a row has none, for an even split of what can take some."""
+        """Actions (N, ...) that stand for `weights`.
+
+        Where a row has none, for an even split of what can take some; in a later wave, for holding back.
+        """
         view = ObservationView.of(observations, self.market)
         weights = np.maximum(self.weights(view), 0.0)
+        weights[view.is_later[:, None] & (view.reject == 1.0)] = 0.0
+        must_send = ~view.is_later | self.action_adapter.masked
         for fallback in (view.quoted, view.usable, view.open, np.ones_like(view.open)):
-            nowhere = weights.sum(axis=1) <= 0.0
+            nowhere = (weights.sum(axis=1) <= 0.0) & must_send
             weights[nowhere] = fallback[nowhere]
-        weights /= weights.sum(axis=1, keepdims=True)
-        return self.action_adapter.encode(weights, view.pace)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0.0)
+        return self.action_adapter.encode(weights, self.pace(view))
 
 
 class Oracle(Policy):

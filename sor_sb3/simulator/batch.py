@@ -144,16 +144,19 @@ class BatchSimulator:
         n: how many parent orders.
         data_split: "train", "validation" or "test"; their scenarios never meet. A recording is cut in time.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
+        every_wave: whether every decision has all its waves, those with nothing to send too.
     """
 
-    def __init__(self, market: MarketSpec, n: int, data_split: str = "train", threads: int = 1) -> None:
+    def __init__(
+        self, market: MarketSpec, n: int, data_split: str = "train", threads: int = 1, every_wave: bool = False
+    ) -> None:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
         say_what_takes_long()
         self.market, self.n, self.data_split = market, n, data_split
         self.threads = max(1, min(threads, n))
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
-        self.parameters = Parameters(market, n)
+        self.parameters = Parameters(market, n, every_wave)
         self.recording: Recording | None = None
         if isinstance(market, ReplayMarket):
             from sor_sb3.market.recordings import recording_for

@@ -515,7 +515,7 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     for j in lanes(i, market):
         if block.child_is_new[j] == 1.0 and block.child_answers_ms[j] <= until_ms:
             returned += block.child_shares[j] - block.child_filled_shares[j]
-    if returned <= 1e-12 * market.quantity_shares:
+    if returned <= 1e-12 * market.quantity_shares and market.every_wave == 0:
         return False
     block.returned_shares[i] = hear_answers(block, i, market, until_ms)
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])

@@ -199,12 +199,14 @@ class Parameters:
         venues: VENUE_PARAMETERS (1,), its lanes filled over and over, or (B,), each order's lanes its own.
     """
 
-    def __init__(self, market: Market, n: int) -> None:
+    def __init__(self, market: Market, n: int, every_wave: bool = False) -> None:
         self._spec, self._block_orders = market, block_orders(market.n_venues)
         self._values = market.model_dump()
         self._ranges = ranged_paths(market) if isinstance(market, SyntheticMarket) else {}
         self._path_keys = np.array([name_key(".".join(path)) for path in self._ranges], dtype=np.uint64)
+        self._every_wave = every_wave
         self.market = market_records(market, self._values, n if self._ranges else 1)
+        self.market["every_wave"] = every_wave
         self.venues = np.zeros(-(-n // self._block_orders) if self._ranges else 1, VENUE_PARAMETERS)
         everyone = np.arange(len(self.venues) * self._block_orders)
         self._lay(everyone, venue_parameters(market, self._values))
@@ -235,6 +237,7 @@ class Parameters:
                 )
             target[path[-1]] = low + (high - low) * uniforms[:, column]
         self.market[which] = market_records(self._spec, values, len(keys))
+        self.market["every_wave"] = self._every_wave
         self._lay(which, venue_parameters(self._spec, values, len(keys)))
 
     def of(self, members: np.ndarray) -> Parameters:

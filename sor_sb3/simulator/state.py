@@ -75,6 +75,7 @@ MARKET = _record(
     synchronise="i8",
     waves="i8",
     wave_timeout_ms="f8",
+    every_wave="i8",  # 1: a wave follows even where nothing came back, so that episodes are equally long
     # quotes
     fast_decay="f8",
     slow_decay="f8",
