@@ -613,6 +613,9 @@ def worst_offer_bps(block: Any, i: int, market: Any) -> float:
 def clean_up(block: Any, i: int, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
     block.worst_offered_bps[i] = worst_offer_bps(block, i, market)
+    for j in lanes(i, market):  # what is in flight is swept with the rest; stepped on, a finished order does nothing
+        block.child_shares[j] = 0.0
+    block.in_flight[i], block.in_flight_shares[i], block.available_shares[i] = 0, 0.0, 0.0
     if block.remaining_shares[i] <= 0.0:
         return
     price_bps = block.worst_offered_bps[i] + market.cleanup_penalty_bps
