@@ -78,6 +78,7 @@ class OrderSpec(_Spec):
     limit_offset_bps: NonNegativeBps | None = None  # or, in a sweep, so much above the best one; None: any price
     waves: Annotated[int, Field(ge=1, le=4)] = 1  # of a decision: what came back may be sent again at once
     wave_timeout_ms: PositiveMilliseconds = 50.0  # after which a wave waits no longer for its children
+    repeg_ticks: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # a resting order further behind the touch is cancelled
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
 
     @model_validator(mode="after")
@@ -117,6 +118,7 @@ class VenueSpec(_Spec):
 
     name: VenueName
     take_fee_bps: Bps  # negative at inverted venues, which pay takers
+    make_fee_bps: Bps = 0.0  # of resting orders that are filled; negative where the venue pays a rebate
     offset_bps: PositiveBps | None = None  # lit: median distance from the efficient price, before rounding to ticks
     size_shares: Shares | None = None  # lit: median displayed size of the touch in calm markets
     dark: DarkPool | None = None  # in place of offset and size
@@ -220,6 +222,8 @@ class TradedVolume(_Spec):
     day_s: Seconds = 23_400.0
     curve: Annotated[float, Field(ge=0, le=1.5)] = 0.8  # curvature of the U shape; 0 is flat
     noise_sd: LogSd = 0.7
+    trade_shares: Shares | None = None  # trades of this size come at random times (Poisson), in place of the noise
+    side_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5  # of who trades with the price's move while they do
     memory_half_life_s: Seconds = 30.0  # of the recent volume that routers see
 
 
@@ -230,6 +234,7 @@ class Response(_Spec):
     permanent_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # of our fills on the mid, at once and for good
     transient_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # and at once, but decaying
     transient_half_life_s: Seconds = 10.0
+    cancel_half_life_s: Seconds = 30.0  # of the queue before a resting order, by cancellations
     cleanup_penalty_bps: NonNegativeBps = 2.0  # above the worst price that the episode offered
     outage_reject_ms: PositiveMilliseconds = 50.0  # a child in an outage is given up after it (an old one: on arrival)
     leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool gave away has moved the mid
@@ -448,6 +453,7 @@ class ReplayVenue(_Spec):
 
     name: VenueName
     take_fee_bps: Bps = 0.0
+    make_fee_bps: Bps = 0.0
     latency_ms: Milliseconds = 1.0  # median, decision to arrival
     latency_sigma: LogSd = 0.3  # sd of log latency
     feed_latency_ms: Milliseconds | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
