@@ -123,8 +123,10 @@ def observed_level(block: Any, i: int, j: Any, fixed: Any, market: Any, level: i
 
 
 @njit
-def ladder_at(block: Any, i: int, j: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float, out: Any) -> None:
-    """Fill `out`, a LADDER, with what lane `j` holds `elapsed_ms` into the tick; fade apart."""
+def ladder_at(
+    block: Any, i: int, j: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float, limit_bps: float, out: Any
+) -> None:
+    """Fill `out`, a LADDER, with what lane `j` holds `elapsed_ms` into the tick up to a limit price; fade apart."""
     at_s = now_s(block, i, market, elapsed_ms)
     out.n_levels, out.mid_shares, out.hidden_shares, out.mid_bps = 0, 0.0, 0.0, 0.0
     if fixed.dark[j] == 1.0:
@@ -136,10 +138,9 @@ def ladder_at(block: Any, i: int, j: int, fixed: Any, market: Any, recording: An
     out.touch_bps = touch_bps
     if shares <= 0.0:
         return
-    out.n_levels = market.n_levels
-    _fill_levels(block, i, j, fixed, market, touch_bps, shares, tick, at_s, out)
+    _fill_levels(block, i, j, fixed, market, touch_bps, shares, tick, at_s, limit_bps, out)
     stream, of = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP), VENUE_DRAWS
-    if fixed.hidden_fraction[j] > 0.0:
+    if fixed.hidden_fraction[j] > 0.0 and out.n_levels > 0:
         hidden = -fixed.hidden_fraction[j] * shares * log(uniform_at(stream, of.u_hidden))  # exponential
         out.hidden_shares = max(hidden - max(taken_at(block, j, fixed, market, out.key[0], at_s) - shares, 0.0), 0.0)
     if elapsed_ms >= block.news_ms[i] and block.news_bps[i] > 0.0 and tick == block.tick[i]:
@@ -165,12 +166,16 @@ def _fill_levels(
     shares: float,
     tick: int,
     at_s: float,
+    limit_bps: float,
     out: Any,
 ) -> None:
     for level in range(market.n_levels):
+        if touch_bps + market.tick_bps * level * market.level_ticks > limit_bps + 2.0 * TOLERANCE_BPS:
+            break
         price_bps, shown, taken, key = level_of(block, i, j, fixed, market, touch_bps, shares, tick, level, at_s)
         out.price_bps[level], out.key[level] = price_bps, key
         out.shares[level] = max(shown - taken, 0.0)
+        out.n_levels = level + 1
 
 
 @njit

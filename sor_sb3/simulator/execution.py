@@ -35,11 +35,11 @@ from sor_sb3.simulator.state import LANES_APART, lanes
 
 MEMORY = 0.7  # weight of the past in a venue's recent fill ratio, and in its last rejection
 ARRIVED_MS = -1.0  # in place of the arrival of a child that has arrived
-_ARRIVING_MS = -2.0  # and of one that is being filled
 
 WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
     [
         ("remainder", "i8", (LANES_APART,)),
+        ("due", "i8", (LANES_APART,)),  # lanes whose children arrive, in order
         *((name, "f8", (LANES_APART,)) for name in ("shares", "lots", "lot_shares", "whole_lots")),
         ("ladder", LADDER),
     ],
@@ -170,9 +170,12 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
                     block.observed_ask_bps[j], block.observed_bid_bps[j] = far, near
                     block.observed_quote_shares[j], block.observed_tick[j] = shares, tick
             if block.open[j] == 1.0:
-                far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
-                block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
                 ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
+                if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
+                    block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown
+                else:
+                    far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
+                    block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
                 _, _, taken, _ = level_of(block, i, j, fixed, market, ask, shown, tick, 0, at_s)
                 left = shown - taken
                 block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
@@ -378,9 +381,9 @@ def _fill_child(
                 block.ack_ms[j] = block.child_answers_ms[j] - block.elapsed_ms[i]
         return
     ladder, elapsed_ms = work.ladder, at_ms - tick_ms
-    ladder_at(block, i, j, fixed, market, recording, elapsed_ms, ladder)
-    remove(ladder, fade_of(block, i, j, fixed, market, at_ms))
     limit_bps = block.child_limit_bps[j] - push_bps(block, i)
+    ladder_at(block, i, j, fixed, market, recording, elapsed_ms, limit_bps, ladder)
+    remove(ladder, fade_of(block, i, j, fixed, market, at_ms))
     filled, value = fill_of(ladder, block.child_shares[j], limit_bps, fixed.min_execution_shares[j])
     if filled > 0.0:
         deplete(block, j, fixed, market, ladder, now_s(block, i, market, elapsed_ms))
@@ -394,22 +397,28 @@ def fill_until(
     block: Any, i: int, fixed: Any, market: Any, recording: Any, until_ms: float, tick_ms: float, work: Any
 ) -> None:
     """Fill the children that arrive before `until_ms`, in the order of their arrival; ties are blind to one another."""
-    while block.in_flight[i] > 0:
-        at_ms = until_ms
-        for j in lanes(i, market):
-            if block.child_shares[j] > 0.0 and block.child_arrives_ms[j] >= 0.0:
-                at_ms = min(at_ms, block.child_arrives_ms[j])
-        if not at_ms < until_ms:
-            break
-        for j in lanes(i, market):
-            if block.child_shares[j] > 0.0 and block.child_arrives_ms[j] == at_ms:
-                _fill_child(block, i, j, fixed, market, recording, at_ms, tick_ms, work)
-                block.child_arrives_ms[j] = _ARRIVING_MS
-        for j in lanes(i, market):
-            if block.child_arrives_ms[j] == _ARRIVING_MS:
+    due, n_due = work.due, 0
+    for j in lanes(i, market):  # sorted by arrival as they are found
+        arrives_ms = block.child_arrives_ms[j]
+        if block.child_shares[j] > 0.0 and 0.0 <= arrives_ms < until_ms:
+            at = n_due
+            while at > 0 and block.child_arrives_ms[due[at - 1]] > arrives_ms:
+                due[at] = due[at - 1]
+                at -= 1
+            due[at] = j
+            n_due += 1
+    first = 0
+    for last in range(n_due):
+        j = due[last]
+        at_ms = block.child_arrives_ms[j]
+        _fill_child(block, i, j, fixed, market, recording, at_ms, tick_ms, work)
+        if last + 1 == n_due or block.child_arrives_ms[due[last + 1]] > at_ms:
+            for tied in range(first, last + 1):
+                j = due[tied]
                 block.child_arrives_ms[j] = ARRIVED_MS
                 if block.child_filled_shares[j] > 0.0:
                     print_fill(block, i, j, market, at_ms, block.child_filled_shares[j])
+            first = last + 1
 
 
 @njit

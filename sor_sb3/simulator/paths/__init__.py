@@ -23,6 +23,7 @@ _begin_synthetic, _advance_synthetic = synthetic.begin, synthetic.advance
 _begin_replay, _advance_replay = replay.begin, replay.advance
 _synthetic_touch, _replay_touch = synthetic.synthetic_touch, replay.replay_touch
 _synthetic_price, _replay_price = synthetic.synthetic_price, replay.replay_price
+_synthetic_midpoint = synthetic.synthetic_midpoint
 _advance_notebook = notebook.advance
 
 
@@ -51,20 +52,30 @@ def price_at(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float)
 
 
 @njit
-def midpoint_at(block: Any, i: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float) -> tuple[float, bool]:
-    """The midpoint of the best quotes of open venues in force, and whether anything trades there.
-
-    Nothing does where these quotes lock or cross, or where nobody quotes; the midpoint is then the efficient price.
-    """
+def _recorded_midpoint(
+    block: Any, i: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float
+) -> tuple[float, bool]:
     ask_bps, bid_bps = math.inf, -math.inf
     for j in lanes(i, market):
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            far_bps, near_bps, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
+            far_bps, near_bps, shares, _ = _replay_touch(block, i, j, market, recording, elapsed_ms)
             if shares > 0.0:
                 ask_bps, bid_bps = min(ask_bps, far_bps), max(bid_bps, near_bps)
     if ask_bps == math.inf or bid_bps == -math.inf:
-        return price_at(block, i, market, recording, elapsed_ms), False
+        return _replay_price(block, i, market, recording, elapsed_ms), False
     return 0.5 * (ask_bps + bid_bps), bid_bps < ask_bps
+
+
+@njit
+def midpoint_at(block: Any, i: int, fixed: Any, market: Any, recording: Any, elapsed_ms: float) -> tuple[float, bool]:
+    """The midpoint of the best quotes of open venues in force, and whether anything trades there.
+
+    Nothing does where these quotes lock or cross, or where nobody quotes: the midpoint is then the efficient price.
+    """
+    if recording is None:
+        return _synthetic_midpoint(block, i, fixed, market, elapsed_ms)
+    else:
+        return _recorded_midpoint(block, i, fixed, market, recording, elapsed_ms)
 
 
 @njit

@@ -147,13 +147,27 @@ def change_ms(block: Any, i: int, j: int, market: Any) -> float:
 @njit(error_model="numpy")
 def synthetic_touch(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float, int]:
     """Far and near touch (relative to the midpoint at arrival), displayed size, and the tick that the quote is of."""
-    later = elapsed_ms >= change_ms(block, i, j, market)
+    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
     ask = block.next_ask_ticks[j] if later else block.ask_ticks[j]
     bid = block.next_bid_ticks[j] if later else block.bid_ticks[j]
     log_shares = block.next_log_shares[j] if later else block.log_shares[j]
     shares = round_lots(exp(log_shares), market.round_lot_shares)
     grid, tick = block.grid_bps[i], block.tick[i] + (1 if later else 0)
     return grid + market.tick_bps * ask, grid + market.tick_bps * bid, shares, tick
+
+
+@njit(error_model="numpy")
+def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: float) -> tuple[float, bool]:
+    """The midpoint of the best quotes of open venues in force, and whether they neither lock nor cross."""
+    ask, bid = math.inf, -math.inf
+    for j in lanes(i, market):
+        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+            later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+            ask = min(ask, block.next_ask_ticks[j] if later else block.ask_ticks[j])
+            bid = max(bid, block.next_bid_ticks[j] if later else block.bid_ticks[j])
+    if ask == math.inf:
+        return synthetic_price(block, i, market, elapsed_ms), False
+    return block.grid_bps[i] + 0.5 * market.tick_bps * (ask + bid), bid < ask
 
 
 @njit(inline="always")
