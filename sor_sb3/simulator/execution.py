@@ -135,7 +135,7 @@ def fade_of(block: Any, i: int, j: int, fixed: Any, market: Any, at_ms: float) -
 
 
 @njit
-def _print(block: Any, i: int, j: int, market: Any, at_ms: float, filled: float) -> None:
+def print_fill(block: Any, i: int, j: int, market: Any, at_ms: float, filled: float) -> None:
     """Let others see a fill of lane `j`."""
     per_ms = 1.0 / market.reaction_time_ms
     fresh = block.printed_fresh_shares[i]
@@ -433,7 +433,7 @@ def fill_until(
                 j = due[tied]
                 block.child_arrives_ms[j] = ARRIVED_MS
                 if block.child_filled_shares[j] > 0.0:
-                    _print(block, i, j, market, at_ms, block.child_filled_shares[j])
+                    print_fill(block, i, j, market, at_ms, block.child_filled_shares[j])
             first = last + 1
 
 
