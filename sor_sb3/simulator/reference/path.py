@@ -68,7 +68,12 @@ class Quotes:
 
     def where(self, condition: np.ndarray, other: Quotes) -> Quotes:
         """These quotes where the condition (K,) holds, else the other ones."""
-        return Quotes(*(np.where(condition, mine, theirs) for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Quotes(
+            *(
+                np.where(condition, mine, theirs)
+                for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+            )
+        )
 
 
 class ReferencePath:
@@ -175,7 +180,9 @@ class ReferencePath:
         self.grid_bps, self.next_price = 0.0, quotes.tick_bps * draw.u_grid
         ask, bid = self._quoted_anew(self.next_price)
         first = np.zeros(self.n_venues, dtype=np.int64)
-        self.next_quotes = self.quotes = Quotes(ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), first)
+        self.next_quotes = self.quotes = Quotes(
+            ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), first
+        )
         self._set_arrival_midpoint()
         self.change_ms = np.full(self.n_venues, -math.inf)  # the first quotes have stood for long
         self._enter_tick()
