@@ -25,6 +25,7 @@ _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
+    "evaluation/true_quotes.py",
 )
 
 

@@ -124,6 +124,40 @@ def normal(word: Any) -> float:
     return quantile * np.float64(1 - 2 * upper)
 
 
+@njit
+def poisson(mean: float, u: float) -> float:
+    """Quantile `u` of a Poisson law; by its normal expansion where the mean is large."""
+    if mean > 200.0:
+        z = normal(np.int64(u * 4294967296.0))
+        return max(np.floor(mean + np.sqrt(mean) * z + (z * z - 1.0) / 6.0 + 0.5), 0.0)
+    k, chance = 0.0, np.exp(-mean)
+    total = chance
+    while u > total and k < 1e4:
+        k += 1.0
+        chance *= mean / k
+        total += chance
+    return k
+
+
+@njit
+def binomial(n: float, p: float, u: float) -> float:
+    """Quantile `u` of a binomial law; by its normal expansion where the variance is large."""
+    variance = n * p * (1.0 - p)
+    if variance > 200.0:
+        z = normal(np.int64(u * 4294967296.0))
+        skewed = (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0
+        return min(max(np.floor(n * p + np.sqrt(variance) * z + skewed + 0.5), 0.0), n)
+    if p >= 1.0:
+        return n
+    k, chance, odds = 0.0, np.exp(n * np.log1p(-p)), p / (1.0 - p)
+    total = chance
+    while u > total and k < n:
+        chance *= odds * (n - k) / (k + 1.0)
+        k += 1.0
+        total += chance
+    return k
+
+
 @njit(inline="always")
 def _word_at(stream: Any, number: Any) -> Any:
     return (draw_at(stream, number[0]) >> np.uint64(number[1])) & _LOW

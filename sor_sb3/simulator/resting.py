@@ -16,7 +16,7 @@ from numba import njit
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.paths import midpoint_at, near_shares_at, price_at, touch_at
 from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, passing_ms
-from sor_sb3.simulator.random import PLACES_PER_STEP, stream_at, uniform_at
+from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
 from sor_sb3.simulator.state import RESTS, lanes
 
 RESTS_MS = -1.0  # in place of the arrival of an order that rests, or of a cancel that has arrived
@@ -210,6 +210,16 @@ def _drop_cancelled(block: Any, r: Any) -> None:
 
 
 @njit
+def _after_cancels(ahead: float, half_lives: float, market: Any, u: float) -> float:
+    """What is left of a queue of others after some of them cancel: each trade size by itself, or a noisy share."""
+    if market.trade_shares > 0.0:
+        orders = math.floor(ahead / market.trade_shares + 0.5)
+        gone = binomial(orders, 1.0 - exp(-_LN_2 * half_lives), u)
+        return max(ahead - gone * market.trade_shares, 0.0)
+    return ahead * exp(_LN_2 * half_lives * log(u))
+
+
+@njit
 def _meet_outflow(
     block: Any,
     i: int,
@@ -237,7 +247,7 @@ def _meet_outflow(
         stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
         half_lives = part * market.path_dt_s / market.cancel_half_life_s
         u_cancel = uniform_at(stream, VENUE_DRAWS.u_cancel)
-        ahead = block.rest_ahead_shares[r] * exp(_LN_2 * half_lives * log(u_cancel))
+        ahead = _after_cancels(block.rest_ahead_shares[r], half_lives, market, u_cancel)
         near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
         bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
         near_shares = near_shares_at(block, i, j, market, recording, 0.0)

@@ -131,6 +131,7 @@ MARKET = _record(
     volume_noise_sd="f8",
     side_correlation="f8",
     trade_shares="f8",  # 0: volume is continuous
+    exponential_trades="i8",
     volume_memory="f8",  # kept by a tick
     volume_day_ticks="f8",
     # notebook

@@ -18,10 +18,13 @@ from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
     RESET_PLACE,
+    draw_bits,
     draw_table,
-    normal,
+    high_word,
     normal_at,
+    poisson,
     stream_at,
+    uniform,
     uniform_at,
 )
 from sor_sb3.simulator.state import LANES_APART, lanes
@@ -55,6 +58,7 @@ VENUE_DRAWS = draw_table(
 LEVELS_PLACE = 7  # 64 bits: a byte for each level behind the touch
 LATENCY_DRAWS = draw_table("z_latency u_tail")
 LATENCY_PLACE, MOST_WAVES = 1 << 42, 4  # a place for each wave of each tick
+TRADES_PLACE, MOST_TRADES = 1 << 43, 1024  # a place for each sell of a tick whose size is drawn
 
 SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
     [
@@ -119,21 +123,6 @@ def _volume_noise(sd: float, z: float) -> float:
 def _stretched(x: float, market: Any) -> float:
     """The moving part of the logarithm of a displayed size, its right half stretched."""
     return x * (1.0 + market.size_tail) if x > 0.0 else x
-
-
-@njit
-def _poisson(mean: float, u: float) -> float:
-    """Quantile `u` of a Poisson law; by its normal expansion where the mean is large."""
-    if mean > 200.0:
-        z = normal(np.int64(u * 4294967296.0))
-        return max(math.floor(mean + math.sqrt(mean) * z + (z * z - 1.0) / 6.0 + 0.5), 0.0)
-    k, chance = 0.0, math.exp(-mean)
-    total = chance
-    while u > total and k < 1e4:
-        k += 1.0
-        chance *= mean / k
-        total += chance
-    return k
 
 
 @njit(inline="always")
@@ -390,9 +379,14 @@ def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in lanes(i, market):
         stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
         mean = volume_shares * fixed.volume_share[j] / size
-        sold = size * _poisson(mean * sell_share, uniform_at(stream, of.u_sell))
-        bought = size * _poisson(mean * (1.0 - sell_share), uniform_at(stream, of.u_buy))
-        block.tick_volume_shares[j], block.tick_outflow_shares[j] = sold + bought, sold
+        sold = poisson(mean * sell_share, uniform_at(stream, of.u_sell))
+        bought = poisson(mean * (1.0 - sell_share), uniform_at(stream, of.u_buy))
+        if market.exponential_trades == 1:
+            trades, sold = int(min(sold, MOST_TRADES)), 0.0
+            for trade in range(trades):
+                place = TRADES_PLACE + block.tick[i] * MOST_TRADES + trade
+                sold -= log(uniform(high_word(draw_bits(block.venue_key[j], place))))
+        block.tick_volume_shares[j], block.tick_outflow_shares[j] = size * (sold + bought), size * sold
 
 
 @njit
