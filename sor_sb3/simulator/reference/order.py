@@ -434,7 +434,9 @@ class ReferenceMarket:
         self.reject = np.where(self.answered, self.reject, MEMORY * self.reject)
         self.answered[:], children.new[:] = False, False
         children.answers_ms -= self.step_ms
-        children.arrives_ms = np.where(children.arrives_ms >= 0.0, np.maximum(children.arrives_ms - self.step_ms, 0.0), -math.inf)
+        children.arrives_ms = np.where(
+            children.arrives_ms >= 0.0, np.maximum(children.arrives_ms - self.step_ms, 0.0), -math.inf
+        )
         self.prints.clear()
         self._count()
         self.step_number += 1
