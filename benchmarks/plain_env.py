@@ -9,6 +9,7 @@ from ``numpy.random.Generator``, which is faster.
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,16 @@ from gymnasium import spaces
 
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.simulator.paths.synthetic import OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS, ORDER_DRAWS, VENUE_DRAWS
+from sor_sb3.simulator.paths.synthetic import (
+    LATENCY_DRAWS,
+    LATENCY_PLACE,
+    LEVELS_PLACE,
+    MOST_WAVES,
+    OPENING_ORDER_DRAWS,
+    OPENING_VENUE_DRAWS,
+    ORDER_DRAWS,
+    VENUE_DRAWS,
+)
 from sor_sb3.simulator.random import PLACES_PER_STEP, RESET_PLACE, draw_bits, episode_keys, mix64, name_key, normal
 from sor_sb3.simulator.reference import Draws, ReferenceMarket
 
@@ -31,8 +41,10 @@ def _names(*tables: Any) -> tuple[Names, ...]:
     return tuple(tuple(name for name in table._fields if name.startswith(kind)) for kind in "zu" for table in tables)
 
 
+NO_DRAWS: Any = namedtuple("NoDraws", ())()
 OPENING_NAMES = _names(OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
 TICK_NAMES = _names(ORDER_DRAWS, VENUE_DRAWS)
+LATENCY_NAMES = _names(NO_DRAWS, LATENCY_DRAWS)
 
 
 class GeneratorDraws:
@@ -41,16 +53,26 @@ class GeneratorDraws:
     def __init__(self, n_venues: int) -> None:
         self.n_venues = n_venues
         self.generator = np.random.default_rng()
+        self.level_bits: dict[int, np.ndarray] = {}
 
     def seed(self, seed: int | None) -> None:
         if seed is not None:
             self.generator = np.random.default_rng(seed)
 
     def opening(self) -> SimpleNamespace:
+        self.level_bits.clear()
         return self._draw(*OPENING_NAMES)
 
-    def tick(self, step: int) -> SimpleNamespace:
+    def tick(self, tick: int) -> SimpleNamespace:
         return self._draw(*TICK_NAMES)
+
+    def latency(self, tick: int, wave: int) -> SimpleNamespace:
+        return self._draw(*LATENCY_NAMES)
+
+    def levels(self, tick: int) -> np.ndarray:
+        if tick not in self.level_bits:
+            self.level_bits[tick] = self.generator.integers(0, 2**64, self.n_venues, np.uint64)
+        return self.level_bits[tick]
 
     def _draw(self, z_order: Names, z_venue: Names, u_order: Names, u_venue: Names) -> SimpleNamespace:
         z = self.generator.standard_normal(len(z_order) + len(z_venue) * self.n_venues)
@@ -80,8 +102,15 @@ class CounterDraws:
         self.venue_keys = [np.uint64(mix64(self.key ^ name)) for name in self.names]
         return self._draw(RESET_PLACE, OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
 
-    def tick(self, step: int) -> SimpleNamespace:
-        return self._draw(step * PLACES_PER_STEP, ORDER_DRAWS, VENUE_DRAWS)
+    def tick(self, tick: int) -> SimpleNamespace:
+        return self._draw(tick * PLACES_PER_STEP, ORDER_DRAWS, VENUE_DRAWS)
+
+    def latency(self, tick: int, wave: int) -> SimpleNamespace:
+        return self._draw(LATENCY_PLACE + tick * MOST_WAVES + wave, NO_DRAWS, LATENCY_DRAWS)
+
+    def levels(self, tick: int) -> np.ndarray:
+        place = tick * PLACES_PER_STEP + LEVELS_PLACE
+        return np.array([draw_bits(key, place) for key in self.venue_keys], dtype=np.uint64)
 
     def _draw(self, begin: int, of_order: Any, of_venues: Any) -> SimpleNamespace:
         def number(key: np.uint64, name: str, at: tuple[int, int]) -> float:

@@ -96,9 +96,7 @@ class VenueSelect(ActionAdapter):
         """The action space."""
         return spaces.Discrete(self.n_venues)
 
-    def decode(
-        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
-    ) -> tuple[np.ndarray, None]:
+    def decode(self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """One-hot weights of whole numbers (N,) in [0, K)."""
         rows = self._rows(actions, n)
         with np.errstate(invalid="ignore"):  # of a NaN, which is found to differ

@@ -60,9 +60,7 @@ from sor_sb3.simulator.elementary import log
 from sor_sb3.simulator.pricing import OFFERS, make_offers, price_slices, sweep
 from sor_sb3.simulator.state import LANES_APART
 
-MARKET_FEATURES = tuple(
-    "time_left remaining in_flight slice wave returned signal last_move spread best_all_in".split()
-)
+MARKET_FEATURES = tuple("time_left remaining in_flight slice wave returned signal last_move spread best_all_in".split())
 VENUE_FEATURES = tuple(
     (
         "open dark in_flight slice_excess offset near_offset fee size depth latency volume_share fill_ratio reject "

@@ -228,7 +228,9 @@ def continuous_runs(
     counts["longest_silence_s"] = float(step[~closed].max(initial=0)) / SECOND_NS
     if not np.any(runs[:, 1] > runs[:, 0]):
         what = f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each other"
-        raise QuoteFileError(f"{what}, so there is nothing to replay: record more quotes or raise max_gap_s.")
+        raise QuoteFileError(
+            f"{what}, so there is nothing to replay: record more quotes, or --market-set max_gap_s=... higher."
+        )
     return runs
 
 

@@ -100,12 +100,12 @@ class CleaningReport:
         fastest = min(venue.seconds_per_quote for venue in self.venues)
         for venue in self.venues:
             if venue.median_spread_bps > 20 * max(tightest, 0.5):
-                remedy = "its quotes look like stubs; leave the venue out with venues or lower max_spread_bps"
+                remedy = "its quotes look like stubs; leave it out (--venues), or --market-set max_spread_bps=..."
                 spread = f"the median spread of {venue.name}, {venue.median_spread_bps:.0f} bps"
                 said.append(f"{spread}, is far from the tightest venue's {tightest:.2f} bps: {remedy}.")
             if venue.seconds_per_quote > 100 * fastest:
                 lasts = f"a quote of {venue.name} lasts {venue.seconds_per_quote:.0f} s on average"
-                remedy = "its quotes are often stale; leave the venue out with venues"
+                remedy = "its quotes are often stale; leave the venue out (--venues)"
                 said.append(f"{lasts}, of the fastest venue {fastest:.2f} s: {remedy}.")
         if self.largest_jump:
             jump = f"the largest jump of a venue from one quote to the next is {self.largest_jump}"

@@ -14,7 +14,7 @@ ROWS_OF_VENUE = np.dtype(
 
 
 class Recording(NamedTuple):
-    """Flat arrays of recorded quotes. Seconds since the recording began."""
+    """Flat arrays of recorded quotes, as a buyer sees them: of a sell mirrored. Seconds since the recording began."""
 
     time_s: np.ndarray
     bid_px: np.ndarray

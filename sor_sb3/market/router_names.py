@@ -6,8 +6,9 @@ from typing import Any
 
 from sor_sb3.errors import did_you_mean
 
-_RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized net_price_sweep stale_sniper pro_rata"
+_RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized net_price_sweep pro_rata"
 RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
+    "stale_sniper": "charges_bps",
     "dark_first": "has_dark",
     "dark_then_sweep": "has_dark_and_waves",
     "vwap": "has_volume",
@@ -17,6 +18,7 @@ ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"
 """Oracles by name, each with the property of a market that it needs."""
 
 _REMEDIES = {
+    "charges_bps": "take another market than the notebook's",
     "has_dark": "add a venue with 'dark: {...}'",
     "has_dark_and_waves": "add a venue with 'dark: {...}', and set order.waves to 2",
     "has_volume": "set volume.shares_per_day, or trades_file for a recording",
@@ -27,7 +29,8 @@ _REMEDIES = {
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
     """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
-    `needs` is "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works in every market.
+    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works in
+    every market.
     """
     (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 

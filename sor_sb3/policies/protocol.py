@@ -75,6 +75,7 @@ class Router(Policy):
     """
 
     kind = "rule"
+    constants: ClassVar[dict[str, tuple[float, ...]]] = {}  # options, each with values that `tuned_constants` may try
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed

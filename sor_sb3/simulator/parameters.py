@@ -142,6 +142,8 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None
         per_tick = volume["shares_per_day"] * tick_s / volume["day_s"] / shares
     m["volume_per_tick"] = np.where(shares > 0.0, per_tick, 0.0)
     m["volume_curve"], m["volume_noise_sd"] = volume["curve"], volume["noise_sd"]
+    m["exponential_trades"] = volume["trade_sizes"] == "exponential"
+    m["side_correlation"], m["trade_shares"] = volume["side_correlation"], volume["trade_shares"] or 0.0
     m["volume_memory"] = _decay(tick_s, volume["memory_half_life_s"])
     m["volume_day_ticks"] = volume["day_s"] / tick_s
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Router, cheapest
 
 
@@ -67,6 +68,11 @@ class StaleSniper(BestPrice):
     """
 
     name = "stale_sniper"
+
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where venues bid and offer."""
+        return market.charges_bps
 
     def _stale(self, view: ObservationView) -> np.ndarray:
         """Shares (n, K) offered below the midpoint of another venue that quotes."""

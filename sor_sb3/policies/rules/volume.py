@@ -11,6 +11,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Router
 from sor_sb3.policies.rules.price import NetPriceSweep
+from sor_sb3.policies.tuning import tuned_constants
 
 
 class ProRata(Router):
@@ -24,23 +25,33 @@ class ProRata(Router):
 
 
 class DarkFirst(NetPriceSweep):
-    """A fifth of the slice to the dark pools, by how well they filled us of late; the rest as `net_price_sweep`.
+    """A part of the slice to the dark pools, by how well they filled us of late; the rest as `net_price_sweep`.
 
-    ``w_k ~ max(fill_ratio_k, 0.05)^2`` over pools. It uses one wave: what comes back is carried forward, so it costs
+    ``w_k ~ max(fill_ratio_k, least_attention)^2`` over pools, `dark_share` of the slice together; what is not given of
+    the two is tuned on validation scenarios (:func:`sor_sb3.policies.tuning.tuned_constants`). It uses one wave: what comes back is carried forward, so it costs
     time rather than money until the deadline is near: in the last quarter of the horizon nothing goes to the pools.
     Every pool keeps some weight, since a pool that gets no child reveals nothing (censored feedback; Ganchev et al. 2010
     call this exploration).
     """
 
     name = "dark_first"
-    least_attention: ClassVar[float] = 0.05
+    constants: ClassVar = {"dark_share": (0.2, 0.05, 0.1, 0.4, 0.7, 1.0), "least_attention": (0.05, 0.2, 0.5)}
     patience: ClassVar[float] = 0.25  # share of the horizon that is left when it stops asking the pools
 
     def __init__(
-        self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0, dark_share: float = 0.2
+        self,
+        market: MarketSpec,
+        env_id: str = "OrderSplit-v0",
+        seed: int = 0,
+        dark_share: float | None = None,
+        least_attention: float | None = None,
     ) -> None:
         super().__init__(market, env_id, seed)
-        self.dark_share = dark_share
+        if dark_share is None or least_attention is None:
+            tuned = tuned_constants(type(self), market, env_id)
+            dark_share = tuned["dark_share"] if dark_share is None else dark_share
+            least_attention = tuned["least_attention"] if least_attention is None else least_attention
+        self.dark_share, self.least_attention = dark_share, least_attention
         dark = [getattr(venue, "dark", None) for venue in market.venues]
         self._least_shares = np.array([pool.min_execution_shares if pool else 0.0 for pool in dark])
 
@@ -74,19 +85,13 @@ class DarkFirst(NetPriceSweep):
 
 
 class DarkThenSweep(DarkFirst):
-    """Two waves: the slice to the dark pools first, by how well they filled us of late; what comes back is swept.
+    """Two waves: a part of the slice, or all, to the dark pools, as `dark_first`; what comes back is swept at once.
 
-    The pools get ``w_k ~ max(fill_ratio_k, 0.05)^2`` of the part `dark_share` of the slice (all of it, by default);
-    the rest, and in the next wave what came back, goes as `net_price_sweep`, milliseconds later. So asking costs little
-    but what a pool leaks.
+    In the first wave the rest goes as `net_price_sweep`, and in the next one, milliseconds later, what came back. So
+    asking costs little but what a pool leaks. The constants are those of `dark_first`, tuned for this rule.
     """
 
     name = "dark_then_sweep"
-
-    def __init__(
-        self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0, dark_share: float = 1.0
-    ) -> None:
-        super().__init__(market, env_id, seed, dark_share)
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
