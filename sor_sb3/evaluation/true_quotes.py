@@ -231,7 +231,9 @@ def simulated_quotes(
         UserError: the market is not synthetic.
     """
     if not isinstance(market, SyntheticMarket):
-        raise UserError(f"market '{market.name}' is a {market.model} market; expected a synthetic one: only it has paths")
+        raise UserError(
+            f"market '{market.name}' is a {market.model} market; expected a synthetic one: only it has paths"
+        )
     quiet = quiet_market(market, duration_s, grid_s)
     simulator = BatchSimulator(quiet, scenarios, data_split)
     words = np.array([seed_word(seed + j) for j in range(scenarios)], dtype=np.uint64)

@@ -126,7 +126,9 @@ def test_a_replay_worked_by_hand(hand: ReplayMarket) -> None:
     assert [v["observed_offset_bps"] for v in (a, b)] == pytest.approx([10, 15])
     assert [v["offset_bps"] for v in (a, b)] == pytest.approx([10, 15])
     assert [v["quote_shares"] for v in (a, b)] == [80, 50]
-    assert [v["observed_shares"] for v in (a, b)] == pytest.approx([80, 50 * (1 - 0.5**0.5)])  # A at another price; B refills
+    assert [v["observed_shares"] for v in (a, b)] == pytest.approx(
+        [80, 50 * (1 - 0.5**0.5)]
+    )  # A at another price; B refills
     assert [v["recent_volume_shares"] for v in (a, b)] == [0.5 * 10 + 0.5 * 60, 0.5 * 4]
 
     _, _, done = sim.step(np.array([[0.5, 0.5]]))

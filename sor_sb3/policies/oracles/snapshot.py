@@ -1,78 +1,213 @@
-"""The oracle of one step: a router that reads true sizes and prices at arrival. A bound, not a strategy."""
+"""The oracle of one wave: a router that reads true books at arrival. A bound, not a strategy."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from sor_sb3.envs.action_adapters import ActionAdapter, make_action_adapter
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Oracle
+from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, left_of, remove
 from sor_sb3.simulator.compiled import entry_point
+from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.execution import (
     best_observed_bps,
-    faded,
-    fill_of,
+    fade_of,
     held_back_ms,
-    held_shares,
+    latest_expected_ms,
     limit_of,
+    print_fill,
+    push_bps,
     takes_orders,
     untaken_quotes,
-    worst_offer_of_step_bps,
 )
-from sor_sb3.simulator.paths import arrival_state
-from sor_sb3.simulator.state import lanes
+from sor_sb3.simulator.state import MOST_LEVELS, lanes
+from sor_sb3.simulator.views import Truth
 
-LOTS = 32  # equal lots that the oracle splits a step's shares into, where the market does not say
-NEVER = 1e15  # of a cost that must not be paid
+LOTS = 32  # equal lots that the oracle splits a wave's shares into, where the market does not say
+NEVER_MS = math.inf  # arrival of a child that finds no book that one could know now
+MOST_ROUNDS = 200  # of a search that takes 3 as a rule
+
+BOOKS = np.dtype(  # what children meet, by venue
+    [
+        ("ladder", LADDER),
+        ("shares", "f8", (MOST_LEVELS,)),  # of the ladder's levels, before fade
+        ("arrives_ms", "f8"),
+        ("turn", "i8"),  # the venues in the order of arrival
+        ("filled", "f8"),  # of the placement at hand
+        ("latest_ms", "f8"),  # of the first venue's record: which children these arrivals wait for
+    ],
+    align=True,
+)
 
 
-@njit
-def _expected_ms(fixed: Any, j: int) -> float:
-    return fixed.median_latency_ms[j] + fixed.speed_bump_ms[j]
-
-
-@njit
-def _arrival_ms(block: Any, fixed: Any, market: Any, j: int, latest: int) -> float:
-    """When a child sent now reaches lane `j`, if that to lane `latest` is the slowest; -1: it waits for none."""
-    held_ms = held_back_ms(fixed, j, market, _expected_ms(fixed, latest)) if latest >= 0 else 0.0
-    return block.latency_ms[j] + held_ms
-
-
-@njit
-def _reached(block: Any, market: Any, j: int, arrives_ms: float) -> bool:
-    """Whether a child sent now is filled, if at all, before the next decision."""
-    return takes_orders(block, j) and block.child_shares[j] <= 0.0 and arrives_ms < 1e3 * market.step_s
+# ------------------------------------------------------------------------------------ what a placement costs
 
 
 @njit
-def _lot_costs(
-    order: Any, j: int, first: int, latest: int, lot: float, ceiling: float, limit_bps: float, out: Any
-) -> None:
-    """Cost (bps x shares) of 0, 1, 2, ... lots in lane `j`, if `first` is the first lane reached; -1: none is."""
-    # A share that comes back costs `ceiling`. A venue that would be reached before `first` takes no lot, `first` some.
+def _look_up(order: Any, latest_ms: float, books: Any) -> None:
+    """Read the book that each venue's child meets, the one in flight or one sent now, and sort them by arrival."""
     block, i, fixed, market, recording = order
-    arrives_ms = _arrival_ms(block, fixed, market, j, latest)
-    working = _reached(block, market, j, arrives_ms)
-    first_ms = _arrival_ms(block, fixed, market, first, latest) if first >= 0 else math.inf
-    move_bps, held = 0.0, 0.0
-    if working and arrives_ms >= first_ms:
-        move_bps, shown, hidden = arrival_state(block, i, j, market, recording, arrives_ms)
-        held = held_shares(block, j, shown, hidden, faded(fixed, j, market, arrives_ms - first_ms))
-    for x in range(out.size):
-        out[x] = ceiling * x * lot
-        if x > 0 and working:
-            if arrives_ms < first_ms:
-                out[x] = NEVER
-                continue
-            filled = fill_of(fixed, j, x * lot, held, block.offset_bps[j] + move_bps, limit_bps)
-            if filled > 0.0:
-                price_bps = block.offset_bps[j] + move_bps + fixed.walk_bps[j] * filled / held + fixed.take_fee_bps[j]
-                out[x] += filled * (price_bps - ceiling)
-    if j == first or (market.synchronise == 1 and j == latest):
-        out[0] = NEVER
+    tick_ms, begin = 1e3 * market.path_dt_s, i * market.n_venues
+    books[0].latest_ms = latest_ms
+    for k in range(market.n_venues):
+        j, book = begin + k, books[k]
+        arrives_ms = block.child_arrives_ms[j]
+        if block.child_shares[j] <= 0.0:
+            arrives_ms = block.elapsed_ms[i] + held_back_ms(fixed, j, market, latest_ms) + block.latency_ms[j]
+        known = 0.0 <= arrives_ms < tick_ms and takes_orders(block, j)
+        book.arrives_ms, book.turn = arrives_ms if known else NEVER_MS, k
+        if known:
+            ladder_at(block, i, j, fixed, market, recording, arrives_ms, math.inf, book.ladder)
+            book.shares[:] = book.ladder.shares
+        at = k
+        while at > 0 and books[books[at - 1].turn].arrives_ms > book.arrives_ms:
+            books[at].turn = books[at - 1].turn
+            at -= 1
+        books[at].turn = k
+
+
+@njit
+def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_shares: float) -> tuple[float, float]:
+    """What a child of `shares` takes of its book, faded: shares, and what they cost in bps x shares, fee included."""
+    block, i, fixed, market, _ = order
+    book = books[j - i * market.n_venues]
+    ladder = book.ladder
+    ladder.shares[:] = book.shares
+    remove(ladder, fade_shares)
+    filled, value = fill_of(ladder, shares, limit_bps, fixed.min_execution_shares[j])
+    return filled, value + filled * fixed.take_fee_bps[j]
+
+
+@njit
+def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, printed: Any) -> float:
+    """Cost (bps x shares) of whole `lots` (K,) as children: fills, what they push the rest up by, and what is left.
+
+    What is left costs `ceiling` a share. `printed` is what we filled before in this decision. The functions that fill
+    children in the simulator fill them here, in the same order, on the copy of the state that the oracle works on.
+    """
+    block, i, fixed, market, _ = order
+    begin, n_venues = i * market.n_venues, market.n_venues
+    for j in lanes(i, market):
+        block.sent_shares[j] = lots[j - begin] * lot if block.child_shares[j] <= 0.0 else 0.0
+    if market.synchronise == 1:
+        latest_ms = latest_expected_ms(block, i, fixed, market)
+        if latest_ms != books[0].latest_ms:
+            _look_up(order, latest_ms, books)
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
+    if market.order_protection == 1:
+        untaken = untaken_quotes(block, i, fixed, market, True)
+    _recall(block, i, market, printed)
+    above_bps = block.observed_mid_bps[i] - push_bps(block, i)
+    cost, left, pushed, leaked, at = 0.0, block.remaining_shares[i], 0.0, 0.0, 0
+    for j in lanes(i, market):
+        leaked += fixed.leak_bps_per_share[j] * block.sent_shares[j]
+    while at < n_venues:
+        at_ms, end = books[books[at].turn].arrives_ms, at
+        if at_ms == NEVER_MS:
+            break
+        while end < n_venues and books[books[end].turn].arrives_ms == at_ms:
+            j, filled = begin + books[end].turn, 0.0
+            shares, limit_bps = block.child_shares[j], block.child_limit_bps[j] - push_bps(block, i)
+            if shares <= 0.0:
+                shares = block.sent_shares[j]
+                limit_bps = limit_of(block, fixed, market, j, observed_bps, untaken) + above_bps
+            if shares > 0.0:
+                fade_shares = fade_of(block, i, j, fixed, market, at_ms)
+                filled, paid = _fill(order, j, books, limit_bps, shares, fade_shares)
+                cost += paid
+                left -= filled
+                pushed += fixed.impact[j] * filled
+            books[j - begin].filled = filled
+            end += 1
+        for turn in range(at, end):
+            k = books[turn].turn
+            if books[k].filled > 0.0:
+                print_fill(block, i, begin + k, market, at_ms, books[k].filled)
+        at = end
+    return cost + left * (ceiling + _push_of(order, pushed, leaked))
+
+
+@njit
+def _push_of(order: Any, pushed: float, leaked_bps: float) -> float:
+    """By how much these fills and leaks raise what is left, on average until the deadline."""
+    block, i, _, market, _ = order
+    left_s = market.step_s * (market.horizon_steps - 1.0 - block.step[i])
+    x, leaks = math.log(2.0) * left_s / market.transient_half_life_s, 1.0
+    lasting = (1.0 - exp(-x)) / x if x > 1e-9 else 1.0
+    if left_s <= 0.0:
+        leaks -= market.leak_decay
+    return pushed * (market.permanent_bps_per_share + lasting * market.transient_bps_per_share) + leaked_bps * leaks
+
+
+@njit
+def _longest_expected_ms(block: Any, i: int, fixed: Any, market: Any) -> float:
+    """What children wait for if one goes to every venue that can take one."""
+    for j in lanes(i, market):
+        block.sent_shares[j] = 1.0 if block.child_shares[j] <= 0.0 else 0.0
+    return latest_expected_ms(block, i, fixed, market)
+
+
+@njit
+def _remember(block: Any, i: int, market: Any, printed: Any) -> None:
+    printed[0], printed[1], printed[2] = block.printed_shares[i], block.printed_fresh_shares[i], block.printed_ms[i]
+    at = 3
+    for j in lanes(i, market):
+        printed[at], printed[at + 1] = block.venue_printed_shares[j], block.venue_printed_fresh_shares[j]
+        printed[at + 2] = block.venue_printed_ms[j]
+        at += 3
+
+
+@njit
+def _recall(block: Any, i: int, market: Any, printed: Any) -> None:
+    block.printed_shares[i], block.printed_fresh_shares[i], block.printed_ms[i] = printed[0], printed[1], printed[2]
+    at = 3
+    for j in lanes(i, market):
+        block.venue_printed_shares[j], block.venue_printed_fresh_shares[j] = printed[at], printed[at + 1]
+        block.venue_printed_ms[j] = printed[at + 2]
+        at += 3
+
+
+# --------------------------------------------------------------------------------- the cheapest placement
+
+
+@njit
+def _separable_costs(
+    order: Any, lot: float, ceiling: float, saturated: bool, protected: bool, books: Any, costs: Any
+) -> None:
+    """Costs (K, lots + 1) of each venue by itself, against leaving all: blind to fade, or as if the rest had filled.
+
+    Not `protected`, as if all better quotes were taken.
+    """
+    block, i, fixed, market, _ = order
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
+    if market.order_protection == 1 and protected:
+        untaken = untaken_quotes(block, i, fixed, market, False)
+    above_bps, n_lots = block.observed_mid_bps[i] - push_bps(block, i), costs.shape[1] - 1
+    first_ms = books[books[0].turn].arrives_ms
+    for j in lanes(i, market):
+        k = j - i * market.n_venues
+        costs[k, :] = 0.0
+        if block.child_shares[j] > 0.0:
+            continue
+        arrives_ms, leak = books[k].arrives_ms, fixed.leak_bps_per_share[j]
+        limit_bps = limit_of(block, fixed, market, j, observed_bps, untaken) + above_bps
+        late = 1.0 - exp(-(arrives_ms - first_ms) / market.reaction_time_ms) if arrives_ms < NEVER_MS else 0.0
+        for x in range(1, n_lots + 1):
+            filled, paid = 0.0, 0.0
+            if arrives_ms < NEVER_MS:
+                fade_shares = fixed.toxicity[j] * late * (n_lots - x) * lot if saturated else 0.0
+                filled, paid = _fill(order, j, books, limit_bps, x * lot, fade_shares)
+            rest = block.remaining_shares[i] - filled
+            costs[k, x] = paid - filled * ceiling + rest * _push_of(order, fixed.impact[j] * filled, leak * x * lot)
 
 
 @njit
@@ -80,7 +215,7 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
     """Cheapest way to place 0, 1, 2, ... lots: ``best[k + 1, m] = min_x best[k, m - x] + costs[k, x]``."""
     n_venues, size = costs.shape
     best[0, 0] = 0.0
-    best[0, 1:] = NEVER
+    best[0, 1:] = np.inf
     for k in range(n_venues):
         for m in range(size):
             lowest, at = np.inf, 0
@@ -92,69 +227,86 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 
 @njit
-def _route(order: Any, wanted: float, lots: int, may_wait: bool, continuation: float, out: Any) -> tuple[float, int]:
-    """Fill `out` (K,) with the cheapest whole lots of `wanted`; returns their cost and how many lots are sent.
-
-    Fade depends on nothing but the first arrival, so every venue is tried as the first to be reached (and, where
-    arrivals are synchronised, every venue as the slowest); for each, the lots are placed by dynamic programming.
-    """
-    block, i, fixed, market, _ = order
-    n_venues, begin = market.n_venues, i * market.n_venues
-    lot, ceiling = wanted / lots, _ceiling(block, i, fixed, market, continuation)
-    costs, best = np.empty((n_venues, lots + 1)), np.empty((n_venues + 1, lots + 1))
-    choice = np.empty((n_venues, lots + 1), np.int64)
-    observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, False)
-    lowest, sent = np.inf, 0
-    for latest in range(begin - 1, begin + n_venues if market.synchronise == 1 else begin):
-        latest = latest if latest >= begin else -1
-        if latest >= 0 and block.child_shares[latest] > 0.0:  # a child that will not be sent
-            continue
-        for first in range(begin - 1, begin + n_venues):
-            first = first if first >= begin else -1
-            if first >= 0 and not _reached(block, market, first, _arrival_ms(block, fixed, market, first, latest)):
-                continue
-            for k in range(n_venues):
-                j = begin + k
-                limit_bps = limit_of(market, j, observed_bps, untaken)
-                _lot_costs(order, j, first, latest, lot, ceiling, limit_bps, costs[k])
-                if market.synchronise == 1 and block.child_shares[j] <= 0.0:
-                    if latest < 0 or _expected_ms(fixed, j) > _expected_ms(fixed, latest):
-                        costs[k, 1:] = NEVER
-            _place(costs, best, choice)
-            for m in range(0 if may_wait else lots, lots + 1):
-                cost = best[n_venues, m] + ceiling * (lots - m) * lot
-                if cost < lowest:
-                    lowest, sent, left = cost, m, m
-                    for k in range(n_venues - 1, -1, -1):
-                        out[k] = choice[k, left]
-                        left -= choice[k, left]
-    return lowest, sent
-
-
-@njit
-def _select(order: Any, continuation: float, out: Any) -> float:
-    """The one venue that takes the whole slice most cheaply, into zeros; what it cannot fill costs `continuation`."""
-    block, i, fixed, market, _ = order
-    lowest, choice = np.inf, 0
-    ceiling = _ceiling(block, i, fixed, market, continuation)
-    observed_bps, untaken = best_observed_bps(block, i, fixed, market), untaken_quotes(block, i, fixed, market, False)
-    costs, wanted = np.empty(2), block.slice_shares[i]
-    for j in lanes(i, market):
-        limit_bps, k = limit_of(market, j, observed_bps, untaken), j - i * market.n_venues
-        _lot_costs(order, j, j, j, wanted, ceiling, limit_bps, costs)
-        if costs[1] < lowest:
-            lowest, choice = costs[1], k
-    out[choice] = 1.0
+def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool, books: Any, printed: Any) -> float:
+    """Move one lot or all of them from venue to venue as long as it gets cheaper; the last of `lots` are kept back."""
+    n_venues = order[3].n_venues
+    targets, lowest = n_venues + (1 if may_wait else 0), _cost(order, lots, lot, ceiling, books, printed)
+    for _ in range(MOST_ROUNDS):
+        improved = False
+        for a in range(n_venues + 1):
+            for b in range(targets):
+                for whole in range(2):
+                    moved = lots[a] if whole == 1 else min(lots[a], 1)
+                    if a == b or moved == 0 or (whole == 1 and moved == 1):
+                        continue
+                    lots[a] -= moved
+                    lots[b] += moved
+                    cost = _cost(order, lots, lot, ceiling, books, printed)
+                    if cost < lowest - 1e-12 * (1.0 + abs(lowest)):
+                        lowest, improved = cost, True
+                    else:
+                        lots[a] += moved
+                        lots[b] -= moved
+        if not improved:
+            break
     return lowest
 
 
 @njit
-def _ceiling(block: Any, i: int, fixed: Any, market: Any, continuation: float) -> float:
-    """What a share costs that is left for later: `continuation`, and at the last step the clean-up's price."""
-    if block.step[i] < market.horizon_steps - 1:
-        return continuation
-    offered_bps = worst_offer_of_step_bps(block, i, fixed, market)
-    return max(block.worst_offered_bps[i], offered_bps) + market.cleanup_penalty_bps
+def _route(
+    order: Any, n_lots: int, lot: float, may_wait: bool, may_pause: bool, ceiling: float, books: Any, out: Any
+) -> float:
+    """Fill `out` (K + 1,) with the cheapest whole lots found, last those kept back; returns what the placement costs.
+
+    Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`.
+    Fade depends on what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over
+    venues as if they could (without fade, and with all of it) gives the starts of a search that exchanges lots.
+    """
+    block, i, fixed, market, _ = order
+    n_venues = market.n_venues
+    printed, lots = np.empty(3 + 3 * n_venues), np.zeros(n_venues + 1, np.int64)
+    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
+    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    _remember(block, i, market, printed)
+    _look_up(order, _longest_expected_ms(block, i, fixed, market), books)
+    lowest = np.inf
+    if may_wait or may_pause:
+        lots[n_venues] = n_lots
+        lowest, out[:] = _cost(order, lots, lot, ceiling, books, printed), lots
+    for start in range(4 if market.order_protection == 1 else 2):
+        _recall(block, i, market, printed)
+        _separable_costs(order, lot, ceiling, start % 2 == 1, start < 2, books, costs)
+        _place(costs, best, choice)
+        left = n_lots
+        if may_wait:
+            left = int(np.argmin(best[n_venues]))
+        lots[n_venues] = n_lots - left
+        for k in range(n_venues - 1, -1, -1):
+            lots[k] = choice[k, left]
+            left -= lots[k]
+        cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
+        if cost < lowest:
+            lowest = cost
+            out[:] = lots
+    return lowest
+
+
+@njit
+def _select(order: Any, shares: float, ceiling: float, books: Any, out: Any) -> float:
+    """The one venue that takes all `shares` most cheaply, into zeros."""
+    block, i, fixed, market, _ = order
+    printed = np.empty(3 + 3 * market.n_venues)
+    _remember(block, i, market, printed)
+    _look_up(order, _longest_expected_ms(block, i, fixed, market), books)
+    lowest, best = np.inf, 0
+    for k in range(market.n_venues):
+        out[k] = 1
+        cost = _cost(order, out, shares, ceiling, books, printed)
+        out[k] = 0
+        if cost < lowest:
+            lowest, best = cost, k
+    out[best] = 1
+    return lowest
 
 
 @njit
@@ -167,63 +319,163 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
         price += market.liquidity_cost * market.quantity_shares / market.horizon_steps / block.arrival_size_shares[j]
         if price < best:
             best, choice = price, k
-    out[choice] = 1.0
+    out[choice] = 1
 
 
 @entry_point()
-def _route_batch(
-    state: Any, continuation: float, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any
-) -> None:
+def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any) -> None:
+    """Fill `out` (N, K + 1), see `_route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
+    books = np.empty(state.market[0].n_venues, BOOKS)
     for member in range(len(out)):
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market, row = member % per_block, state.market[member if drawn else 0], out[member]
-        order, wanted = (block, i, fixed, market, state.recording), block.slice_shares[i]
-        if may_wait:
-            wanted = block.available_shares[i]
-        costs[member] = 0.0
+        order, shares = (block, i, fixed, market, state.recording), block.slice_shares[i]
+        costs[member], pace[member] = 0.0, 0.0
+        if may_wait and block.wave[i] == 0:
+            shares = block.available_shares[i]
         if market.fills_all == 1:
             _cheapest(block, i, market, row)
             pace[member] = block.slice_shares[i] / max(block.available_shares[i], 1e-300)
-        elif not wanted > 0.0:
-            row[:], pace[member] = 1.0, 0.0
+        elif not shares > 0.0 or block.remaining_shares[i] <= 0.0:
+            row[0] = 1
         elif one_venue:
-            costs[member] = _select(order, continuation, row)
+            costs[member] = _select(order, shares, ceilings[member], books, row)
         else:
-            lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(wanted / market.lot_shares - 1e-9), 1)
-            costs[member], sent = _route(order, wanted, lots, may_wait, continuation, row)
-            pace[member] = sent / lots
-            if sent == 0:
-                row[:] = 1.0
+            lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(shares / market.lot_shares - 1e-9), 1)
+            may_pause = block.wave[i] > 0
+            costs[member] = _route(order, lots, shares / lots, may_wait, may_pause, ceilings[member], books, row)
+            pace[member] = 1.0 - row[-1] / lots
+
+
+# -------------------------------------------------------------------------------- what a share left for later costs
+
+
+class Continuation(NamedTuple):
+    """What a share costs that is left for later, above the efficient price, but for its expected drift."""
+
+    price_bps: float = 0.0
+    per_slice_bps: float = 0.0  # more for each even slice that the order is behind its schedule
+    scheduled: bool = False  # `OrderExecute`: whether no more is offered than the schedule wants
+
+
+FIT_SCENARIOS, FIT_SEED = 200, 20_000  # of the validation scenarios
+_FITTED: dict[tuple[str, str], Continuation] = {}
+
+
+def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
+    """The continuation with which the oracle of this market and env is cheapest on validation scenarios.
+
+    It is found once a process, always the same: on a grid, then by golden sections. Where the env lets the oracle keep
+    shares back, what it would do without that freedom is one of the candidates, so that freedom never makes it dearer.
+    """
+    adapter = make_action_adapter(env_id, market.n_venues)
+    plain = json.dumps(market.without_prose(), sort_keys=True)
+    key = hashlib.sha256(plain.encode()).hexdigest(), adapter.env_id
+    if key not in _FITTED:
+        _FITTED[key] = _fit(market, adapter)
+    return _FITTED[key]
+
+
+def _fit(market: MarketSpec, adapter: ActionAdapter) -> Continuation:
+    if not market.has_partial_fills or (market.order.horizon_steps == 1 and not adapter.paced):
+        return Continuation()
+    costs: dict[Continuation, float] = {}
+
+    def cost(candidate: Continuation) -> float:
+        if candidate not in costs:
+            costs[candidate] = _mean_cost(market, adapter, candidate)
+        return costs[candidate]
+
+    scale = max(abs(market.scales[0]), 1e-3)
+    if adapter.paced:
+        cost(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
+    for times in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
+        cost(Continuation(times * scale))
+    best = min(costs, key=lambda c: costs[c])
+    for slope in (0.02, 0.1, 0.5) if market.order.horizon_steps > 1 else ():
+        cost(best._replace(per_slice_bps=slope * scale))
+    best = min(costs, key=lambda c: costs[c])
+    for factor in (0.7, 0.85, 1.2, 1.4):
+        cost(best._replace(price_bps=factor * best.price_bps))
+    return min(costs, key=lambda c: costs[c])
+
+
+def _mean_cost(market: MarketSpec, adapter: ActionAdapter, continuation: Continuation) -> float:
+    """The oracle's mean variance-reduced cost with a continuation, on the validation scenarios."""
+    simulator = BatchSimulator(market, FIT_SCENARIOS, "validation")
+    seeds = np.arange(FIT_SEED, FIT_SEED + FIT_SCENARIOS, dtype=np.uint64)
+    simulator.reset(seeds, np.zeros(FIT_SCENARIOS, dtype=np.int64))
+    total, running = 0.0, np.full(FIT_SCENARIOS, True)
+    while running.any():
+        lots, pace, _ = place(simulator, adapter, continuation)
+        weights = lots / np.maximum(lots.sum(axis=1, keepdims=True), 1)
+        cost, noise, done = simulator.step(weights, pace if adapter.paced else None)
+        total += float((cost - noise)[running].sum())
+        running &= ~done
+    return total / FIT_SCENARIOS
+
+
+def place(
+    simulator: BatchSimulator, adapter: ActionAdapter, continuation: Continuation
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cheapest children for every member of a simulator: lots (n, K), pace (n,), and their cost (n,).
+
+    Lots that are all 0 hold the wave back. The cost is in bps x shares, relative to the midpoint at arrival.
+    """
+    copy, market = simulator.branch(np.arange(simulator.n)), simulator.market
+    out, pace = np.zeros((simulator.n, market.n_venues + 1), np.int64), np.zeros(simulator.n)
+    costs, may_wait = np.zeros(simulator.n), adapter.paced and not continuation.scheduled
+    _route_batch(copy.kernel_state(), _ceilings(simulator, continuation), adapter.masked, may_wait, out, pace, costs)
+    if adapter.paced and continuation.scheduled:
+        truth = Truth(simulator)
+        offered = np.where(truth.wave == 0, truth.available_shares, truth.returned_shares)
+        pace *= truth.slice_shares / np.maximum(offered, 1e-300)
+    return out[:, :-1], pace, costs
+
+
+def _ceilings(simulator: BatchSimulator, continuation: Continuation) -> np.ndarray:
+    """What a share costs that is left, relative to the midpoint at arrival, float64 (n,).
+
+    After the last decision that is the clean-up's price, which is read off the path ahead; before, the `continuation`
+    and the drift expected in a step. In an early wave, too: what comes back can be kept for the next decision.
+    """
+    order, truth = simulator.market.order, Truth(simulator)
+    if not simulator.market.has_partial_fills:
+        return np.zeros(simulator.n)
+    behind = truth.remaining_shares * order.horizon_steps / order.quantity_shares - order.horizon_steps + truth.step
+    price_bps = continuation.price_bps + continuation.per_slice_bps * behind
+    drift_s = 0.0
+    if hasattr(simulator.market, "price"):
+        half_life_s = simulator.market.price.drift_half_life_s
+        drift_s = half_life_s / math.log(2.0) * (1.0 - 2.0 ** (-order.step_s / half_life_s))
+    ceilings: np.ndarray = truth.mark_bps + price_bps + truth.drift_bps_per_s * drift_s
+    last = np.flatnonzero((truth.step == order.horizon_steps - 1) & (truth.remaining_shares > 0.0))
+    if last.size:
+        ahead = simulator.branch(last)
+        ahead.step(np.zeros((last.size, simulator.market.n_venues)))
+        end = Truth(ahead)
+        ceilings[last] = end.mark_bps + end.worst_offered_bps + end.cleanup_penalty_bps
+    return ceilings
 
 
 class SnapshotOracle(Oracle):
-    """Splits a step's shares with full knowledge of latency, fade, price and size at arrival; blind to the steps after.
+    """Places a wave's shares with full knowledge of books, latencies and sizes at arrival; blind to what comes after.
 
-    The oracle places whole lots: the market's, or 32 equal lots of the step's shares where the market has none. For
-    every venue as the first to be reached (fade depends on nothing else) dynamic programming finds the cheapest
-    placing, exact for any cost of a venue's fills. A share that comes back, or that ``OrderExecute-v0`` lets the oracle
-    keep, is charged the market's `continuation_bps` (the clean-up price at the last step; where the market names none,
-    far more than any fill). In ``VenueSelect-v0`` the oracle takes the one cheapest venue. The oracle is myopic, and
-    under `order_protection` assumes that no other quote is swept: a policy may be cheaper, and reports say so.
+    The oracle places whole lots: the market's, or 32 equal lots of the wave's shares where the market has none. A share
+    that comes back, or that ``OrderExecute-v0`` lets the oracle keep, is charged what a share left for later costs
+    (`fitted_continuation`; at the last decision, the clean-up's price), and what is left is charged the push of what
+    fills. In ``VenueSelect-v0`` the oracle takes the one cheapest venue. A child that arrives after the path's tick is
+    taken to come back. The oracle is myopic: a policy may be cheaper, and reports say so.
     """
 
     name = "snapshot_oracle"
 
-    def __init__(self, core: RoutingCore) -> None:
+    def __init__(self, core: RoutingCore, continuation: Continuation | None = None) -> None:
         super().__init__(core)
-        continuation = core.market.continuation_bps
-        self.continuation_bps = 1e9 if continuation is None else continuation
-
-    def place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For every member of the env: lots or weights (n, K), pace (n,), and their cost (n,) in bps x shares."""
-        sim, action_adapter = self.core.simulator, self.core.action_adapter
-        out, pace, costs = np.zeros((sim.n, action_adapter.n_venues)), np.zeros(sim.n), np.zeros(sim.n)
-        state = sim.kernel_state()
-        _route_batch(state, self.continuation_bps, action_adapter.masked, action_adapter.paced, out, pace, costs)
-        return out, pace, costs
+        self.continuation = continuation or fitted_continuation(core.market, core.env_id)
 
     def actions(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, ...) by which the lots of `place` go out."""
-        lots, pace, _ = self.place()
-        return self.core.action_adapter.encode(lots / lots.sum(axis=1, keepdims=True), pace)
+        lots, pace, _ = place(self.core.simulator, self.core.action_adapter, self.continuation)
+        return self.core.action_adapter.encode(lots / np.maximum(lots.sum(axis=1, keepdims=True), 1), pace)

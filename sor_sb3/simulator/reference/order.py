@@ -426,7 +426,7 @@ class ReferenceMarket:
 
     def _end_decision(self) -> None:
         """Let time pass to the next decision; clean up at the deadline."""
-        children, dt_ms = self.children, self.path.dt_ms
+        children = self.children
         for tick in range(self.ticks_per_step):
             self._pass_tick(tick)
         elapsed_s = self.market.order.step_s - 1e-3 * self.elapsed_ms
@@ -434,7 +434,9 @@ class ReferenceMarket:
         self.reject = np.where(self.answered, self.reject, MEMORY * self.reject)
         self.answered[:], children.new[:] = False, False
         children.answers_ms -= self.step_ms
-        children.arrives_ms = np.where(children.arrives_ms >= 0.0, np.maximum(children.arrives_ms - self.step_ms, 0.0), -math.inf)
+        children.arrives_ms = np.where(
+            children.arrives_ms >= 0.0, np.maximum(children.arrives_ms - self.step_ms, 0.0), -math.inf
+        )
         self.prints.clear()
         self._count()
         self.step_number += 1
