@@ -123,8 +123,7 @@ class _Cells:
             "bid": bid,
             "ask": ask,
             "far_quote": ask,
-            "best_elsewhere": 1.0 + log.elsewhere_bps / tca.BPS,
-            "excused": log.excused,
+            **{f"{name}_shares": getattr(log, f"{name}_shares") for name in ("inside", "outside", "through", "excused")},
             "displayed_shares": log.shown_shares,
             "sent_shares": self.sent,
             "filled_shares": self.filled,
@@ -148,7 +147,10 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     """Measures of every parent order, (N,)."""
     log, n = cells.log, cells.n
     flat = lambda values: values.reshape(n, -1)  # noqa: E731
-    prices, shares, one = flat(cells.price), flat(cells.filled), np.ones(n)
+    both = lambda taken, passive: np.concatenate([flat(taken), flat(passive)], axis=1)  # noqa: E731
+    prices = both(cells.price, 1.0 + log.passive_price_bps / tca.BPS)
+    shares, one = both(cells.filled, log.passive_shares), np.ones(n)
+    fees = both(cells.fees, log.passive_shares * log.make_fee_bps[:, None, :] / tca.BPS)
     start = cells.mid[np.arange(n), np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1), 0]  # at the first child sent
     last = np.maximum(log.active.sum(axis=1) - 1, 0)
     end_mid = 1.0 + log.mid_at(log.end_s[np.arange(n), last]) / tca.BPS
@@ -160,18 +162,19 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         log.quantity_shares,
         one,
         end_mid,
-        fees=cells.fees.sum(axis=(1, 2)),
+        fees=fees.sum(axis=1),
         start_mid=start,
     )
     to_bps = tca.BPS / log.quantity_shares
     swept = np.where(log.cleanup_shares > 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
-    filled, sent = cells.filled.sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
+    done, sent = (cells.filled + log.passive_shares).sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
     first_wave = log.active & (log.wave == 0)
     volumes = np.where(first_wave, log.volume_shares.sum(axis=2), 0.0)
     middle_s = (log.decision + 0.5) * log.step_s
     vwap = tca.average_price(1.0 + log.mid_at(middle_s) / tca.BPS, volumes)
-    complete_s = np.where(cells.filled > 0.0, cells.filled_s, 0.0).max(axis=2)
-    fee_bps = tca.fees_bps(flat(cells.fees), prices, shares)
+    passive_s = log.decision[:, :, None] * log.step_s + log.passive_ms / 1e3
+    last_s = np.fmax(np.where(cells.filled > 0.0, cells.filled_s, 0.0), np.where(log.passive_shares > 0.0, passive_s, 0.0))
+    fee_bps = tca.fees_bps(fees, prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
     return {
         "shortfall_bps": whole.total,
@@ -183,13 +186,13 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         "arrival_slippage_bps": slippage,
         "vwap_slippage_bps": tca.vwap_slippage_bps(prices, shares, vwap),
         "fees_bps": fee_bps,
-        "fees_mils": tca.fees_mils(flat(cells.columns["fees_dollars"]), shares),
+        "fees_mils": tca.fees_mils(fees * log.arrival_mid_px[:, None], shares),
         "all_in_bps": tca.all_in_bps(slippage, fee_bps),
-        "effective_spread_bps": tca.weighted_average(flat(cells.columns["effective_bps"]), shares),
+        "effective_spread_bps": tca.weighted_average(flat(cells.columns["effective_bps"]), flat(cells.filled)),
         "fill_rate_percent": 100.0 * tca.fill_rate(flat(cells.filled), flat(cells.sent)),
-        "completion_percent": 100.0 * tca.completion(filled, log.quantity_shares),
-        "time_to_completion_s": tca.time_to_completion_s(filled, complete_s, log.quantity_shares),
-        "reroutes": tca.reroute_count(sent, filled).astype(np.float64),
+        "completion_percent": 100.0 * tca.completion(done, log.quantity_shares),
+        "time_to_completion_s": tca.time_to_completion_s(done, last_s.max(axis=2), log.quantity_shares),
+        "reroutes": tca.reroute_count(sent, cells.filled.sum(axis=2)).astype(np.float64),
         "children": (cells.sent > 0.0).sum(axis=(1, 2)).astype(np.float64),
         "herfindahl": tca.herfindahl(cells.sent.sum(axis=1)),
         "entropy_nats": tca.entropy_nats(cells.sent.sum(axis=1)),
@@ -203,11 +206,10 @@ def _mean(values: np.ndarray) -> float:
 
 def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
     """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
-    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
-    sent, filled, price, far, shown = (cells.columns[name].ravel() for name in names)
-    classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
-    improvement = tca.price_improvement(price, far)
-    at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
+    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares", "inside_shares", "outside_shares")
+    sent, filled, price, far, shown, inside, outside = (cells.columns[name].ravel() for name in names)
+    classes = tca.quote_classes(inside, outside, filled)
+    improvement, at_or_better = tca.price_improvement(price, far), filled - outside
     any_fill, full_fill = tca.order_fill_rates(filled, sent)
     reached = (sent > 0.0) & cells.log.open.ravel()
     latency = tca.quantiles(cells.log.ack_ms.ravel()[reached])
@@ -258,6 +260,7 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
     wanted = ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
+    wanted += ("inside_shares", "outside_shares")
     table_605 = rule_605_table(
         **{name: c[name] for name in wanted},
         mids_later={name: pick(mids) for name, mids in mids_later.items()},

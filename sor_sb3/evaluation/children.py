@@ -41,7 +41,9 @@ class ChildLog:
         sent_shares: float64 (N, T, K), as all that follow unless they say otherwise; sent at this env step.
         filled_shares: filled in this env step, whenever they were sent.
         price_bps: average price of those fills above the arrival mid, fees apart; NaN if none.
-        fee_bps: float64 (N, K), take fee.
+        passive_shares: filled of resting orders in this env step, at `passive_price_bps` on average; `passive_ms` after
+            the decision is when the last of it was.
+        fee_bps: float64 (N, K), take fee; `make_fee_bps` that of resting orders.
         open: bool (N, T, K), whether the venue traded.
         touch_bps: true far touch above the arrival mid; NaN where closed, or dark.
         arrival_touch_bps: far touch when the fill happened (in the dark, the midpoint); NaN if none.
@@ -71,7 +73,11 @@ class ChildLog:
     sent_shares: np.ndarray
     filled_shares: np.ndarray
     price_bps: np.ndarray
+    passive_shares: np.ndarray
+    passive_price_bps: np.ndarray
+    passive_ms: np.ndarray
     fee_bps: np.ndarray
+    make_fee_bps: np.ndarray
     open: np.ndarray
     touch_bps: np.ndarray
     arrival_touch_bps: np.ndarray
@@ -169,13 +175,13 @@ class ChildLog:
 
 _CELLS = (
     "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps inside_shares outside_shares through_shares "
-    "excused_shares shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
+    "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
 ).split()
 _ROWS = (
     "decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active"
 ).split()
 _PRINTED = ("inside_shares", "outside_shares", "through_shares", "excused_shares")
-_UNKNOWN = {"price_bps", "touch_bps", "arrival_touch_bps", "arrives_ms", "mid_bps", "bid_bps", "ask_bps"}
+_UNKNOWN = {"price_bps", "passive_price_bps", "touch_bps", "arrival_touch_bps", "arrives_ms", "mid_bps", "bid_bps", "ask_bps"}
 
 
 def _lengthened(name: str, values: np.ndarray, missing: int) -> np.ndarray:
@@ -249,8 +255,11 @@ class ChildRecorder:
         truth, row = self._truth, self._steps[-1]
         active = row["active"][:, None]
         sent, filled = (np.where(active, shares, 0.0) for shares in (truth.sent_shares, truth.filled_shares))
+        passive = np.where(active, truth.passive_shares, 0.0)
         unknown = np.full(filled.shape, np.nan)
         row |= {"sent_shares": sent, "filled_shares": filled, "ack_ms": truth.ack_ms}
+        row |= {"passive_shares": passive, "passive_ms": truth.passive_ms}
+        row["passive_price_bps"] = np.divide(truth.passive_value_bps, passive, out=unknown.copy(), where=passive > 0.0)
         row |= {"permanent_bps": truth.permanent_bps, "transient_bps": truth.transient_bps}
         row["mid_bps"] = np.where(row["active"], row["mid_bps"], np.nan)
         if not self._priced:
@@ -259,7 +268,7 @@ class ChildRecorder:
             row |= dict.fromkeys(("arrival_touch_bps", "arrives_ms"), unknown)
             row |= dict.fromkeys(_PRINTED, np.zeros(filled.shape))
             return
-        row["price_bps"] = np.divide(truth.fill_value_bps, filled, out=unknown, where=filled > 0.0)
+        row["price_bps"] = np.divide(truth.fill_value_bps, filled, out=unknown.copy(), where=filled > 0.0)
         row["arrival_touch_bps"] = np.where(filled > 0.0, truth.fill_touch_bps, np.nan)
         arrives = row["elapsed_ms"][:, None] + row["latency_ms"] + self._hold_ms(sent > 0.0)
         arrives = np.where(self._pending_ms >= 0.0, self._pending_ms, np.where(sent > 0.0, arrives, np.nan))
@@ -327,6 +336,7 @@ class ChildRecorder:
         return ChildLog(
             **{name: np.stack([step[name] for step in self._steps], axis=1) for name in (*_CELLS, *_ROWS)},
             fee_bps=self._fee,
+            make_fee_bps=truth.make_fee_bps,
             path_mid_bps=self._path.mid_bps,
             path_grid_s=self._path.grid_s,
             quantity_shares=self._quantity,
