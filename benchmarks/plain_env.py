@@ -240,7 +240,7 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         return np.where(prices <= quoted.min() + self.limit_offset_bps + 1e-9, levels, 0.0)
 
     def _slice_prices(self, wanted: float, all_in: np.ndarray, levels: np.ndarray) -> np.ndarray:
-        """All-in price of the whole slice at each venue; what a venue does not show, at the worst price that any shows."""
+        """All-in price of the whole slice at each venue; what one does not show, at the worst price that any shows."""
         slice_shares, apart = max(wanted, 1e-9), self.spacing_bps * np.arange(levels.shape[1])
         before = np.cumsum(levels, axis=1) - levels
         taken = np.clip(slice_shares - before, 0.0, levels)
@@ -256,8 +256,7 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         if wanted <= 0.0:
             return swept
         prices = all_in[:, None] + self.spacing_bps * np.arange(levels.shape[1])
-        for _, _, k, level in sorted(
-            (round(prices[k, l], 7), self.by_name[k], k, l) for k, l in np.argwhere(levels > 0.0)
-        ):
+        shown = np.argwhere(levels > 0.0)
+        for _, _, k, level in sorted((round(prices[k, level], 7), self.by_name[k], k, level) for k, level in shown):
             swept[k] += min(levels[k, level], wanted - swept.sum())
         return swept / wanted

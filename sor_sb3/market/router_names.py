@@ -12,6 +12,7 @@ RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     "dark_first": "has_dark",
     "dark_then_sweep": "has_dark_and_waves",
     "vwap": "has_volume",
+    **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only"), "has_volume"),
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
@@ -29,8 +30,8 @@ _REMEDIES = {
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
     """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
-    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works in
-    every market.
+    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works
+    in every market.
     """
     (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 

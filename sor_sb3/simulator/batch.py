@@ -21,11 +21,11 @@ from sor_sb3.simulator.execution import (
     end_decision,
     end_wave,
     fill_all,
-    look,
     pass_tick,
     scheduled_slice,
     send_children,
 )
+from sor_sb3.simulator.observing import look
 from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import SCRATCH, advance_paths, begin_path
 from sor_sb3.simulator.random import episode_keys

@@ -24,13 +24,12 @@ from sor_sb3.simulator.book import (
     fill_of,
     ladder_at,
     left_of,
-    level_of,
     now_s,
     remove,
 )
 from sor_sb3.simulator.elementary import exp
-from sor_sb3.simulator.paths import midpoint_at, price_at, touch_at
-from sor_sb3.simulator.paths.synthetic import draw_latency_ms
+from sor_sb3.simulator.observing import push_bps
+from sor_sb3.simulator.paths import price_at
 from sor_sb3.simulator.resting import age_resting, count_resting, live_shares, pass_resting, set_targets
 from sor_sb3.simulator.state import LANES_APART, lanes
 
@@ -56,19 +55,13 @@ WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
 def scheduled_slice(block: Any, i: int, market: Any) -> float:
     """Shares that a TWAP schedule wants done in this step, with what was missed carried forward."""
     still_allowed = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    return max(block.available_shares[i] - still_allowed, 0.0)
+    return max(block.available_shares[i] + block.resting_shares[i] - max(still_allowed, 0.0), 0.0)
 
 
 @njit(inline="always")
 def displayed_shares(block: Any, j: int) -> float:
     """What a venue shows at its far touch, as observed, less what we took there; 0 where it is closed or dark."""
     return block.observed_shares[j]
-
-
-@njit(inline="always")
-def push_bps(block: Any, i: int) -> float:
-    """By how much our own trading has moved the mid."""
-    return block.permanent_bps[i] + block.transient_bps[i]
 
 
 @njit(inline="always")
@@ -148,62 +141,6 @@ def print_fill(block: Any, i: int, j: int, market: Any, at_ms: float, filled: fl
         fresh *= exp((block.venue_printed_ms[j] - at_ms) * per_ms)
     block.venue_printed_shares[j] += filled
     block.venue_printed_fresh_shares[j], block.venue_printed_ms[j] = fresh + filled, at_ms
-
-
-@njit
-def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
-    """Begin an env step: what the router observes and what is true at its decision or wave.
-
-    The path has laid down what the feeds show at a decision; in a later wave the same tick is asked again.
-    """
-    elapsed_ms, push = block.elapsed_ms[i], push_bps(block, i)
-    at_s, ask_bps, bid_bps = now_s(block, i, market, elapsed_ms), math.inf, -math.inf
-    mark_bps = price_at(block, i, market, recording, elapsed_ms)
-    block.mark_bps[i] = mark_bps
-    for j in lanes(i, market):
-        block.observed_latency_ms[j] = block.latency_ms[j]
-        block.latency_ms[j] = draw_latency_ms(block, i, j, fixed, market)
-        block.observed_shares[j] = 0.0
-        if fixed.dark[j] == 0.0:
-            if elapsed_ms > 0.0:
-                feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
-                if elapsed_ms >= feed_ms:
-                    far, near, shares, tick = touch_at(block, i, j, market, recording, elapsed_ms - feed_ms)
-                    block.observed_ask_bps[j], block.observed_bid_bps[j] = far, near
-                    block.observed_quote_shares[j], block.observed_tick[j] = shares, tick
-            ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
-            if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
-                block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown
-            else:
-                far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
-                block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
-            if block.open[j] == 1.0:
-                _, _, taken, _ = level_of(block, i, j, fixed, market, ask, shown, tick, 0, at_s)
-                left = shown - taken
-                block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
-                if shown > 0.0:
-                    ask_bps, bid_bps = min(ask_bps, ask), max(bid_bps, block.observed_bid_bps[j])
-    if market.has_dark == 1:
-        mid_bps, _ = midpoint_at(block, i, fixed, market, recording, elapsed_ms)
-        for j in lanes(i, market):
-            if fixed.dark[j] == 1.0:
-                block.offset_bps[j] = mid_bps - mark_bps
-    _observe_midpoint(block, i, fixed, market, ask_bps, bid_bps, push)
-
-
-@njit(inline="always")
-def _observe_midpoint(block: Any, i: int, fixed: Any, market: Any, ask_bps: float, bid_bps: float, push: float) -> None:
-    before = block.observed_mid_bps[i]
-    if ask_bps < math.inf and bid_bps > -math.inf:
-        block.observed_mid_bps[i] = 0.5 * (ask_bps + bid_bps) + push
-        block.observed_spread_bps[i] = ask_bps - bid_bps
-    middle = block.observed_mid_bps[i] - push
-    first = block.step[i] == 0 and block.wave[i] == 0
-    block.last_move_bps[i] = 0.0 if first else block.observed_mid_bps[i] - before
-    for j in lanes(i, market):
-        if fixed.dark[j] == 0.0:
-            block.observed_offset_bps[j] = block.observed_ask_bps[j] - middle
-            block.observed_near_offset_bps[j] = middle - block.observed_bid_bps[j]
 
 
 # ------------------------------------------------------------------------------------------- sending children

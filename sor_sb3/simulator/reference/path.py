@@ -1,6 +1,6 @@
-"""The exogenous half of the reference: price, quotes, sizes, status, latency and volume, tick by tick. No order of ours.
+"""The exogenous half of the reference: price, quotes, sizes, status, latency and volume, tick by tick.
 
-Prices are in bps above tick 0 of the grid until `relative` sets the midpoint at arrival to 0; times within a tick in ms.
+Prices are in bps relative to the midpoint at arrival, without our own push of it; times within a tick in ms.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _turned(state: Any, enter: Any, leave: Any, u: Any) -> Any:
 
 @dataclass
 class Quotes:
-    """What the venues quote at one moment, (K,) each; a dark pool asks infinity, bids minus infinity and shows nothing."""
+    """What venues quote at one moment, (K,) each; a dark pool asks infinity, bids minus infinity and shows nothing."""
 
     ask: np.ndarray  # whole ticks
     bid: np.ndarray
