@@ -121,9 +121,10 @@ class VenueSelect(ActionAdapter):
 
 @dataclass(frozen=True)
 class OrderSplit(ActionAdapter):
-    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``; where the sum is 0, uniform in a decision's first wave.
+    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``; where the sum is 0, uniform in the first wave.
 
-    In a later wave a sum of 0 holds back what came back, for the decisions to come. Every point of the simplex is reached, and maps to itself. Finite numbers beyond the bounds count as they are.
+    In a later wave a sum of 0 holds back what came back, for the decisions to come. Every point of the simplex is
+    reached, and maps to itself. Finite numbers beyond the bounds count as they are.
     """
 
     env_id: ClassVar[str] = "OrderSplit-v0"

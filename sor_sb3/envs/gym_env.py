@@ -36,8 +36,8 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     ``horizon_steps`` times ``waves`` steps.
 
     **Reward**: minus the cost of the step in bps of the order: execution price against the efficient price at the
-    step's begin, fees, and that price's move times what is still to be done. Undiscounted, an episode sums to minus the implementation
-    shortfall (Perold 1988).
+    step's begin, fees, and that price's move times what is still to be done. Undiscounted, an episode sums to minus the
+    implementation shortfall (Perold 1988).
 
     **Termination**: the order is done, or the deadline is reached and the rest is swept at a price worse than any fill
     that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its

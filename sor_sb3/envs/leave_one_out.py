@@ -24,11 +24,12 @@ def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) ->
 class LeaveOneOutBaseline(VecEnvWrapper):
     """Subtracts from each env's reward the mean reward of the others that play the same scenario, at the same step.
 
-    A group is `envs_per_scenario` neighbours, at least 2, whose episodes have equally many steps. A scenario does not depend on the actions taken in it, so the
-    others' rewards are independent of an env's own actions: expected policy gradients stay the same, and the luck of
-    the scenario leaves their variance. The rewards of a group sum to 0, so they serve policy gradients alone; an
-    episode's cost is in its info, and a monitor belongs inside. (A leave-one-out baseline: Kool, van Hoof and Welling
-    2019, "Buy 4 REINFORCE samples, get a baseline for free!"; here over common random numbers.)
+    A group is `envs_per_scenario` neighbours, at least 2, whose episodes have equally many steps. A scenario does not
+    depend on the actions taken in it, so the others' rewards are independent of an env's own actions: expected
+    policy gradients stay the same, and the luck of the scenario leaves their variance. The rewards of a group sum
+    to 0, so they serve policy gradients alone; an episode's cost is in its info, and a monitor belongs inside. (A
+    leave-one-out baseline: Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!";
+    here over common random numbers.)
     """
 
     def __init__(self, venv: VecEnv, envs_per_scenario: int) -> None:

@@ -29,8 +29,8 @@ _REMEDIES = {
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
     """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
-    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works in
-    every market.
+    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works
+    in every market.
     """
     (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 

@@ -1,4 +1,4 @@
-"""Rules that split by size: displayed (pro rata), resting in the dark (dark first, dark then sweep) or traded (VWAP)."""
+"""Rules that split by size: displayed (pro rata), in dark pools (dark first, dark then sweep) or traded (VWAP)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class DarkFirst(NetPriceSweep):
     """A part of the slice to the dark pools, by how well they filled us of late; the rest as `net_price_sweep`.
 
     ``w_k ~ max(fill_ratio_k, least_attention)^2`` over pools, `dark_share` of the slice together; what is not given of
-    the two is tuned on validation scenarios (:func:`sor_sb3.policies.tuning.tuned_constants`). It uses one wave: what comes back is carried forward, so it costs
-    time rather than money until the deadline is near: in the last quarter of the horizon nothing goes to the pools.
-    Every pool keeps some weight, since a pool that gets no child reveals nothing (censored feedback; Ganchev et al. 2010
-    call this exploration).
+    the two is tuned on validation scenarios (:func:`sor_sb3.policies.tuning.tuned_constants`). It uses one wave:
+    what comes back is carried forward, so it costs time rather than money until the deadline is near: in the last
+    quarter of the horizon nothing goes to the pools. Every pool keeps some weight, since a pool that gets no child
+    reveals nothing (censored feedback; Ganchev et al. 2010 call this exploration).
     """
 
     name = "dark_first"
