@@ -39,7 +39,9 @@ class QuoteRecording:
     bid_size: FloatArray  # (R,) shares
     ask_px: FloatArray  # (R,)
     ask_size: FloatArray  # (R,) shares
-    bid_levels: FloatArray  # (R, L - 1, 2) price and shares of the levels behind the touch; NaN and 0 where there is none
+    bid_levels: (
+        FloatArray  # (R, L - 1, 2) price and shares of the levels behind the touch; NaN and 0 where there is none
+    )
     ask_levels: FloatArray  # the same
     mid_time_s: FloatArray  # (M,) strictly increasing, one per change
     mid_px: FloatArray  # (M,) (best bid + best ask) / 2 over live venues, else the last one
