@@ -23,6 +23,7 @@ class ActionAdapter(ABC):
     env_id: ClassVar[str]
     masked: ClassVar[bool] = False
     paced: ClassVar[bool] = False
+    rests: ClassVar[bool] = False  # whether orders may rest across decisions
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,9 +51,18 @@ class ActionAdapter(ABC):
             UserError: the number or the length of rows, the type, or a value is not what `space` asks for.
         """
 
+    def resting(self, actions: Any) -> np.ndarray | None:
+        """What should rest where, of actions that `decode` accepts: weights (N, K) whose rows sum to 1 at most, or None."""
+        return None
+
     @abstractmethod
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
-        """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose it, `pace` (N,)."""
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose them, the others.
+
+        These are `pace` (N,) and `resting` (N, K), what should rest where; without it nothing rests.
+        """
 
     def _rows(self, actions: Any, n: int | None) -> np.ndarray:
         rows = as_array(actions)
@@ -114,7 +124,9 @@ class VenueSelect(ActionAdapter):
         expected = f"a whole number from 0 ({self._venue(0)}) to {last} ({self._venue(last)})"
         raise UserError(f"{self.env_id}: the action of row {i} is {rows[i]}; expected {expected}")
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """The venue of the largest weight; int64 (N,). The pace is the schedule's."""
         return np.argmax(weights, axis=1)
 
@@ -141,7 +153,9 @@ class OrderSplit(ActionAdapter):
             self._refuse(rows, wrong)
         return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0) if self.paced else None
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """The weights themselves, float32 (N, K). The pace is the schedule's."""
         return np.asarray(weights, dtype=np.float32)
 
@@ -157,13 +171,72 @@ class OrderExecute(OrderSplit):
     env_id: ClassVar[str] = "OrderExecute-v0"
     paced: ClassVar[bool] = True
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""
         pace = np.ones(len(weights)) if pace is None else pace
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
 _NONE_LATER = np.zeros(0, dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class OrderPlace(ActionAdapter):
+    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, and the pace of taking.
+
+    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last component
+    a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight. Resting
+    weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the near touch
+    (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a decision's first
+    wave only.
+    """
+
+    env_id: ClassVar[str] = "OrderPlace-v0"
+    paced: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (2 * self.n_venues + 1,)
+
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of what to take (N, K), whose rows sum to 1 at most, and the pace (N,)."""
+        rows = np.asarray(self._rows(actions, n), dtype=np.float64)
+        if not np.isfinite(rows).all():
+            self._refuse(rows, int(np.argmax(~np.isfinite(rows).all(axis=1))))
+        return _at_most_one(rows[:, : self.n_venues]), np.clip(0.5 * (rows[:, -1] + 1.0), 0.0, 1.0)
+
+    def resting(self, actions: Any) -> np.ndarray:
+        """Weights (N, K) of what should rest where."""
+        rows = np.asarray(self._rows(actions, None), dtype=np.float64)
+        return _at_most_one(rows[:, self.n_venues : 2 * self.n_venues])
+
+    def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
+        k = int(np.flatnonzero(~np.isfinite(rows[i]))[0])
+        what = "the pace" if k == 2 * self.n_venues else f"{self._venue(k % self.n_venues)}"
+        part = "" if k == 2 * self.n_venues else (" to take at" if k < self.n_venues else " to rest at")
+        raise UserError(f"{self.env_id}: the action of row {i}{part} {what} is {rows[i, k]}; expected a finite number")
+
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Take weights, resting weights and pace as one row, float32 (N, 2 K + 1); without a pace, all is taken."""
+        pace = np.ones(len(weights)) if pace is None else pace
+        resting = np.zeros_like(weights) if resting is None else resting
+        return np.concatenate([weights, resting, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
+
+
+def _at_most_one(parts: np.ndarray) -> np.ndarray:
+    """Positive parts (N, K), scaled down where their sum exceeds 1."""
+    weights = np.maximum(parts, 0.0)
+    largest = np.maximum(weights.max(axis=1, keepdims=True), 1.0)  # so that sums of finite numbers are finite
+    weights /= largest
+    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0 / largest))
 
 
 @entry_point(nogil=True)
@@ -201,7 +274,9 @@ def _choose(chosen: Any, weights: Any) -> int:
     return -1
 
 
-ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {a.env_id: a for a in (VenueSelect, OrderSplit, OrderExecute)}
+ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {
+    a.env_id: a for a in (VenueSelect, OrderSplit, OrderExecute, OrderPlace)
+}
 
 
 def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:

@@ -125,7 +125,9 @@ class RoutingCore:
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
         rows = self.observer.blank(self.n)
-        cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
+        cost, noise, done = self.simulator.step(
+            weights, pace, lambda part: self.observer.write_part(part, rows), self.action_adapter.resting(actions)
+        )
         rewards = np.empty(self.n, dtype=np.float32)
         wrong = _write_rewards(cost, noise, self.variance_reduction, rewards)
         if wrong >= 0:

@@ -2,7 +2,7 @@
 
 Nothing hidden goes in: quotes as observed at the decision, never at the arrival of a child.
 
-A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (10 + 14 K,) in all:
+A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (10 + 19 K,) in all:
 
 ================  ====================================================================================
 market feature    meaning
@@ -30,11 +30,17 @@ offset            far touch above the observed midpoint as its feed last said, i
 near_offset       near touch below the observed midpoint, in price scales; 0 in the dark
 fee               take fee, in price scales
 size              log(1 + shares displayed at the touch / an even slice), less what we took; 0 in the dark
+near_size         log(1 + shares displayed at the near touch / an even slice); 0 in the dark
 depth             log(1 + shares displayed within the limit of a child / an even slice); 0 in the dark
 latency           log(1 + last observed latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
+outflow           log(1 + shares that sellers recently hit its near touch with, a step / an even slice)
 fill_ratio        filled / sent of our recent children there, 1 before the first
 reject            1 when a child came back rejected since the last decision or wave, fading; 0 after other answers
+make_fee          fee of a resting order that is filled, negative for a rebate; in price scales
+resting           share of the parent order that rests there, is on its way to it, or is being cancelled
+queue_ahead       log(1 + shares before the oldest of these orders / an even slice), as displayed when it was sent less
+                  what has printed since; 0 without one
 sweep_share       share of the slice that a sweep puts here which takes displayed levels, within the limit, in order
                   of all-in price; in the notebook, whose cost is linear, 1 at the cheapest venue
 ================  ====================================================================================
@@ -63,12 +69,14 @@ from sor_sb3.simulator.state import LANES_APART
 MARKET_FEATURES = tuple("time_left remaining in_flight slice wave returned signal last_move spread best_all_in".split())
 VENUE_FEATURES = tuple(
     (
-        "open dark in_flight slice_excess offset near_offset fee size depth latency volume_share fill_ratio reject "
-        "sweep_share"
+        "open dark in_flight slice_excess offset near_offset fee size near_size depth latency volume_share outflow "
+        "fill_ratio reject make_fee resting queue_ahead sweep_share"
     ).split()
 )
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
-_LOGS = np.dtype([(name, "f8", (LANES_APART,)) for name in ("size", "depth", "latency")], align=True)
+_LOGS = np.dtype(
+    [(name, "f8", (LANES_APART,)) for name in ("size", "near", "depth", "latency", "outflow", "queue")], align=True
+)
 
 
 @njit(error_model="numpy")
@@ -77,6 +85,10 @@ def _take_logarithms(block: Any, scales: Any, first: int, last: int, offers: Any
     for j in range(np.uint64(first), np.uint64(last)):
         logs.size[j] = log(1.0 + offers.shown_shares[j] * per_share)
         logs.depth[j] = log(1.0 + offers.depth_shares[j] * per_share)
+        near = block.observed_near_shares[j] if block.open[j] == 1.0 else 0.0
+        logs.near[j] = log(1.0 + near * per_share)
+        logs.outflow[j] = log(1.0 + block.recent_outflow_shares[j] * per_share)
+        logs.queue[j] = log(1.0 + block.queue_ahead_shares[j] * per_share)
         logs.latency[j] = log(1.0 + block.observed_latency_ms[j] * per_ms)
 
 
@@ -93,7 +105,9 @@ def _write_row(
     per_volume, in_flight = 1.0 / volume if volume > 0.0 else 0.0, block.in_flight[i] > 0
     wanted, is_later = block.slice_shares[i], block.wave[i] > 0
     out[row, 0] = 1.0 - block.step[i] / market.horizon_steps
-    out[row, 1] = (block.available_shares[i] + block.in_flight_shares[i]) / market.quantity_shares
+    left = block.available_shares[i] + block.in_flight_shares[i] + block.resting_shares[i]
+    per_order = 1.0 / market.quantity_shares
+    out[row, 1] = left * per_order
     out[row, 2] = block.in_flight_shares[i] / market.quantity_shares
     out[row, 3] = log(1.0 + wanted / scales[1])
     out[row, 4] = block.wave[i]
@@ -115,13 +129,18 @@ def _write_row(
         out[row, at + 5] = block.observed_near_offset_bps[j] * per_bps
         out[row, at + 6] = fixed.take_fee_bps[j] * per_bps
         out[row, at + 7] = logs.size[j]
-        out[row, at + 8] = logs.depth[j]
-        out[row, at + 9] = logs.latency[j]
-        out[row, at + 10] = block.recent_volume_shares[j] * per_volume
-        out[row, at + 11] = block.fill_ratio[j]
-        out[row, at + 12] = block.reject[j]
+        out[row, at + 8] = logs.near[j]
+        out[row, at + 9] = logs.depth[j]
+        out[row, at + 10] = logs.latency[j]
+        out[row, at + 11] = block.recent_volume_shares[j] * per_volume
+        out[row, at + 12] = logs.outflow[j]
+        out[row, at + 13] = block.fill_ratio[j]
+        out[row, at + 14] = block.reject[j]
+        out[row, at + 15] = fixed.make_fee_bps[j] * per_bps
+        out[row, at + 16] = block.rest_total_shares[j] * per_order
+        out[row, at + 17] = logs.queue[j]
         cheapest = 1.0 if offers.price_bps[j] == lowest else 0.0
-        out[row, at + 13] = cheapest if linear else offers.swept_shares[j] * per_share
+        out[row, at + 18] = cheapest if linear else offers.swept_shares[j] * per_share
 
 
 @entry_point(nogil=True)
@@ -147,7 +166,7 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
 
 
 def observation_space(market: MarketSpec) -> spaces.Box:
-    """float32 (10 + 14 K,), unbounded; typical values are of order one."""
+    """float32 (10 + 19 K,), unbounded; typical values are of order one."""
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
 
 
@@ -200,11 +219,16 @@ class ObservationView:
     fee_bps: np.ndarray
     slice_excess_bps: np.ndarray  # all-in price of the whole slice at a venue, less the lowest
     size_shares: np.ndarray
+    near_size_shares: np.ndarray
     depth_shares: np.ndarray
     latency_ms: np.ndarray
     volume_share: np.ndarray
+    outflow_shares: np.ndarray  # recently, a step
     fill_ratio: np.ndarray
     reject: np.ndarray
+    make_fee_bps: np.ndarray
+    resting_share: np.ndarray
+    queue_ahead_shares: np.ndarray
     sweep_share: np.ndarray
 
     @property
@@ -251,6 +275,11 @@ class ObservationView:
             fee_bps=f["fee"] * price,
             slice_excess_bps=f["slice_excess"] * price,
             size_shares=np.expm1(f["size"]) * shares,
+            near_size_shares=np.expm1(f["near_size"]) * shares,
+            outflow_shares=np.expm1(f["outflow"]) * shares,
+            queue_ahead_shares=np.expm1(f["queue_ahead"]) * shares,
+            make_fee_bps=f["make_fee"] * price,
+            resting_share=f["resting"],
             depth_shares=np.expm1(f["depth"]) * shares,
             latency_ms=np.expm1(f["latency"]) * latency,
             **{name: f[name] for name in ("volume_share", "fill_ratio", "reject", "sweep_share")},

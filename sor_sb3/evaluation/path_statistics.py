@@ -191,9 +191,7 @@ def _levels(grid: _Grid) -> dict[str, Interval]:
         "spread_bps": mean_of(spread),
         "size_at_best_shares": grouped_jackknife(median, n),
         "excess_bps": jackknife(excess, lambda s: s[..., 0] / s[..., 1]),
-        "excess_over_half_spread": jackknife(
-            excess, lambda s: s[..., 0] / s[..., 1] / (0.5 * s[..., 2] / s[..., 3])
-        ),
+        "excess_over_half_spread": jackknife(excess, lambda s: s[..., 0] / s[..., 1] / (0.5 * s[..., 2] / s[..., 3])),
         "at_best": jackknife(np.stack([best.sum(axis=1), grid.quoting.sum(axis=(1, 2))], axis=1) * 1.0, ratio_of),
         "at_best_most": jackknife(shares, lambda s: s[..., :k].max(axis=-1) / s[..., k]),
         "at_best_least": jackknife(shares, lambda s: s[..., :k].min(axis=-1) / s[..., k]),

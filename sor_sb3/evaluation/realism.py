@@ -207,8 +207,10 @@ def supplied_per_s(pool: DarkPool) -> float:
     """Shares a second that a dark pool is supplied with: the rate of supplies times the mean of the power law."""
     turns_per_s, zero = math.log(2.0) / pool.half_life_s, pool.zero_probability
     rate = turns_per_s if zero == 0.0 else zero * (1.0 - zero) * turns_per_s
-    return rate * (_power_integral(1.0 - pool.power_exponent, pool.max_shares)) / _power_integral(
-        -pool.power_exponent, pool.max_shares
+    return (
+        rate
+        * (_power_integral(1.0 - pool.power_exponent, pool.max_shares))
+        / _power_integral(-pool.power_exponent, pool.max_shares)
     )
 
 

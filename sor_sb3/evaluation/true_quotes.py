@@ -16,8 +16,9 @@ from sor_sb3.market.quotes import QuoteRecording
 from sor_sb3.market.replay_arrays import last_rows
 from sor_sb3.market.spec import MarketSpec, SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.book import LADDER, ladder_at, now_s, taken_at
 from sor_sb3.simulator.compiled import entry_point
-from sor_sb3.simulator.paths import touch_at
+from sor_sb3.simulator.paths import midpoint_at, touch_at
 from sor_sb3.simulator.random import seed_word
 from sor_sb3.simulator.state import lanes
 
@@ -79,6 +80,145 @@ def quotes_at(simulator: BatchSimulator, elapsed_ms: np.ndarray) -> tuple[np.nda
     return ask, bid, shares
 
 
+@entry_point(nogil=True)
+def _look_around(state: Any, arrives_ms: Any, of_order: Any, of_venue: Any, elsewhere: Any, rival_shares: Any) -> None:
+    """What is true as orders stand at an env step; see `BooksNow`."""
+    blocks, venues, markets, recording = state.blocks, state.venues, state.market, state.recording
+    drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
+    ladder = np.empty(1, LADDER)[0]
+    for member in range(arrives_ms.shape[0]):
+        b, i = member // per_block, member % per_block
+        block, fixed, market = blocks[b], venues[b if drawn else 0], markets[member if drawn else 0]
+        now_ms, best_ask, best_bid = block.elapsed_ms[i], np.inf, -np.inf
+        for j in lanes(i, market):
+            k = j - i * n_venues
+            of_venue[0, member, k], of_venue[1, member, k] = np.nan, 0.0
+            if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+                far_bps, near_bps, shares, _ = touch_at(block, i, j, market, recording, now_ms)
+                if shares > 0.0:
+                    key = np.floor((far_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+                    taken = taken_at(block, j, fixed, market, key, now_s(block, i, market, now_ms))
+                    of_venue[0, member, k], of_venue[1, member, k] = far_bps, max(shares - taken, 0.0)
+                    best_ask, best_bid = min(best_ask, far_bps), max(best_bid, near_bps)
+            for other in range(n_venues):
+                lane = i * n_venues + other
+                elsewhere[member, k, other], rival_shares[member, k, other] = np.inf, 0.0
+                if lane != j and arrives_ms[member, k] >= 0.0 and fixed.dark[lane] == 0.0 and block.open[lane] == 1.0:
+                    ladder_at(block, i, lane, fixed, market, recording, arrives_ms[member, k], np.inf, ladder)
+                    for level in range(ladder.n_levels):
+                        if ladder.shares[level] > 0.0:
+                            elsewhere[member, k, other] = ladder.price_bps[level]
+                            rival_shares[member, k, other] = ladder.shares[level]
+                            break
+        of_order[0, member] = midpoint_at(block, i, fixed, market, recording, now_ms)[0]
+        of_order[1, member] = best_bid if best_bid > -np.inf else np.nan
+        of_order[2, member] = best_ask if best_ask < np.inf else np.nan
+
+
+@dataclass(frozen=True)
+class BooksNow:
+    """What is true as orders stand at an env step, prices in bps from the midpoint at arrival, our own push apart.
+
+    Attributes:
+        mid_bps: float64 (n,), consolidated midpoint; `bid_bps` and `ask_bps` the best quotes, NaN where nobody quotes.
+        touch_bps: float64 (n, K), far touch; NaN where a venue does not quote. `shown_shares` displayed there, less
+            what we took.
+        elsewhere_bps: float64 (n, K, K), at [i, k, l] the best displayed price of l when a child of k arrives;
+            infinite where there is none.
+        rival_shares: float64 (n, K, K), displayed there.
+    """
+
+    mid_bps: np.ndarray
+    bid_bps: np.ndarray
+    ask_bps: np.ndarray
+    touch_bps: np.ndarray
+    shown_shares: np.ndarray
+    elsewhere_bps: np.ndarray
+    rival_shares: np.ndarray
+
+
+def books_now(simulator: BatchSimulator, arrives_ms: np.ndarray) -> BooksNow:
+    """The books at an env step; `arrives_ms` (n, K) after the decision, negative: no child arrives there."""
+    n, k = simulator.n, simulator.market.n_venues
+    of_order, of_venue = np.empty((3, n)), np.empty((2, n, k))
+    elsewhere, rival = np.empty((n, k, k)), np.empty((n, k, k))
+    arrives = np.ascontiguousarray(arrives_ms, dtype=np.float64)
+    _look_around(simulator.kernel_state(), arrives, of_order, of_venue, elsewhere, rival)
+    return BooksNow(*of_order, *of_venue, elsewhere, rival)
+
+
+@entry_point(nogil=True)
+def _ladders(state: Any, member: int, arrives_ms: Any, out: Any) -> None:
+    markets = state.market
+    drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
+    b, i = member // per_block, member % per_block
+    block, fixed = state.blocks[b], state.venues[b if drawn else 0]
+    for k in range(n_venues):
+        j, market = i * n_venues + k, markets[member if drawn else 0]
+        if arrives_ms[k] >= 0.0 and block.open[j] == 1.0:
+            ladder_at(block, i, j, fixed, market, state.recording, arrives_ms[k], np.inf, out[k])
+
+
+def ladders_of(simulator: BatchSimulator, member: int, arrives_ms: np.ndarray) -> np.ndarray:
+    """What each venue holds for a member's child that arrives so long (K,) after the decision, LADDER (K,).
+
+    Fade apart. Nothing where the venue is closed, or where `arrives_ms` is negative.
+    """
+    out = np.zeros(simulator.market.n_venues, LADDER)
+    _ladders(simulator.kernel_state(), member, np.ascontiguousarray(arrives_ms, dtype=np.float64), out)
+    return out
+
+
+@entry_point(nogil=True)
+def _midpoints(state: Any, elapsed_ms: float, out: Any) -> None:
+    markets, recording = state.market, state.recording
+    drawn, per_block = markets.size > 1, markets[0].block_orders
+    for member in range(out.size):
+        b, i = member // per_block, member % per_block
+        block, fixed, market = state.blocks[b], state.venues[b if drawn else 0], markets[member if drawn else 0]
+        out[member] = midpoint_at(block, i, fixed, market, recording, elapsed_ms)[0]
+
+
+@dataclass(frozen=True)
+class TruePath:
+    """What the market does in the lives of n orders, whatever they do, on a grid of M times from arrival on.
+
+    Attributes:
+        mid_bps: float64 (n, M), consolidated midpoint, from that at arrival, our own push apart.
+        ask_bps: float64 (n, M, K), far touches; NaN where a venue does not quote.
+    """
+
+    grid_s: float
+    mid_bps: np.ndarray
+    ask_bps: np.ndarray
+
+
+def true_path(simulator: BatchSimulator, spacing_s: float, beyond_s: float = 0.0) -> TruePath:
+    """The path that the orders of a simulator, just reset, are going to meet, at most `spacing_s` apart.
+
+    It ends `beyond_s` after the deadline (a recording's at the deadline: what follows may be another part's).
+    """
+    shadow = simulator.branch(np.arange(simulator.n))
+    market, order = simulator.market, simulator.market.order
+    shadow.parameters.market = shadow.parameters.market.copy()
+    tick_s = float(shadow.parameters.market["path_dt_s"][0])
+    ticks = int(round(order.step_s / tick_s)) * order.horizon_steps
+    ticks += int(np.ceil(beyond_s / tick_s)) if isinstance(market, SyntheticMarket) else 0
+    for name, value in (("ticks_per_step", 1), ("step_s", tick_s), ("waves", 1), ("horizon_steps", ticks + 1)):
+        shadow.parameters.market[name] = value
+    looks = max(int(np.ceil(tick_s / spacing_s - 1e-9)), 1)
+    nothing, still = np.zeros((simulator.n, market.n_venues)), np.zeros(simulator.n)
+    mids, asks = [], []
+    for tick in range(ticks + 1):
+        for look in range(looks if tick < ticks else 1):
+            at_ms, mid = 1e3 * tick_s * look / looks, np.empty(simulator.n)
+            _midpoints(shadow.kernel_state(), at_ms, mid)
+            mids.append(mid)
+            asks.append(quotes_at(shadow, still + at_ms)[0])
+        shadow.step(nothing, still)
+    return TruePath(tick_s / looks, np.stack(mids, axis=1), np.stack(asks, axis=1))
+
+
 def quiet_market(market: SyntheticMarket, duration_s: float, grid_s: float) -> SyntheticMarket:
     """The same market with a decision every `grid_s` (or the next whole number of path ticks), so long, in one wave."""
     step_s = max(round(grid_s / market.path_dt_s), 1) * market.path_dt_s
@@ -105,7 +245,9 @@ def simulated_quotes(
         UserError: the market is not synthetic.
     """
     if not isinstance(market, SyntheticMarket):
-        raise UserError(f"market '{market.name}' is a {market.model} market; expected a synthetic one: only it has paths")
+        raise UserError(
+            f"market '{market.name}' is a {market.model} market; expected a synthetic one: only it has paths"
+        )
     quiet = quiet_market(market, duration_s, grid_s)
     simulator = BatchSimulator(quiet, scenarios, data_split)
     words = np.array([seed_word(seed + j) for j in range(scenarios)], dtype=np.uint64)

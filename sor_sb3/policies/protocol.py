@@ -81,6 +81,8 @@ class Router(Policy):
         self.market, self.env_id, self.seed = market, env_id, seed
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
+    rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
+
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
         """Whether the rule means something in a market. A comparison leaves out the rules that do not."""
@@ -93,6 +95,10 @@ class Router(Policy):
     def pace(self, view: ObservationView) -> np.ndarray:
         """Share (n,) of what is offered that goes out now, for envs that let one choose it: the schedule's."""
         return view.pace
+
+    def resting(self, view: ObservationView) -> np.ndarray | None:
+        """What should rest where, weights (n, K) whose rows sum to 1 at most, for ``OrderPlace-v0``: nothing."""
+        return None
 
     def actions(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, ...) that stand for `weights`.
@@ -108,7 +114,8 @@ class Router(Policy):
             weights[nowhere] = fallback[nowhere]
         total = weights.sum(axis=1, keepdims=True)
         weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0.0)
-        return self.action_adapter.encode(weights, self.pace(view))
+        resting = self.resting(view) if self.action_adapter.rests else None
+        return self.action_adapter.encode(weights, self.pace(view), resting)
 
 
 class Oracle(Policy):

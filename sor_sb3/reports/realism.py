@@ -17,7 +17,9 @@ def _cells(row: Row) -> list[str]:
     found, digits = row.found, row.statistic.digits
     if row.statistic.digits == 0 or abs(found.value) >= 1000:
         digits = 0
-    interval = "" if found == Interval(found.value, found.value, found.value) else _between(found.low, found.high, digits)
+    interval = (
+        "" if found == Interval(found.value, found.value, found.value) else _between(found.low, found.high, digits)
+    )
     real = "" if row.real is None else f"{row.real.low:,g} to {row.real.high:,g}"
     source = "" if row.real is None else row.real.source + (f" ({row.real.why})" if row.real.why else "")
     return [row.statistic.label, number(found.value, digits), interval, row.statistic.unit, real, row.verdict, source]

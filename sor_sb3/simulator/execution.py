@@ -55,7 +55,7 @@ WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
 def scheduled_slice(block: Any, i: int, market: Any) -> float:
     """Shares that a TWAP schedule wants done in this step, with what was missed carried forward."""
     still_allowed = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    return max(block.available_shares[i] - still_allowed, 0.0)
+    return max(block.available_shares[i] + block.resting_shares[i] - max(still_allowed, 0.0), 0.0)
 
 
 @njit(inline="always")

@@ -66,7 +66,7 @@ def _look_up(order: Any, latest_ms: float, books: Any) -> None:
         known = 0.0 <= arrives_ms < tick_ms and takes_orders(block, j)
         book.arrives_ms, book.turn = arrives_ms if known else NEVER_MS, k
         if known:
-            ladder_at(block, i, j, fixed, market, recording, arrives_ms, book.ladder)
+            ladder_at(block, i, j, fixed, market, recording, arrives_ms, math.inf, book.ladder)
             book.shares[:] = book.ladder.shares
         at = k
         while at > 0 and books[books[at - 1].turn].arrives_ms > book.arrives_ms:
@@ -285,7 +285,7 @@ def _route(
             lots[k] = choice[k, left]
             left -= lots[k]
         cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
-        if cost < lowest - 1e-12 * (1.0 + abs(lowest)):
+        if cost < lowest:
             lowest = cost
             out[:] = lots
     return lowest
@@ -323,9 +323,7 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
 
 
 @entry_point()
-def _route_batch(
-    state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any
-) -> None:
+def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any) -> None:
     """Fill `out` (N, K + 1), see `_route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
     books = np.empty(state.market[0].n_venues, BOOKS)
@@ -339,7 +337,7 @@ def _route_batch(
         if market.fills_all == 1:
             _cheapest(block, i, market, row)
             pace[member] = block.slice_shares[i] / max(block.available_shares[i], 1e-300)
-        elif not shares > 0.0:
+        elif not shares > 0.0 or block.remaining_shares[i] <= 0.0:
             row[0] = 1
         elif one_venue:
             costs[member] = _select(order, shares, ceilings[member], books, row)
@@ -408,12 +406,14 @@ def _mean_cost(market: MarketSpec, adapter: ActionAdapter, continuation: Continu
     simulator = BatchSimulator(market, FIT_SCENARIOS, "validation")
     seeds = np.arange(FIT_SEED, FIT_SEED + FIT_SCENARIOS, dtype=np.uint64)
     simulator.reset(seeds, np.zeros(FIT_SCENARIOS, dtype=np.int64))
-    done = np.zeros(FIT_SCENARIOS, dtype=bool)
-    while not done.all():
+    total, running = 0.0, np.full(FIT_SCENARIOS, True)
+    while running.any():
         lots, pace, _ = place(simulator, adapter, continuation)
         weights = lots / np.maximum(lots.sum(axis=1, keepdims=True), 1)
-        done = simulator.step(weights, pace if adapter.paced else None)[2]
-    return float(simulator.reduced_cost().mean())
+        cost, noise, done = simulator.step(weights, pace if adapter.paced else None)
+        total += float((cost - noise)[running].sum())
+        running &= ~done
+    return total / FIT_SCENARIOS
 
 
 def place(

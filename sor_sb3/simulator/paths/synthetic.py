@@ -147,45 +147,55 @@ def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float
 
 @njit(error_model="numpy")
 def passing_ms(block: Any, i: int, market: Any, edge_bps: float, above: bool) -> float:
-    """When, in the tick, the efficient price passes an edge that it is beyond at the tick's end."""
-    begin_bps, smooth_bps = block.price_bps[i], block.smooth_move_bps[i]
-    without_news = begin_bps + smooth_bps > edge_bps if above else begin_bps + smooth_bps < edge_bps
-    if not without_news:
-        return block.news_ms[i]
-    part = abs(edge_bps - begin_bps) / abs(smooth_bps) if smooth_bps != 0.0 else 0.0
-    return 1e3 * market.path_dt_s * min(part, 1.0)
+    """When, in the tick, the efficient price passes an edge that it is beyond at the tick's end: evenly, or by news."""
+    sign, tick_ms, news_ms = 1.0 if above else -1.0, 1e3 * market.path_dt_s, block.news_ms[i]
+    away_bps, speed = sign * (edge_bps - block.price_bps[i]), sign * block.smooth_move_bps[i] / tick_ms
+    jump_bps = sign * block.news_bps[i]
+    if away_bps <= 0.0:
+        return 0.0
+    if speed > 0.0 and away_bps <= speed * min(news_ms, tick_ms):
+        return away_bps / speed
+    if not news_ms < math.inf:
+        return tick_ms  # but for rounding
+    return max(min((away_bps - jump_bps) / speed, tick_ms), news_ms) if speed > 0.0 else news_ms
 
 
 @njit(error_model="numpy")
 def change_ms(block: Any, i: int, j: int, market: Any) -> float:
     """When, in the tick, the quote of lane `j` becomes the next one; later than the tick's end: at its end.
 
-    A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform. No quote
-    comes before the price has reached it, so that venues cross in reaction times only.
+    A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform.
     """
     grid, tick_bps, end_bps = block.grid_bps[i], market.tick_bps, block.next_price_bps[i]
     ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
     above = end_bps > ask_bps
     if above or end_bps < bid_bps:
         passed_ms = passing_ms(block, i, market, ask_bps if above else bid_bps, above)
-        at_ms = passed_ms - market.reaction_time_ms * log(block.u_change[j])
-    else:
-        at_ms = block.u_change[j] * 1e3 * market.path_dt_s
-    next_ask_bps, next_bid_bps = grid + tick_bps * block.next_ask_ticks[j], grid + tick_bps * block.next_bid_ticks[j]
-    price_bps = synthetic_price(block, i, market, at_ms)
-    if price_bps < next_bid_bps:
-        at_ms = max(at_ms, passing_ms(block, i, market, next_bid_bps, True))
-    elif price_bps > next_ask_bps:
-        at_ms = max(at_ms, passing_ms(block, i, market, next_ask_bps, False))
-    return at_ms
+        return passed_ms - market.reaction_time_ms * log(block.u_change[j])
+    return block.u_change[j] * 1e3 * market.path_dt_s
+
+
+@njit(error_model="numpy")
+def quote_ticks(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, bool]:
+    """Far and near touch in force, in ticks, and whether the quote is already the next one.
+
+    A next quote that the price has not reached comes in steps: until then it is as near as the price lets it be, so
+    that venues cross in reaction times only.
+    """
+    ask, bid = block.ask_ticks[j], block.bid_ticks[j]
+    if not (elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)):
+        return ask, bid, False
+    price = (synthetic_price(block, i, market, elapsed_ms) - block.grid_bps[i]) / market.tick_bps
+    next_ask, next_bid = block.next_ask_ticks[j], block.next_bid_ticks[j]
+    ask = min(max(next_ask, math.ceil(price)), max(ask, next_ask))
+    bid = max(min(next_bid, math.floor(price)), min(bid, next_bid))
+    return ask, bid, True
 
 
 @njit(error_model="numpy")
 def synthetic_touch(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float, int]:
     """Far and near touch (relative to the midpoint at arrival), displayed size, and the tick that the quote is of."""
-    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
-    ask = block.next_ask_ticks[j] if later else block.ask_ticks[j]
-    bid = block.next_bid_ticks[j] if later else block.bid_ticks[j]
+    ask, bid, later = quote_ticks(block, i, j, market, elapsed_ms)
     log_shares = block.next_log_shares[j] if later else block.log_shares[j]
     shares = round_lots(exp(log_shares), market.round_lot_shares)
     grid, tick = block.grid_bps[i], block.tick[i] + (1 if later else 0)
@@ -206,9 +216,8 @@ def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: 
     ask, bid = math.inf, -math.inf
     for j in lanes(i, market):
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
-            ask = min(ask, block.next_ask_ticks[j] if later else block.ask_ticks[j])
-            bid = max(bid, block.next_bid_ticks[j] if later else block.bid_ticks[j])
+            its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
+            ask, bid = min(ask, its_ask), max(bid, its_bid)
     if ask == math.inf:
         return synthetic_price(block, i, market, elapsed_ms), False
     return block.grid_bps[i] + 0.5 * market.tick_bps * (ask + bid), bid < ask

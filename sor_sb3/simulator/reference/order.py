@@ -426,7 +426,7 @@ class ReferenceMarket:
 
     def _end_decision(self) -> None:
         """Let time pass to the next decision; clean up at the deadline."""
-        children, dt_ms = self.children, self.path.dt_ms
+        children = self.children
         for tick in range(self.ticks_per_step):
             self._pass_tick(tick)
         elapsed_s = self.market.order.step_s - 1e-3 * self.elapsed_ms

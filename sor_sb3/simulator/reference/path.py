@@ -1,12 +1,12 @@
-"""The exogenous half of the reference: price, quotes, sizes, status, latency and volume, tick by tick. No order of ours.
+"""The exogenous half of the reference: price, quotes, sizes, status, latency and volume, tick by tick.
 
-Prices are in bps above tick 0 of the grid until `relative` sets the midpoint at arrival to 0; times within a tick in ms.
+Prices are in bps relative to the midpoint at arrival, without our own push of it; times within a tick in ms.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,7 +58,7 @@ def _turned(state: Any, enter: Any, leave: Any, u: Any) -> Any:
 
 @dataclass
 class Quotes:
-    """What the venues quote at one moment, (K,) each; a dark pool asks infinity, bids minus infinity and shows nothing."""
+    """What venues quote at one moment, (K,) each; a dark pool asks infinity, bids minus infinity and shows nothing."""
 
     ask: np.ndarray  # whole ticks
     bid: np.ndarray
@@ -286,24 +286,30 @@ class ReferencePath:
         for k in np.flatnonzero(above | below):
             passed_ms = self.passing_ms(ask_bps[k] if above[k] else bid_bps[k], bool(above[k]))
             self.change_ms[k] = passed_ms - self.market.response.reaction_time_ms * math.log(draw.u_change[k])
-        for k in range(self.n_venues):  # no quote comes before the price that it is laid about
-            price = self.price_at(self.change_ms[k])
-            next_ask_bps, next_bid_bps = self.bps(ask[k]), self.bps(bid[k])
-            if price < next_bid_bps:
-                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_bid_bps, True))
-            elif price > next_ask_bps:
-                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_ask_bps, False))
 
     def passing_ms(self, edge: float, upwards: bool) -> float:
-        """When the price passes an edge that it is beyond at the tick's end: on its even way, or else with the news."""
-        evenly = self.price + self.smooth
-        if not (evenly > edge if upwards else evenly < edge):
-            return self.news_ms
-        return self.dt_ms * min(abs(edge - self.price) / abs(self.smooth), 1.0) if self.smooth != 0.0 else 0.0
+        """When the price passes an edge that it is beyond at the tick's end: on its even way, by the news, or after it."""
+        sign = 1.0 if upwards else -1.0
+        away, speed = sign * (edge - self.price), sign * self.smooth / self.dt_ms
+        if away <= 0.0:
+            return 0.0
+        if speed > 0.0 and away <= speed * min(self.news_ms, self.dt_ms):
+            return away / speed
+        if math.isinf(self.news_ms):
+            return self.dt_ms  # but for rounding
+        after_ms = (away - sign * self.news_bps) / speed if speed > 0.0 else 0.0
+        return max(min(after_ms, self.dt_ms), self.news_ms)
 
     def quotes_at(self, ms: float) -> Quotes:
-        """Those in force so long after the tick's begin."""
-        return self.next_quotes.where(ms >= self.change_ms, self.quotes)
+        """Those in force so long after the tick's begin; the next ones no further than the price lets them be."""
+        changed, old = ms >= self.change_ms, self.quotes
+        now, price = (
+            self.next_quotes.where(changed, old),
+            (self.price_at(ms) - self.grid_bps) / self.market.quotes.tick_bps,
+        )
+        ask = np.clip(np.ceil(price), now.ask, np.maximum(old.ask, now.ask))
+        bid = np.clip(np.floor(price), np.minimum(old.bid, now.bid), now.bid)
+        return replace(now, ask=np.where(changed, ask, now.ask), bid=np.where(changed, bid, now.bid))
 
     def midpoint_at(self, ms: float) -> tuple[float, bool]:
         """Of the best quotes of open venues, and whether they leave room to trade there; else the efficient price."""
