@@ -286,13 +286,13 @@ class ReferencePath:
         for k in np.flatnonzero(above | below):
             passed_ms = self.passing_ms(ask_bps[k] if above[k] else bid_bps[k], bool(above[k]))
             self.change_ms[k] = passed_ms - self.market.response.reaction_time_ms * math.log(draw.u_change[k])
-        for k in range(self.n_venues):  # no quote comes before the price that it is laid about
-            price = self.price_at(self.change_ms[k])
-            next_ask_bps, next_bid_bps = self.bps(ask[k]), self.bps(bid[k])
+        for venue in range(self.n_venues):  # no quote comes before the price that it is laid about
+            price = self.price_at(self.change_ms[venue])
+            next_ask_bps, next_bid_bps = self.bps(ask[venue]), self.bps(bid[venue])
             if price < next_bid_bps:
-                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_bid_bps, True))
+                self.change_ms[venue] = max(self.change_ms[venue], self.passing_ms(next_bid_bps, True))
             elif price > next_ask_bps:
-                self.change_ms[k] = max(self.change_ms[k], self.passing_ms(next_ask_bps, False))
+                self.change_ms[venue] = max(self.change_ms[venue], self.passing_ms(next_ask_bps, False))
 
     def passing_ms(self, edge: float, upwards: bool) -> float:
         """When the price passes an edge that it is beyond at the tick's end: on its even way, or else with the news."""
