@@ -166,8 +166,8 @@ class ChildLog:
     def _padded(self, steps: int) -> ChildLog:
         """With rows in which nothing happens at the end, up to so many."""
         missing = steps - self.active.shape[1]
-        by_step = {name: getattr(self, name) for name in (*_CELLS, *_ROWS)}
-        return replace(self, **{name: _lengthened(name, values, missing) for name, values in by_step.items()})
+        longer: dict[str, Any] = {n: _lengthened(n, getattr(self, n), missing) for n in (*_CELLS, *_ROWS)}
+        return replace(self, **longer)
 
     def _arrays(self) -> dict[str, Any]:
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
@@ -177,11 +177,18 @@ _CELLS = (
     "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps inside_shares outside_shares through_shares "
     "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
 ).split()
-_ROWS = (
-    "decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active"
-).split()
+_ROWS = ("decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active").split()
 _PRINTED = ("inside_shares", "outside_shares", "through_shares", "excused_shares")
-_UNKNOWN = {"price_bps", "passive_price_bps", "touch_bps", "arrival_touch_bps", "arrives_ms", "mid_bps", "bid_bps", "ask_bps"}
+_UNKNOWN = {
+    "price_bps",
+    "passive_price_bps",
+    "touch_bps",
+    "arrival_touch_bps",
+    "arrives_ms",
+    "mid_bps",
+    "bid_bps",
+    "ask_bps",
+}
 
 
 def _lengthened(name: str, values: np.ndarray, missing: int) -> np.ndarray:
