@@ -20,7 +20,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
     ``OrderExecute-v0``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
 
-    **Observation**: float32 (10 + 14 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
+    **Observation**: float32 (10 + 19 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
 
     Three of its features are answers of rules, put there to save a learner the arithmetic: ``slice_excess``,
     ``best_all_in`` and ``sweep_share``, the split of ``net_price_sweep``.
@@ -48,7 +48,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((52,), (3,))
+        ((67,), (3,))
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (an instance variable in Gymnasium)

@@ -180,34 +180,46 @@ def _recall(block: Any, i: int, market: Any, printed: Any) -> None:
 
 
 @njit
+def _next_quote_bps(block: Any, fixed: Any, i: int, market: Any, above_bps: float) -> float:
+    """The lowest observed quote above a price; infinite where there is none, or no order protection."""
+    lowest = math.inf
+    for j in lanes(i, market):
+        if market.order_protection == 1 and fixed.dark[j] == 0.0 and block.observed_shares[j] > 0.0:
+            if block.observed_offset_bps[j] > above_bps:
+                lowest = min(lowest, block.observed_offset_bps[j])
+    return lowest
+
+
+@njit
 def _separable_costs(
-    order: Any, lot: float, ceiling: float, saturated: bool, protected: bool, books: Any, costs: Any
+    order: Any, lot: float, ceiling: float, saturated: bool, untaken_bps: float, books: Any, costs: Any
 ) -> None:
     """Costs (K, lots + 1) of each venue by itself, against leaving all: blind to fade, or as if the rest had filled.
 
-    Not `protected`, as if all better quotes were taken.
+    The best observed quote that is left is at `untaken_bps`: all better ones are taken whole.
     """
     block, i, fixed, market, _ = order
-    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
-    if market.order_protection == 1 and protected:
-        untaken = untaken_quotes(block, i, fixed, market, False)
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, untaken_bps, math.inf)
     above_bps, n_lots = block.observed_mid_bps[i] - push_bps(block, i), costs.shape[1] - 1
     first_ms = books[books[0].turn].arrives_ms
     for j in lanes(i, market):
-        k = j - i * market.n_venues
+        k, needed = j - i * market.n_venues, 0.0
+        if market.order_protection == 1 and fixed.dark[j] == 0.0 and block.observed_offset_bps[j] < untaken_bps:
+            needed = block.observed_shares[j] * (1.0 - 1e-9)
         costs[k, :] = 0.0
-        if block.child_shares[j] > 0.0:
-            continue
         arrives_ms, leak = books[k].arrives_ms, fixed.leak_bps_per_share[j]
         limit_bps = limit_of(block, fixed, market, j, observed_bps, untaken) + above_bps
-        late = 1.0 - exp(-(arrives_ms - first_ms) / market.reaction_time_ms) if arrives_ms < NEVER_MS else 0.0
-        for x in range(1, n_lots + 1):
+        known = arrives_ms < NEVER_MS and block.child_shares[j] <= 0.0
+        late = 1.0 - exp(-(arrives_ms - first_ms) / market.reaction_time_ms) if known else 0.0
+        for x in range(n_lots + 1):
             filled, paid = 0.0, 0.0
-            if arrives_ms < NEVER_MS:
+            if known and x > 0:
                 fade_shares = fixed.toxicity[j] * late * (n_lots - x) * lot if saturated else 0.0
                 filled, paid = _fill(order, j, books, limit_bps, x * lot, fade_shares)
             rest = block.remaining_shares[i] - filled
             costs[k, x] = paid - filled * ceiling + rest * _push_of(order, fixed.impact[j] * filled, leak * x * lot)
+            if x * lot < needed:
+                costs[k, x] = np.inf
 
 
 @njit
@@ -273,21 +285,26 @@ def _route(
     if may_wait or may_pause:
         lots[n_venues] = n_lots
         lowest, out[:] = _cost(order, lots, lot, ceiling, books, printed), lots
-    for start in range(4 if market.order_protection == 1 else 2):
-        _recall(block, i, market, printed)
-        _separable_costs(order, lot, ceiling, start % 2 == 1, start < 2, books, costs)
-        _place(costs, best, choice)
-        left = n_lots
-        if may_wait:
-            left = int(np.argmin(best[n_venues]))
-        lots[n_venues] = n_lots - left
-        for k in range(n_venues - 1, -1, -1):
-            lots[k] = choice[k, left]
-            left -= lots[k]
-        cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
-        if cost < lowest:
-            lowest = cost
-            out[:] = lots
+    untaken_bps = -math.inf
+    while untaken_bps < math.inf:
+        untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
+        for saturated in range(2):
+            _recall(block, i, market, printed)
+            _separable_costs(order, lot, ceiling, saturated == 1, untaken_bps, books, costs)
+            _place(costs, best, choice)
+            left = n_lots
+            if may_wait:
+                left = int(np.argmin(best[n_venues]))
+            if best[n_venues, left] == np.inf:  # not lots enough to take all better quotes
+                continue
+            lots[n_venues] = n_lots - left
+            for k in range(n_venues - 1, -1, -1):
+                lots[k] = choice[k, left]
+                left -= lots[k]
+            cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
+            if cost < lowest:
+                lowest = cost
+                out[:] = lots
     return lowest
 
 
