@@ -81,7 +81,8 @@ def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_
     block, i, fixed, market, _ = order
     book = books[j - i * market.n_venues]
     ladder = book.ladder
-    ladder.shares[:] = book.shares
+    for level in range(ladder.n_levels):
+        ladder.shares[level] = book.shares[level]
     remove(ladder, fade_shares)
     filled, value = fill_of(ladder, shares, limit_bps, fixed.min_execution_shares[j])
     return filled, value + filled * fixed.take_fee_bps[j]
