@@ -9,6 +9,7 @@ from ``numpy.random.Generator``, which is faster.
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +19,20 @@ from gymnasium import spaces
 
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.simulator.paths.synthetic import OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS, ORDER_DRAWS, VENUE_DRAWS
+from sor_sb3.simulator.paths.synthetic import (
+    LATENCY_DRAWS,
+    LATENCY_PLACE,
+    LEVELS_PLACE,
+    MOST_WAVES,
+    OPENING_ORDER_DRAWS,
+    OPENING_VENUE_DRAWS,
+    ORDER_DRAWS,
+    VENUE_DRAWS,
+)
 from sor_sb3.simulator.random import PLACES_PER_STEP, RESET_PLACE, draw_bits, episode_keys, mix64, name_key, normal
 from sor_sb3.simulator.reference import Draws, ReferenceMarket
 
-MARKET_FEATURES, VENUE_FEATURES = 7, 12
+MARKET_FEATURES, VENUE_FEATURES = 10, 14
 Names = tuple[str, ...]
 
 
@@ -31,8 +41,10 @@ def _names(*tables: Any) -> tuple[Names, ...]:
     return tuple(tuple(name for name in table._fields if name.startswith(kind)) for kind in "zu" for table in tables)
 
 
+NO_DRAWS: Any = namedtuple("NoDraws", ())()
 OPENING_NAMES = _names(OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
 TICK_NAMES = _names(ORDER_DRAWS, VENUE_DRAWS)
+LATENCY_NAMES = _names(NO_DRAWS, LATENCY_DRAWS)
 
 
 class GeneratorDraws:
@@ -41,16 +53,26 @@ class GeneratorDraws:
     def __init__(self, n_venues: int) -> None:
         self.n_venues = n_venues
         self.generator = np.random.default_rng()
+        self.level_bits: dict[int, np.ndarray] = {}
 
     def seed(self, seed: int | None) -> None:
         if seed is not None:
             self.generator = np.random.default_rng(seed)
 
     def opening(self) -> SimpleNamespace:
+        self.level_bits.clear()
         return self._draw(*OPENING_NAMES)
 
-    def tick(self, step: int) -> SimpleNamespace:
+    def tick(self, tick: int) -> SimpleNamespace:
         return self._draw(*TICK_NAMES)
+
+    def latency(self, tick: int, wave: int) -> SimpleNamespace:
+        return self._draw(*LATENCY_NAMES)
+
+    def levels(self, tick: int) -> np.ndarray:
+        if tick not in self.level_bits:
+            self.level_bits[tick] = self.generator.integers(0, 2**64, self.n_venues, np.uint64)
+        return self.level_bits[tick]
 
     def _draw(self, z_order: Names, z_venue: Names, u_order: Names, u_venue: Names) -> SimpleNamespace:
         z = self.generator.standard_normal(len(z_order) + len(z_venue) * self.n_venues)
@@ -80,8 +102,15 @@ class CounterDraws:
         self.venue_keys = [np.uint64(mix64(self.key ^ name)) for name in self.names]
         return self._draw(RESET_PLACE, OPENING_ORDER_DRAWS, OPENING_VENUE_DRAWS)
 
-    def tick(self, step: int) -> SimpleNamespace:
-        return self._draw(step * PLACES_PER_STEP, ORDER_DRAWS, VENUE_DRAWS)
+    def tick(self, tick: int) -> SimpleNamespace:
+        return self._draw(tick * PLACES_PER_STEP, ORDER_DRAWS, VENUE_DRAWS)
+
+    def latency(self, tick: int, wave: int) -> SimpleNamespace:
+        return self._draw(LATENCY_PLACE + tick * MOST_WAVES + wave, NO_DRAWS, LATENCY_DRAWS)
+
+    def levels(self, tick: int) -> np.ndarray:
+        place = tick * PLACES_PER_STEP + LEVELS_PLACE
+        return np.array([draw_bits(key, place) for key in self.venue_keys], dtype=np.uint64)
 
     def _draw(self, begin: int, of_order: Any, of_venues: Any) -> SimpleNamespace:
         def number(key: np.uint64, name: str, at: tuple[int, int]) -> float:
@@ -100,7 +129,7 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
     Args:
         market: preset name or specification, without ranges.
         draws: where the random numbers come from; a ``numpy.random.Generator`` by default.
-        variance_reduction: leave the mid's pure noise out of the rewards, as the package's training envs do, so that
+        variance_reduction: leave the price's pure noise out of the rewards, as the package's training envs do, so that
             a learner on this env meets the same noise.
     """
 
@@ -122,10 +151,13 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
 
     def _prepare_units(self) -> None:
         """Of observations."""
-        all_in = np.abs(self._per_venue("take_fee_bps")) + self._per_venue("offset_bps")
+        half_spread_bps = self.path.per_venue("offset_bps") + 0.5 * self.market.quotes.tick_bps
+        all_in = np.abs(self.fee_bps) + half_spread_bps
         self.price_scale = float(np.median(all_in[self.lit]))
         self.share_scale = self.quantity / self.horizon
         self.latency_scale = float(np.median(self.expected_ms)) or 1.0
+        self.spacing_bps = self.level_ticks * self.market.quotes.tick_bps
+        self.sweeps = self.market.order.limit == "sweep"
 
     # ------------------------------------------------------------------------------------------ Gymnasium
 
@@ -138,63 +170,93 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         return self._observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        weights = np.maximum(np.asarray(action, dtype=np.float64), 0.0)
+        return self.split(np.asarray(action, dtype=np.float64))
+
+    def split(
+        self, action: np.ndarray, pace: float | None = None
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """`step`, at a pace of one's own if one is given."""
+        weights = np.maximum(action, 0.0)
         total = weights.sum()
-        weights = weights / total if total > 0.0 else np.full(self.n_venues, 1.0 / self.n_venues)
-        cost, noise_cost, done = self.execute(weights)
+        if total > 0.0:
+            weights = weights / total
+        elif self.wave == 0:  # in a later wave, nothing is sent
+            weights = np.full(self.n_venues, 1.0 / self.n_venues)
+        cost, noise_cost, done = self.execute(weights, pace)
         reward = noise_cost - cost if self.variance_reduction else -cost
         return self._observation(), reward, done, False, self.summary() if done else {}
 
     # ------------------------------------------------------------------------------------------ what is seen
 
     def _observation(self) -> np.ndarray:
-        wanted, shown = self._slice(), self._displayed()
-        all_in = self.observed_offset + self.fee_bps
-        price, best = self._slice_prices(wanted, shown, all_in)
-        in_flight, volume = float(self.children.shares.sum()), self.volume.sum()
+        price, wanted, busy = self.price_scale, self.slice_shares(), self.children.busy
+        in_flight, volume = float(self.children.shares.sum()), self.path.volume.sum()
+        all_in, quoting = self.observed_offset + self.fee_bps, self.path.open & self.lit
+        levels = self._levels_within_limit()
+        slice_prices = self._slice_prices(wanted, all_in, levels)
+        came_back = min(self.returned / max(self.step_shares, 1e-300), 1.0) if self.wave > 0 else 0.0
+        best = float(all_in[quoting].min()) if quoting.any() else 0.0
         row = np.empty(MARKET_FEATURES + self.n_venues * VENUE_FEATURES, dtype=np.float32)
-        row[0] = 1.0 - self.step_number / self.horizon
-        row[1] = (self.available + in_flight) / self.quantity
-        row[2] = in_flight / self.quantity
-        row[3] = math.log1p(wanted / self.share_scale)
-        row[4] = self.signal
-        row[5] = self.last_move_bps / self.price_scale
-        row[6] = best / self.price_scale
+        row[:MARKET_FEATURES] = (
+            1.0 - self.step_number / self.horizon,
+            (self.available + in_flight) / self.quantity,
+            in_flight / self.quantity,
+            math.log1p(wanted / self.share_scale),
+            self.wave,
+            came_back,
+            self.path.signal,
+            self.last_move_bps / price,
+            self.observed_spread_bps / price,
+            best / price,
+        )
         venues = row[MARKET_FEATURES:].reshape(self.n_venues, VENUE_FEATURES)
-        venues[:, 0] = self.open
-        venues[:, 1] = self.dark
-        venues[:, 2] = self.children.shares > 0.0
-        venues[:, 3] = (price - price.min()) / self.price_scale
-        venues[:, 4] = self.observed_offset / self.price_scale
-        venues[:, 5] = self.fee_bps / self.price_scale
-        venues[:, 6] = np.log1p(shown / self.share_scale)
-        venues[:, 7] = np.log1p(self.observed_latency_ms / self.latency_scale)
-        venues[:, 8] = self.volume / volume if volume > 0.0 else 0.0
-        venues[:, 9] = self.fill_ratio
-        venues[:, 10] = self.reject
-        venues[:, 11] = self._marginal_split(wanted, shown, all_in)
+        venues[:, 0], venues[:, 1], venues[:, 2] = self.path.open, self.dark, busy
+        venues[:, 3] = (slice_prices - slice_prices.min()) / price
+        venues[:, 4] = self.observed_offset / price
+        venues[:, 5] = self.observed_near_offset / price
+        venues[:, 6] = self.fee_bps / price
+        venues[:, 7] = np.log1p(self.observed_shares / self.share_scale)
+        venues[:, 8] = np.log1p(levels.sum(axis=1) / self.share_scale)
+        venues[:, 9] = np.log1p(self.observed_latency_ms / self.latency_scale)
+        venues[:, 10] = self.path.volume / volume if volume > 0.0 else 0.0
+        venues[:, 11] = self.fill_ratio
+        venues[:, 12] = self.reject
+        venues[:, 13] = self._sweep(wanted, all_in, levels * ~busy[:, None])
         return row
 
-    def _slice_prices(self, wanted: float, shown: np.ndarray, all_in: np.ndarray) -> tuple[np.ndarray, float]:
-        """All-in price of the whole slice at each venue, and the best all-in touch; 0 if nobody quotes."""
-        quoting = self.open & self.lit
-        best, miss = 0.0, 0.0
-        if quoting.any():
-            best, miss = float(all_in[quoting].min()), float((all_in + self.walk_bps)[quoting].max())
-        slice_shares = max(wanted, 1e-9)
-        part = np.minimum(shown / slice_shares, 1.0)
-        walked = self.walk_bps * np.minimum(slice_shares / np.maximum(shown, 1e-300), 1.0)
-        return part * (all_in + walked) + (1.0 - part) * miss, best
+    def _levels_within_limit(self) -> np.ndarray:
+        """Shares that venues display, less what we took, at each level that a child may take; (K, L)."""
+        if not self.sweeps:
+            return self.observed_shares[:, None]
+        n_levels = len(self.market.quotes.level_profile)
+        quoted = np.where(self.observed_shares > 0.0, self.observed_offset, math.inf)
+        prices = self.observed_offset[:, None] + self.spacing_bps * np.arange(n_levels)
+        levels, now_s = np.zeros((self.n_venues, n_levels)), self._now_s(self.elapsed_ms)
+        for k in np.flatnonzero(self.path.open & self.lit):
+            shown = self.path.level_sizes(int(k), self.heard.size[k], int(self.heard.tick[k]))
+            ticks = self.heard.ask[k] + self.level_ticks * np.arange(n_levels)
+            left = shown - [self.taken[k].at(price, now_s) for price in ticks]
+            levels[k] = np.where(left > 1e-9 * shown, left, 0.0)
+        return np.where(prices <= quoted.min() + self.limit_offset_bps + 1e-9, levels, 0.0)
 
-    def _marginal_split(self, wanted: float, shown: np.ndarray, all_in: np.ndarray) -> np.ndarray:
-        """Shares of the slice at the one price below which displays, their books walked, offer just the slice."""
-        if wanted <= 0.0 or not shown.any():
-            return np.zeros(self.n_venues)
-        steepness = np.maximum(2.0 * self.walk_bps, 1e-6)
-        quoted = shown > 0.0
-        low, high = float(all_in[quoted].min()), float((all_in + steepness)[quoted].max())
-        for _ in range(60):
-            price = 0.5 * (low + high)
-            enough = float(shown @ np.clip((price - all_in) / steepness, 0.0, 1.0)) > wanted
-            low, high = (low, price) if enough else (price, high)
-        return shown * np.clip((high - all_in) / steepness, 0.0, 1.0) / wanted
+    def _slice_prices(self, wanted: float, all_in: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """All-in price of the whole slice at each venue; what one does not show, at the worst price that any shows."""
+        slice_shares, apart = max(wanted, 1e-9), self.spacing_bps * np.arange(levels.shape[1])
+        before = np.cumsum(levels, axis=1) - levels
+        taken = np.clip(slice_shares - before, 0.0, levels)
+        last = all_in + np.where(levels > 0.0, apart, 0.0).max(axis=1)
+        quoting = self.path.open & self.lit
+        worst = float(last[quoting].max()) if quoting.any() else 0.0
+        value = (taken * (all_in[:, None] + apart)).sum(axis=1) + (slice_shares - taken.sum(axis=1)) * worst
+        return value / slice_shares
+
+    def _sweep(self, wanted: float, all_in: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """Shares of the slice that go where, if levels are taken in order of all-in price, ties by name."""
+        swept = np.zeros(self.n_venues)
+        if wanted <= 0.0:
+            return swept
+        prices = all_in[:, None] + self.spacing_bps * np.arange(levels.shape[1])
+        shown = np.argwhere(levels > 0.0)
+        for _, _, k, level in sorted((round(prices[k, level], 7), self.by_name[k], k, level) for k, level in shown):
+            swept[k] += min(levels[k, level], wanted - swept.sum())
+        return swept / wanted

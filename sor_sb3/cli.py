@@ -40,14 +40,24 @@ Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, 
 Venues = Annotated[str | None, typer.Option("--venues", help="Venues of a recording to use, NYSE,ARCA.")]
 Session = Annotated[str | None, typer.Option("--session", help="Hours of a recording to use, UTC, 14:35-21:00.")]
 SizeMultiplier = Annotated[float | None, typer.Option("--size-multiplier", help="Shares per recorded size unit.")]
+MarketSet = Annotated[
+    list[str] | None,
+    typer.Option("--market-set", help="Any field of the market, order.step_s=1 or venues.*.latency_ms=2; repeat."),
+]
 Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded venue's fee, NYSE=0.3; repeat.")]
 
 
 def _market(
-    market: str, venues: str | None = None, session: str | None = None, fees: list[str] | None = None, **options: Any
+    market: str,
+    settings: list[str] | None = None,
+    venues: str | None = None,
+    session: str | None = None,
+    fees: list[str] | None = None,
+    **options: Any,
 ) -> Any:
     """The market that the flags name, read with `options` of a recording. What was dropped from it is printed."""
     from sor_sb3.market.loading import load_market
+    from sor_sb3.market.settings import parse_settings
 
     if venues:
         options["venues"] = [venue.strip() for venue in venues.split(",")]
@@ -60,7 +70,8 @@ def _market(
         options["take_fee_bps"] = {venue.strip(): float(bps) for venue, _, bps in pairs} or None
     except ValueError:
         raise UserError(f"--take-fee-bps {' '.join(fees or ())}: expected VENUE=BPS, such as NYSE=0.3") from None
-    loaded = load_market(market, **{key: value for key, value in options.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    loaded = load_market(market, parse_settings(settings or []), **given)
     if loaded.model == "replay":
         from sor_sb3.market.recordings import recording_lines
 
@@ -124,6 +135,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Resume = None,
     progress: ShowProgress = True,
+    market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
     venues: Venues = None,
@@ -150,7 +162,7 @@ def train(
             return
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = _market(market, venues, session, fees, **recording)
+        spec = _market(market, market_set, venues, session, fees, **recording)
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
@@ -175,6 +187,7 @@ def train(
 
 @app.command()
 def compare(
+    context: typer.Context,
     market: Market = "us_equity",
     env: Env = "OrderSplit-v0",
     algos: Annotated[str, typer.Option("--algos", help="Algorithms, comma between.")] = "reinforce,a2c,ppo",
@@ -188,6 +201,7 @@ def compare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     progress: ShowProgress = True,
+    market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
     venues: Venues = None,
@@ -205,10 +219,11 @@ def compare(
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
+        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress"})
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = _market(market, venues, session, fees, **recording)
+        spec = _market(market, market_set, venues, session, fees, **recording)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         hyperparameters = parse_settings(settings or [])
         config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
@@ -238,16 +253,19 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**62, help="Of the first scenario.")] = 10_000,
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
+    market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
     """Score trained runs beside every rule and the oracle on the same scenarios; an algorithm's runs are its seeds."""
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
+    from sor_sb3.market.settings import parse_settings
     from sor_sb3.reports.tables import print_results
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
-    results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic)
+    settings = parse_settings(market_set or [])
+    results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic, settings=settings)
     if output is not None:
         with writing(f"--output {output}", output):
             write_json(output, results)
@@ -319,6 +337,7 @@ def markets_show(
     name: Annotated[str, typer.Argument(help="Preset, .yaml file or recorded quotes.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample scenario.")] = 0,
     log_dir: LogDir = Path("logs"),
+    market_set: MarketSet = None,
 ) -> None:
     """The venues of a market as a table, and a sample scenario as a picture, LOG_DIR/markets/NAME.png."""
     from sor_sb3.experiments.folder import path_component
@@ -326,7 +345,7 @@ def markets_show(
     from sor_sb3.reports.markets import sample_path_figure, venues_table
     from sor_sb3.reports.tables import wide_console
 
-    market = _market(name)
+    market = _market(name, market_set)
     wide_console(200).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
     with writing(f"--log-dir {log_dir}", log_dir):
@@ -335,9 +354,19 @@ def markets_show(
 
 
 @markets_app.command("check")
-def markets_check(file: Annotated[str, typer.Argument(help="A .yaml market or recorded quotes.")]) -> None:
+def markets_check(
+    file: Annotated[str, typer.Argument(help="Preset, .yaml market or recorded quotes.")],
+    market_set: MarketSet = None,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
+) -> None:
     """Read a market and say whether it can be used."""
-    market = _market(file)
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+    market = _market(file, market_set, venues, session, fees, **recording)
     typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
 
 

@@ -69,7 +69,8 @@ def complete_hyperparameters(
     """All hyperparameters of a run, checked: defaults, overridden by `settings`, then by `n_envs` and `timesteps`.
 
     Defaults are looked up by `algo` (a name in the registry, or package.module:Class), env and the market's name.
-    ``n_steps: episode`` is the market's horizon. Plain data; whole numbers are of type int: 1e2 and 100 are one run.
+    ``n_steps: episode`` is the longest episode: the market's horizon times its waves. Plain data; whole numbers are of
+    type int: 1e2 and 100 are one run.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or outside its range.
@@ -80,7 +81,7 @@ def complete_hyperparameters(
     values.update(settings)
     values |= {key: value for key, value in (("n_envs", n_envs), ("n_timesteps", timesteps)) if value is not None}
     if values.get("n_steps") == "episode":
-        values["n_steps"] = market.order.horizon_steps
+        values["n_steps"] = market.order.horizon_steps * market.order.waves
     values.setdefault("envs_per_scenario", 1)
     try:
         values = check_hyperparameters(find_algorithm(algo).load(), values)

@@ -258,7 +258,7 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
     scores, pace = _head(extractor.score, extractor.pace, _venue_latents(extractor.actor, rows), k)
     share, dark, is_open = (
         rows[:, [len(MARKET_FEATURES) + venue * len(VENUE_FEATURES) + VENUE_FEATURES.index(name) for venue in range(k)]]
-        for name in ("marginal_share", "dark", "open")
+        for name in ("sweep_share", "dark", "open")
     )
     time_left = rows.new_tensor([[DARK_PART * (name == "time_left") for name in MARKET_FEATURES]])
     dark_part = F.linear(rows[:, : len(MARKET_FEATURES)], time_left) * dark

@@ -103,7 +103,7 @@ class VenueExtractor(nn.Module):
 
     def _actor_latent(self, inputs: th.Tensor) -> th.Tensor:
         latent = self.actor(inputs)
-        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("marginal_share", "dark"))
+        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
         scores = self.score(latent).squeeze(-1) + suggested_logits(share, DARK_PART * time_left * dark)
         if self.masked:

@@ -19,7 +19,7 @@ from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writ
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
 
-_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs")
+_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths")
 
 
 def cost_tag(evaluator: Evaluator) -> str:
@@ -66,6 +66,7 @@ class RoutingEvalCallback(BaseCallback):
         self.best_cost, self._next, self._last = np.inf, 0, -1
         self._timesteps: list[int] = []
         self._costs: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
         self._loggers: dict[str, Logger] = {}
 
     def _on_training_start(self) -> None:
@@ -114,7 +115,7 @@ class RoutingEvalCallback(BaseCallback):
         self._record(self.logger, scores)
         cost = float(scores.cost.mean())
         self.logger.record("eval/mean_reward", -cost)
-        self.logger.record("eval/mean_ep_length", self.evaluator.market.order.horizon_steps)
+        self.logger.record("eval/mean_ep_length", float(scores.env_steps.mean()))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
         log_pictures(self.logger, self.evaluator.market, scores, self.num_timesteps)
@@ -122,11 +123,12 @@ class RoutingEvalCallback(BaseCallback):
             assert self.baselines is not None
             self._record(logger, self.baselines.scores[name])
             logger.dump(self.num_timesteps)
-        self._keep(cost, scores.cost[0])
+        self._keep(cost, scores)
 
-    def _keep(self, cost: float, costs: np.ndarray) -> None:
+    def _keep(self, cost: float, scores: Scores) -> None:
         self._timesteps.append(self.num_timesteps)
-        self._costs.append(costs)
+        self._costs.append(scores.cost[0])
+        self._lengths.append(scores.env_steps[0])
         better = cost < self.best_cost
         self.best_cost = min(cost, self.best_cost)
         if self.folder is None:
@@ -134,6 +136,6 @@ class RoutingEvalCallback(BaseCallback):
         if better:
             write_policy(self.model, self.folder / "best_model.zip", self.folder / "best_vecnormalize.pkl")
         log = io.BytesIO()
-        lengths = np.full((len(self._costs), len(costs)), self.evaluator.market.order.horizon_steps)
-        np.savez(log, timesteps=np.array(self._timesteps), results=-np.stack(self._costs), ep_lengths=lengths)
+        results, lengths = -np.stack(self._costs), np.stack(self._lengths)
+        np.savez(log, timesteps=np.array(self._timesteps), results=results, ep_lengths=lengths)
         write_bytes(self.folder / "evaluations.npz", log.getvalue())

@@ -23,6 +23,7 @@ class ActionAdapter(ABC):
     env_id: ClassVar[str]
     masked: ClassVar[bool] = False
     paced: ClassVar[bool] = False
+    rests: ClassVar[bool] = False  # whether orders may rest across decisions
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,20 +36,33 @@ class ActionAdapter(ABC):
         return spaces.Box(-1.0, 1.0, self.shape, np.float32)
 
     @abstractmethod
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weights float64 (N, K), rows summing to 1, and pace float64 (N,), or None for the schedule's slice.
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights float64 (N, K), rows summing to 1, and pace float64 (N,), or None for what the schedule wants.
 
         Args:
             actions: numbers (N, ...), each action of `shape`; a single action is a batch of one where `n` is None.
             n: how many rows are expected; None takes any number.
+            is_later: bool (N,), which rows are later waves of a decision, where a split may hold back what came back:
+                their weights may all be 0. None: none is.
 
         Raises:
             UserError: the number or the length of rows, the type, or a value is not what `space` asks for.
         """
 
+    def resting(self, actions: Any) -> np.ndarray | None:
+        """What should rest where, of actions that `decode` accepts: weights (N, K) whose rows sum to 1 at most, or None."""
+        return None
+
     @abstractmethod
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
-        """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose it, `pace` (N,)."""
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Actions (N, ...) that stand for `weights` (N, K) and, where the env lets one choose them, the others.
+
+        These are `pace` (N,) and `resting` (N, K), what should rest where; without it nothing rests.
+        """
 
     def _rows(self, actions: Any, n: int | None) -> np.ndarray:
         rows = as_array(actions)
@@ -81,7 +95,7 @@ def as_array(actions: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class VenueSelect(ActionAdapter):
-    """``Discrete(K)``: this step's slice goes to one venue."""
+    """``Discrete(K)``: this step's slice, in a later wave what came back, goes to one venue."""
 
     env_id: ClassVar[str] = "VenueSelect-v0"
     masked: ClassVar[bool] = True
@@ -92,7 +106,7 @@ class VenueSelect(ActionAdapter):
         """The action space."""
         return spaces.Discrete(self.n_venues)
 
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, None]:
+    def decode(self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None) -> tuple[np.ndarray, None]:
         """One-hot weights of whole numbers (N,) in [0, K)."""
         rows = self._rows(actions, n)
         with np.errstate(invalid="ignore"):  # of a NaN, which is found to differ
@@ -110,53 +124,123 @@ class VenueSelect(ActionAdapter):
         expected = f"a whole number from 0 ({self._venue(0)}) to {last} ({self._venue(last)})"
         raise UserError(f"{self.env_id}: the action of row {i} is {rows[i]}; expected {expected}")
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """The venue of the largest weight; int64 (N,). The pace is the schedule's."""
         return np.argmax(weights, axis=1)
 
 
 @dataclass(frozen=True)
 class OrderSplit(ActionAdapter):
-    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``, uniform where the sum is 0.
+    """``Box(-1, 1, (K,))``: weights ``max(a, 0) / sum(max(a, 0))``; where the sum is 0, uniform in the first wave.
 
-    Every point of the simplex is reached, and maps to itself. Finite numbers beyond the bounds count as they are.
+    In a later wave a sum of 0 holds back what came back, for the decisions to come. Every point of the simplex is
+    reached, and maps to itself. Finite numbers beyond the bounds count as they are.
     """
 
     env_id: ClassVar[str] = "OrderSplit-v0"
 
-    def decode(self, actions: Any, n: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Positive parts of finite numbers (N, K), normalised; with a pace of (N, K + 1)."""
         rows = np.ascontiguousarray(self._rows(actions, n))
         rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
         weights = np.empty((len(rows), self.n_venues))
-        wrong = _normalise(rows, weights)
+        wrong = _normalise(rows, _NONE_LATER if is_later is None else is_later, weights)
         if wrong >= 0:
             self._refuse(rows, wrong)
         return weights, np.clip(0.5 * (rows[:, -1].astype(np.float64) + 1.0), 0.0, 1.0) if self.paced else None
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """The weights themselves, float32 (N, K). The pace is the schedule's."""
         return np.asarray(weights, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class OrderExecute(OrderSplit):
-    """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is available goes out now.
+    """``Box(-1, 1, (K + 1,))``: the split as in `OrderSplit`, and last how much of what is offered goes out now.
 
-    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight.
+    The last component a is the pace ``(a + 1) / 2``: 1 sends all that is neither known to be filled nor in flight, and
+    in a later wave all that came back in this decision.
     """
 
     env_id: ClassVar[str] = "OrderExecute-v0"
     paced: ClassVar[bool] = True
 
-    def encode(self, weights: np.ndarray, pace: np.ndarray | None = None) -> np.ndarray:
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
         """Weights and pace as one row, float32 (N, K + 1); without a pace, all goes out."""
         pace = np.ones(len(weights)) if pace is None else pace
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
+_NONE_LATER = np.zeros(0, dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class OrderPlace(ActionAdapter):
+    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, and the pace of taking.
+
+    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last component
+    a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight. Resting
+    weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the near touch
+    (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a decision's first
+    wave only.
+    """
+
+    env_id: ClassVar[str] = "OrderPlace-v0"
+    paced: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one action."""
+        return (2 * self.n_venues + 1,)
+
+    def decode(
+        self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of what to take (N, K), whose rows sum to 1 at most, and the pace (N,)."""
+        rows = np.asarray(self._rows(actions, n), dtype=np.float64)
+        if not np.isfinite(rows).all():
+            self._refuse(rows, int(np.argmax(~np.isfinite(rows).all(axis=1))))
+        return _at_most_one(rows[:, : self.n_venues]), np.clip(0.5 * (rows[:, -1] + 1.0), 0.0, 1.0)
+
+    def resting(self, actions: Any) -> np.ndarray:
+        """Weights (N, K) of what should rest where."""
+        rows = np.asarray(self._rows(actions, None), dtype=np.float64)
+        return _at_most_one(rows[:, self.n_venues : 2 * self.n_venues])
+
+    def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
+        k = int(np.flatnonzero(~np.isfinite(rows[i]))[0])
+        what = "the pace" if k == 2 * self.n_venues else f"{self._venue(k % self.n_venues)}"
+        part = "" if k == 2 * self.n_venues else (" to take at" if k < self.n_venues else " to rest at")
+        raise UserError(f"{self.env_id}: the action of row {i}{part} {what} is {rows[i, k]}; expected a finite number")
+
+    def encode(
+        self, weights: np.ndarray, pace: np.ndarray | None = None, resting: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Take weights, resting weights and pace as one row, float32 (N, 2 K + 1); without a pace, all is taken."""
+        pace = np.ones(len(weights)) if pace is None else pace
+        resting = np.zeros_like(weights) if resting is None else resting
+        return np.concatenate([weights, resting, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
+
+
+def _at_most_one(parts: np.ndarray) -> np.ndarray:
+    """Positive parts (N, K), scaled down where their sum exceeds 1."""
+    weights = np.maximum(parts, 0.0)
+    largest = np.maximum(weights.max(axis=1, keepdims=True), 1.0)  # so that sums of finite numbers are finite
+    weights /= largest
+    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0 / largest))
+
+
 @entry_point(nogil=True)
-def _normalise(rows: Any, weights: Any) -> int:
+def _normalise(rows: Any, is_later: Any, weights: Any) -> int:
     """Fill `weights` (N, K); returns the first row of `rows` that holds a NaN or an infinity, else -1."""
     n_venues = weights.shape[1]
     for i in range(len(weights)):
@@ -174,8 +258,9 @@ def _normalise(rows: Any, weights: Any) -> int:
             for k in range(n_venues):
                 weights[i, k] /= largest
                 total += weights[i, k]
+        nothing = 0.0 if is_later.size > 0 and is_later[i] else 1.0 / n_venues
         for k in range(n_venues):
-            weights[i, k] = 1.0 / n_venues if total <= 0.0 else weights[i, k] / total
+            weights[i, k] = nothing if total <= 0.0 else weights[i, k] / total
     return -1
 
 
@@ -189,7 +274,9 @@ def _choose(chosen: Any, weights: Any) -> int:
     return -1
 
 
-ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {a.env_id: a for a in (VenueSelect, OrderSplit, OrderExecute)}
+ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {
+    a.env_id: a for a in (VenueSelect, OrderSplit, OrderExecute, OrderPlace)
+}
 
 
 def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:

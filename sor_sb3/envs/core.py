@@ -46,12 +46,15 @@ def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any
 class RoutingCore:
     """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
+    A step is a decision's first wave or a later one: an episode has at most `horizon_steps` times `waves` of them.
+
     The scenario of an episode depends on (data_split, seed, episode number) and on nothing else, so member i of a batch
     equals a lone env with that seed, bit for bit.
 
     Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
     out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
-    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it.
+    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it. With
+    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps.
 
     Raises:
         UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
@@ -65,6 +68,7 @@ class RoutingCore:
         data_split: str = "train",
         variance_reduction: bool = False,
         threads: int = 1,
+        every_wave: bool = False,
     ) -> None:
         if data_split not in DATA_SPLITS:
             raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
@@ -73,7 +77,7 @@ class RoutingCore:
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.action_adapter = make_action_adapter(env_id, self.market.n_venues, self.market.venue_names)
         self.env_id = self.action_adapter.env_id
-        self.simulator = BatchSimulator(self.market, n, data_split, threads)
+        self.simulator = BatchSimulator(self.market, n, data_split, threads, every_wave)
         self.observer = Observer(self.simulator)
         self._begun = False
         self.observation_space = observation_space(self.market)
@@ -103,6 +107,10 @@ class RoutingCore:
         self.simulator.reset(self.seeds[which], self.episodes[which], which)
         return self.observer.observe(which)
 
+    def _is_later(self) -> np.ndarray | None:
+        """bool (N,): members in a later wave of their decision; None where the market has one wave."""
+        return self.simulator.read("wave") > 0 if self.market.order.waves > 1 else None
+
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here.
 
@@ -113,11 +121,13 @@ class RoutingCore:
             UserError: the actions are refused (`ActionAdapter.decode`), no episode has begun, or the market's numbers
                 are so large that a reward's size passes `LARGEST_REWARD`.
         """
-        weights, pace = self.action_adapter.decode(actions, self.n)
+        weights, pace = self.action_adapter.decode(actions, self.n, self._is_later())
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
         rows = self.observer.blank(self.n)
-        cost, noise, done = self.simulator.step(weights, pace, lambda part: self.observer.write_part(part, rows))
+        cost, noise, done = self.simulator.step(
+            weights, pace, lambda part: self.observer.write_part(part, rows), self.action_adapter.resting(actions)
+        )
         rewards = np.empty(self.n, dtype=np.float32)
         wrong = _write_rewards(cost, noise, self.variance_reduction, rewards)
         if wrong >= 0:

@@ -20,15 +20,24 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
     ``OrderExecute-v0``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
 
-    **Observation**: float32 (7 + 12 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
+    **Observation**: float32 (10 + 19 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
+
+    Three of its features are answers of rules, put there to save a learner the arithmetic: ``slice_excess``,
+    ``best_all_in`` and ``sweep_share``, the split of ``net_price_sweep``.
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
     as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is acknowledged.
-    In ``OrderExecute-v0`` the pace says how much goes out instead.
+    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead.
 
-    **Reward**: minus the cost of the step in bps of the order: execution price against the mid at the decision, fees,
-    and the mid's move times what is still to be done. Undiscounted, an episode sums to minus the implementation
-    shortfall (Perold 1988).
+    **Waves**: where the market's ``order.waves`` is above 1 and shares came back, the next step is another wave of the
+    same decision, milliseconds later, and distributes those shares alone (the pace is a part of them). A later wave may
+    hold back: where no weight is positive nothing is sent, and the shares are left to the decisions to come (in a first
+    wave the weights are then even). ``VenueSelect-v0`` sends what came back to the venue chosen. An episode has at most
+    ``horizon_steps`` times ``waves`` steps.
+
+    **Reward**: minus the cost of the step in bps of the order: execution price against the efficient price at the
+    step's begin, fees, and that price's move times what is still to be done. Undiscounted, an episode sums to minus the
+    implementation shortfall (Perold 1988).
 
     **Termination**: the order is done, or the deadline is reached and the rest is swept at a price worse than any fill
     that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
@@ -39,7 +48,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((43,), (3,))
+        ((67,), (3,))
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (an instance variable in Gymnasium)
@@ -68,7 +77,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         return self.core.reset()[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One decision."""
+        """One decision, or one wave of it."""
         observations, rewards, done = self.core.step(as_array(action)[None])
         info = self.core.episode_infos(np.zeros(1, dtype=np.int64))[0] if done[0] else {}
         return observations[0], float(rewards[0]), bool(done[0]), False, info

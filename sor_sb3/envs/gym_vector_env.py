@@ -46,7 +46,7 @@ class RoutingVectorEnv(VectorEnv):
         return self.core.reset(), {}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One decision in every env; where an episode ends, `final_obs` and `final_info` keep its last row."""
+        """One wave of a decision in every env; where an episode ends, `final_obs`, `final_info` keep its last row."""
         observations, rewards, done, ended = self.core.step_and_reset(actions)
         infos: dict[str, Any] = {}
         for i, (last, info) in ended.items():

@@ -2,7 +2,7 @@
 
 Nothing hidden goes in: quotes as observed at the decision, never at the arrival of a child.
 
-A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (7 + 12 K,) in all:
+A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in turn, (10 + 19 K,) in all:
 
 ================  ====================================================================================
 market feature    meaning
@@ -10,9 +10,12 @@ market feature    meaning
 time_left         share of the horizon that is left, 1 at the first decision
 remaining         share of the parent order that is not known to be filled
 in_flight         share of it that children carry that have not been acknowledged
-slice             log(1 + this step's scheduled shares / an even slice)
+slice             log(1 + shares to be done / an even slice): the schedule's; in a later wave what came back
+wave              of the decision, 0 in the first
+returned          in a later wave, share of what was sent in the wave before that came back; 0 in the first
 signal            public signal of the short-lived drift, about unit variance; book imbalance in a replay
-last_move         move of the mid over the last step, against us, in price scales
+last_move         move of the observed midpoint since the decision or wave before, against us, in price scales
+spread            best observed far touch less best observed near touch, in price scales
 best_all_in       lowest far-touch offset plus take fee of an open lit venue, in price scales
 ================  ====================================================================================
 
@@ -22,17 +25,28 @@ venue feature     meaning
 open              1 if it trades, 0 if it is halted or not quoting, as announced
 dark              1 if it is a dark pool, which quotes nothing and fills at the mid
 in_flight         1 if a child of ours there has not been acknowledged: it takes no other
-slice_excess      all-in price of the whole slice here, book walked, less the best venue's; in price scales
-offset            far touch above the mid as its feed last said, in price scales; 0 in the dark
+slice_excess      all-in price of the whole slice here, level by level, less the best venue's; in price scales
+offset            far touch above the observed midpoint as its feed last said, in price scales; 0 in the dark
+near_offset       near touch below the observed midpoint, in price scales; 0 in the dark
 fee               take fee, in price scales
-size              log(1 + displayed shares / an even slice), by its feed less what we took; 0 in the dark
+size              log(1 + shares displayed at the touch / an even slice), less what we took; 0 in the dark
+near_size         log(1 + shares displayed at the near touch / an even slice); 0 in the dark
+depth             log(1 + shares displayed within the limit of a child / an even slice); 0 in the dark
 latency           log(1 + last observed latency / the market's typical one)
 volume_share      share of recent traded volume; 0 where none is published
+outflow           log(1 + shares that sellers recently hit its near touch with, a step / an even slice)
 fill_ratio        filled / sent of our recent children there, 1 before the first
-reject            1 when a child came back rejected since the last decision, fading; 0 after any other answer
-marginal_share    share of this step's slice that the split of displays at one marginal price, books walked, puts here;
-                  in the notebook, whose cost is linear, 1 at the cheapest venue
+reject            1 when a child came back rejected since the last decision or wave, fading; 0 after other answers
+make_fee          fee of a resting order that is filled, negative for a rebate; in price scales
+resting           share of the parent order that rests there, is on its way to it, or is being cancelled
+queue_ahead       log(1 + shares before the oldest of these orders / an even slice), as displayed when it was sent less
+                  what has printed since; 0 without one
+sweep_share       share of the slice that a sweep puts here which takes displayed levels, within the limit, in order
+                  of all-in price; in the notebook, whose cost is linear, 1 at the cheapest venue
 ================  ====================================================================================
+
+`slice_excess`, `best_all_in` and `sweep_share` are answers of rules (`all_in_sized`, `all_in`, `net_price_sweep`):
+they save a learner the arithmetic, and say nothing that the other features do not.
 """
 
 from __future__ import annotations
@@ -49,15 +63,20 @@ from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import log
-from sor_sb3.simulator.pricing import OFFERS, make_offers, marginal_price_bps, offered_at, price_slices
+from sor_sb3.simulator.pricing import OFFERS, make_offers, price_slices, sweep
 from sor_sb3.simulator.state import LANES_APART
 
-MARKET_FEATURES = ("time_left", "remaining", "in_flight", "slice", "signal", "last_move", "best_all_in")
-_OF_A_VENUE = "open dark in_flight slice_excess offset fee size latency volume_share fill_ratio reject marginal_share"
-VENUE_FEATURES = tuple(_OF_A_VENUE.split())
+MARKET_FEATURES = tuple("time_left remaining in_flight slice wave returned signal last_move spread best_all_in".split())
+VENUE_FEATURES = tuple(
+    (
+        "open dark in_flight slice_excess offset near_offset fee size near_size depth latency volume_share outflow "
+        "fill_ratio reject make_fee resting queue_ahead sweep_share"
+    ).split()
+)
 _G, _F = len(MARKET_FEATURES), len(VENUE_FEATURES)
-_SHARE = _F - 1
-_LOGS = np.dtype([("size", "f8", (LANES_APART,)), ("latency", "f8", (LANES_APART,))], align=True)
+_LOGS = np.dtype(
+    [(name, "f8", (LANES_APART,)) for name in ("size", "near", "depth", "latency", "outflow", "queue")], align=True
+)
 
 
 @njit(error_model="numpy")
@@ -65,6 +84,11 @@ def _take_logarithms(block: Any, scales: Any, first: int, last: int, offers: Any
     per_share, per_ms = 1.0 / scales[1], 1.0 / scales[2]
     for j in range(np.uint64(first), np.uint64(last)):
         logs.size[j] = log(1.0 + offers.shown_shares[j] * per_share)
+        logs.depth[j] = log(1.0 + offers.depth_shares[j] * per_share)
+        near = block.observed_near_shares[j] if block.open[j] == 1.0 else 0.0
+        logs.near[j] = log(1.0 + near * per_share)
+        logs.outflow[j] = log(1.0 + block.recent_outflow_shares[j] * per_share)
+        logs.queue[j] = log(1.0 + block.queue_ahead_shares[j] * per_share)
         logs.latency[j] = log(1.0 + block.observed_latency_ms[j] * per_ms)
 
 
@@ -76,20 +100,25 @@ def _write_row(
     lowest, best, volume = math.inf, math.inf, 0.0
     for j in range(first, first + n_venues):
         lowest = min(lowest, offers.price_bps[j])
-        all_in_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        best = min(best, all_in_bps if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else math.inf)
+        best = min(best, offers.all_in_bps[j] if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else math.inf)
         volume += block.recent_volume_shares[j]
     per_volume, in_flight = 1.0 / volume if volume > 0.0 else 0.0, block.in_flight[i] > 0
+    wanted, is_later = block.slice_shares[i], block.wave[i] > 0
     out[row, 0] = 1.0 - block.step[i] / market.horizon_steps
-    out[row, 1] = (block.available_shares[i] + block.in_flight_shares[i]) / market.quantity_shares
+    left = block.available_shares[i] + block.in_flight_shares[i] + block.resting_shares[i]
+    per_order = 1.0 / market.quantity_shares
+    out[row, 1] = left * per_order
     out[row, 2] = block.in_flight_shares[i] / market.quantity_shares
-    out[row, 3] = log(1.0 + block.slice_shares[i] / scales[1])
-    out[row, 4] = block.signal[i]
-    out[row, 5] = block.last_move_bps[i] * per_bps
-    out[row, 6] = best * per_bps if best < math.inf else 0.0
-    wanted = block.slice_shares[i]
-    per_share = 1.0 / wanted if wanted > 0.0 else 0.0
-    marginal_bps = marginal_price_bps(wanted, first, first + n_venues, offers) if market.fills_all == 0 else 0.0
+    out[row, 3] = log(1.0 + wanted / scales[1])
+    out[row, 4] = block.wave[i]
+    out[row, 5] = min(block.returned_shares[i] / max(block.step_shares[i], 1e-300), 1.0) if is_later else 0.0
+    out[row, 6] = block.signal[i]
+    out[row, 7] = block.last_move_bps[i] * per_bps
+    out[row, 8] = block.observed_spread_bps[i] * per_bps
+    out[row, 9] = best * per_bps if best < math.inf else 0.0
+    linear, per_share = market.fills_all == 1, 1.0 / wanted if wanted > 0.0 else 0.0
+    if not linear:
+        sweep(block, first, first + n_venues, wanted, fixed, market, offers)
     for k in range(n_venues):
         j, at = first + k, _G + k * _F
         out[row, at] = block.open[j]
@@ -97,14 +126,21 @@ def _write_row(
         out[row, at + 2] = 1.0 if in_flight and block.child_shares[j] > 0.0 else 0.0
         out[row, at + 3] = (offers.price_bps[j] - lowest) * per_bps
         out[row, at + 4] = block.observed_offset_bps[j] * per_bps
-        out[row, at + 5] = fixed.take_fee_bps[j] * per_bps
-        out[row, at + 6] = logs.size[j]
-        out[row, at + 7] = logs.latency[j]
-        out[row, at + 8] = block.recent_volume_shares[j] * per_volume
-        out[row, at + 9] = block.fill_ratio[j]
-        out[row, at + 10] = block.reject[j]
+        out[row, at + 5] = block.observed_near_offset_bps[j] * per_bps
+        out[row, at + 6] = fixed.take_fee_bps[j] * per_bps
+        out[row, at + 7] = logs.size[j]
+        out[row, at + 8] = logs.near[j]
+        out[row, at + 9] = logs.depth[j]
+        out[row, at + 10] = logs.latency[j]
+        out[row, at + 11] = block.recent_volume_shares[j] * per_volume
+        out[row, at + 12] = logs.outflow[j]
+        out[row, at + 13] = block.fill_ratio[j]
+        out[row, at + 14] = block.reject[j]
+        out[row, at + 15] = fixed.make_fee_bps[j] * per_bps
+        out[row, at + 16] = block.rest_total_shares[j] * per_order
+        out[row, at + 17] = logs.queue[j]
         cheapest = 1.0 if offers.price_bps[j] == lowest else 0.0
-        out[row, at + _SHARE] = cheapest if market.fills_all == 1 else offered_at(marginal_bps, j, offers) * per_share
+        out[row, at + 18] = cheapest if linear else offers.swept_shares[j] * per_share
 
 
 @entry_point(nogil=True)
@@ -119,7 +155,7 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
             continue  # neighbours are priced together
         block, fixed, begin = state.blocks[b], state.venues[b if drawn else 0], i + 1 - run
         first, last = begin * n_venues, (i + 1) * n_venues
-        make_offers(block, fixed, first, last, offers[0])
+        make_offers(block, begin, run, fixed, state.market[0], state.recording, offers[0])
         price_slices(block, begin, run, fixed, state.market[0], offers[0])
         _take_logarithms(block, scales, first, last, offers[0], logs[0])
         for member in range(run):
@@ -130,7 +166,7 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
 
 
 def observation_space(market: MarketSpec) -> spaces.Box:
-    """float32 (7 + 12 K,), unbounded; typical values are of order one."""
+    """float32 (10 + 19 K,), unbounded; typical values are of order one."""
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
 
 
@@ -144,18 +180,18 @@ class Observer:
         self.size = _G + simulator.market.n_venues * _F
 
     def observe(self, which: np.ndarray | None = None) -> np.ndarray:
-        """A fresh float32 array (n, 7 + 12 K): rows of the members `which` (all, by default)."""
+        """A fresh float32 array (n, 10 + 19 K): rows of the members `which` (all, by default)."""
         which = self._everyone if which is None else which
         out = self.blank(len(which))
         self.simulator.in_parts(lambda part: self._write(which[part], out[part]), len(which))
         return out
 
     def blank(self, n: int) -> np.ndarray:
-        """A fresh float32 array (n, 7 + 12 K), to be written."""
+        """A fresh float32 array (n, 10 + 19 K), to be written."""
         return np.empty((n, self.size), dtype=np.float32)
 
     def write_part(self, part: slice, out: np.ndarray) -> None:
-        """Write the rows of the members in `part` into those of `out` (N, 7 + 12 K)."""
+        """Write the rows of the members in `part` into those of `out` (N, 10 + 19 K)."""
         self._write(self._everyone[part], out[part])
 
     def _write(self, which: np.ndarray, out: np.ndarray) -> None:
@@ -171,19 +207,29 @@ class ObservationView:
     in_flight_share: np.ndarray
     slice_shares: np.ndarray
     slice_of_order: np.ndarray  # the same, as a share of the parent order
+    wave: np.ndarray  # int64, 0 in the first
+    returned: np.ndarray
     signal: np.ndarray
+    spread_bps: np.ndarray
     open: np.ndarray  # bool
     dark: np.ndarray  # bool
     busy: np.ndarray  # bool: a child of ours is in flight there
     offset_bps: np.ndarray
+    near_offset_bps: np.ndarray
     fee_bps: np.ndarray
     slice_excess_bps: np.ndarray  # all-in price of the whole slice at a venue, less the lowest
     size_shares: np.ndarray
+    near_size_shares: np.ndarray
+    depth_shares: np.ndarray
     latency_ms: np.ndarray
     volume_share: np.ndarray
+    outflow_shares: np.ndarray  # recently, a step
     fill_ratio: np.ndarray
     reject: np.ndarray
-    marginal_share: np.ndarray
+    make_fee_bps: np.ndarray
+    resting_share: np.ndarray
+    queue_ahead_shares: np.ndarray
+    sweep_share: np.ndarray
 
     @property
     def usable(self) -> np.ndarray:
@@ -192,35 +238,49 @@ class ObservationView:
 
     @property
     def quoted(self) -> np.ndarray:
-        """bool (n, K): usable venues that show a price."""
-        return self.usable & ~self.dark
+        """bool (n, K): usable venues that show a price and some size at it."""
+        return self.usable & ~self.dark & (self.size_shares > 0.0)
+
+    @property
+    def is_later(self) -> np.ndarray:
+        """bool (n,): a later wave of a decision, which distributes what came back."""
+        return self.wave > 0
 
     @property
     def pace(self) -> np.ndarray:
-        """float64 (n,): the schedule's slice as a share of what is available, 1 where nothing is."""
-        quantity = self.remaining - self.in_flight_share
+        """float64 (n,): what the schedule wants as a share of what is offered; 1 in a later wave, or if none is."""
+        quantity = np.where(self.is_later, 0.0, self.remaining - self.in_flight_share)
         return np.clip(np.divide(self.slice_of_order, quantity, out=np.ones_like(quantity), where=quantity > 0), 0, 1)
 
     @classmethod
     def of(cls, observations: np.ndarray, market: MarketSpec) -> ObservationView:
-        """Read observations (n, 7 + 12 K) of `market`; exact to float32 rounding."""
+        """Read observations (n, 10 + 19 K) of `market`; exact to float32 rounding."""
         price, shares, latency = market.scales
         rows = np.asarray(observations, dtype=np.float64)
         per_venue = rows[:, _G:].reshape(len(rows), market.n_venues, _F)
         f = {name: per_venue[:, :, i] for i, name in enumerate(VENUE_FEATURES)}
         m = {name: rows[:, i] for i, name in enumerate(MARKET_FEATURES)}
         return cls(
-            **{name: m[name] for name in ("time_left", "remaining", "signal")},
+            **{name: m[name] for name in ("time_left", "remaining", "returned", "signal")},
             in_flight_share=m["in_flight"],
             slice_shares=np.expm1(m["slice"]) * shares,
             slice_of_order=np.expm1(m["slice"]) / market.order.horizon_steps,
+            wave=np.rint(m["wave"]).astype(np.int64),
+            spread_bps=m["spread"] * price,
             open=f["open"] > 0.5,
             dark=f["dark"] > 0.5,
             busy=f["in_flight"] > 0.5,
             offset_bps=f["offset"] * price,
+            near_offset_bps=f["near_offset"] * price,
             fee_bps=f["fee"] * price,
             slice_excess_bps=f["slice_excess"] * price,
             size_shares=np.expm1(f["size"]) * shares,
+            near_size_shares=np.expm1(f["near_size"]) * shares,
+            outflow_shares=np.expm1(f["outflow"]) * shares,
+            queue_ahead_shares=np.expm1(f["queue_ahead"]) * shares,
+            make_fee_bps=f["make_fee"] * price,
+            resting_share=f["resting"],
+            depth_shares=np.expm1(f["depth"]) * shares,
             latency_ms=np.expm1(f["latency"]) * latency,
-            **{name: f[name] for name in ("volume_share", "fill_ratio", "reject", "marginal_share")},
+            **{name: f[name] for name in ("volume_share", "fill_ratio", "reject", "sweep_share")},
         )

@@ -35,8 +35,9 @@ class RoutingVecEnv(VecEnv):
         threads: int = 1,
         envs_per_scenario: int = 1,
     ) -> None:
-        self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads)
-        check_envs_per_scenario(self.core.env_id, n_envs, envs_per_scenario)
+        check_envs_per_scenario(env_id, n_envs, envs_per_scenario)
+        in_step = envs_per_scenario > 1  # neighbours' steps correspond
+        self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads, in_step)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None
@@ -144,7 +145,7 @@ def make_vec_env(
         threads: see `RoutingCore`; more than one pays where the cores are idle and the batch is large.
         envs_per_scenario: how many neighbours play the same scenarios, each in its own way. Above 1, rewards are
             relative to the neighbours', under :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: policy
-            gradients then need far fewer steps.
+            gradients then need far fewer steps. Every decision then has all its waves, some with nothing to send.
 
     Raises:
         UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
@@ -153,7 +154,7 @@ def make_vec_env(
         >>> import sor_sb3
         >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
         >>> venv.reset().shape
-        (4, 43)
+        (4, 67)
     """
     args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
     venv: VecEnv = RoutingVecEnv(*args)

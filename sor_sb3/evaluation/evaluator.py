@@ -36,6 +36,7 @@ class Scores:
         latency_ms: float64 (n_children,), decision to acknowledgement of every child order sent to an open venue
             (the notebook's latency is taken as it is).
         venue_shares: float64 (n_seeds, K), share of filled shares by venue (of sent, where the market fills all).
+        env_steps: int64 (n_seeds, n_scenarios), how many env steps an episode took: its decisions, waves and all.
         children: what was sent and got, seed after seed, if it was asked for.
     """
 
@@ -46,6 +47,7 @@ class Scores:
     measures: dict[str, np.ndarray]
     latency_ms: np.ndarray
     venue_shares: np.ndarray
+    env_steps: np.ndarray
     children: ChildLog | None = None
 
     @property
@@ -148,7 +150,7 @@ class Evaluator:
         if not members:
             raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
         runs = [self._run(name, policy, deterministic, record) for policy in members]
-        cost, parts, measures, latency, shares, logs = zip(*runs, strict=True)
+        cost, parts, measures, latency, shares, env_steps, logs = zip(*runs, strict=True)
         return Scores(
             name=name,
             kind=kind_of(members[0]),
@@ -157,17 +159,19 @@ class Evaluator:
             measures={key: np.stack([m[key] for m in measures]) for key in measures[0]},
             latency_ms=np.concatenate(latency),
             venue_shares=np.stack(shares),
+            env_steps=np.stack(env_steps),
             children=ChildLog.concatenate(logs) if record else None,
         )
 
     def _run(self, name: str, policy: Any, deterministic: bool, record: bool) -> tuple[Any, ...]:
-        """Cost, its parts, measures, latencies, venue shares and, if recorded, child orders of one run."""
+        """Cost, its parts, measures, latencies, venue shares, env steps and, if recorded, child orders of one run."""
         core, truth = self.core, Truth(self.core.simulator)
         observations = self.start()
         recorder = ChildRecorder(core.simulator) if record else None
-        latencies = []
+        latencies, env_steps = [], np.zeros(core.n, dtype=np.int64)
         for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
             was_open = truth.open
+            env_steps += truth.remaining_shares > 0.0
             if recorder is not None:
                 recorder.before()
             decision.take()
@@ -178,7 +182,7 @@ class Evaluator:
         parts, measures = core.simulator.ledger(), core.simulator.measures(np.arange(core.n))
         filled = truth.episode_filled_shares.sum(axis=0)
         shares = filled / max(filled.sum(), 1e-12)
-        return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, log
+        return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, env_steps, log
 
     def evaluate(
         self, policies: Mapping[str, Any], deterministic: bool = True, each: Callable[[Scores], None] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from gymnasium import spaces
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.policies.normalisation import NormalizedPolicy, as_trained
+from sor_sb3.simulator.views import Truth
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import PolicyPredictor
@@ -31,7 +33,9 @@ def rollout(
     deterministic: bool = True,
     name: str = "policy",
 ) -> Iterator[Decision]:
-    """Yield each decision of all scenarios, after the policy has answered and before the env has stepped.
+    """Yield each env step of all scenarios, after the policy has answered and before the env has stepped.
+
+    It ends when every order is done. A decision of several waves is as many env steps.
 
     The caller may read the state, ask "what if" (`Decision.ask`), and take the step (`Decision.take`) to look at what
     came of it; a step that the caller does not take is taken when the next decision is asked for. A model trained under
@@ -41,7 +45,7 @@ def rollout(
         core: the batched env, at `observations`, float32 (n, D), raw.
         policy: anything with SB3's ``predict``, called `name` in messages.
         state: of a recurrent policy, where the rollout starts in the middle of episodes.
-        first_step: the number of the first decision; 0 says that all episodes begin here.
+        first_step: the number of the first env step; 0 says that all episodes begin here.
         deterministic: whether a learned policy takes its mode.
 
     Raises:
@@ -49,8 +53,10 @@ def rollout(
     """
     check_fit(core, policy, name)
     player = _Player(core, as_trained(policy), deterministic, name)
-    first = np.full(core.n, first_step == 0)
-    for step in range(first_step, core.market.order.horizon_steps):
+    first, truth = np.full(core.n, first_step == 0), Truth(core.simulator)
+    for step in count(first_step):
+        if not (truth.remaining_shares > 0.0).any():
+            return
         decision = Decision(player, step, observations, state, first, *player.ask(observations, state, first))
         yield decision
         observations, state, first = decision.take(), decision.next_state, np.zeros(core.n, dtype=bool)
@@ -58,10 +64,10 @@ def rollout(
 
 @dataclass
 class Decision:
-    """What a policy answered to the observations of all scenarios at one step.
+    """What a policy answered to the observations of all scenarios at one env step.
 
     Attributes:
-        step: counted from 0.
+        step: counted from 0, waves and all.
         observations: float32 (n, D), raw.
         state: of a recurrent policy, before the answer; `next_state` is that after the answer.
         first: bool (n,), whether episodes begin here.

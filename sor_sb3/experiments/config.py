@@ -14,7 +14,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import standard_rules
 from sor_sb3.market.spec import MarketSpec
 
-EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"]
+EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0"]
 VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
 

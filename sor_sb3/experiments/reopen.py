@@ -4,7 +4,7 @@ Nothing is trained here.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_conf
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
 from sor_sb3.files import writing
+from sor_sb3.market.loading import load_market
 
 
 def run_config(folder: Path) -> TrainConfig:
@@ -38,17 +39,30 @@ def read_comparison(folder: Path) -> CompareConfig:
 
 
 def evaluate_runs(
-    folders: Sequence[Path], scenarios: int, seed: int, data_split: str = "test", deterministic: bool = True
+    folders: Sequence[Path],
+    scenarios: int,
+    seed: int,
+    data_split: str = "test",
+    deterministic: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
-    Raises UserError: a folder is no finished run, or the runs differ in market or env.
+    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`.
+
+    Raises UserError: a folder is no finished run, the runs differ in market or env, or a setting is wrong.
     """
-    return _score_runs(folders, scenarios, seed, data_split, deterministic, report=False).results
+    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings).results
 
 
 def _score_runs(
-    folders: Sequence[Path], scenarios: int, seed: int, data_split: str, deterministic: bool, report: bool
+    folders: Sequence[Path],
+    scenarios: int,
+    seed: int,
+    data_split: str,
+    deterministic: bool,
+    report: bool,
+    settings: Mapping[str, Any] | None = None,
 ) -> Scored:
     runs = [(run_config(folder), folder) for folder in folders]
     first = runs[0][0]
@@ -59,9 +73,12 @@ def _score_runs(
             raise UserError(f"{trained} and {other}; compare runs of one market and env")
     for folder in folders:
         check_finished(folder)
-    evaluator = Evaluator(first.env, first.market, scenarios, seed, data_split)
+    market = load_market(first.market, settings)
+    evaluator = Evaluator(first.env, market, scenarios, seed, data_split)
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
-    return score(runs, standard_rules(first.market), evaluator, about, None, deterministic, report)
+    if settings:
+        about["market_set"] = dict(settings)
+    return score(runs, standard_rules(market), evaluator, about, None, deterministic, report)
 
 
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:

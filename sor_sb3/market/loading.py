@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.market.settings import named, with_fields
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
 from sor_sb3.safe_yaml import parse_yaml, read_text
@@ -25,12 +27,16 @@ def preset_names() -> list[str]:
     return shipped + [HELDOUT + name for name in held_out]
 
 
-def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> MarketSpec:
+def load_market(
+    market: str | Path | MarketSpec, settings: Mapping[str, Any] | None = None, **replay_options: Any
+) -> MarketSpec:
     """Read a market.
 
     Args:
         market: a preset's name, the path of a YAML market file, the path of recorded quotes (.parquet, .csv,
             .csv.gz), or a specification, which is returned as it is.
+        settings: values by the dotted path of a field, such as ``{"order.step_s": 1, "venues.*.latency_ms": 2}``, in
+            place of what the market says.
         replay_options: fields of :class:`ReplayMarket` for a recording given by its path, e.g.
             ``assumed_depth_shares``, ``trades_file``, ``venues=["NYSE", "ARCA"]``.
 
@@ -38,12 +44,12 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
         UserError: there is no such market, or its file is wrong; the message says where and what to do.
     """
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
-        return market
+        return _changed(market, settings) if settings else market
     name, suffixed = str(market), str(market).lower()
     if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
 
-        return market_of_recording(Path(name), **replay_options)
+        return market_of_recording(Path(name), settings, **replay_options)
     if replay_options:
         raise UserError(f"market '{name}' is no recording; {', '.join(replay_options)} applies to recorded quotes only")
     presets = ", ".join(preset_names())
@@ -51,16 +57,34 @@ def load_market(market: str | Path | MarketSpec, **replay_options: Any) -> Marke
         path = Path(name)
         if not os.path.isfile(path):  # False, too, for a name that no file can have
             raise UserError(f"market file {path} does not exist; give a YAML file, or a preset: {presets}")
-        return parse_market(read_text(path), str(path), path.parent)
+        return parse_market(read_text(path), str(path), path.parent, settings)
     if name not in preset_names():
         expected = f"a preset ({presets}) or the path of a .yaml market or of .parquet, .csv or .csv.gz quotes"
         raise UserError(f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected {expected}")
     text = (resources.files("sor_sb3.market") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_market(text, f"preset {name}", Path())
+    return parse_market(text, f"preset {name}", Path(), settings)
 
 
-def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
-    """A specification from YAML `text`; `where` names it in messages, relative paths start at `folder`."""
+def _changed(market: MarketSpec, settings: Mapping[str, Any]) -> MarketSpec:
+    where, data = f"market {market.name}", market.model_dump()
+    if isinstance(market, ReplayMarket):
+        from sor_sb3.market.recordings import complete_replay
+
+        return complete_replay(data, where, Path(), settings)
+    return _set_and_validated(type(market), data, where, settings)
+
+
+def _set_and_validated(kind: Any, data: Any, where: str, settings: Mapping[str, Any] | None) -> MarketSpec:
+    settings = settings or {}
+    market: MarketSpec = validate(kind, with_fields(kind, data, settings, where), named(where, settings))
+    return market
+
+
+def parse_market(text: str, where: str, folder: Path, settings: Mapping[str, Any] | None = None) -> MarketSpec:
+    """A specification from YAML `text`, with what `settings` set.
+
+    `where` names it in messages, relative paths start at `folder`.
+    """
     data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise UserError(f"{where} holds {type(data).__name__}; expected a mapping (name, order, venues)")
@@ -71,5 +95,5 @@ def parse_market(text: str, where: str, folder: Path) -> MarketSpec:
     if kind == "replay":
         from sor_sb3.market.recordings import complete_replay
 
-        return complete_replay(data, where, folder)
-    return validate(_KINDS[kind], data, where)
+        return complete_replay(data, where, folder, settings)
+    return _set_and_validated(_KINDS[kind], data, where, settings)

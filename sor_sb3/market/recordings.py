@@ -16,6 +16,7 @@ from sor_sb3.market.cleaning import utc_text
 from sor_sb3.market.quote_tables import FloatArray, QuoteFileError
 from sor_sb3.market.quotes import QuoteRecording, load_quotes
 from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording, last_rows
+from sor_sb3.market.settings import OPTION, named, split_settings, with_fields
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
 
@@ -33,15 +34,16 @@ _CACHE_SIZE = 8
 _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
 
 
-def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
+def market_of_recording(path: Path, settings: Mapping[str, Any] | None = None, **options: Any) -> ReplayMarket:
     """A market that replays the recording at `path`.
 
     What is not given is measured on the training part: an even slice of the order is half the median displayed
-    far-touch size, taking all of a venue's display costs half its median spread, an unfilled share twice the median
-    spread above the worst price offered. Latency is assumed to be 1 ms, fees 0.
+    far-touch size, an unfilled share costs twice the median spread above the worst price offered. Latency is assumed
+    to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
+        settings: values by dotted path, see :mod:`sor_sb3.market.settings`; they win over `options`.
         options: `venues` (names; by default those that quote), `take_fee_bps` (bps by venue name), `latency_ms` (of
             all venues), `quantity_shares`, `horizon_steps` (20), `step_s` (5), `side`, and any field of
             :class:`ReplayMarket`, such as `assumed_depth_shares`. None counts as not given.
@@ -59,14 +61,18 @@ def market_of_recording(path: Path, **options: Any) -> ReplayMarket:
     fees, latency_ms = given.pop("take_fee_bps", {}), given.pop("latency_ms", None)
     name = Path(path.stem).stem if path.name.lower().endswith(".gz") else path.stem
     data = {"name": name, "model": "replay", **given, "quotes_file": path, "order": order}
-    data = _complete(data, str(path), Path())
+    of_all, of_venues = split_settings(settings or {})
+    data = _complete(with_fields(ReplayMarket, data, of_all, str(path)), named(str(path), of_all), Path())
     _set_fees(data["venues"], fees, path)
     for venue in data["venues"] if latency_ms is not None else ():
         venue["latency_ms"] = latency_ms
-    return _checked(data, str(path))
+    data = with_fields(ReplayMarket, data, of_venues, str(path))
+    return _checked(data, named(str(path), settings or {}))
 
 
-def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMarket:
+def complete_replay(
+    data: Mapping[str, Any], where: str, folder: Path, settings: Mapping[str, Any] | None = None
+) -> ReplayMarket:
     """A market of a YAML's fields; what they leave out is filled in as by `market_of_recording`.
 
     `venues` may list plain names. `where` names the YAML in messages; relative paths start at `folder`.
@@ -74,7 +80,9 @@ def complete_replay(data: dict[str, Any], where: str, folder: Path) -> ReplayMar
     Raises:
         UserError: a field or a file cannot be used, the recording is too short, or `quotes_sha256` names another.
     """
-    return _checked(_complete(data, where, folder), where)
+    of_all, of_venues = split_settings(settings or {})
+    complete = _complete(with_fields(ReplayMarket, data, of_all, where), named(where, of_all), folder)
+    return _checked(with_fields(ReplayMarket, complete, of_venues, where), named(where, settings or {}))
 
 
 def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
@@ -86,6 +94,8 @@ def _checked(data: dict[str, Any], where: str) -> ReplayMarket:
 
 def recording_for(market: ReplayMarket, data_split: str) -> Recording:
     """The arrays to replay (shared: not to be written to), and where the windows of a data split may start.
+
+    For a sell they are mirrored, so that whoever replays them buys.
 
     A window, from its first decision to its end and the last arrival, and the volume that its first decision looks back
     on, lies inside one segment and inside the data split's own time.
@@ -101,11 +111,30 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:
             row["first_trade"], row["last_trade"] = recording.trade_first[place[name] : place[name] + 2]
-    names = "time_s bid_px bid_size ask_px ask_size mid_time_s mid_px trade_time_s trade_cumulative_size"
-    columns = (getattr(recording, name) for name in names.split())
-    arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
-    lengths = np.cumsum(windows[:, 1] - windows[:, 0])
-    return Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
+    no_trades, has_trades = np.zeros(0), recording.trade_time_s is not None
+    return Recording(
+        time_s=recording.time_s,
+        **_as_a_buyer_sees(recording, market.order.side, market.recorded_levels),
+        mid_time_s=recording.mid_time_s,
+        trade_time_s=recording.trade_time_s if has_trades else no_trades,
+        trade_cumulative_shares=recording.trade_cumulative_size if has_trades else no_trades,
+        rows=rows,
+        window_low_s=np.ascontiguousarray(windows[:, 0]),
+        window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
+    )
+
+
+def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
+    """Quotes and midpoints; of a sell those in which to buy is what to sell is here: asks are the negated bids."""
+    bids = (recording.bid_px, recording.bid_size, recording.bid_levels)
+    asks = (recording.ask_px, recording.ask_size, recording.ask_levels)
+    mid_px = recording.mid_px
+    if side == "sell":
+        bids, asks, mid_px = (-asks[0], *asks[1:]), (-bids[0], *bids[1:]), -mid_px
+    levels = asks[2][:, : n_levels - 1]
+    level_px = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
+    quotes = {"bid_px": bids[0], "bid_shares": bids[1], "ask_px": asks[0], "ask_shares": asks[1], "mid_px": mid_px}
+    return {**quotes, "level_px": level_px, "level_shares": np.ascontiguousarray(levels[..., 1])}
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
@@ -183,7 +212,8 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
                 f"{market.quotes_file} is too short: its {total:,.0f} s of continuous quotes leave the {data_split} "
                 f"split at most {longest:,.1f} s in one piece (time_split, max_gap_s), and one order needs more than "
                 f"{back + ahead:,.1f} s (horizon_steps = {order.horizon_steps} of step_s = {order.step_s:g} s, and "
-                f"room for {room}); use fewer or shorter steps, or record more"
+                f"room for {room}); use fewer or shorter steps ({OPTION} order.horizon_steps=... or order.step_s=...), "
+                "or record more"
             )
     return windows
 
@@ -196,8 +226,8 @@ def _grid(stretches: FloatArray) -> FloatArray:
     return np.asarray(stretches[at, 0] + position - before[at], dtype=np.float64)
 
 
-def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, float, float, dict[str, float]]:
-    """Medians over the time of the training part: far shares, far offset and spread in bps, and each venue's spread."""
+def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, float, float]:
+    """Medians over the time of the training part: far shares, far offset in bps, and spread in bps."""
     times = _grid(_split_segments(recording.segments, market.time_split)["train"])
     mid = recording.mid_px[np.searchsorted(recording.mid_time_s, times, side="right") - 1]
     size = recording.ask_size if market.order.side == "buy" else recording.bid_size
@@ -209,10 +239,7 @@ def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, fl
         raise QuoteFileError(f"{what}, which is for training: choose other venues or another time_split")
     offset = ask - mid if market.order.side == "buy" else mid - bid
     spread = (ask - bid) / mid * 1e4
-    pooled = float(np.nanmedian(spread))
-    medians = [pooled if np.isnan(row).all() else float(np.nanmedian(row)) for row in spread]
-    by_venue = dict(zip(recording.venues, medians, strict=True))
-    return float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, pooled, by_venue
+    return float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, float(np.nanmedian(spread))
 
 
 def _round(value: float, digits: int = 4) -> float:
@@ -245,17 +272,35 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
         venues = [{"name": name} for name in recording.venues]
         draft = validate(ReplayMarket, data | {"venues": venues}, where)
     _windows(draft, recording)
-    far_shares, far_offset_bps, spread_bps, venue_spread_bps = _measure(draft, recording)
-    for venue in venues:
-        venue.setdefault("walk_bps", _round(0.5 * venue_spread_bps[venue["name"]]))
+    far_shares, far_offset_bps, spread_bps = _measure(draft, recording)
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
         data["order"]["quantity_shares"] = _round(SLICE_OF_DISPLAY * draft.order.horizon_steps * far_shares, 2)
     if isinstance(response, Mapping):
         data["response"].setdefault("cleanup_penalty_bps", _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS)))
+    _complete_levels(data, draft, recording, where)
     data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("quotes_sha256", recording.sha256)
     return data
+
+
+def _complete_levels(data: dict[str, Any], draft: ReplayMarket, recording: QuoteRecording, where: str) -> None:
+    """How many recorded levels are replayed: all, unless sizes behind the touch are stated; and how far apart they are.
+
+    The distance serves what expects levels evenly apart; a child pays the recorded prices.
+    """
+    there = recording.report.levels
+    stated = 1 if len(draft.level_profile) > 1 else there
+    n_levels = data.setdefault("recorded_levels", stated)
+    if n_levels > there:
+        raise UserError(f"{where}: field 'recorded_levels' is {n_levels}, but {draft.quotes_file} has {there} a side")
+    if n_levels > 1:
+        levels = recording.ask_levels if draft.order.side == "buy" else recording.bid_levels
+        touch = recording.ask_px if draft.order.side == "buy" else recording.bid_px
+        train_s = _split_segments(recording.segments, draft.time_split)["train"][-1, 1]
+        apart = np.abs(levels[:, 0, 0] - touch)[recording.time_s <= train_s] / recording.mid_px[0] * 1e4
+        if not np.isnan(apart).all():
+            data.setdefault("level_spacing_bps", _round(max(float(np.nanmedian(apart)), PRICE_SCALE_FLOOR_BPS / 10)))
 
 
 def _venue_entry(venue: Any) -> Any:
@@ -291,7 +336,7 @@ def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
         lines.append(f"Split {data_split}: {start} to {end}, {hours}; room for {fit:,} orders end to end.")
         if data_split == "test" and fit < FEW_WINDOWS:
             why = "scenarios overlap, and differences between routers will hardly be significant"
-            remedy = "use fewer or shorter steps, or a longer recording"
+            remedy = f"use fewer or shorter steps ({OPTION} order.horizon_steps=..., order.step_s=...), or record more"
             lines.append(f"Warning: only {fit} orders fit into the test part end to end; {why}: {remedy}.")
     return lines
 
@@ -304,15 +349,25 @@ def _each(market: ReplayMarket, field: str, unit: str) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in values.items()) + f" {unit}"
 
 
+def _depth_words(market: ReplayMarket) -> str:
+    limit = f" (children go there with {OPTION} order.limit=sweep)" if market.order.limit == "touch" else ""
+    if market.recorded_levels > 1:
+        return f"behind the touch there is what is recorded, {market.recorded_levels} levels a side in all{limit}"
+    if len(market.level_profile) > 1:
+        sizes = ", ".join(f"{size / market.level_profile[0]:g}" for size in market.level_profile[1:])
+        apart = f"{market.level_spacing_bps:g} bps apart"
+        return f"behind the touch there are levels {apart} of {sizes} times its size{limit}"
+    return "a child fills at its venue's touch, up to the size that is shown there, and no further"
+
+
 def _assumption_lines(market: ReplayMarket) -> list[str]:
     response = market.response
     lines = [
         f"Assumed, as quotes do not tell: median latency {_each(market, 'latency_ms', 'ms')}; take fees "
-        f"{_each(market, 'take_fee_bps', 'bps')}; taking all that a venue shows costs "
-        f"{_each(market, 'walk_bps', 'bps')} above the touch on average.",
+        f"{_each(market, 'take_fee_bps', 'bps')}; {_depth_words(market)}.",
         "Assumed of the others: what we took comes back with a half-life of "
-        f"{_each(market, 'refill_half_life_s', 's')}; displays fade within "
-        f"{response.reaction_time_ms:g} ms of our first child; a share left at the deadline costs "
+        f"{_each(market, 'refill_half_life_s', 's')}; of each share that fills, {_each(market, 'toxicity', 'shares')} "
+        f"leave the displays elsewhere within {response.reaction_time_ms:g} ms; a share left at the deadline costs "
         f"{response.cleanup_penalty_bps:g} bps more than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:

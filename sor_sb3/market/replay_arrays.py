@@ -14,13 +14,15 @@ ROWS_OF_VENUE = np.dtype(
 
 
 class Recording(NamedTuple):
-    """Flat arrays of recorded quotes. Seconds since the recording began."""
+    """Flat arrays of recorded quotes, as a buyer sees them: of a sell mirrored. Seconds since the recording began."""
 
     time_s: np.ndarray
     bid_px: np.ndarray
     bid_shares: np.ndarray
     ask_px: np.ndarray
     ask_shares: np.ndarray
+    level_px: np.ndarray  # (R, L - 1) asks behind the touch, rising; NaN: the book ends there
+    level_shares: np.ndarray  # (R, L - 1)
     mid_time_s: np.ndarray
     mid_px: np.ndarray
     trade_time_s: np.ndarray

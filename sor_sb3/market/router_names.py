@@ -6,14 +6,22 @@ from typing import Any
 
 from sor_sb3.errors import did_you_mean
 
-_RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized all_in_sweep marginal_price pro_rata"
-RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {"dark_first": "has_dark", "vwap": "has_volume"}
+_RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized net_price_sweep pro_rata"
+RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
+    "stale_sniper": "charges_bps",
+    "dark_first": "has_dark",
+    "dark_then_sweep": "has_dark_and_waves",
+    "vwap": "has_volume",
+    **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only", "cont_kukanov"), "has_volume"),
+}
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
 """Oracles by name, each with the property of a market that it needs."""
 
 _REMEDIES = {
+    "charges_bps": "take another market than the notebook's",
     "has_dark": "add a venue with 'dark: {...}'",
+    "has_dark_and_waves": "add a venue with 'dark: {...}', and set order.waves to 2",
     "has_volume": "set volume.shares_per_day, or trades_file for a recording",
     "has_lots": "set order.lot_shares",
 }
@@ -22,7 +30,8 @@ _REMEDIES = {
 def register_router_name(name: str, needs: str = "", oracle: bool = False) -> None:
     """Let markets name a router of your own as `reference_router`, or as `oracle`; what is known stays as it is.
 
-    `needs` is "has_dark", "has_volume", "has_lots", or "" where the router works in every market.
+    `needs` is "charges_bps", "has_dark", "has_dark_and_waves", "has_volume", "has_lots", or "" where the router works
+    in every market.
     """
     (ORACLE_NEEDS if oracle else RULE_NEEDS).setdefault(name, needs)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sor_sb3.market.router_names import check_router_names
+from sor_sb3.market.validation import instead_of
 
 SMALLEST = 1e-9  # a number that is divided by is at least so large; what is smaller is a slip
 
@@ -33,9 +34,12 @@ _DIVISOR = AfterValidator(_not_tiny)
 Bps = Annotated[float, Field(ge=-1e5, le=1e5)]  # 1e5: ten times the price
 NonNegativeBps = Annotated[float, Field(ge=0, le=1e5)]
 PositiveBps = Annotated[float, Field(gt=0, le=1e5), _DIVISOR]
+TickBps = Annotated[float, Field(ge=1e-4, le=1e5)]  # 1e-4: finer than any market's; ticks are counted exactly
 Milliseconds = Annotated[float, Field(ge=0, le=1e8)]  # 1e8: more than a day
 PositiveMilliseconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]
 Seconds = Annotated[float, Field(gt=0, le=1e8), _DIVISOR]  # 1e8: three years
+NonNegativeSeconds = Annotated[float, Field(ge=0, le=1e8)]
+ClockSeconds = Annotated[float, Field(gt=0, le=1), _DIVISOR]
 Shares = Annotated[float, Field(gt=0, le=1e12), _DIVISOR]
 NonNegativeShares = Annotated[float, Field(ge=0, le=1e15)]
 PerHour = Annotated[float, Field(ge=0, le=1e6)]
@@ -46,6 +50,7 @@ TimesMore = Annotated[float, Field(ge=1, le=1e6)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 VolumeWeight = Annotated[Weight, AfterValidator(_nothing_if_tiny)]
 PositiveWeight = Annotated[float, Field(gt=0, le=1e9), _DIVISOR]
+LevelProfile = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MOST_LOTS = 1e9  # of a parent order: more could not be counted exactly
 VenueName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -58,19 +63,22 @@ class _Spec(BaseModel):
 
 
 class OrderSpec(_Spec):
-    """The parent order: one episode. The side matters to recorded quotes only (synthetic ones mirror)."""
+    """The parent order, one episode, and how its children are sent.
+
+    A decision comes every `step_s`; a later wave of it distributes what came back. The side matters to recorded quotes
+    only (synthetic ones mirror).
+    """
 
     quantity_shares: Shares
     horizon_steps: Annotated[int, Field(ge=1, le=100_000)]
     step_s: Seconds
     side: Literal["buy", "sell"] = "buy"
     lot_shares: Shares | None = None  # a step's shares go out in the fewest equal lots no larger; None: any size
-    limit: Literal["touch", "sweep"] = (
-        "touch"  # what a child pays at the most: the far touch last observed at its venue,
-    )
-    limit_offset_bps: NonNegativeBps | None = None  # or "sweep": so far above the best observed touch; None: any price
+    limit: Literal["touch", "sweep"] = "touch"  # a child pays at most the far touch last observed at its venue,
+    limit_offset_bps: NonNegativeBps | None = None  # or, in a sweep, so much above the best one; None: any price
     waves: Annotated[int, Field(ge=1, le=4)] = 1  # of a decision: what came back may be sent again at once
-    wave_timeout_ms: PositiveMilliseconds = 50.0  # after which a wave no longer waits for its children
+    wave_timeout_ms: PositiveMilliseconds = 50.0  # after which a wave waits no longer for its children
+    repeg_ticks: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # a resting order further behind the touch is cancelled
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
 
     @model_validator(mode="after")
@@ -79,7 +87,8 @@ class OrderSpec(_Spec):
             too_small = f"lot_shares is {self.lot_shares:g} for an order of {self.quantity_shares:g} shares"
             raise ValueError(f"{too_small}; expected larger lots, at most {MOST_LOTS:g} of them")
         if self.limit_offset_bps is not None and self.limit == "touch":
-            raise ValueError(f"limit_offset_bps is {self.limit_offset_bps:g} and limit is touch; set limit to sweep")
+            said = f"limit_offset_bps is {self.limit_offset_bps:g} and limit is touch, the touch of a child's own venue"
+            raise ValueError(f"{said}; set limit to sweep, or take limit_offset_bps out")
         return self
 
 
@@ -100,25 +109,29 @@ class DarkPool(_Spec):
 
 
 class VenueSpec(_Spec):
-    """One venue. A lit one quotes an offset (far touch above the mid, for a buy) and a size; a dark one neither."""
+    """One venue. A lit one quotes prices and sizes; a dark one does not.
+
+    A quote made at efficient price e lies at e +- offset, rounded outwards to ticks: on average the half-spread is
+    `offset_bps` and half a tick. A quote that the price passes is made anew within the market's `reaction_time_ms`,
+    any other after `quote_delay_s` on average.
+    """
 
     name: VenueName
     take_fee_bps: Bps  # negative at inverted venues, which pay takers
-    offset_bps: PositiveBps | None = None  # lit: median far-touch offset in calm markets
-    size_shares: Shares | None = None  # lit: median displayed size in calm markets
+    make_fee_bps: Bps = 0.0  # of resting orders that are filled; negative where the venue pays a rebate
+    offset_bps: PositiveBps | None = None  # lit: median distance from the efficient price, before rounding to ticks
+    size_shares: Shares | None = None  # lit: median displayed size of the touch in calm markets
     dark: DarkPool | None = None  # in place of offset and size
     latency_ms: Milliseconds  # median, decision to arrival; the acknowledgement takes as long again
     latency_sigma: LogSd = 0.3  # sd of log latency
     speed_bump_ms: Milliseconds = 0.0  # added on the way in, the same for everyone
     feed_latency_ms: Milliseconds | None = None  # of its quotes to us; None: as `latency_ms`; a step late at the most
-    quote_delay_s: Annotated[float, Field(ge=0, le=1e8)] = (
-        0.0  # mean, of its quotes behind a price that has not passed them
-    )
+    quote_delay_s: NonNegativeSeconds = 0.0  # mean, of its quotes behind a price that has not passed them
     hidden_fraction: Weight = 0.0  # mean size behind the displayed touch that nobody sees, as a share of it
     mid_probability: Probability = 0.0  # that unseen size rests at the midpoint, which a child meets first
     mid_fraction: Weight = 1.0  # mean of that size, as a share of the displayed touch
     toxicity: Weight = 0.5  # shares that leave its display for each share of ours filled elsewhere before
-    impact: Weight = 1.0  # of a fill here on the mid, in units of the market's
+    impact: Weight = 1.0  # of a fill here on the mid, in units of the market's: how much its prints tell
     refill_half_life_s: Seconds = 5.0  # of what we took
     volume_share: VolumeWeight = 1.0  # weight in the market's traded volume
     halts_per_hour: PerHour = 0.0  # announced: observed at once, and can be masked
@@ -139,7 +152,10 @@ class VenueSpec(_Spec):
 
 
 class QuoteDynamics(_Spec):
-    """Two-speed log-normal offsets and sizes: a fast and a slow AR(1), stationary sds in log units."""
+    """Two-speed log-normal offsets and sizes: a fast and a slow AR(1), stationary sds in log units; and the grid.
+
+    Level l of a side shows about ``level_profile[l] / level_profile[0]`` times the touch, each with noise of its own.
+    """
 
     fast_half_life_s: Seconds = 2.0
     slow_half_life_s: Seconds = 120.0
@@ -149,15 +165,18 @@ class QuoteDynamics(_Spec):
     size_slow_sd: LogSd = 0.4
     size_tail: Annotated[float, Field(ge=0, le=3)] = 0.0  # sizes above the median: so much more of their logarithm
     round_lot_shares: Shares | None = None  # displayed sizes are whole numbers of these, at least one
-    tick_bps: PositiveBps = 0.01  # quotes lie on an absolute grid of ticks
-    level_profile: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 1.8, 2.0, 2.0)
+    tick_bps: TickBps = 0.01  # quotes lie on an absolute grid of ticks; 0.01 is as good as none
+    level_profile: LevelProfile = (1.0, 1.5, 1.8, 2.0, 2.0)
     level_spacing_bps: PositiveBps | None = None  # from level to level, rounded to ticks; None: a tick
 
 
 class PriceDynamics(_Spec):
-    """The efficient price: volatility in clusters, rare jumps, and a short-lived drift that a signal shows in part."""
+    """The efficient price: volatility in clusters, rare jumps, and a short-lived drift that a signal shows in part.
 
-    volatility_bps_per_sqrt_s: NonNegativeBps = 1.0  # root mean square in calm markets
+    The volatility is log-normal around its root mean square: its logarithm is an AR(1).
+    """
+
+    volatility_bps_per_sqrt_s: NonNegativeBps = 1.0  # root mean square in calm markets, news and jumps apart
     volatility_log_sd: Annotated[float, Field(ge=0, le=2)] = 0.0  # of its slow logarithm
     volatility_half_life_s: Seconds = 120.0
     jumps_per_hour: PerHour = 0.0
@@ -203,16 +222,20 @@ class TradedVolume(_Spec):
     day_s: Seconds = 23_400.0
     curve: Annotated[float, Field(ge=0, le=1.5)] = 0.8  # curvature of the U shape; 0 is flat
     noise_sd: LogSd = 0.7
+    trade_shares: Shares | None = None  # trades of this mean size come at random times (Poisson), in place of the noise
+    trade_sizes: Literal["fixed", "exponential"] = "fixed"  # of those trades
+    side_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5  # of who trades with the price's move while they do
     memory_half_life_s: Seconds = 30.0  # of the recent volume that routers see
 
 
 class Response(_Spec):
-    """How the market answers our own orders."""
+    """How the market answers our own orders, and how fast it takes quotes that the price has passed."""
 
-    reaction_time_ms: PositiveMilliseconds = 0.2
+    reaction_time_ms: PositiveMilliseconds = 0.2  # mean
     permanent_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # of our fills on the mid, at once and for good
     transient_impact_bps_per_1000_shares: NonNegativeBps = 0.0  # and at once, but decaying
     transient_half_life_s: Seconds = 10.0
+    cancel_half_life_s: Seconds = 30.0  # of the queue before a resting order, by cancellations
     cleanup_penalty_bps: NonNegativeBps = 2.0  # above the worst price that the episode offered
     outage_reject_ms: PositiveMilliseconds = 50.0  # a child in an outage is given up after it (an old one: on arrival)
     leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool gave away has moved the mid
@@ -244,11 +267,15 @@ class _Market(_Spec):
     sources: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check_names(self) -> _Market:
+    def _check_market(self) -> _Market:
         for k, name in enumerate(self.venue_names):
             if name in self.venue_names[:k]:
                 raise ValueError(f"two venues are named '{name}'; venue names must differ")
         check_router_names(self)
+        clock_s = getattr(self, "path_dt_s", self.order.step_s)
+        if self.order.waves > 1 and self.order.wave_timeout_ms >= 1e3 * clock_s:
+            what = f"order.wave_timeout_ms is {self.order.wave_timeout_ms:g}, with {self.order.waves} waves"
+            raise ValueError(f"{what}; expected less than {1e3 * clock_s:g}, the path's clock; shorten it")
         return self
 
     @property
@@ -277,6 +304,11 @@ class _Market(_Spec):
         return any(getattr(venue, "dark", None) is not None for venue in self.venues)  # type: ignore[attr-defined]
 
     @property
+    def has_dark_and_waves(self) -> bool:
+        """Whether what a dark pool returns can be sent on in the same decision."""
+        return self.has_dark and self.order.waves > 1
+
+    @property
     def has_lots(self) -> bool:
         """Whether a step's shares go out in whole lots, so that its splits are finite in number."""
         return self.order.lot_shares is not None
@@ -300,9 +332,7 @@ class SyntheticMarket(_Market):
 
     model: Literal["synthetic"] = "synthetic"
     venues: Annotated[tuple[VenueSpec, ...], Field(min_length=2, max_length=256)]
-    path_dt_s: Annotated[float, Field(gt=0, le=1), _DIVISOR] = (
-        1.0  # the clock that it moves on, whatever `order.step_s`
-    )
+    path_dt_s: ClockSeconds = 1.0  # the clock that it moves on, whatever `order.step_s`
     quotes: QuoteDynamics = QuoteDynamics()
     price: PriceDynamics = PriceDynamics()
     stress: StressRegime = StressRegime()
@@ -317,12 +347,8 @@ class SyntheticMarket(_Market):
         if all(venue.dark is not None for venue in self.venues):
             raise ValueError("every venue is dark; at least one must quote, or nothing says what a share costs")
         if abs(self.ticks_per_step * self.path_dt_s - self.order.step_s) > 1e-9 * self.order.step_s:
-            remedy = "change one of them"
-            what = f"order.step_s is {self.order.step_s:g} and path_dt_s {self.path_dt_s:g}"
-            raise ValueError(f"{what}; expected a whole number of path_dt_s in a step, at least one: {remedy}")
-        if self.order.waves > 1 and self.order.wave_timeout_ms >= 1e3 * self.path_dt_s:
-            what = f"order.wave_timeout_ms is {self.order.wave_timeout_ms:g}"
-            raise ValueError(f"{what}; expected less than path_dt_s, {1e3 * self.path_dt_s:g} ms")
+            what = f"order.step_s is {self.order.step_s:g} and path_dt_s is {self.path_dt_s:g}"
+            raise ValueError(f"{what}; expected a whole number of path_dt_s in a step; change one of them")
         check_ranges(self)
         return self
 
@@ -333,8 +359,9 @@ class SyntheticMarket(_Market):
 
     @property
     def scales(self) -> tuple[float, float, float]:
-        """The median over venues of offset plus fee, an even slice, and the median latency."""
-        all_in = [v.offset_bps + abs(v.take_fee_bps) for v in self.venues if v.offset_bps is not None]
+        """The median over venues of half-spread plus fee, an even slice, and the median latency."""
+        half_tick = 0.5 * self.quotes.tick_bps
+        all_in = [v.offset_bps + half_tick + abs(v.take_fee_bps) for v in self.venues if v.offset_bps is not None]
         latency_ms = median(v.latency_ms + v.speed_bump_ms for v in self.venues)
         return median(all_in), self._even_slice_shares, _nothing_if_tiny(latency_ms) or 1.0
 
@@ -364,6 +391,8 @@ def check_ranges(market: SyntheticMarket) -> None:
         where = "randomise." + ".".join(path)
         if not low <= high:
             raise ValueError(f"{where} is [{low}, {high}]; expected the lower end first")
+        if (instead := instead_of(path)) is not None:
+            raise ValueError(f"{where} is of the first market: {instead}")
         if path[0] not in known.split(", "):
             raise ValueError(f"{where}: '{path[0]}' cannot be randomised; expected a path that begins with {known}")
         target: Any = market
@@ -430,6 +459,7 @@ class ReplayVenue(_Spec):
 
     name: VenueName
     take_fee_bps: Bps = 0.0
+    make_fee_bps: Bps = 0.0
     latency_ms: Milliseconds = 1.0  # median, decision to arrival
     latency_sigma: LogSd = 0.3  # sd of log latency
     feed_latency_ms: Milliseconds | None = None  # of its quotes on their way to us; None: as long as `latency_ms`
@@ -451,9 +481,10 @@ class ReplayMarket(_Market):
     venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
     session_utc: tuple[str, str] | None = None  # hours kept on each day, such as ("14:35", "21:00")
     assumed_depth_shares: Shares | None = None  # in place of sizes that the recording lacks
-    level_profile: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (
-        1.0,
-    )  # assumed sizes behind the touch
+    recorded_levels: Annotated[int, Field(ge=1, le=8)] = (
+        1  # of a side that are replayed; the loader takes all there are
+    )
+    level_profile: LevelProfile = (1.0,)  # assumed sizes behind the touch, in sizes of the touch
     level_spacing_bps: PositiveBps = 1.0  # from level to level of them
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
     max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
@@ -464,6 +495,13 @@ class ReplayMarket(_Market):
     volume_memory_half_life_s: Seconds = 30.0
     price_scale_bps: PositiveBps = 1.0  # typical far-touch offset; measured on the training part by the loader
     quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
+
+    @model_validator(mode="after")
+    def _check(self) -> ReplayMarket:
+        if self.recorded_levels > 1 and len(self.level_profile) > 1:
+            what = f"level_profile states sizes behind the touch and recorded_levels is {self.recorded_levels}"
+            raise ValueError(f"{what}; set recorded_levels to 1, or take out level_profile")
+        return self
 
     @property
     def scales(self) -> tuple[float, float, float]:

@@ -9,6 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from sor_sb3.errors import UserError, did_you_mean
 
+_INSTEAD = {
+    "venues.walk_bps": "a fill pays the levels that it takes; set quotes.level_profile and quotes.level_spacing_bps",
+    "continuation_bps": "oracles find out themselves what a share that waits will cost; take it out",
+    "mid": "what moves the efficient price is in 'price'; rename it",
+    "informed.probability": "news comes at a rate, not by decision; set informed.news_per_s",
+    "informed.window_ms": "news comes at any time, at the rate informed.news_per_s; take it out",
+}
+"""What replaced the fields of the first market."""
+
 
 def validate(kind: Any, data: Any, where: str) -> Any:
     """`data` as a specification of `kind`, or a UserError that names file, field, value and expectation."""
@@ -18,6 +27,12 @@ def validate(kind: Any, data: Any, where: str) -> Any:
         raise UserError(f"{where}: {explain(error, kind)}") from None
 
 
+def instead_of(path: tuple[Any, ...]) -> str | None:
+    """What replaced a field of the first market; None if `path` is not that of one."""
+    named = ("venues", path[-1]) if path[0] == "venues" else path
+    return _INSTEAD.get(".".join(map(str, named))) or _INSTEAD.get(str(path[0]))
+
+
 def explain(error: ValidationError, kind: Any) -> str:
     """The first of pydantic's complaints as one sentence, and how many more there are."""
     problems = error.errors(include_url=False)
@@ -25,6 +40,8 @@ def explain(error: ValidationError, kind: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     more = f" ({len(problems) - 1} more after this one)" if len(problems) > 1 else ""
     if problem["type"] == "extra_forbidden":
+        if (instead := instead_of(problem["loc"])) is not None:
+            return f"field '{field}' is of the first market: {instead}{more}"
         known = list(_model_at(kind, problem["loc"][:-1]).model_fields)
         hint = did_you_mean(str(problem["loc"][-1]), known)
         return f"field '{field}' is unknown{hint}; expected one of {', '.join(known)}{more}"
@@ -33,6 +50,8 @@ def explain(error: ValidationError, kind: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}{more}"
+    if field == "quotes.tick_bps" and problem["input"] == 0:
+        return f"field '{field}' is 0: there is always a grid; 0.01 is as good as none{more}"
     message = f"{message[0].lower() + message[1:]}; {_range_of(kind, problem['loc']) or 'change it'}"
     return f"field '{field}' is {reprlib.repr(problem['input'])}: {message}{more}"
 

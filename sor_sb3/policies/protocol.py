@@ -69,13 +69,19 @@ class Router(Policy):
     In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
     lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
     A router reads the observations of `market` and gives the actions of `env_id`; routers that draw have a `seed`.
+
+    In a later wave of a decision a rule reads the quotes anew and sends what came back by its own weights, but nothing
+    to a venue that has just rejected; where no weight is left it holds the shares back (``VenueSelect-v0`` cannot).
     """
 
     kind = "rule"
+    constants: ClassVar[dict[str, tuple[float, ...]]] = {}  # options, each with values that `tuned_constants` may try
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
+
+    rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
@@ -86,15 +92,30 @@ class Router(Policy):
     def weights(self, view: ObservationView) -> np.ndarray:
         """Non-negative weights (n, K) over venues; rows need not be normalised, a row of zeros means no preference."""
 
+    def pace(self, view: ObservationView) -> np.ndarray:
+        """Share (n,) of what is offered that goes out now, for envs that let one choose it: the schedule's."""
+        return view.pace
+
+    def resting(self, view: ObservationView) -> np.ndarray | None:
+        """What should rest where, weights (n, K) whose rows sum to 1 at most, for ``OrderPlace-v0``: nothing."""
+        return None
+
     def actions(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (N, ...) that stand for `weights`; where a row has none, for an even split of what can take some."""
+        """Actions (N, ...) that stand for `weights`.
+
+        Where a row has none, for an even split of what can take some; in a later wave, for holding back.
+        """
         view = ObservationView.of(observations, self.market)
         weights = np.maximum(self.weights(view), 0.0)
+        weights[view.is_later[:, None] & (view.reject == 1.0)] = 0.0
+        must_send = ~view.is_later | self.action_adapter.masked
         for fallback in (view.quoted, view.usable, view.open, np.ones_like(view.open)):
-            nowhere = weights.sum(axis=1) <= 0.0
+            nowhere = (weights.sum(axis=1) <= 0.0) & must_send
             weights[nowhere] = fallback[nowhere]
-        weights /= weights.sum(axis=1, keepdims=True)
-        return self.action_adapter.encode(weights, view.pace)
+        total = weights.sum(axis=1, keepdims=True)
+        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0.0)
+        resting = self.resting(view) if self.action_adapter.rests else None
+        return self.action_adapter.encode(weights, self.pace(view), resting)
 
 
 class Oracle(Policy):
@@ -107,11 +128,14 @@ class Oracle(Policy):
 
 
 def cheapest(prices: np.ndarray, allowed: np.ndarray, tie_breaks: np.ndarray) -> np.ndarray:
-    """One-hot (n, K) of the lowest price among the allowed; ties to the larger `tie_breaks` (n, K), then by order."""
+    """One-hot (n, K) of the lowest price among the allowed; ties to the larger `tie_breaks` (n, K), then by order.
+
+    A row without an allowed venue is all zeros.
+    """
     prices = np.where(allowed, prices, np.inf)
     best = prices.min(axis=1, keepdims=True)
     tied = allowed & (prices <= best + 1e-5 * np.maximum(np.abs(best), 1e-3))  # float32 rounding of observations
     choice = np.argmax(np.where(tied, tie_breaks, -np.inf), axis=1)
     one_hot = np.zeros_like(prices)
-    one_hot[np.arange(len(prices)), choice] = 1.0
+    one_hot[np.arange(len(prices)), choice] = allowed.any(axis=1)
     return one_hot

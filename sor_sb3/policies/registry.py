@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from inspect import isclass, signature
+from inspect import isabstract, isclass, signature
 from pkgutil import iter_modules
 from typing import Any
 
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.router_names import register_router_name
@@ -21,7 +22,8 @@ def _found_rules() -> dict[str, type[Router]]:
     found: dict[str, type[Router]] = {}
     for entry in iter_modules(rules.__path__, f"{rules.__name__}."):
         for value in vars(import_module(entry.name)).values():
-            if isclass(value) and issubclass(value, Router) and value.__module__ == entry.name:
+            is_rule = isclass(value) and issubclass(value, Router) and not isabstract(value)
+            if is_rule and value.__module__ == entry.name:
                 found[value.name] = value
     return found
 
@@ -78,6 +80,8 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
         module, _, oracle = _ORACLES[name].partition(":")
         return getattr(import_module(f"sor_sb3.policies.oracles.{module}"), oracle)(core)
     router = _ROUTERS[name]
+    if getattr(router, "rests", False) and not make_action_adapter(env, 2).rests:
+        raise UserError(f"router '{name}' lets orders rest, which {env} cannot; take OrderPlace-v0")
     try:
         signature(router).bind(market, env, seed, **options)
     except TypeError as error:
@@ -85,9 +89,14 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
     return router(load_market(market), env, seed, **options)
 
 
-def rule_names(market: MarketSpec) -> list[str]:
-    """Rules that mean something in the market (`Router.fits`), registered ones last."""
-    return [name for name, rule in _ROUTERS.items() if not issubclass(rule, Router) or rule.fits(market)]
+def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v0") -> list[str]:
+    """Rules that mean something in the market (`Router.fits`) and the env, registered ones last."""
+    may_rest = make_action_adapter(env_id, market.n_venues).rests
+
+    def means_something(rule: type) -> bool:
+        return not issubclass(rule, Router) or (rule.fits(market) and (may_rest or not rule.rests))
+
+    return [name for name, rule in _ROUTERS.items() if means_something(rule)]
 
 
 def find_core(env: Any) -> Any:

@@ -21,11 +21,11 @@ from sor_sb3.simulator.execution import (
     end_decision,
     end_wave,
     fill_all,
-    look,
     pass_tick,
     scheduled_slice,
     send_children,
 )
+from sor_sb3.simulator.observing import look
 from sor_sb3.simulator.parameters import Parameters
 from sor_sb3.simulator.paths import SCRATCH, advance_paths, begin_path
 from sor_sb3.simulator.random import episode_keys
@@ -33,6 +33,8 @@ from sor_sb3.simulator.state import (
     BLOCK,
     MARKET,
     ORDER_FIELDS,
+    REST_FIELDS,
+    RESTS,
     SLOT_FIELDS,
     SLOTS,
     VENUE_FIELDS,
@@ -44,10 +46,11 @@ from sor_sb3.simulator.state import (
     words_of,
 )
 
+_NOTHING_RESTS = np.empty((0, 0))
 WORTH_A_THREAD = 256  # members that begin anew: fewer are done sooner than a second thread wakes up
 LEDGER_PARTS = ("spread", "impact", "timing", "fee", "cleanup")
 MEASURES = ("slippage_bps", "fee_bps", "fill_rate", "completion")
-FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | VENUE_PARAMETER_FIELDS
+FIELD_KINDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | REST_FIELDS | VENUE_PARAMETER_FIELDS
 
 
 @entry_point(nogil=True)
@@ -89,7 +92,9 @@ def _pass_time(block: Any, i: int, n: int, fixed: Any, market: Any, recording: A
 
 
 @entry_point(nogil=True)
-def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: Any, noise: Any, done: Any) -> None:
+def _step_batch(
+    state: Any, low: int, high: int, weights: Any, pace: Any, rest: Any, cost: Any, noise: Any, done: Any
+) -> None:
     blocks, venues, markets, recording = state.blocks, state.venues, state.market, state.recording
     scratch, work, flat = np.empty(1, SCRATCH), np.empty(1, WORK), weights.reshape(-1)
     drawn, per_block = markets.size > 1, markets[0].block_orders
@@ -99,7 +104,7 @@ def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: 
         together = 1 if drawn else end - begin  # orders with the same market
         for i in range(begin, end, together):
             market = markets[at + i if drawn else 0]
-            send_children(block, i, together, fixed, market, flat, pace, at + i, work[0])
+            send_children(block, i, together, fixed, market, flat, pace, rest.reshape(-1), at + i, work[0])
             running = 0
             for order in range(i, i + together):
                 if market.fills_all == 1:
@@ -121,16 +126,17 @@ def _step_batch(state: Any, low: int, high: int, weights: Any, pace: Any, cost: 
 
 @entry_point()
 def _sum_up(state: Any, which: Any, out: Any) -> None:
-    """Write the ledger's parts, noise, fill value, shares sent and shares filled of each member `which` into `out`."""
+    """Write into `out`, by member: the ledger's parts, noise, fill value, and shares sent, filled and passive."""
     blocks, per_block, n_venues = state.blocks, state.market[0].block_orders, state.market[0].n_venues
     for at in range(which.size):
         block, i = blocks[which[at] // per_block], which[at] % per_block
         out[0, at], out[1, at], out[2, at] = block.spread_cost[i], block.impact_cost[i], block.timing_cost[i]
         out[3, at], out[4, at], out[5, at] = block.fee_cost[i], block.cleanup_cost[i], block.noise_cost[i]
-        out[6, at], out[7, at], out[8, at] = block.fill_value_bps_shares[i], 0.0, 0.0
+        out[6, at], out[7, at], out[8, at], out[9, at] = block.fill_value_bps_shares[i], 0.0, 0.0, 0.0
         for j in range(i * n_venues, (i + 1) * n_venues):
             out[7, at] += block.episode_sent_shares[j]
             out[8, at] += block.episode_filled_shares[j]
+            out[9, at] += block.episode_passive_shares[j]
 
 
 class BatchSimulator:
@@ -144,16 +150,19 @@ class BatchSimulator:
         n: how many parent orders.
         data_split: "train", "validation" or "test"; their scenarios never meet. A recording is cut in time.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
+        every_wave: whether every decision has all its waves, those with nothing to send too.
     """
 
-    def __init__(self, market: MarketSpec, n: int, data_split: str = "train", threads: int = 1) -> None:
+    def __init__(
+        self, market: MarketSpec, n: int, data_split: str = "train", threads: int = 1, every_wave: bool = False
+    ) -> None:
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one parent order")
         say_what_takes_long()
         self.market, self.n, self.data_split = market, n, data_split
         self.threads = max(1, min(threads, n))
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
-        self.parameters = Parameters(market, n)
+        self.parameters = Parameters(market, n, every_wave)
         self.recording: Recording | None = None
         if isinstance(market, ReplayMarket):
             from sor_sb3.market.recordings import recording_for
@@ -174,7 +183,7 @@ class BatchSimulator:
     def read(self, name: str, which: np.ndarray | None = None) -> np.ndarray:
         """A field's values, as a fresh array that cannot be written to: (n,) of orders or the market, (n, K) of venues.
 
-        Fields of remembered prices are (n, K x SLOTS).
+        Fields of remembered prices are (n, K x SLOTS), those of resting orders (n, K x RESTS).
 
         Args:
             name: of a field, as :mod:`sor_sb3.simulator.state` declares it.
@@ -201,7 +210,7 @@ class BatchSimulator:
 
     def _field(self, name: str) -> tuple[np.ndarray, int]:
         blocks = self.parameters.venues if name in VENUE_PARAMETER_FIELDS else self._blocks
-        wide = self.market.n_venues * (SLOTS if name in SLOT_FIELDS else 1)
+        wide = self.market.n_venues * (SLOTS if name in SLOT_FIELDS else RESTS if name in REST_FIELDS else 1)
         return blocks[name], 1 if name in ORDER_FIELDS else wide
 
     def overwrite(self, **fields: Any) -> None:
@@ -250,13 +259,19 @@ class BatchSimulator:
             future.result()
 
     def step(
-        self, weights: np.ndarray, pace: np.ndarray | None = None, then: Callable[[slice], None] | None = None
+        self,
+        weights: np.ndarray,
+        pace: np.ndarray | None = None,
+        then: Callable[[slice], None] | None = None,
+        rest: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Execute one decision in every member.
+        """Execute one decision, or one wave of it, in every member.
 
         Args:
-            weights: float64 (N, K), non-negative, rows summing to 1.
+            weights: float64 (N, K), non-negative, rows summing to 1, or less where the rest is held back.
             pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
+            rest: float64 (N, K), non-negative, rows summing to 1 at most: what should rest where, in shares of what is
+                neither filled, nor in flight, nor sent now. None: nothing rests.
             then: what else to do with each part of the batch, in the thread that stepped it.
 
         Returns:
@@ -265,10 +280,11 @@ class BatchSimulator:
         """
         pace = self._schedule if pace is None else pace
         weights = np.ascontiguousarray(weights, dtype=np.float64)
+        rest = _NOTHING_RESTS if rest is None else np.ascontiguousarray(rest, dtype=np.float64)
         state, results = self.kernel_state(), (self._cost, self._noise, self._done)
 
         def work(part: slice) -> None:
-            _step_batch(state, part.start, part.stop, weights, pace, *results)
+            _step_batch(state, part.start, part.stop, weights, pace, rest, *results)
             if then is not None:
                 then(part)
 
@@ -292,7 +308,7 @@ class BatchSimulator:
 
     def _sums(self, which: np.ndarray | None) -> np.ndarray:
         which = np.arange(self.n) if which is None else np.asarray(which, dtype=np.int64)
-        out = np.empty((9, len(which)))
+        out = np.empty((10, len(which)))
         _sum_up(self.kernel_state(), which, out)
         return out
 
@@ -310,14 +326,14 @@ class BatchSimulator:
     def measures(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Measures of finished episodes, float64 (n,) each; NaN where all children fill, so that none has a meaning.
 
-        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled by child orders. fee_bps:
-        fees on the whole order. fill_rate: filled / sent, over child orders. completion: share of the order that child
-        orders filled before the clean-up.
+        slippage_bps: average fill price against the arrival mid, fees apart, of shares filled. fee_bps: fees on the
+        whole order. fill_rate: filled / sent, over marketable child orders. completion: share of the order that was
+        filled before the clean-up.
         """
-        _, _, _, fee, _, _, value, sent, filled = self._sums(which)
+        _, _, _, fee, _, _, value, sent, filled, passive = self._sums(which)
         if self.parameters.market["fills_all"][0] == 1:
             return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
         with np.errstate(invalid="ignore", divide="ignore"):
             quantity = self.market.order.quantity_shares
-            values = value / filled, fee, filled / sent, filled / quantity
+            values = value / (filled + passive), fee, filled / sent, (filled + passive) / quantity
         return dict(zip(MEASURES, values, strict=True))

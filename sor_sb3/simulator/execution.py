@@ -24,23 +24,24 @@ from sor_sb3.simulator.book import (
     fill_of,
     ladder_at,
     left_of,
-    level_of,
     now_s,
     remove,
 )
 from sor_sb3.simulator.elementary import exp
-from sor_sb3.simulator.paths import midpoint_at, price_at, touch_at
-from sor_sb3.simulator.paths.synthetic import draw_latency_ms
+from sor_sb3.simulator.observing import push_bps
+from sor_sb3.simulator.paths import price_at
+from sor_sb3.simulator.resting import age_resting, count_resting, live_shares, pass_resting, set_targets
 from sor_sb3.simulator.state import LANES_APART, lanes
 
 MEMORY = 0.7  # weight of the past in a venue's recent fill ratio, and in its last rejection
 ARRIVED_MS = -1.0  # in place of the arrival of a child that has arrived
+TOLERANCE_MS = 1e-9  # by which a child may arrive after the end of its wave: rounding
 
 WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
     [
         ("remainder", "i8", (LANES_APART,)),
         ("due", "i8", (LANES_APART,)),  # lanes whose children arrive, in order
-        *((name, "f8", (LANES_APART,)) for name in ("shares", "lots", "lot_shares", "whole_lots")),
+        *((name, "f8", (LANES_APART,)) for name in ("shares", "total", "lots", "lot_shares", "whole_lots")),
         ("ladder", LADDER),
     ],
     align=True,
@@ -54,19 +55,13 @@ WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
 def scheduled_slice(block: Any, i: int, market: Any) -> float:
     """Shares that a TWAP schedule wants done in this step, with what was missed carried forward."""
     still_allowed = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    return min(max(block.available_shares[i] - still_allowed, 0.0), block.available_shares[i])
+    return max(block.available_shares[i] + block.resting_shares[i] - max(still_allowed, 0.0), 0.0)
 
 
 @njit(inline="always")
 def displayed_shares(block: Any, j: int) -> float:
     """What a venue shows at its far touch, as observed, less what we took there; 0 where it is closed or dark."""
     return block.observed_shares[j]
-
-
-@njit(inline="always")
-def push_bps(block: Any, i: int) -> float:
-    """By how much our own trading has moved the mid."""
-    return block.permanent_bps[i] + block.transient_bps[i]
 
 
 @njit(inline="always")
@@ -148,62 +143,6 @@ def print_fill(block: Any, i: int, j: int, market: Any, at_ms: float, filled: fl
     block.venue_printed_fresh_shares[j], block.venue_printed_ms[j] = fresh + filled, at_ms
 
 
-@njit
-def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
-    """Begin an env step: what the router observes and what is true at its decision or wave.
-
-    The path has laid down what the feeds show at a decision; in a later wave the same tick is asked again.
-    """
-    elapsed_ms, push = block.elapsed_ms[i], push_bps(block, i)
-    at_s, ask_bps, bid_bps = now_s(block, i, market, elapsed_ms), math.inf, -math.inf
-    mark_bps = price_at(block, i, market, recording, elapsed_ms)
-    block.mark_bps[i] = mark_bps
-    for j in lanes(i, market):
-        block.observed_latency_ms[j] = block.latency_ms[j]
-        block.latency_ms[j] = draw_latency_ms(block, i, j, fixed, market)
-        block.observed_shares[j] = 0.0
-        if fixed.dark[j] == 0.0:
-            if elapsed_ms > 0.0:
-                feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
-                if elapsed_ms >= feed_ms:
-                    far, near, shares, tick = touch_at(block, i, j, market, recording, elapsed_ms - feed_ms)
-                    block.observed_ask_bps[j], block.observed_bid_bps[j] = far, near
-                    block.observed_quote_shares[j], block.observed_tick[j] = shares, tick
-            if block.open[j] == 1.0:
-                ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
-                if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
-                    block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown
-                else:
-                    far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
-                    block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
-                _, _, taken, _ = level_of(block, i, j, fixed, market, ask, shown, tick, 0, at_s)
-                left = shown - taken
-                block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
-                if shown > 0.0:
-                    ask_bps, bid_bps = min(ask_bps, ask), max(bid_bps, block.observed_bid_bps[j])
-    if market.has_dark == 1:
-        mid_bps, _ = midpoint_at(block, i, fixed, market, recording, elapsed_ms)
-        for j in lanes(i, market):
-            if fixed.dark[j] == 1.0:
-                block.offset_bps[j] = mid_bps - mark_bps
-    _observe_midpoint(block, i, fixed, market, ask_bps, bid_bps, push)
-
-
-@njit(inline="always")
-def _observe_midpoint(block: Any, i: int, fixed: Any, market: Any, ask_bps: float, bid_bps: float, push: float) -> None:
-    before = block.observed_mid_bps[i]
-    if ask_bps < math.inf and bid_bps > -math.inf:
-        block.observed_mid_bps[i] = 0.5 * (ask_bps + bid_bps) + push
-        block.observed_spread_bps[i] = ask_bps - bid_bps
-    middle = block.observed_mid_bps[i] - push
-    first = block.step[i] == 0 and block.wave[i] == 0
-    block.last_move_bps[i] = 0.0 if first else block.observed_mid_bps[i] - before
-    for j in lanes(i, market):
-        if fixed.dark[j] == 0.0:
-            block.observed_offset_bps[j] = block.observed_ask_bps[j] - middle
-            block.observed_near_offset_bps[j] = middle - block.observed_bid_bps[j]
-
-
 # ------------------------------------------------------------------------------------------- sending children
 
 
@@ -211,14 +150,16 @@ def _observe_midpoint(block: Any, i: int, fixed: Any, market: Any, ask_bps: floa
 def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
     """This step's slice of the schedule, or `pace` of what is offered: whole lots of it where the market has lots.
 
-    Offered is all that is available, and in a later wave what came back in this decision.
+    Offered is all that is available or rests, of which no more is sent than is available; in a later wave it is what
+    came back in this decision.
     """
     if pace < 0.0:
         return block.slice_shares[i]
-    offered = block.available_shares[i] if block.wave[i] == 0 else block.returned_shares[i]
+    free = block.available_shares[i] if block.wave[i] == 0 else block.returned_shares[i]
+    offered = free + block.resting_shares[i] if block.wave[i] == 0 else free
     lots = math.ceil(offered / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
     part = math.floor(min(pace, 1.0) * lots + 0.5) / lots if lots > 0.0 else min(pace, 1.0)
-    return part * offered
+    return min(part * offered, free)
 
 
 @njit(error_model="numpy")
@@ -243,7 +184,7 @@ def _assign_shares(block: Any, i: int, n: int, fixed: Any, market: Any, weights:
         return
     for order in range(i, i + n):
         begin = order * n_venues
-        left = work.lots[begin]
+        left = math.floor(work.total[begin] * work.lots[begin] + 1e-9)
         for j in range(begin, begin + n_venues):
             left -= work.whole_lots[j]
         for _ in range(n_venues):  # each lacks less than a lot, so fewer lots are left than there are venues
@@ -294,19 +235,20 @@ def _dispatch(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.ack_ms[j] = block.child_answers_ms[j] - elapsed_ms
         block.child_limit_bps[j] = limit_bps + block.observed_mid_bps[i]
         block.episode_sent_shares[j] += sent
+        block.decision_sent_shares[j] += sent
         block.leak_bps[i] += fixed.leak_bps_per_share[j] * sent
         block.in_flight[i] += 1
 
 
 @njit(error_model="numpy")
 def send_children(
-    block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, pace: Any, member: int, work: Any
+    block: Any, i: int, n: int, fixed: Any, market: Any, weights: Any, pace: Any, rest: Any, member: int, work: Any
 ) -> None:
     """Begin an env step of orders ``i .. i + n - 1``, which are members `member` and following of the batch.
 
     `weights` (N K,) of this step's shares go into the venues' `sent_shares`; a row of zeros sends nothing. A `pace`
     (N,) in [0, 1] is a share of what is offered; negative means this step's slice of the schedule. A venue with a child
-    in flight takes no other.
+    in flight takes no other. `rest` (N K,), or (0,) where nothing may rest, are the targets of what rests.
     """
     n_venues = market.n_venues
     for order in range(i, i + n):
@@ -321,7 +263,7 @@ def send_children(
         lots = math.ceil(shares / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
         lot_shares = shares / max(lots, 1.0)
         for j in range(np.uint64(order * n_venues), np.uint64((order + 1) * n_venues)):
-            work.shares[j], work.lots[j], work.lot_shares[j] = shares, lots, lot_shares
+            work.shares[j], work.total[j], work.lots[j], work.lot_shares[j] = shares, total, lots, lot_shares
             work.remainder[j] = np.int64(j) - order * n_venues  # which venue
     _assign_shares(block, i, n, fixed, market, weights, member, work)
     if market.fills_all == 1:
@@ -333,7 +275,18 @@ def send_children(
                     block.sent_shares[j] = 0.0
         _dispatch(block, order, fixed, market)
         if block.wave[order] == 0:
-            block.idle_shares[order] = block.remaining_shares[order] - unfilled_in_flight(block, order, market)
+            if rest.size > 0:
+                for j in lanes(order, market):
+                    block.passive_shares[j], block.passive_value_bps[j], block.passive_cost[j] = 0.0, 0.0, 0.0
+                row, push = (member + order - i) * n_venues, push_bps(block, order)
+                set_targets(block, order, fixed, market, rest, row, push)
+            block.idle_shares[order] = _idle_shares(block, order, market)
+
+
+@njit(inline="always")
+def _idle_shares(block: Any, i: int, market: Any) -> float:
+    """Shares to be done that no child carries and that do not rest."""
+    return block.remaining_shares[i] - unfilled_in_flight(block, i, market) - live_shares(block, i, market)
 
 
 @njit(inline="always")
@@ -462,10 +415,9 @@ def _push_mid(block: Any, i: int, fixed: Any, market: Any, elapsed_s: float, end
     before, weighted = push_bps(block, i), 0.0
     for j in lanes(i, market):
         weighted += fixed.impact[j] * block.filled_shares[j]
-    if block.transient_bps[i] != 0.0:
-        block.transient_bps[i] = left_of(block.transient_bps[i], elapsed_s, market.transient_half_life_s)
     block.permanent_bps[i] += market.permanent_bps_per_share * weighted
     block.transient_bps[i] += market.transient_bps_per_share * weighted
+    block.transient_bps[i] = left_of(block.transient_bps[i], elapsed_s, market.transient_half_life_s)
     if ends:
         leaked_bps = block.leak_bps[i] * (1.0 - market.leak_decay)
         block.leak_bps[i] -= leaked_bps
@@ -503,19 +455,21 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     """Fill a wave's children until all of them are acknowledged or time is up; whether another wave follows."""
     if block.wave[i] + 1 >= market.waves:
         return False
-    tick_ms = 1e3 * market.path_dt_s
-    limit_ms = min(block.elapsed_ms[i] + market.wave_timeout_ms, tick_ms * (1.0 - 1e-12))
-    fill_until(block, i, fixed, market, recording, limit_ms * (1.0 + 1e-15), 0.0, work)
-    answered_ms = block.elapsed_ms[i]
+    tick_ms, answered_ms = 1e3 * market.path_dt_s, block.elapsed_ms[i]
     for j in lanes(i, market):
         if block.child_shares[j] > 0.0 and block.child_is_new[j] == 1.0:
-            answered_ms = max(answered_ms, block.child_answers_ms[j])
+            answers_ms, arrives_ms = block.child_answers_ms[j], block.child_arrives_ms[j]
+            if 0.0 <= arrives_ms < tick_ms and block.open[j] == 1.0 and not takes_orders(block, j):
+                answers_ms = max(answers_ms, arrives_ms + market.outage_reject_ms)
+            answered_ms = max(answered_ms, answers_ms)
+    limit_ms = min(block.elapsed_ms[i] + market.wave_timeout_ms, tick_ms * (1.0 - 1e-12))
     until_ms = min(answered_ms, limit_ms)
+    fill_until(block, i, fixed, market, recording, until_ms + TOLERANCE_MS, 0.0, work)
     returned = 0.0
     for j in lanes(i, market):
         if block.child_is_new[j] == 1.0 and block.child_answers_ms[j] <= until_ms:
             returned += block.child_shares[j] - block.child_filled_shares[j]
-    if returned <= 1e-12 * market.quantity_shares:
+    if returned <= 1e-12 * market.quantity_shares and market.every_wave == 0:
         return False
     block.returned_shares[i] = hear_answers(block, i, market, until_ms)
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])
@@ -532,13 +486,16 @@ def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick:
     """Fill what arrives in a decision's `tick`, before the path moves on, and gather the tick's noise."""
     tick_ms = 1e3 * market.path_dt_s
     if tick > 0:
-        block.idle_shares[i] = block.remaining_shares[i] - unfilled_in_flight(block, i, market)
+        block.idle_shares[i] = _idle_shares(block, i, market)
     if block.in_flight[i] > 0:
         fill_until(block, i, fixed, market, recording, (tick + 1) * tick_ms, tick * tick_ms, work)
         hear_answers(block, i, market, (tick + 1) * tick_ms)
+    if block.resting[i] > 0:
+        pass_resting(block, i, fixed, market, recording, tick)
     noise = block.idle_shares[i] * block.tick_noise_bps[i]
-    scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    noise += scheduled * (block.next_price_bps[i] - block.price_bps[i] - block.tick_noise_bps[i])
+    if block.paced[i] == 0.0:  # a free pace may end the episode where drift says so
+        scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
+        noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
     block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
 
 
@@ -550,7 +507,8 @@ def count_shares(block: Any, i: int, market: Any) -> None:
         for j in lanes(i, market):
             block.in_flight_shares[i] += block.child_shares[j]
             unfilled += block.child_shares[j] - block.child_filled_shares[j]
-    block.available_shares[i] = max(block.remaining_shares[i] - unfilled, 0.0)
+    resting = count_resting(block, i, market) if block.resting[i] > 0 else 0.0
+    block.available_shares[i] = max(block.remaining_shares[i] - unfilled - resting, 0.0)
 
 
 @njit
@@ -561,13 +519,16 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in lanes(i, market):
         if block.answered[j] == 0.0:
             block.reject[j] *= MEMORY
-        block.answered[j], block.decision_filled_shares[j], block.child_is_new[j] = 0.0, 0.0, 0.0
+        block.answered[j], block.child_is_new[j] = 0.0, 0.0
+        block.decision_sent_shares[j], block.decision_filled_shares[j] = 0.0, 0.0
         block.venue_printed_shares[j], block.venue_printed_fresh_shares[j] = 0.0, 0.0
         if block.child_shares[j] > 0.0:
             block.child_answers_ms[j] -= step_ms
             if block.child_arrives_ms[j] >= 0.0:
                 block.child_arrives_ms[j] = max(block.child_arrives_ms[j] - step_ms, 0.0)
     block.printed_shares[i], block.printed_fresh_shares[i] = 0.0, 0.0
+    if block.resting[i] > 0:
+        age_resting(block, i, market)
     count_shares(block, i, market)
     block.step[i] += 1
     block.wave[i], block.elapsed_ms[i], block.returned_shares[i] = 0, 0.0, 0.0
@@ -589,6 +550,9 @@ def worst_offer_bps(block: Any, i: int, market: Any) -> float:
 def clean_up(block: Any, i: int, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
     block.worst_offered_bps[i] = worst_offer_bps(block, i, market)
+    for j in lanes(i, market):  # what is in flight is swept with the rest; stepped on, a finished order does nothing
+        block.child_shares[j] = 0.0
+    block.in_flight[i], block.in_flight_shares[i], block.available_shares[i] = 0, 0.0, 0.0
     if block.remaining_shares[i] <= 0.0:
         return
     price_bps = block.worst_offered_bps[i] + market.cleanup_penalty_bps

@@ -84,6 +84,7 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
         m["volume_memory"] = _decay(order["step_s"], market.volume_memory_half_life_s)
         m["tick_bps"] = REPLAY_KEY_BPS
         _fill_levels(m, market.level_profile, market.level_spacing_bps)
+        m["n_levels"] = max(len(market.level_profile), market.recorded_levels)
         return m
     m["model"], m["ticks_per_step"], m["level_noise"] = SYNTHETIC, market.ticks_per_step, 1
     m["has_mid"] = any(venue.mid_probability > 0.0 for venue in market.venues)
@@ -142,6 +143,8 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None
         per_tick = volume["shares_per_day"] * tick_s / volume["day_s"] / shares
     m["volume_per_tick"] = np.where(shares > 0.0, per_tick, 0.0)
     m["volume_curve"], m["volume_noise_sd"] = volume["curve"], volume["noise_sd"]
+    m["exponential_trades"] = volume["trade_sizes"] == "exponential"
+    m["side_correlation"], m["trade_shares"] = volume["side_correlation"], volume["trade_shares"] or 0.0
     m["volume_memory"] = _decay(tick_s, volume["memory_half_life_s"])
     m["volume_day_ticks"] = volume["day_s"] / tick_s
 
@@ -199,12 +202,14 @@ class Parameters:
         venues: VENUE_PARAMETERS (1,), its lanes filled over and over, or (B,), each order's lanes its own.
     """
 
-    def __init__(self, market: Market, n: int) -> None:
+    def __init__(self, market: Market, n: int, every_wave: bool = False) -> None:
         self._spec, self._block_orders = market, block_orders(market.n_venues)
         self._values = market.model_dump()
         self._ranges = ranged_paths(market) if isinstance(market, SyntheticMarket) else {}
         self._path_keys = np.array([name_key(".".join(path)) for path in self._ranges], dtype=np.uint64)
+        self._every_wave = every_wave
         self.market = market_records(market, self._values, n if self._ranges else 1)
+        self.market["every_wave"] = every_wave
         self.venues = np.zeros(-(-n // self._block_orders) if self._ranges else 1, VENUE_PARAMETERS)
         everyone = np.arange(len(self.venues) * self._block_orders)
         self._lay(everyone, venue_parameters(market, self._values))
@@ -235,6 +240,7 @@ class Parameters:
                 )
             target[path[-1]] = low + (high - low) * uniforms[:, column]
         self.market[which] = market_records(self._spec, values, len(keys))
+        self.market["every_wave"] = self._every_wave
         self._lay(which, venue_parameters(self._spec, values, len(keys)))
 
     def of(self, members: np.ndarray) -> Parameters:

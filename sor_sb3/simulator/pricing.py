@@ -1,8 +1,8 @@
-"""What observed quotes would charge for a step's shares: at one venue, and split over all at one marginal price.
+"""What observed books would charge for a step's shares: at one venue, and swept over the levels of all by net price.
 
-From public data only, and in bps above the mid.
+From public data only, and in bps above the observed midpoint.
 
-Observations hold both results; rules read them there, and an oracle may ask for the split of what it knows.
+Observations hold both results; rules read them there.
 """
 
 from __future__ import annotations
@@ -13,98 +13,142 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sor_sb3.simulator.execution import displayed_shares
-from sor_sb3.simulator.state import LANES_APART
-
-FLAT_BPS = 1e-6  # a book that does not walk counts as this steep, so that its offer is a number
+from sor_sb3.simulator.book import TOLERANCE_BPS, observed_level
+from sor_sb3.simulator.execution import best_observed_bps, displayed_shares
+from sor_sb3.simulator.state import LANES_APART, MOST_LEVELS, lanes
 
 OFFERS = np.dtype(  # what the lanes of a block offer
     [
-        (name, "f8", (LANES_APART,))
-        for name in (
-            "shown_shares",
-            "first_bps",  # all-in price of the first share; infinite where nothing is shown
-            "last_bps",  # marginal all-in price of the last
-            "per_bps_shares",  # offered for each bps between
-            "wanted_shares",
-            "miss_bps",  # what is charged for a share that is not shown
-            "price_bps",  # all-in, of the whole step's shares
-        )
+        ("level_shares", "f8", (MOST_LEVELS * LANES_APART,)),  # displayed within the limit, level by level,
+        ("level_bps", "f8", (MOST_LEVELS * LANES_APART,)),  # and at what all-in price
+        ("next_level", "i8", (LANES_APART,)),  # of a sweep
+        *(
+            (name, "f8", (LANES_APART,))
+            for name in (
+                "shown_shares",  # displayed at the touch
+                "depth_shares",  # displayed within the limit
+                "all_in_bps",  # of the touch
+                "wanted_shares",
+                "worst_bps",  # highest all-in price observed, which a share that is not shown is charged
+                "last_bps",  # highest all-in price of the lane within the limit
+                "price_bps",  # all-in, of the whole step's shares
+                "next_bps",  # all-in price of `next_level`; infinite: none
+                "swept_shares",
+            )
+        ),
     ],
     align=True,
 )
 
 
+@njit(inline="always")
+def levels_within(market: Any) -> int:
+    """How many levels of a book a child may take at most: under a limit at the touch, the first."""
+    return market.n_levels if market.sweeps == 1 else 1
+
+
 @njit(error_model="numpy")
-def make_offers(block: Any, fixed: Any, first: int, last: int, offers: Any) -> None:
-    """What each lane from `first` up to `last` shows, at what all-in prices."""
-    for j in range(np.uint64(first), np.uint64(last)):
+def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
+    """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price."""
+    first, last = np.uint64(i * market.n_venues), np.uint64((i + n) * market.n_venues)
+    for j in range(first, last):
         shown = displayed_shares(block, j)
-        all_in_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        steepness_bps = max(2.0 * fixed.walk_bps[j], FLAT_BPS)
-        offers.shown_shares[j] = shown
-        offers.first_bps[j] = all_in_bps if shown > 0.0 else math.inf
-        offers.last_bps[j] = all_in_bps + steepness_bps if shown > 0.0 else math.inf
-        offers.per_bps_shares[j] = shown / steepness_bps
+        offers.shown_shares[j], offers.level_shares[j], offers.depth_shares[j] = shown, shown, shown
+        offers.all_in_bps[j] = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
+        offers.last_bps[j], offers.level_bps[j] = offers.all_in_bps[j], offers.all_in_bps[j]
+    if market.sweeps == 1:
+        for member in range(i, i + n):
+            _add_levels(block, member, fixed, market, recording, offers)
+
+
+@njit
+def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
+    """Lay down the levels of one order's books that lie within the limit of a child that sweeps."""
+    limit_bps = best_observed_bps(block, i, fixed, market) + market.limit_offset_bps + TOLERANCE_BPS
+    spacing_bps = market.level_ticks * market.tick_bps
+    for j in lanes(i, market):
+        offset_bps, quotes = block.observed_offset_bps[j], block.open[j] == 1.0 and fixed.dark[j] == 0.0
+        if offset_bps > limit_bps:
+            offers.level_shares[j], offers.depth_shares[j] = 0.0, 0.0
+        for level in range(1, market.n_levels):
+            shares, above_bps, at = 0.0, level * spacing_bps, level * LANES_APART + j
+            if quotes and recording is not None:
+                price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
+                above_bps = price_bps - block.observed_ask_bps[j] if shares > 0.0 else above_bps
+                shares = shares if offset_bps + above_bps <= limit_bps else 0.0
+            elif quotes and offset_bps + above_bps <= limit_bps:
+                _, shares = observed_level(block, i, j, fixed, market, recording, level)
+            offers.level_shares[at], offers.level_bps[at] = shares, offers.all_in_bps[j] + above_bps
+            if shares > 0.0:
+                offers.depth_shares[j] += shares
+                offers.last_bps[j] = offers.level_bps[at]
 
 
 @njit(error_model="numpy")
 def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: Any) -> None:
     """All-in price of the whole slice of each order ``i .. i + n - 1`` at each venue, from what is displayed.
 
-    ``min(q, d)/q (all_in + walk min(q, d)/d) + (1 - min(q, d)/q) miss``: what a venue does not show is charged `miss`,
-    the highest all-in price of an open lit venue with its whole display taken. Where all children fill, the price is
-    that of the whole slice, ``all_in + liquidity_cost q/d``.
+    Its levels within the limit, each at its own price; what it does not show is charged the worst all-in price
+    observed at an open lit venue, within the limit. Where all children fill, the price is linear in the slice q:
+    ``all_in + liquidity_cost q / shown``.
     """
     n_venues = market.n_venues
     for member in range(i, i + n):
-        wanted, miss_bps = max(block.slice_shares[member], 1e-9), -math.inf
+        wanted, worst_bps = max(block.slice_shares[member], 1e-9), -math.inf
         low, high = np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)
         for j in range(low, high):
-            top_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j] + fixed.walk_bps[j]
-            miss_bps = max(miss_bps, top_bps if (block.open[j] == 1.0) & (fixed.dark[j] == 0.0) else -math.inf)
-        miss_bps = 0.0 if miss_bps == -math.inf else miss_bps
+            lit = (block.open[j] == 1.0) & (fixed.dark[j] == 0.0)
+            worst_bps = max(worst_bps, offers.last_bps[j] if lit else -math.inf)
+        worst_bps = 0.0 if worst_bps == -math.inf else worst_bps
         for j in range(low, high):
-            offers.wanted_shares[j], offers.miss_bps[j] = wanted, miss_bps
+            offers.wanted_shares[j], offers.worst_bps[j] = wanted, worst_bps
     linear, liquidity_cost = market.fills_all == 1, market.liquidity_cost
+    n_levels = levels_within(market)
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
-        all_in_bps = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        shown, wanted = offers.shown_shares[j], offers.wanted_shares[j]
-        part, taken = min(shown / wanted, 1.0), min(wanted / shown, 1.0)
-        price_bps = part * (all_in_bps + fixed.walk_bps[j] * taken) + (1.0 - part) * offers.miss_bps[j]
-        offers.price_bps[j] = all_in_bps + liquidity_cost * wanted / shown if linear else price_bps
+        wanted, all_in_bps = offers.wanted_shares[j], offers.all_in_bps[j]
+        left, value = wanted, 0.0
+        for level in range(n_levels):
+            at = np.uint64(level * LANES_APART) + j
+            taken = min(left, offers.level_shares[at])
+            value += taken * offers.level_bps[at]
+            left -= taken
+        price_bps = (value + left * offers.worst_bps[j]) / wanted
+        linear_bps = all_in_bps + liquidity_cost * wanted / offers.shown_shares[j]
+        offers.price_bps[j] = linear_bps if linear else price_bps
 
 
-@njit(error_model="numpy")
-def marginal_price_bps(wanted: float, first: int, last: int, offers: Any) -> float:
-    """The all-in price at which lanes from `first` up to `last` offer `wanted` shares; where they fall short, the last.
+@njit
+def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: Any, offers: Any) -> None:
+    """Take levels of the lanes from `first` up to `last` in order of all-in price until `wanted` shares are placed.
 
-    At the marginal price p a lane offers ``d min((p - first) / (last - first), 1)`` of its display d. p is found by
-    walking up the offers' corners, of which there are at most two a lane: so it minimises the cost of `wanted` shares.
+    Ties go by name. A venue with a child of ours in flight takes no other, so it is left out. `swept_shares` is what
+    is taken where; where the books show too little, all that they show.
     """
-    offered, slope, price, corner = 0.0, 0.0, -math.inf, math.inf
-    low, high = np.uint64(first), np.uint64(last)
-    for j in range(low, high):
-        corner = min(corner, offers.first_bps[j])
-    for _ in range(2 * (last - first)):
-        if not corner < math.inf:
+    n_levels = levels_within(market)
+    for j in range(first, last):
+        offers.swept_shares[j], offers.next_level[j] = 0.0, -1
+        _next_level(block, j, n_levels, offers)
+    left = wanted
+    while left > 1e-9 * wanted:
+        best = first
+        for j in range(first + 1, last):
+            more_bps = offers.next_bps[j] - offers.next_bps[best]
+            tied = (more_bps <= TOLERANCE_BPS) & (fixed.name_rank[j] < fixed.name_rank[best])
+            best = j if (more_bps < -TOLERANCE_BPS) | tied else best
+        if not offers.next_bps[best] < math.inf:
             break
-        if slope > 0.0:
-            if offered + slope * (corner - price) >= wanted:
-                return price + (wanted - offered) / slope
-            offered += slope * (corner - price)
-        price, slope, corner = corner, 0.0, math.inf
-        for j in range(low, high):
-            begins, ends = offers.first_bps[j], offers.last_bps[j]
-            slope += offers.per_bps_shares[j] if (begins <= price) & (ends > price) else 0.0
-            corner = min(corner, begins if begins > price else math.inf)
-            corner = min(corner, ends if ends > price else math.inf)
-    return price
+        taken = min(left, offers.level_shares[offers.next_level[best] * LANES_APART + best])
+        offers.swept_shares[best] += taken
+        left -= taken
+        _next_level(block, best, n_levels, offers)
 
 
 @njit(inline="always")
-def offered_at(price_bps: float, j: Any, offers: Any) -> float:
-    """Shares that lane `j` offers at a marginal all-in price."""
-    shown = offers.shown_shares[j]
-    part = (price_bps - offers.first_bps[j]) * offers.per_bps_shares[j]
-    return min(max(part, 0.0), shown) if shown > 0.0 else 0.0
+def _next_level(block: Any, j: int, n_levels: int, offers: Any) -> None:
+    """Move lane `j` to its next level that shows something."""
+    level = offers.next_level[j] + 1
+    while level < n_levels and offers.level_shares[level * LANES_APART + j] <= 0.0:
+        level += 1
+    takes = level < n_levels and block.child_shares[j] <= 0.0
+    offers.next_level[j] = level
+    offers.next_bps[j] = offers.level_bps[level * LANES_APART + j] if takes else math.inf

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from sor_sb3.simulator.compiled import entry_point
 
 DATA_SPLITS = ("train", "validation", "test")
-PLACES_PER_STEP = 8  # of a stream; a path's purposes must stay under it
+PLACES_PER_STEP = 16  # of a stream; a path's purposes must stay under it
 RESET_PLACE = 1 << 40  # draws that open an episode lie far from those of its steps
 
 _MASK = (1 << 64) - 1
@@ -122,6 +122,40 @@ def normal(word: Any) -> float:
     cell = (np.float64(p).view(np.int64) >> _CELL_BITS) - _FIRST_CELL
     quantile = _CELLS[cell, 0] + _CELLS[cell, 1] * p
     return quantile * np.float64(1 - 2 * upper)
+
+
+@njit
+def poisson(mean: float, u: float) -> float:
+    """Quantile `u` of a Poisson law; by its normal expansion where the mean is large."""
+    if mean > 200.0:
+        z = normal(np.int64(u * 4294967296.0))
+        return max(np.floor(mean + np.sqrt(mean) * z + (z * z - 1.0) / 6.0 + 0.5), 0.0)
+    k, chance = 0.0, np.exp(-mean)
+    total = chance
+    while u > total and k < 1e4:
+        k += 1.0
+        chance *= mean / k
+        total += chance
+    return k
+
+
+@njit
+def binomial(n: float, p: float, u: float) -> float:
+    """Quantile `u` of a binomial law; by its normal expansion where the variance is large."""
+    variance = n * p * (1.0 - p)
+    if variance > 200.0:
+        z = normal(np.int64(u * 4294967296.0))
+        skewed = (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0
+        return min(max(np.floor(n * p + np.sqrt(variance) * z + skewed + 0.5), 0.0), n)
+    if p >= 1.0:
+        return n
+    k, chance, odds = 0.0, np.exp(n * np.log1p(-p)), p / (1.0 - p)
+    total = chance
+    while u > total and k < n:
+        chance *= odds * (n - k) / (k + 1.0)
+        k += 1.0
+        total += chance
+    return k
 
 
 @njit(inline="always")

@@ -66,6 +66,7 @@ MARKET = _record(
     transient_bps_per_share="f8",
     transient_half_life_s="f8",
     outage_reject_ms="f8",
+    cancel_half_life_s="f8",
     leak_decay="f8",  # share of a leak that has not moved the mid after a step
     # how children are sent
     lot_shares="f8",  # 0: any size
@@ -73,8 +74,10 @@ MARKET = _record(
     limit_offset_bps="f8",  # infinite: no limit
     order_protection="i8",
     synchronise="i8",
+    repeg_ticks="i8",
     waves="i8",
     wave_timeout_ms="f8",
+    every_wave="i8",  # 1: a wave follows even where nothing came back, so that episodes are equally long
     # quotes
     fast_decay="f8",
     slow_decay="f8",
@@ -126,6 +129,9 @@ MARKET = _record(
     volume_per_tick="f8",
     volume_curve="f8",
     volume_noise_sd="f8",
+    side_correlation="f8",
+    trade_shares="f8",  # 0: volume is continuous
+    exponential_trades="i8",
     volume_memory="f8",  # kept by a tick
     volume_day_ticks="f8",
     # notebook
@@ -142,6 +148,7 @@ MARKET = _record(
 
 PUBLIC_VENUE_PARAMETERS = dict(
     take_fee_bps="f8",
+    make_fee_bps="f8",
     dark="flag",
 )
 HIDDEN_VENUE_PARAMETERS = dict(
@@ -186,10 +193,12 @@ PUBLIC_ORDER_FIELDS = dict(
     signal="f8",
     in_flight="i8",  # how many children are not acknowledged
     in_flight_shares="f8",  # theirs: not available, and not known to be filled
-    available_shares="f8",  # to be sent: neither known to be filled nor in flight
+    available_shares="f8",  # to be sent: neither known to be filled, nor in flight, nor resting
+    resting="i8",  # how many orders rest, are on their way to it, or are being cancelled
+    resting_shares="f8",  # theirs
     returned_shares="f8",  # sent in this decision, and known to have come back: what a later wave distributes
     slice_shares="f8",  # what the schedule wants done in this step; in a later wave what came back
-    step_shares="f8",  # sent at the last decision or wave, to all venues
+    step_shares="f8",  # taken at the last decision or wave, to all venues
     paced="flag",  # whether that was a pace of the router's own, not the schedule's slice
 )
 HIDDEN_ORDER_FIELDS = dict(
@@ -206,6 +215,7 @@ HIDDEN_ORDER_FIELDS = dict(
     drift_bps_per_s="f8",
     log_volatility="f8",
     stressed="flag",
+    sell_share="f8",  # of the coming tick's volume
     day_position="f8",  # of the intraday volume curve, in [0, 1)
     start_s="f8",  # replay: where in the recording the window starts
     arrival_mid_px="f8",  # replay: the mid at arrival, the unit of bps
@@ -240,13 +250,18 @@ PUBLIC_VENUE_FIELDS = dict(
     observed_offset_bps="f8",  # far touch above the observed midpoint; 0 in the dark
     observed_near_offset_bps="f8",  # near touch below it
     observed_shares="f8",  # displayed at the far touch, less what we took there; 0 in the dark and where it is closed
+    observed_near_shares="f8",  # displayed at the near touch
     observed_latency_ms="f8",
     recent_volume_shares="f8",  # per step
+    recent_outflow_shares="f8",  # of it, what sellers hit the near touch with
+    rest_total_shares="f8",  # of our orders that rest here, are on their way to it, or are being cancelled
+    queue_ahead_shares="f8",  # before the oldest of them: displayed when it was sent, less what has printed since
     # our own doing
     fill_ratio="f8",  # of our own children here, recent
     reject="f8",  # 1 when a child came back rejected, fading; 0 after any other answer
     sent_shares="f8",  # at this decision or wave
-    decision_filled_shares="f8",  # known to be filled, of what was sent at this decision
+    decision_sent_shares="f8",  # at this decision, in all its waves
+    decision_filled_shares="f8",  # known to be filled of it
     child_shares="f8",  # of the child here that has not been acknowledged; 0: none
 )
 HIDDEN_VENUE_FIELDS = dict(
@@ -256,6 +271,7 @@ HIDDEN_VENUE_FIELDS = dict(
     offset_slow="f8",
     size_fast="f8",
     size_slow="f8",
+    near_fast="f8",
     congested="flag",
     ask_ticks="f8",  # whole number; the far touch is grid_bps + tick_bps ask_ticks
     bid_ticks="f8",
@@ -263,6 +279,10 @@ HIDDEN_VENUE_FIELDS = dict(
     next_ask_ticks="f8",
     next_bid_ticks="f8",
     next_log_shares="f8",
+    near_log_shares="f8",  # of the displayed size at the near touch
+    next_near_log_shares="f8",
+    tick_volume_shares="f8",  # traded in the coming tick,
+    tick_outflow_shares="f8",  # and of it what sellers hit the near touch with
     u_change="f8",  # when, in the tick, the quote becomes the next one
     outage="flag",  # order entry is down, and nobody says so
     cursor="i8",  # replay: the row of the quote in force
@@ -289,6 +309,11 @@ HIDDEN_VENUE_FIELDS = dict(
     fill_value_bps="f8",  # filled x (price - midpoint at arrival) of that fill
     episode_sent_shares="f8",
     episode_filled_shares="f8",
+    passive_shares="f8",  # filled of resting orders in this env step,
+    passive_value_bps="f8",  # times price less midpoint at arrival,
+    passive_cost="f8",  # and what that cost, all-in, in cost units of the whole order
+    passive_ms="f8",  # when the last of it was filled, after the decision
+    episode_passive_shares="f8",
     answered="flag",  # whether a child got its answer since the decision
     venue_printed_shares="f8",  # as the order's `printed_shares`, of this venue alone
     venue_printed_fresh_shares="f8",
@@ -309,21 +334,39 @@ SLOT_FIELDS = dict(
     slot_s="f8",  # when it was last written, since arrival
 )
 
+RESTS = 4  # resting orders of ours at a venue at most
+REST_FIELDS = dict(
+    rest_shares="f8",  # not filled and not cancelled; 0: no order
+    rest_key="f8",  # its price in ticks
+    rest_price_bps="f8",  # relative to the midpoint at arrival, with our push when it was sent
+    rest_ahead_shares="f8",  # the queue before it
+    rest_estimate_shares="f8",  # the same as the router knows it
+    rest_arrives_ms="f8",  # after the decision at hand; negative: it rests
+    rest_cancel_shares="f8",  # that are being cancelled
+    rest_cancel_ms="f8",  # when the cancel arrives, negative: it has; 0 without one
+    rest_answer_ms="f8",  # when the router hears of the cancel, or of an order that came back
+    rest_number="f8",  # later orders have higher numbers
+)
+
 VENUE_PARAMETER_FIELDS = PUBLIC_VENUE_PARAMETERS | HIDDEN_VENUE_PARAMETERS
 ORDER_FIELDS = PUBLIC_ORDER_FIELDS | HIDDEN_ORDER_FIELDS
 VENUE_FIELDS = PUBLIC_VENUE_FIELDS | HIDDEN_VENUE_FIELDS
 PUBLIC_FIELDS = PUBLIC_ORDER_FIELDS | PUBLIC_VENUE_FIELDS | PUBLIC_VENUE_PARAMETERS
-ALL_FIELDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | VENUE_PARAMETER_FIELDS | dict.fromkeys(MARKET.names or ())
-if len(ALL_FIELDS) < len(ORDER_FIELDS) + len(VENUE_FIELDS) + len(SLOT_FIELDS) + len(VENUE_PARAMETER_FIELDS) + len(
-    MARKET.names or ()
-):
+ALL_FIELDS = ORDER_FIELDS | VENUE_FIELDS | SLOT_FIELDS | REST_FIELDS | VENUE_PARAMETER_FIELDS
+ALL_FIELDS |= dict.fromkeys(MARKET.names or ())
+_DECLARED = (ORDER_FIELDS, VENUE_FIELDS, SLOT_FIELDS, REST_FIELDS, VENUE_PARAMETER_FIELDS, MARKET.names or ())
+if len(ALL_FIELDS) < sum(len(group) for group in _DECLARED):
     raise ValueError("two fields of the state have one name")
 
 BLOCK = _by_field(
-    orders=(ORDERS_APART, ORDER_FIELDS), venues=(LANES_APART, VENUE_FIELDS), slots=(LANES_APART * SLOTS, SLOT_FIELDS)
+    orders=(ORDERS_APART, ORDER_FIELDS),
+    venues=(LANES_APART, VENUE_FIELDS),
+    slots=(LANES_APART * SLOTS, SLOT_FIELDS),
+    rests=(LANES_APART * RESTS, REST_FIELDS),
 )
 VENUE_PARAMETERS = _by_field(venues=(LANES_APART, VENUE_PARAMETER_FIELDS))
-_N_ORDER_FIELDS, _N_VENUE_FIELDS, _N_SLOT_FIELDS = len(ORDER_FIELDS), len(VENUE_FIELDS), len(SLOT_FIELDS)
+_N_ORDER_FIELDS, _N_VENUE_FIELDS = len(ORDER_FIELDS), len(VENUE_FIELDS)
+_N_SLOT_FIELDS, _N_REST_FIELDS = len(SLOT_FIELDS), len(REST_FIELDS)
 
 
 class State(NamedTuple):
@@ -367,6 +410,9 @@ def blank(words: Any, b: int, i: int, n_venues: int) -> None:
     for _ in range(_N_SLOT_FIELDS):
         words[b, at + i * n_venues * SLOTS : at + (i + 1) * n_venues * SLOTS] = 0
         at += LANES_APART * SLOTS
+    for _ in range(_N_REST_FIELDS):
+        words[b, at + i * n_venues * RESTS : at + (i + 1) * n_venues * RESTS] = 0
+        at += LANES_APART * RESTS
 
 
 @entry_point()
@@ -397,6 +443,7 @@ def members_of(blocks: np.ndarray, members: np.ndarray, n_venues: int) -> np.nda
             (_N_ORDER_FIELDS, ORDERS_APART, 1),
             (_N_VENUE_FIELDS, LANES_APART, n_venues),
             (_N_SLOT_FIELDS, LANES_APART * SLOTS, n_venues * SLOTS),
+            (_N_REST_FIELDS, LANES_APART * RESTS, n_venues * RESTS),
         ]
     members = np.asarray(members, dtype=np.int64)
     _copy_members(words_of(blocks), words_of(chosen), members, per_block, np.array(groups, dtype=np.int64))

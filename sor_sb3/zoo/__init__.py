@@ -78,7 +78,8 @@ def _for_the_zoo(algo: str, env_id: str, market: str) -> dict[str, Any]:
 
     settings = {k: v for k, v in default_hyperparameters(algo, env_id, market).items() if k not in _OURS_ALONE}
     if settings.get("n_steps") == "episode":
-        settings["n_steps"] = load_market(market).order.horizon_steps
+        order = load_market(market).order
+        settings["n_steps"] = order.horizon_steps * order.waves
     kwargs = settings.get("policy_kwargs")
     if kwargs:  # the zoo evaluates this text, with `nn` imported
         pairs = [f"{k}=nn.{v}" if k == "activation_fn" else f"{k}={v!r}" for k, v in kwargs.items()]

@@ -7,12 +7,16 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import sor_sb3
+from sor_sb3 import routers
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.gym_env import RoutingEnv
 from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
+from sor_sb3.market.loading import load_market
 
 ENV, MARKET, N, PER_SCENARIO = "OrderSplit-v0", "us_equity", 12, 4
+WAVES = load_market(MARKET).order.waves
 
 
 def random_actions(venv, steps, seed=0):
@@ -30,10 +34,12 @@ def test_neighbours_begin_on_the_same_day(seed):
 
 
 def test_each_env_equals_a_lone_one_of_its_days_seed():
-    venv = RoutingVecEnv(ENV, MARKET, N, seed=7, envs_per_scenario=PER_SCENARIO)
+    base = load_market(MARKET)  # in a market of two waves a lone env leaves out those that have nothing to send
+    market = base.model_copy(update={"order": base.order.model_copy(update={"waves": 1})})
+    venv = RoutingVecEnv(ENV, market, N, seed=7, envs_per_scenario=PER_SCENARIO)
     actions = random_actions(venv, 25)
     rows = [venv.reset(), *(venv.step(action)[0] for action in actions)]
-    lone = RoutingEnv(ENV, MARKET)
+    lone = RoutingEnv(ENV, market)
     for i in (0, 5, 11):
         np.testing.assert_array_equal(rows[0][i], lone.reset(seed=7 + i // PER_SCENARIO)[0])
         for action, row in zip(actions, rows[1:], strict=True):
@@ -43,10 +49,11 @@ def test_each_env_equals_a_lone_one_of_its_days_seed():
 
 def test_rewards_are_relative_to_the_others_of_the_day():
     raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_scenario=PER_SCENARIO)
+    assert WAVES == 2
     venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_SCENARIO)
     assert isinstance(venv, LeaveOneOutBaseline) and isinstance(venv.venv, VecMonitor)
     raw.reset(), venv.reset()
-    for action in random_actions(raw, 21):
+    for action in random_actions(raw, 20 * WAVES + 1):
         observations, rewards, dones, infos = raw.step(action)
         shown, relative, ended, told = venv.step(action)
         np.testing.assert_array_equal(shown, observations)
@@ -63,9 +70,10 @@ def test_rewards_are_relative_to_the_others_of_the_day():
 def test_the_monitor_inside_sees_what_an_episode_earned():
     venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_SCENARIO)
     venv.reset()
-    for action in random_actions(venv, 20):
+    for action in random_actions(venv, 20 * WAVES):
         _, _, _, infos = venv.step(action)
     for info in infos:
+        assert info["episode"]["l"] == 20 * WAVES
         assert info["episode"]["r"] == pytest.approx(-info["episode_cost"]["shortfall"], abs=1e-3)
 
 
@@ -85,6 +93,26 @@ def test_a_baseline_does_not_depend_on_an_envs_own_actions():
     after = rewards(actions)
     np.testing.assert_array_equal(after[:, others], before[:, others])
     assert (after[:, 2] != before[:, 2]).any()
+
+
+def test_waves_without_anything_to_send_cost_nothing():
+    """Neighbours keep in step through waves that a lone env skips; the scenario costs the same."""
+    costs = []
+    for every_wave in (False, True):
+        core = RoutingCore(ENV, MARKET, 64, every_wave=every_wave)
+        core.seed(list(range(64)))
+        rows, cost, steps, idle = core.reset(), np.full(64, np.nan), np.zeros(64), 0
+        rule = routers.make("net_price_sweep", MARKET)
+        while np.isnan(cost).any():
+            steps += np.isnan(cost)
+            rows, rewards, done = core.step(rule.predict(rows)[0])
+            ended = np.flatnonzero(done & np.isnan(cost))
+            cost[ended] = core.simulator.ledger(ended)["shortfall"]
+            later = np.isnan(cost) & (core.simulator.read("wave") > 0)
+            idle += (later & (core.simulator.read("slice_shares") == 0.0)).sum()
+        assert (steps == 40).all() and idle > 500 if every_wave else steps.max() < 40 and idle == 0
+        costs.append(cost)
+    np.testing.assert_allclose(*costs, rtol=1e-6, atol=1e-6)
 
 
 def test_luck_of_the_day_goes_out_of_the_rewards():

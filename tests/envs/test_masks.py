@@ -44,7 +44,7 @@ def test_where_all_are_halted_the_step_is_a_forced_wait():
     rows: Any = venv.reset()
     assert not rows[:, OPEN].any(), "some venue is open"
     total = np.zeros(4)
-    for step in range(20):
+    for step in range(20 * venv.core.market.order.waves):
         assert np.stack(venv.env_method("action_masks")).all()
         rows, rewards, dones, infos = venv.step(np.full(4, step % 8))
         assert np.isfinite(rows).all()

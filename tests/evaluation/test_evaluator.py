@@ -197,7 +197,7 @@ def test_latency_quantiles_rise_and_are_none_without_children():
     low, middle, high = scores.latency_quantiles_ms().values()
     assert 0 < low <= middle <= high
     assert low == pytest.approx(np.median(scores.latency_ms))
-    nothing = Scores("p", "rule", np.zeros((1, 1)), {}, {}, np.zeros(0), np.ones((1, 2)))
+    nothing = Scores("p", "rule", np.zeros((1, 1)), {}, {}, np.zeros(0), np.ones((1, 2)), np.ones((1, 1), int))
     assert nothing.latency_quantiles_ms() == {"p50": None, "p95": None, "p99": None}
 
 

@@ -50,13 +50,41 @@ def assert_sentence(error: UserError, where: str = "") -> None:
 
 # ------------------------------------------------------------------------------------------------ market files
 
-VENUE = {"take_fee_bps": 0.3, "offset_bps": 1.0, "size_shares": 100.0, "latency_ms": 1.0, "walk_bps": 1.0}
-DARK = {"zero_probability": 0.5, "power_exponent": 1.0, "max_shares": 500.0, "min_execution_shares": 10.0}
+VENUE = {"take_fee_bps": 0.3, "offset_bps": 1.0, "size_shares": 100.0, "latency_ms": 1.0, "quote_delay_s": 0.5}
+DARK = {
+    "zero_probability": 0.5,
+    "power_exponent": 1.0,
+    "max_shares": 500.0,
+    "min_execution_shares": 10.0,
+    "half_life_s": 3.0,
+}
 SYNTHETIC: dict[str, Any] = {
     "name": "tiny",
-    "order": {"quantity_shares": 100.0, "horizon_steps": 3, "step_s": 1.0, "lot_shares": 5.0, "limit_offset_bps": 9.0},
+    "order": {
+        "quantity_shares": 100.0,
+        "horizon_steps": 3,
+        "step_s": 1.0,
+        "lot_shares": 5.0,
+        "limit": "sweep",
+        "limit_offset_bps": 9.0,
+        "waves": 2,
+        "wave_timeout_ms": 20.0,
+        "repeg_ticks": 2,
+    },
+    "path_dt_s": 0.5,
     "venues": [
-        {"name": "A", "toxicity": 1.0, "hidden_fraction": 0.3, "volume_share": 0.4, "refill_half_life_s": 5.0, **VENUE},
+        {
+            "name": "A",
+            "toxicity": 1.0,
+            "impact": 1.2,
+            "hidden_fraction": 0.3,
+            "mid_probability": 0.3,
+            "mid_fraction": 1.0,
+            "volume_share": 0.4,
+            "make_fee_bps": -0.2,
+            "refill_half_life_s": 5.0,
+            **VENUE,
+        },
         {
             "name": "B",
             "speed_bump_ms": 0.3,
@@ -79,19 +107,36 @@ SYNTHETIC: dict[str, Any] = {
         "offset_fast_sd": 0.4,
         "offset_slow_sd": 0.3,
         "size_slow_sd": 0.5,
+        "size_tail": 0.5,
+        "round_lot_shares": 10.0,
         "tick_bps": 1.0,
+        "level_profile": [1.0, 2.0, 3.0],
+        "level_spacing_bps": 2.0,
     },
-    "mid": {"volatility_bps_per_sqrt_s": 1.0, "jumps_per_hour": 2, "jump_sd_bps": 5.0, "drift_sd_bps_per_s": 0.1},
+    "price": {
+        "volatility_bps_per_sqrt_s": 1.0,
+        "volatility_log_sd": 0.5,
+        "volatility_half_life_s": 60.0,
+        "jumps_per_hour": 2,
+        "jump_sd_bps": 5.0,
+        "drift_sd_bps_per_s": 0.1,
+    },
     "stress": {"entries_per_hour": 30, "offset_factor": 1.5, "size_factor": 0.5, "volatility_factor": 2.0},
     "latency": {"congestions_per_hour": 60, "congestion_factor": 3.0, "tail_probability": 0.01, "tail_factor": 20.0},
-    "informed": {"probability": 0.5, "window_ms": 1.0, "jump_bps": 2.0, "removed_fraction": 0.5},
+    "informed": {"news_per_s": 0.5, "jump_bps": 2.0, "removed_fraction": 0.5},
     "volume": {"shares_per_day": 1e6, "day_s": 23400.0, "curve": 0.8, "noise_sd": 0.7},
-    "response": {"reaction_time_ms": 0.2, "permanent_impact_bps_per_1000_shares": 0.1, "cleanup_penalty_bps": 2.0},
-    "randomise": {"venues.*.latency_ms": [0.1, 2.0], "mid.volatility_bps_per_sqrt_s": [0.5, 2.0]},
+    "response": {
+        "reaction_time_ms": 0.2,
+        "permanent_impact_bps_per_1000_shares": 0.1,
+        "transient_impact_bps_per_1000_shares": 0.5,
+        "transient_half_life_s": 5.0,
+        "cancel_half_life_s": 20.0,
+        "cleanup_penalty_bps": 2.0,
+    },
+    "randomise": {"venues.*.latency_ms": [0.1, 2.0], "price.volatility_bps_per_sqrt_s": [0.5, 2.0]},
     "reference_router": "round_robin",
     "oracle": "snapshot_oracle",
     "order_protection": True,
-    "continuation_bps": 2.0,
 }
 NOTEBOOK: dict[str, Any] = {
     "name": "book",
@@ -114,10 +159,12 @@ REPLAY: dict[str, Any] = {
     "venues": [
         {"name": "A", "take_fee_bps": 0.3, "latency_ms": 1.0, "toxicity": 1.0},
         "B",
-        {"name": "C", "walk_bps": 1.0},
+        {"name": "C", "impact": 0.5},
     ],
     "session_utc": ["14:35", "15:00"],
     "assumed_depth_shares": 100.0,
+    "level_profile": [1.0, 2.0],
+    "level_spacing_bps": 0.5,
     "size_multiplier": 1.0,
     "max_spread_bps": 100.0,
     "max_gap_s": 60.0,

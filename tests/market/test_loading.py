@@ -98,8 +98,8 @@ WRONG = {
         ("field 'nam' is unknown (did you mean 'name'?)", "expected one of"),
     ),
     "misspelt nested field": (
-        ("name: tiny", "name: tiny\nmid: {jump_per_hour: 1}"),
-        ("field 'mid.jump_per_hour' is unknown (did you mean 'jumps_per_hour'?)",),
+        ("name: tiny", "name: tiny\nprice: {jump_per_hour: 1}"),
+        ("field 'price.jump_per_hour' is unknown (did you mean 'jumps_per_hour'?)",),
     ),
     "misspelt order field": (
         ("step_s: 1", "step_ms: 1"),
@@ -159,8 +159,8 @@ WRONG = {
         ("field 'model' is 'agent_based'", "expected one of synthetic, notebook, replay"),
     ),
     "probability above one": (
-        ("name: tiny", "name: tiny\ninformed: {probability: 1.5}"),
-        ("field 'informed.probability' is 1.5", "less than or equal to 1"),
+        ("name: tiny", "name: tiny\ninformed: {removed_fraction: 1.5}"),
+        ("field 'informed.removed_fraction' is 1.5", "less than or equal to 1"),
     ),
     "several mistakes": (
         ("latency_ms: 2", "latency_ms: -2, toxicity: -1"),
@@ -410,6 +410,105 @@ def test_names_that_no_file_has_are_refused(name):
     assert "does not exist" in refusal(name)
 
 
+# ------------------------------------------------------------------------------------- fields of the first market
+
+OF_THE_FIRST = {
+    "walk": ("latency_ms: 2", "latency_ms: 2, walk_bps: 1", ("'venues.1.walk_bps'", "quotes.level_profile")),
+    "continuation": ("name: tiny", "name: tiny\ncontinuation_bps: 2", ("'continuation_bps'", "take it out")),
+    "mid": ("name: tiny", "name: tiny\nmid: {jumps_per_hour: 1}", ("field 'mid' is of", "'price'; rename it")),
+    "news by decision": (
+        "name: tiny",
+        "name: tiny\ninformed: {probability: 0.5, jump_bps: 1}",
+        ("'informed.probability'", "set informed.news_per_s"),
+    ),
+    "news window": (
+        "name: tiny",
+        "name: tiny\ninformed: {window_ms: 0.5, news_per_s: 0.1}",
+        ("'informed.window_ms'", "informed.news_per_s; take it out"),
+    ),
+    "no grid": ("name: tiny", "name: tiny\nquotes: {tick_bps: 0}", ("'quotes.tick_bps' is 0", "0.01 is as good as")),
+    "limit": (
+        "step_s: 1",
+        "step_s: 1, limit_offset_bps: 5",
+        ("order: limit_offset_bps is 5", "set limit to sweep, or take limit_offset_bps out"),
+    ),
+    "a range of news": (
+        "name: tiny",
+        "name: tiny\nrandomise: {informed.probability: [0.1, 0.5]}",
+        ("randomise.informed.probability is of", "set informed.news_per_s"),
+    ),
+    "a range of the mid": (
+        "name: tiny",
+        "name: tiny\nrandomise: {mid.volatility_bps_per_sqrt_s: [0.1, 0.5]}",
+        ("randomise.mid.volatility_bps_per_sqrt_s is of", "'price'; rename it"),
+    ),
+    "a range of walks": (
+        "name: tiny",
+        "name: tiny\nrandomise: {'venues.*.walk_bps': [0.1, 0.5]}",
+        ("randomise.venues.A.walk_bps is of", "quotes.level_profile"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_THE_FIRST, ids=lambda case: case.replace(" ", "_"))
+def test_a_field_of_the_first_market_is_refused_with_what_replaced_it(case, tmp_path):
+    old, new, parts = OF_THE_FIRST[case]
+    assert old in GOOD
+    said = refusal(write(tmp_path, GOOD.replace(old, new, 1)))
+    for part in parts:
+        assert part in said
+
+
+def test_a_walk_of_a_recorded_venue_is_refused_with_what_replaced_it(tmp_path):
+    path = write_recording(tmp_path / "quotes.parquet", duration_s=900)
+    text = f"model: replay\nquotes_file: {path}\norder: {{quantity_shares: 100, horizon_steps: 2, step_s: 1}}\n"
+    said = refusal(write(tmp_path, text + "venues: [{name: NYSE, walk_bps: 1}]\n"))
+    assert "'venues.0.walk_bps' is of the first market: a fill pays the levels that it takes" in said
+
+
+# ------------------------------------------------------------------------------------------------ the path's clock
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: tiny", "path_dt_s: 0.3", ("order.step_s is 1 and path_dt_s is 0.3", "a whole number of path_dt_s")),
+        ("step_s: 1", "step_s: 0.5", ("order.step_s is 0.5 and path_dt_s is 1", "a whole number of path_dt_s")),
+        ("step_s: 1", "step_s: 2.5", ("order.step_s is 2.5 and path_dt_s is 1",)),
+        ("name: tiny", "path_dt_s: 2", ("'path_dt_s' is 2", "above 0 to 1")),
+        ("name: tiny", "path_dt_s: 0", ("'path_dt_s' is 0", "above 0 to 1")),
+        ("step_s: 1", "step_s: 1, waves: 5", ("'order.waves' is 5", "from 1 to 4")),
+        (
+            "step_s: 1",
+            "step_s: 1, waves: 2, wave_timeout_ms: 1000",
+            ("order.wave_timeout_ms is 1000, with 2 waves", "less than 1000"),
+        ),
+    ],
+)
+def test_a_step_is_whole_ticks_and_a_wave_ends_within_one(old, new, said, tmp_path):
+    message = refusal(write(tmp_path, GOOD.replace(old, new, 1)))
+    for part in said:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("step_s", "path_dt_s", "ticks"),
+    [(1, 1, 1), (5, 1, 5), (1, 0.1, 10), (0.3, 0.1, 3), (0.07, 0.01, 7), (60, 0.5, 120)],
+)
+def test_ticks_are_counted_in_decimals(step_s, path_dt_s, ticks, tmp_path):
+    text = GOOD.replace("step_s: 1", f"step_s: {step_s}") + f"path_dt_s: {path_dt_s}\n"
+    assert load_market(write(tmp_path, text)).ticks_per_step == ticks
+
+
+def test_one_wave_may_have_any_time_out_and_a_recordings_waves_end_within_its_step(tmp_path):
+    assert load_market(write(tmp_path, GOOD.replace("step_s: 1", "step_s: 1, wave_timeout_ms: 5000"))).order.waves == 1
+    path = write_recording(tmp_path / "quotes.parquet", duration_s=900)
+    order = "{quantity_shares: 100, horizon_steps: 2, step_s: 2, waves: 2, wave_timeout_ms: %d}"
+    text = "model: replay\nquotes_file: quotes.parquet\norder: " + order + "\n"
+    assert load_market(write(tmp_path, text % 1999)).order.waves == 2
+    assert "expected less than 2000" in refusal(write(tmp_path, text % 2000)), path
+
+
 # ---------------------------------------------------------------------------------------------- bounds of numbers
 
 
@@ -426,6 +525,15 @@ def test_names_that_no_file_has_are_refused(name):
         ("step_s: 1", "step_s: 1e-300", ("order.step_s: 1e-300", "at least 1e-09")),
         ("quantity_shares: 100", "quantity_shares: 1e300", ("'order.quantity_shares'", "above 0 to 1e+12")),
         ("step_s: 1", "step_s: 1, lot_shares: 1e-8", ("lot_shares is 1e-08", "at most 1e+09")),
+        ("name: tiny", "quotes: {tick_bps: 1e-5}", ("'quotes.tick_bps' is 1e-05", "from 0.0001 to 100000")),
+        ("name: tiny", "quotes: {level_profile: []}", ("'quotes.level_profile' is []", "at least 1")),
+        ("name: tiny", "quotes: {level_profile: [1, 1, 1, 1, 1, 1, 1, 1, 1]}", ("quotes.level_profile", "at most 8")),
+        ("name: tiny", "quotes: {level_profile: [1, 0]}", ("'quotes.level_profile.1' is 0",)),
+        ("name: tiny", "quotes: {size_tail: 4}", ("'quotes.size_tail' is 4", "from 0 to 3")),
+        ("name: tiny", "price: {volatility_log_sd: 3}", ("'price.volatility_log_sd' is 3", "from 0 to 2")),
+        ("name: tiny", "informed: {news_per_s: 1e4}", ("'informed.news_per_s' is 10000", "from 0 to 1000")),
+        ("latency_ms: 1}", "latency_ms: 1, quote_delay_s: -1}", ("quote_delay_s' is -1", "from 0 to 1e+08")),
+        ("latency_ms: 1}", "latency_ms: 1, mid_probability: 2}", ("mid_probability' is 2", "from 0 to 1")),
     ],
 )
 def test_numbers_beyond_any_market_are_refused_with_the_range(old, new, said, tmp_path):
@@ -450,7 +558,8 @@ def scales_by_hand(market):
     if isinstance(market, NotebookMarket):
         return sum(market.spread) / 2, shares, sum(market.latency) / 2
     latency = float(np.median([venue.latency_ms + venue.speed_bump_ms for venue in market.venues])) or 1.0
-    all_in = [venue.offset_bps + abs(venue.take_fee_bps) for venue in market.venues if venue.offset_bps is not None]
+    lit = [venue for venue in market.venues if venue.offset_bps is not None]
+    all_in = [venue.offset_bps + market.quotes.tick_bps / 2 + abs(venue.take_fee_bps) for venue in lit]
     return float(np.median(all_in)), shares, latency
 
 
@@ -458,5 +567,5 @@ def test_prose_is_no_part_of_what_is_hashed():
     market = load_market("us_equity")
     other = market.model_copy(update={"description": "x", "sources": {}, "fees_as_of": "today"})
     assert market.without_prose() == other.without_prose()
-    assert market.without_prose() != market.model_copy(update={"order_protection": True}).without_prose()
+    assert market.without_prose() != market.model_copy(update={"order_protection": False}).without_prose()
     assert {"description", "sources", "fees_as_of"}.isdisjoint(market.without_prose())

@@ -57,7 +57,7 @@ def test_defaults_are_measured_on_the_training_part(tmp_path: Path) -> None:
     assert market.venue_names == ("A", "B")
     assert (market.order.horizon_steps, market.order.step_s, market.order.side) == (20, 5.0, "buy")
     assert market.order.quantity_shares == 2500.0  # 20 half displays of 246 are 2,460: two digits
-    assert [v.walk_bps for v in market.venues] == pytest.approx([2.0, 6.0])  # half of 4 and 12 bps
+    assert market.level_profile == (1.0,)  # nothing is known of what lies behind the touch
     assert [v.latency_ms for v in market.venues] == [1.0, 1.0]
     assert [v.take_fee_bps for v in market.venues] == [0.0, 0.0]
     assert market.price_scale_bps == pytest.approx(4.0)  # between 2 and 6 bps above the mid
@@ -185,7 +185,8 @@ def test_what_yaml_says_wins(folder: Path) -> None:
         name: mine
         quotes_file: quotes.parquet
         trades_file: trades.parquet
-        venues: [NYSE, {name: ARCA, take_fee_bps: 0.3, walk_bps: 9, latency_ms: 0.2}]
+        venues: [NYSE, {name: ARCA, take_fee_bps: 0.3, toxicity: 0.1, latency_ms: 0.2}]
+        level_profile: [1, 2]
         order: {quantity_shares: 123, step_s: 2}
         response: {permanent_impact_bps_per_1000_shares: 0.1, cleanup_penalty_bps: 7}
         price_scale_bps: 3
@@ -193,8 +194,8 @@ def test_what_yaml_says_wins(folder: Path) -> None:
     market = replay(load_market(write_yaml(folder / "full.yaml", text)))
     nyse, arca = market.venues
     assert (nyse.name, nyse.take_fee_bps, nyse.latency_ms) == ("NYSE", 0.0, 1.0)
-    assert 0.0 < nyse.walk_bps < 5.0
-    assert (arca.name, arca.take_fee_bps, arca.walk_bps, arca.latency_ms) == ("ARCA", 0.3, 9.0, 0.2)
+    assert (arca.name, arca.take_fee_bps, arca.toxicity, arca.latency_ms) == ("ARCA", 0.3, 0.1, 0.2)
+    assert market.level_profile == (1.0, 2.0)
     assert (market.order.quantity_shares, market.order.horizon_steps, market.order.step_s) == (123, 20, 2.0)
     assert (market.response.cleanup_penalty_bps, market.response.reaction_time_ms) == (7.0, 5.0)
     assert (market.price_scale_bps, market.has_volume) == (3.0, True)
@@ -290,6 +291,7 @@ def test_lines_say_what_was_dropped_cut_and_assumed(folder: Path) -> None:
     assert "Warning: only 8 orders fit into the test part" in text
     assert "Order: buy 5,000 shares in 20 steps of 5 s, 250 shares a step." in text
     assert "median latency 2 ms at every venue; take fees ARCA 0, NASDAQ 0, NYSE 0.3 bps" in text
+    assert "a child fills at its venue's touch, up to the size that is shown there, and no further" in text
     assert "Assumed depth: 500 shares" in text
     assert "vwap is left out" in text
 
@@ -299,3 +301,53 @@ def test_lines_count_pieces_and_name_no_missing_trades(folder: Path) -> None:
     assert "0.31 hours in 2 pieces" in text
     market = replay(load_market(folder / "quotes.parquet", trades_file=folder / "trades.parquet"))
     assert "vwap" not in "\n".join(recording_lines(market))
+
+
+# -------------------------------------------------------------------------------------------------- levels
+
+
+def write_books(path: Path, n_levels: int = 3) -> Path:
+    """Two venues around 100, levels 2 bps (asks) and 3 bps (bids) apart."""
+    rows = [(float(t), venue) for t in range(0, 1001, 10) for venue in ("A", "B")]
+    columns: dict[str, Any] = {
+        "ts": [START_NS + round(t * 1e9) for t, _ in rows],
+        "venue": [venue for _, venue in rows],
+    }
+    for level in range(n_levels):
+        number = "" if level == 0 else f"_{level + 1}"
+        columns |= {
+            f"bid_px{number}": [99.95 - 0.03 * level] * len(rows),
+            f"bid_sz{number}": [100.0 + level] * len(rows),
+            f"ask_px{number}": [100.05 + 0.02 * level] * len(rows),
+            f"ask_sz{number}": [200.0 + level] * len(rows),
+        }
+    return write_table(path, columns)
+
+
+def test_all_recorded_levels_are_replayed(tmp_path: Path) -> None:
+    path = write_books(tmp_path / "books.parquet")
+    buy, sell = replay(load_market(path)), replay(load_market(path, side="sell"))
+    assert buy.recorded_levels == sell.recorded_levels == 3
+    assert (buy.level_spacing_bps, sell.level_spacing_bps) == pytest.approx((2.0, 3.0))
+    bought, sold = recording_for(buy, "train"), recording_for(sell, "train")
+    np.testing.assert_allclose(bought.level_px[0], [100.07, 100.09])
+    np.testing.assert_allclose(sold.level_px[0], [-99.92, -99.89])
+    assert (bought.level_shares[0].tolist(), sold.level_shares[0].tolist()) == ([201, 202], [101, 102])
+    assert (sold.ask_px[0], sold.bid_px[0], sold.ask_shares[0]) == (-99.95, -100.05, 100)
+    said = "\n".join(recording_lines(buy))
+    assert "3 levels a side in all (children go there with --market-set order.limit=sweep)" in said
+    assert "order.limit" not in "\n".join(recording_lines(replay(load_market(path, {"order.limit": "sweep"}))))
+    one = replay(load_market(path, {"recorded_levels": 1}))
+    assert recording_for(one, "test").level_px.shape[1] == 0
+    assert ReplayMarket.model_validate(buy.model_dump(mode="json")) == buy
+
+
+def test_stated_depth_stands_in_place_of_recorded_levels(tmp_path: Path) -> None:
+    path = write_books(tmp_path / "books.parquet")
+    market = replay(load_market(path, {"level_profile": [1, 2]}))
+    assert (market.recorded_levels, market.level_spacing_bps) == (1, 1.0)
+    assert "levels 1 bps apart of 2 times its size" in "\n".join(recording_lines(market))
+    with pytest.raises(UserError, match="set recorded_levels to 1, or take out level_profile"):
+        load_market(path, {"level_profile": [1, 2], "recorded_levels": 3})
+    with pytest.raises(UserError, match=r"'recorded_levels' is 4, but .*books.parquet has 3 a side"):
+        load_market(path, {"recorded_levels": 4})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.state import SLOT_FIELDS
 from tests.simulator.records import children_of, orders_of, venues_of
 
 EXOGENOUS_VENUE = (
@@ -17,31 +18,35 @@ EXOGENOUS_VENUE = (
     "offset_slow",
     "size_fast",
     "size_slow",
+    "near_fast",
     "congested",
-    "next_offset_bps",
-    "next_shares",
-    "change_at",
+    "ask_ticks",
+    "bid_ticks",
+    "log_shares",
+    "near_log_shares",
+    "next_ask_ticks",
+    "next_bid_ticks",
+    "next_log_shares",
+    "u_change",
     "outage",
     "open",
-    "offset_bps",
-    "quote_shares",
-    "observed_offset_bps",
-    "observed_shares",
-    "observed_latency_ms",
+    "dark_shares",
     "recent_volume_shares",
-    "latency_ms",
-    "touch_move_bps",
-    "arrival_size_shares",
-    "hidden_shares",
+    "recent_outflow_shares",
+    "tick_volume_shares",
+    "tick_outflow_shares",
 )
+EXOGENOUS_AT_DECISIONS = ("offset_bps", "quote_shares", "observed_ask_bps", "observed_bid_bps", "observed_quote_shares")
 EXOGENOUS_ORDER = (
-    "mid_bps",
-    "next_mid_bps",
-    "mid_noise_bps",
+    "grid_bps",
+    "price_bps",
+    "next_price_bps",
+    "tick_noise_bps",
     "smooth_move_bps",
     "news_bps",
     "news_ms",
     "drift_bps_per_s",
+    "log_volatility",
     "signal",
     "stressed",
     "day_position",
@@ -56,6 +61,7 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 def dark_pools(draw: Any) -> dict[str, Any]:
     return {
         "zero_probability": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        "half_life_s": draw(st.sampled_from([0.05, 3.0])),
         "power_exponent": draw(st.sampled_from([-0.5, 0.4, 1.0, 1.3])),
         "max_shares": draw(floats(2, 5000)),
         "min_execution_shares": draw(st.sampled_from([0.0, 50.0])),
@@ -73,13 +79,16 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
         **({"dark": dark} if dark else lit),
         "speed_bump_ms": draw(st.sampled_from([0.0, 0.35])),
         "feed_latency_ms": draw(st.sampled_from([None, 0.0, 3.0, 500.0])),
+        "quote_delay_s": draw(st.sampled_from([0.0, 0.01, 2.0])),
         "hidden_fraction": draw(st.sampled_from([0.0, 0.35, 2.0])),
+        "mid_probability": draw(st.sampled_from([0.0, 0.3, 1.0])),
+        "mid_fraction": draw(floats(0, 2)),
         "outages_per_hour": draw(st.sampled_from([0.0, 3600.0])),
         "outage_duration_s": draw(floats(0.5, 100)),
         "latency_ms": draw(st.sampled_from([0.0, 0.01, 0.2, 5.0, 12.0, 300.0, 1500.0])),
         "latency_sigma": draw(st.sampled_from([0.0, 0.3, 1.0])),
         "toxicity": draw(st.sampled_from([0.0, 0.5, 3.0])),
-        "walk_bps": draw(floats(0, 3)),
+        "impact": draw(st.sampled_from([0.0, 1.0, 2.5])),
         "refill_half_life_s": draw(floats(0.1, 100)),
         "volume_share": draw(floats(0, 1)),
         "halts_per_hour": draw(st.sampled_from([0.0, 10.0, 3600.0])),
@@ -95,10 +104,43 @@ def ranges(draw: Any, names: list[str]) -> dict[str, list[float]]:
         f"venues.{names[0]}.size_shares": [10.0, 1000.0],
         "informed.jump_bps": [0.0, 5.0],
         "quotes.fast_half_life_s": [1.0, 4.0],
-        "mid.volatility_bps_per_sqrt_s": [0.0, 3.0],
+        "price.volatility_bps_per_sqrt_s": [0.0, 3.0],
     }
     chosen = draw(st.lists(st.sampled_from(sorted(some)), unique=True, max_size=3)) if draw(st.booleans()) else []
     return {path: some[path] for path in chosen}
+
+
+@st.composite
+def orders(draw: Any) -> tuple[dict[str, Any], float]:
+    """A parent order, and the clock of its market."""
+    step_s, path_dt_s = draw(st.sampled_from([(0.01, 0.01), (0.03, 0.01), (1.0, 1.0), (1.0, 0.25), (3.0, 1.0)]))
+    quantity, sweeps = draw(floats(1, 100_000)), draw(st.booleans())
+    order = {
+        "quantity_shares": quantity,
+        "horizon_steps": draw(st.integers(1, 5)),
+        "step_s": step_s,
+        "lot_shares": quantity / draw(st.integers(3, 40)) if draw(st.booleans()) else None,
+        "limit": "sweep" if sweeps else "touch",
+        "limit_offset_bps": draw(st.sampled_from([None, 0.0, 1.0, 5.0])) if sweeps else None,
+        "waves": draw(st.sampled_from([1, 1, 2, 4])),
+        "wave_timeout_ms": path_dt_s * 1000.0 * draw(st.sampled_from([0.01, 0.3, 0.99])),
+        "synchronise_arrivals": draw(st.booleans()),
+    }
+    return order, path_dt_s
+
+
+@st.composite
+def quotes(draw: Any) -> dict[str, Any]:
+    """How books look."""
+    tick_bps = draw(st.sampled_from([0.01, 0.3, 1.0, 4.0]))
+    return {
+        "tick_bps": tick_bps,
+        "size_tail": draw(st.sampled_from([0.0, 0.7])),
+        "round_lot_shares": draw(st.sampled_from([None, 100.0])),
+        "level_profile": draw(st.sampled_from([(1.0,), (2.0, 1.0, 3.0), (1.0, 1.5, 1.8, 2.0, 2.0), (1.0,) * 8])),
+        "level_spacing_bps": draw(st.sampled_from([None, tick_bps, 2.2])),
+        "fast_half_life_s": draw(st.sampled_from([0.05, 2.0])),
+    }
 
 
 @st.composite
@@ -106,24 +148,18 @@ def markets(draw: Any) -> SyntheticMarket:
     """Synthetic markets of 2 to 8 venues, lit and dark, with every feature of the model on or off."""
     n = draw(st.integers(2, 8))
     names = draw(st.permutations([f"V{k}" for k in range(n)]))
-    step_s = draw(st.sampled_from([0.01, 1.0, 30.0]))
-    quantity = draw(floats(1, 100_000))
+    order, path_dt_s = draw(orders())
     return SyntheticMarket.model_validate(
         {
-            "order": {
-                "quantity_shares": quantity,
-                "horizon_steps": draw(st.integers(1, 7)),
-                "step_s": step_s,
-                "lot_shares": quantity / draw(st.integers(3, 40)) if draw(st.booleans()) else None,
-                "limit_offset_bps": draw(st.sampled_from([None, None, 0.0, 1.0])),
-                "synchronise_arrivals": draw(st.booleans()),
-            },
-            "order_protection": draw(st.sampled_from([False, False, True])),
+            "order": order,
+            "path_dt_s": path_dt_s,
+            "order_protection": draw(st.booleans()),
             "randomise": draw(ranges(names)),
             "venues": [draw(venues(names[0])), *(draw(venues(name, may_be_dark=True)) for name in names[1:])],
-            "quotes": {"tick_bps": draw(st.sampled_from([0.0, 1.0]))},
-            "mid": {
+            "quotes": draw(quotes()),
+            "price": {
                 "volatility_bps_per_sqrt_s": draw(floats(0, 5)),
+                "volatility_log_sd": draw(st.sampled_from([0.0, 0.8])),
                 "jumps_per_hour": draw(st.sampled_from([0.0, 600.0])),
                 "drift_sd_bps_per_s": draw(st.sampled_from([0.0, 0.5])),
             },
@@ -133,14 +169,16 @@ def markets(draw: Any) -> SyntheticMarket:
                 "tail_probability": 0.05,
             },
             "informed": {
-                "probability": draw(st.sampled_from([0.0, 0.5, 1.0])),
+                "news_per_s": draw(st.sampled_from([0.0, 0.5, 100.0])),
+                "jump_bps": draw(st.sampled_from([0.3, 3.0])),
                 "removed_fraction": draw(st.sampled_from([0.0, 0.5, 1.0])),
-                "window_ms": draw(floats(0.01, 100)),
             },
             "volume": {"shares_per_day": draw(st.sampled_from([0.0, 1e7]))},
             "response": {
                 "reaction_time_ms": draw(floats(0.05, 50)),
                 "permanent_impact_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
+                "transient_impact_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
+                "transient_half_life_s": draw(st.sampled_from([0.02, 5.0])),
                 "cleanup_penalty_bps": draw(floats(0, 5)),
                 "outage_reject_ms": draw(st.sampled_from([1.0, 3000.0])),
             },
@@ -168,7 +206,7 @@ def some_weights(generator: np.random.Generator, n: int, n_venues: int) -> np.nd
 
 @dataclass
 class Step:
-    """State before and after one decision, for every member; `live` were not done before it."""
+    """State before and after one env step, for every member; `live` were not done before it."""
 
     weights: np.ndarray
     pace: np.ndarray | None
@@ -176,6 +214,7 @@ class Step:
     orders_before: np.ndarray
     venues_before: np.ndarray
     children_before: np.ndarray
+    slots_before: dict[str, np.ndarray]
     orders: np.ndarray
     venues: np.ndarray
     children: np.ndarray
@@ -193,14 +232,13 @@ def play(
     simulator = BatchSimulator(market, n, split)
     simulator.reset(seeds, np.zeros(n, dtype=np.int64))
     live = np.ones(n, dtype=bool)
-    for _ in range(market.order.horizon_steps):
+    while live.any():
         weights = np.concatenate([some_weights(g, 1, market.n_venues) for g in generators])
         pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy[1] else None
         before = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
+        slots = {name: simulator.read(name) for name in SLOT_FIELDS}
         cost, noise, done = (a.copy() for a in simulator.step(weights, pace))
         after = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
-        steps.append(Step(weights, pace, live.copy(), *before, *after, cost, noise, done))
+        steps.append(Step(weights, pace, live.copy(), *before, slots, *after, cost, noise, done))
         live &= ~done
-        if not live.any():
-            break
     return simulator, steps

@@ -360,9 +360,7 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
 
 
 @entry_point()
-def _route_batch(
-    state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any
-) -> None:
+def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any) -> None:
     """Fill `out` (N, K + 1), see `_route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
     books = np.empty(state.market[0].n_venues, BOOKS)

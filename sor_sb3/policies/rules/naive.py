@@ -35,14 +35,17 @@ class RandomRouter(Router):
 
 
 class RoundRobin(Router):
-    """Venues in turn: decision t goes to the (t mod n)-th of the n venues that quote at t, whatever they quote."""
+    """Venues in turn: decision t goes to the (t mod n)-th of the n venues that quote at t, whatever they quote.
+
+    What comes back goes to the next one in turn.
+    """
 
     name = "round_robin"
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """One-hot of the venue whose turn it is, among those that quote."""
         steps = np.rint((1.0 - view.time_left) * self.market.order.horizon_steps).astype(np.int64)
-        turn = steps % np.maximum(view.quoted.sum(axis=1), 1)
+        turn = (steps + view.wave) % np.maximum(view.quoted.sum(axis=1), 1)
         rank = np.cumsum(view.quoted, axis=1) - 1
         return (view.quoted & (rank == turn[:, None])).astype(np.float64)
 
@@ -50,7 +53,8 @@ class RoundRobin(Router):
 class BestFixedVenue(Router):
     """Always the same venue: the venue whose constant use is cheapest in training scenarios, or `venue`.
 
-    Where that venue is halted the child waits: a router with one connection has no alternative.
+    Where that venue is halted the child waits, and what comes back goes there again: a router with one connection has
+    no alternative.
     """
 
     name = "best_fixed_venue"

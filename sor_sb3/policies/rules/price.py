@@ -1,10 +1,11 @@
-"""Rules that rank venues by price: best touch, touch plus fee, the whole slice's all-in price, the sweep."""
+"""Rules that rank venues by price: best touch, touch plus fee, the whole slice's all-in price, the sweep; a sniper."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Router, cheapest
 
 
@@ -29,10 +30,10 @@ class AllIn(Router):
 
 
 class AllInSized(Router):
-    """The one venue where the whole slice q is cheapest after fees, its displayed book walked:
+    """The one venue where the whole slice is cheapest after fees, its displayed levels taken one by one.
 
-    ``argmin_k  min(q, d_k)/q (offset_k + fee_k + walk_k min(q, d_k)/d_k) + (1 - min(q, d_k)/q) miss``, where what a
-    venue does not show is charged `miss`, the worst all-in price of an open venue with its whole display taken.
+    Levels count up to the limit of a child; what a venue does not show there is charged the worst all-in price that is
+    shown anywhere. The observation holds the price.
     """
 
     name = "all_in_sized"
@@ -42,39 +43,51 @@ class AllInSized(Router):
         return cheapest(view.slice_excess_bps, view.quoted, view.size_shares)
 
 
-class AllInSweep(Router):
-    """Take displayed sizes in order of all-in price, ties by name, until the slice is placed.
+class NetPriceSweep(Router):
+    """Take displayed levels in order of all-in price, ties by name, until the slice is placed.
 
-    Optimal where display is firm and books are flat; it ignores fade, latency and the walk within a display. Where
-    all displays together fall short of the slice, the rest is spread in proportion.
+    Levels count up to the limit of a child: the touch alone, or all within the market's `limit_offset_bps` of the best
+    touch. The observation holds the result. Optimal where quotes are firm and fees are the only difference; it ignores
+    fade, latency and what nobody sees. Where all levels together fall short of the slice, the rest is spread in
+    proportion.
     """
 
-    name = "all_in_sweep"
-
-    def weights(self, view: ObservationView) -> np.ndarray:
-        """Shares that the sweep places."""
-        names = np.argsort(np.argsort(self.market.venue_names))  # alphabetical rank
-        shown = view.size_shares * view.quoted
-        all_in = np.round(view.offset_bps + view.fee_bps, 5)  # float32 rounding of observations
-        order = np.lexsort((np.broadcast_to(names, all_in.shape), all_in), axis=1)
-        sorted_shown = np.take_along_axis(shown, order, axis=1)
-        before = np.cumsum(sorted_shown, axis=1) - sorted_shown
-        taken = np.clip(view.slice_shares[:, None] - before, 0.0, sorted_shown)
-        weights = np.empty_like(taken)
-        np.put_along_axis(weights, order, taken, axis=1)
-        return weights
-
-
-class MarginalPrice(Router):
-    """The split of displayed sizes whose last shares cost the same all-in everywhere, books walked.
-
-    Minimises ``sum_k (offset_k + fee_k) f_k + walk_k f_k^2 / d_k`` with ``sum f = slice``, ``0 <= f <= d``; the
-    observation holds the solution. Optimal where display is firm and nobody answers; it ignores fade and latency.
-    Where all displays together fall short of the slice, the rest is spread in proportion.
-    """
-
-    name = "marginal_price"
+    name = "net_price_sweep"
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Shares of the slice."""
-        return view.marginal_share * view.quoted
+        return view.sweep_share * view.usable
+
+
+class StaleSniper(BestPrice):
+    """Buys what is offered below the observed midpoint of another venue, by size; else as `best_price`.
+
+    In ``OrderExecute-v0`` it takes all that is offered so, and keeps the schedule's pace otherwise. A check of markets
+    rather than a router: where quotes are realistic it gains nothing over `best_price`, since an offer that the price
+    has passed is gone before a child arrives.
+    """
+
+    name = "stale_sniper"
+
+    @classmethod
+    def fits(cls, market: MarketSpec) -> bool:
+        """Where venues bid and offer."""
+        return market.charges_bps
+
+    def _stale(self, view: ObservationView) -> np.ndarray:
+        """Shares (n, K) offered below the midpoint of another venue that quotes."""
+        middle = np.where(view.quoted, 0.5 * (view.offset_bps - view.near_offset_bps), -np.inf)
+        below = view.offset_bps < middle.max(axis=1, keepdims=True) - 1e-6  # rounding of observations
+        return view.size_shares * (view.quoted & below)
+
+    def weights(self, view: ObservationView) -> np.ndarray:
+        """Sizes offered too cheaply, where there are any."""
+        stale = self._stale(view)
+        return np.where(stale.any(axis=1, keepdims=True), stale, super().weights(view))
+
+    def pace(self, view: ObservationView) -> np.ndarray:
+        """All that is offered too cheaply, or the schedule's pace if that is more."""
+        available = (view.remaining - view.in_flight_share) * self.market.order.quantity_shares
+        offered = np.where(view.is_later, view.slice_shares, available)
+        wanted = self._stale(view).sum(axis=1)
+        return np.clip(np.divide(wanted, offered, out=np.zeros_like(wanted), where=offered > 0), view.pace, 1.0)

@@ -22,6 +22,7 @@ SCRATCH = synthetic.SCRATCH
 _begin_synthetic, _advance_synthetic = synthetic.begin, synthetic.advance
 _begin_replay, _advance_replay = replay.begin, replay.advance
 _synthetic_touch, _replay_touch = synthetic.synthetic_touch, replay.replay_touch
+_synthetic_near_shares, _replay_near_shares = synthetic.synthetic_near_shares, replay.replay_near_shares
 _synthetic_price, _replay_price = synthetic.synthetic_price, replay.replay_price
 _synthetic_midpoint = synthetic.synthetic_midpoint
 _advance_notebook = notebook.advance
@@ -40,6 +41,15 @@ def touch_at(
         return _synthetic_touch(block, i, j, market, elapsed_ms)
     else:
         return _replay_touch(block, i, j, market, recording, elapsed_ms)
+
+
+@njit
+def near_shares_at(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> float:
+    """Displayed size at the near touch of lane `j`, `elapsed_ms` into the tick."""
+    if recording is None:
+        return _synthetic_near_shares(block, i, j, market, elapsed_ms)
+    else:
+        return _replay_near_shares(block, i, j, market, recording, elapsed_ms)
 
 
 @njit

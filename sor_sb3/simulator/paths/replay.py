@@ -1,4 +1,8 @@
-"""Recorded quotes, played again from a window's start. It never reads our actions."""
+"""Recorded quotes, played again from a window's start. It never reads our actions.
+
+The path's clock ticks once a decision; within a tick the recording's own times hold. A sell replays the mirror that
+the loader made, in which asks are the negated bids, so nothing here knows the side.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ from typing import Any
 from numba import njit
 
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS
-from sor_sb3.simulator.paths.synthetic import in_regime, latency_ms, turned
+from sor_sb3.simulator.paths.synthetic import OPENING_VENUE_DRAWS, VENUE_DRAWS, in_regime, latency_ms, turned
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
     RESET_PLACE,
     draw_bits,
     high_word,
-    low_word,
-    normal,
+    normal_at,
+    stream_at,
     uniform,
+    uniform_at,
 )
 from sor_sb3.simulator.state import lanes
 
@@ -65,6 +70,14 @@ def _row_back(times: Any, row: int, low: int, time_s: float) -> int:
 
 
 @njit
+def _row_near(times: Any, row: int, low: int, high: int, time_s: float) -> int:
+    """The last row in [low, high) whose time is <= `time_s`, or `low`, from a `row` that is not far from it."""
+    if row >= low and times[row] > time_s:
+        return _row_back(times, row, low, time_s)
+    return _row_from(times, row, high, time_s)
+
+
+@njit
 def _mid_at(recording: Any, time_s: float) -> float:
     row = _row_at(recording.mid_time_s, 0, recording.mid_time_s.size, time_s)
     return recording.mid_px[max(row, 0)]
@@ -94,106 +107,156 @@ def begin(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
     position = uniform(high_word(draw_bits(block.order_key[i], RESET_PLACE))) * total
     stretch = _row_at(recording.window_cumulative_s, 0, recording.window_low_s.size, position)
     start_s = recording.window_low_s[stretch] + position - recording.window_cumulative_s[stretch]
-    block.start_s[i], block.arrival_mid_px[i] = start_s, _mid_at(recording, start_s)
+    mid_px = _mid_at(recording, start_s)
+    block.start_s[i], block.arrival_mid_px[i] = start_s, abs(mid_px)
+    block.grid_bps[i] = -math.copysign(1e4, mid_px)  # what a price of nothing is, relative to the midpoint
     for j in lanes(i, market):
-        rows = recording.rows[j - i * market.n_venues]
-        bits = draw_bits(block.venue_key[j], RESET_PLACE)
-        congested = in_regime(market.congest_enter, market.congest_leave, uniform(low_word(bits)))
+        rows, of = recording.rows[j - i * market.n_venues], OPENING_VENUE_DRAWS
+        stream = stream_at(block.venue_key[j], RESET_PLACE)
+        congested = in_regime(market.congest_enter, market.congest_leave, uniform_at(stream, of.u_congested))
         regime = market.congest_factor if congested == 1.0 else 1.0
         block.congested[j] = congested
-        block.latency_ms[j] = latency_ms(fixed, j, normal(high_word(bits)), regime, 1.0)
+        block.latency_ms[j] = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, 1.0)
         block.cursor[j] = _row_at(recording.time_s, rows.first, rows.last, start_s)
         if rows.last_trade > rows.first_trade:
             volume = _traded_shares(recording, rows, start_s, VOLUME_LOOKBACK_STEPS * market.step_s)
             block.recent_volume_shares[j] = volume / VOLUME_LOOKBACK_STEPS
 
 
+@njit(inline="always")
+def _time_s(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
+    return block.start_s[i] + block.tick[i] * market.path_dt_s + 1e-3 * elapsed_ms
+
+
+@njit(inline="always")
+def _bps(block: Any, i: int, px: float) -> float:
+    """A recorded price relative to the midpoint at arrival."""
+    arrival_px = block.arrival_mid_px[i]
+    return (px - math.copysign(arrival_px, -block.grid_bps[i])) * (1e4 / arrival_px)
+
+
 @njit
 def advance(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
-    """Quotes in force at the decision of order `i`, and what is in force when a child sent now arrives.
-
-    A venue without a quote is closed and keeps its last offset. Before its first quote, the offset is the highest of
-    the venues that quote.
-    """
-    now_s, arrival_mid_px = _now_s(block, i, market), block.arrival_mid_px[i]
-    to_bps, step = market.side * 1e4 / arrival_mid_px, block.step[i]
-    block.next_mid_bps[i] = (_mid_at(recording, now_s + market.step_s) - arrival_mid_px) * to_bps
-    block.mid_noise_bps[i] = 0.0
-    far, far_shares = _far_side(market, recording)
-    bid_total, ask_total, highest_bps = 0.0, 0.0, -math.inf
+    """Lay down what is in force at the tick of order `i`, which is a decision, and what the feeds show there."""
+    now_s, step_s, opening = _time_s(block, i, market, 0.0), market.path_dt_s, block.tick[i] == 0
+    block.price_bps[i] = replay_price(block, i, market, recording, 0.0)
+    block.next_price_bps[i] = replay_price(block, i, market, recording, 1e3 * step_s)
+    block.news_ms[i] = math.inf
+    lowest_bps = _bps(block, i, _lowest_mid(recording, now_s, now_s + step_s))
+    bid_total, ask_total = 0.0, 0.0
     for j in lanes(i, market):
         rows = recording.rows[j - i * market.n_venues]
         row = _row_from(recording.time_s, block.cursor[j], rows.last, now_s)
         block.cursor[j] = row
-        block.observed_latency_ms[j] = block.latency_ms[j]
-        _draw_latency(block, i, j, fixed, market)
-        block.open[j], block.quote_shares[j], block.observed_shares[j] = 0.0, 0.0, 0.0
-        if row >= rows.first and not math.isnan(far[row]):
-            block.open[j], block.quote_shares[j] = 1.0, far_shares[row]
-            block.offset_bps[j] = (far[row] - arrival_mid_px) * to_bps - block.mid_bps[i]
-            shown = _row_back(recording.time_s, row, rows.first, now_s - 1e-3 * fixed.feed_ms[j])
-            shown = row if math.isnan(far[shown]) else shown
-            block.observed_offset_bps[j] = block.offset_bps[j] + (far[shown] - far[row]) * to_bps
-            block.observed_shares[j] = far_shares[shown]
-            highest_bps = max(highest_bps, block.offset_bps[j])
-            bid_total += recording.bid_shares[row]
-            ask_total += recording.ask_shares[row]
-        move_bps, shares = replay_arrival(block, i, j, market, recording, block.latency_ms[j])
-        block.touch_move_bps[j], block.arrival_size_shares[j] = move_bps, shares
-        if rows.last_trade > rows.first_trade and step > 0:
-            volume = _traded_shares(recording, rows, now_s, market.step_s)
+        block.open[j] = 1.0 if row >= rows.first and not math.isnan(recording.ask_px[row]) else 0.0
+        feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
+        u_congested = uniform_at(
+            stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP), VENUE_DRAWS.u_congested
+        )
+        block.congested[j] = turned(block.congested[j], market.congest_enter, market.congest_leave, u_congested)
+        if block.open[j] == 1.0:
+            shown = _row_near(recording.time_s, row, rows.first, rows.last, now_s - 1e-3 * feed_ms)
+            shown = row if math.isnan(recording.ask_px[shown]) else shown
+            _observe(block, i, j, recording, shown)
+            bid_total += recording.bid_shares[shown]
+            ask_total += recording.ask_shares[shown]
+        dearest_px = _highest_ask(recording, max(row, rows.first), rows.last, now_s + step_s)
+        if dearest_px > -math.inf:
+            assumed = 0 if recording.level_px.shape[1] > 0 else market.n_levels - 1
+            span_bps = market.tick_bps * market.level_ticks * assumed
+            worst_bps = _bps(block, i, dearest_px) + span_bps + fixed.take_fee_bps[j] - lowest_bps
+            block.lane_worst_bps[j] = max(block.lane_worst_bps[j], worst_bps)
+        if rows.last_trade > rows.first_trade and not opening:
+            volume = _traded_shares(recording, rows, now_s, step_s)
             block.recent_volume_shares[j] += (1.0 - market.volume_memory) * (volume - block.recent_volume_shares[j])
-    if step == 0 and highest_bps > -math.inf:
-        for j in lanes(i, market):
-            if block.open[j] == 0.0:
-                block.offset_bps[j], block.observed_offset_bps[j] = highest_bps, highest_bps
+    if opening:
+        _guess_unheard(block, i, market)
     total = bid_total + ask_total
-    block.signal[i] = market.side * (bid_total - ask_total) / total if total > 0.0 else 0.0
+    block.signal[i] = (bid_total - ask_total) / total if total > 0.0 else 0.0
 
 
 @njit(inline="always")
-def _now_s(block: Any, i: int, market: Any) -> float:
-    return block.start_s[i] + block.step[i] * market.step_s
-
-
-@njit(inline="always")
-def _far_side(market: Any, recording: Any) -> tuple[Any, Any]:
-    far = recording.ask_px if market.side > 0.0 else recording.bid_px
-    return far, recording.ask_shares if market.side > 0.0 else recording.bid_shares
+def _observe(block: Any, i: int, j: int, recording: Any, row: int) -> None:
+    block.observed_ask_bps[j] = _bps(block, i, recording.ask_px[row])
+    block.observed_bid_bps[j] = _bps(block, i, recording.bid_px[row])
+    block.observed_quote_shares[j], block.observed_tick[j] = recording.ask_shares[row], row
+    block.observed_near_shares[j] = recording.bid_shares[row]
 
 
 @njit
-def _draw_latency(block: Any, i: int, j: int, fixed: Any, market: Any) -> None:
-    place = block.step[i] * PLACES_PER_STEP
-    bits = draw_bits(block.venue_key[j], place + 2)
-    u_congest = uniform(high_word(draw_bits(block.venue_key[j], place + 4)))
-    congested = turned(block.congested[j], market.congest_enter, market.congest_leave, u_congest)
-    regime = market.congest_factor if congested == 1.0 else 1.0
-    tail = market.tail_factor if uniform(low_word(bits)) < market.tail_probability else 1.0
-    block.congested[j] = congested
-    block.latency_ms[j] = latency_ms(fixed, j, normal(high_word(bits)), regime, tail)
+def _guess_unheard(block: Any, i: int, market: Any) -> None:
+    """Venues that do not quote at arrival: as dear as the dearest that do; later they keep what was last heard."""
+    ask_bps, bid_bps = -math.inf, math.inf
+    for j in lanes(i, market):
+        if block.open[j] == 1.0:
+            ask_bps = max(ask_bps, block.observed_ask_bps[j])
+            bid_bps = min(bid_bps, block.observed_bid_bps[j])
+    for j in lanes(i, market):
+        if block.open[j] == 0.0 and ask_bps > -math.inf:
+            block.observed_ask_bps[j], block.observed_bid_bps[j] = ask_bps, bid_bps
 
 
 @njit
-def replay_arrival(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> tuple[float, float]:
-    """Move of the far touch (bps) since the decision, and displayed size; nothing if the venue does not quote then."""
-    far, far_shares = _far_side(market, recording)
-    cursor, last = block.cursor[j], recording.rows[j - i * market.n_venues].last
-    if block.open[j] == 0.0:
-        return 0.0, 0.0
-    row = _row_from(recording.time_s, cursor, last, _now_s(block, i, market) + 1e-3 * elapsed_ms)
-    if math.isnan(far[row]):
-        return 0.0, 0.0
-    return (far[row] - far[cursor]) * (market.side * 1e4 / block.arrival_mid_px[i]), far_shares[row]
+def _highest_ask(recording: Any, first: int, last: int, until_s: float) -> float:
+    """The highest recorded ask, of all levels, in the rows from `first` up to a time; -inf if there is none."""
+    highest = -math.inf
+    for row in range(first, last):
+        if recording.time_s[row] > until_s:
+            break
+        if recording.ask_px[row] > highest:  # False where the venue does not quote
+            highest = recording.ask_px[row]
+        for level in range(recording.level_px.shape[1]):
+            if recording.level_px[row, level] > highest:
+                highest = recording.level_px[row, level]
+    return highest
 
 
 @njit
-def replay_touch(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
-    """To be written."""
-    return 0.0, 0.0, 0.0, 0
+def _lowest_mid(recording: Any, from_s: float, until_s: float) -> float:
+    row = max(_row_at(recording.mid_time_s, 0, recording.mid_time_s.size, from_s), 0)
+    lowest = recording.mid_px[row]
+    while row + 1 < recording.mid_time_s.size and recording.mid_time_s[row + 1] <= until_s:
+        row += 1
+        lowest = min(lowest, recording.mid_px[row])
+    return lowest
 
 
 @njit
-def replay_price(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float) -> Any:
-    """To be written."""
-    return 0.0
+def replay_touch(
+    block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float
+) -> tuple[float, float, float, int]:
+    """Far and near touch, displayed size, and the row in force `elapsed_ms` into the tick (negative: before it).
+
+    Where the venue does not quote then, the size is 0 and the prices are those last observed.
+    """
+    rows, row = recording.rows[j - i * market.n_venues], block.cursor[j]
+    row = _row_near(recording.time_s, row, rows.first, rows.last, _time_s(block, i, market, elapsed_ms))
+    if row < rows.first or math.isnan(recording.ask_px[row]):
+        return block.observed_ask_bps[j], block.observed_bid_bps[j], 0.0, row
+    return _bps(block, i, recording.ask_px[row]), _bps(block, i, recording.bid_px[row]), recording.ask_shares[row], row
+
+
+@njit
+def replay_price(block: Any, i: int, market: Any, recording: Any, elapsed_ms: float) -> float:
+    """The consolidated midpoint `elapsed_ms` into the tick."""
+    return _bps(block, i, _mid_at(recording, _time_s(block, i, market, elapsed_ms)))
+
+
+@njit
+def replay_near_shares(block: Any, i: int, j: int, market: Any, recording: Any, elapsed_ms: float) -> float:
+    """Displayed size at the near touch; none where the venue does not quote."""
+    rows, row = recording.rows[j - i * market.n_venues], block.cursor[j]
+    row = _row_near(recording.time_s, row, rows.first, rows.last, _time_s(block, i, market, elapsed_ms))
+    return recording.bid_shares[row] if row >= rows.first and not math.isnan(recording.ask_px[row]) else 0.0
+
+
+@njit
+def recorded_level(block: Any, i: int, recording: Any, row: int, level: int) -> tuple[float, float]:
+    """Price and displayed size of a level behind the touch of a recorded row; infinite and 0 where the book has ended.
+
+    Levels are counted from the touch, which is 0.
+    """
+    px = recording.level_px[row, level - 1]
+    if math.isnan(px):
+        return math.inf, 0.0
+    return _bps(block, i, px), recording.level_shares[row, level - 1]

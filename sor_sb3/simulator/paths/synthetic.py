@@ -18,9 +18,13 @@ from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
     RESET_PLACE,
+    draw_bits,
     draw_table,
+    high_word,
     normal_at,
+    poisson,
     stream_at,
+    uniform,
     uniform_at,
 )
 from sor_sb3.simulator.state import LANES_APART, lanes
@@ -34,6 +38,7 @@ OPENING_VENUE_DRAWS = draw_table(
     "z_latency z_volume",
     "u_supplied u_outage",
     "u_dark_size",
+    "z_near",
 )
 ORDER_DRAWS = draw_table(
     "z_price z_drift", "z_signal u_stress", "u_news u_news_time", "u_jump u_sign", "z_jump z_volatility"
@@ -46,15 +51,19 @@ VENUE_DRAWS = draw_table(
     "u_outage z_volume",
     "u_dark_supply u_dark_size",
     "u_hidden u_mid",
+    "-",  # LEVELS_PLACE
+    "z_near u_cancel",
+    "u_sell u_buy",
 )
 LEVELS_PLACE = 7  # 64 bits: a byte for each level behind the touch
 LATENCY_DRAWS = draw_table("z_latency u_tail")
 LATENCY_PLACE, MOST_WAVES = 1 << 42, 4  # a place for each wave of each tick
+TRADES_PLACE, MOST_TRADES = 1 << 43, 1024  # a place for each sell of a tick whose size is drawn
 
 SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
     [
         ("stream", "u8", (LANES_APART,)),
-        *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "price_bps", "low_bps")),
+        *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "price_bps", "low_bps", "sell_share")),
     ],
     align=True,
 )
@@ -111,6 +120,12 @@ def _volume_noise(sd: float, z: float) -> float:
 
 
 @njit(inline="always")
+def _stretched(x: float, market: Any) -> float:
+    """The moving part of the logarithm of a displayed size, its right half stretched."""
+    return x * (1.0 + market.size_tail) if x > 0.0 else x
+
+
+@njit(inline="always")
 def _power_law(exponent: float, log_most: float, u: float) -> float:
     """Quantile `u` of the density ``s ** -exponent`` on [1, most]."""
     rest = 1.0 - exponent
@@ -122,38 +137,77 @@ def _power_law(exponent: float, log_most: float, u: float) -> float:
 # ------------------------------------------------------------------------------------------- reading the path
 
 
+@njit(inline="always")
+def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
+    """The efficient price `elapsed_ms` into the tick."""
+    part = min(1e-3 * elapsed_ms / market.path_dt_s, 1.0)
+    jump_bps = block.news_bps[i] if elapsed_ms >= block.news_ms[i] else 0.0
+    return block.price_bps[i] + block.smooth_move_bps[i] * part + jump_bps
+
+
+@njit(error_model="numpy")
+def passing_ms(block: Any, i: int, market: Any, edge_bps: float, above: bool) -> float:
+    """When, in the tick, the efficient price passes an edge that it is beyond at the tick's end: evenly, or by news."""
+    sign, tick_ms, news_ms = 1.0 if above else -1.0, 1e3 * market.path_dt_s, block.news_ms[i]
+    away_bps, speed = sign * (edge_bps - block.price_bps[i]), sign * block.smooth_move_bps[i] / tick_ms
+    jump_bps = sign * block.news_bps[i]
+    if away_bps <= 0.0:
+        return 0.0
+    if speed > 0.0 and away_bps <= speed * min(news_ms, tick_ms):
+        return away_bps / speed
+    if not news_ms < math.inf:
+        return tick_ms  # but for rounding
+    return max(min((away_bps - jump_bps) / speed, tick_ms), news_ms) if speed > 0.0 else news_ms
+
+
 @njit(error_model="numpy")
 def change_ms(block: Any, i: int, j: int, market: Any) -> float:
     """When, in the tick, the quote of lane `j` becomes the next one; later than the tick's end: at its end.
 
     A quote that the price passes is quoted anew a reaction time later; any other at a time that is uniform.
     """
-    tick_ms = 1e3 * market.path_dt_s
-    grid, tick_bps = block.grid_bps[i], market.tick_bps
+    grid, tick_bps, end_bps = block.grid_bps[i], market.tick_bps, block.next_price_bps[i]
     ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
-    begin_bps, end_bps, smooth_bps = block.price_bps[i], block.next_price_bps[i], block.smooth_move_bps[i]
     above = end_bps > ask_bps
-    if not above and not end_bps < bid_bps:
-        return block.u_change[j] * tick_ms
-    edge_bps = ask_bps if above else bid_bps
-    without_news = begin_bps + smooth_bps > edge_bps if above else begin_bps + smooth_bps < edge_bps
-    passed_ms = block.news_ms[i]
-    if without_news:
-        part = abs(edge_bps - begin_bps) / abs(smooth_bps) if smooth_bps != 0.0 else 0.0
-        passed_ms = tick_ms * min(part, 1.0)
-    return passed_ms - market.reaction_time_ms * log(block.u_change[j])
+    if above or end_bps < bid_bps:
+        passed_ms = passing_ms(block, i, market, ask_bps if above else bid_bps, above)
+        return passed_ms - market.reaction_time_ms * log(block.u_change[j])
+    return block.u_change[j] * 1e3 * market.path_dt_s
+
+
+@njit(error_model="numpy")
+def quote_ticks(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, bool]:
+    """Far and near touch in force, in ticks, and whether the quote is already the next one.
+
+    A next quote that the price has not reached comes in steps: until then it is as near as the price lets it be, so
+    that venues cross in reaction times only.
+    """
+    ask, bid = block.ask_ticks[j], block.bid_ticks[j]
+    if not (elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)):
+        return ask, bid, False
+    price = (synthetic_price(block, i, market, elapsed_ms) - block.grid_bps[i]) / market.tick_bps
+    next_ask, next_bid = block.next_ask_ticks[j], block.next_bid_ticks[j]
+    ask = min(max(next_ask, math.ceil(price)), max(ask, next_ask))
+    bid = max(min(next_bid, math.floor(price)), min(bid, next_bid))
+    return ask, bid, True
 
 
 @njit(error_model="numpy")
 def synthetic_touch(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, float, int]:
     """Far and near touch (relative to the midpoint at arrival), displayed size, and the tick that the quote is of."""
-    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
-    ask = block.next_ask_ticks[j] if later else block.ask_ticks[j]
-    bid = block.next_bid_ticks[j] if later else block.bid_ticks[j]
+    ask, bid, later = quote_ticks(block, i, j, market, elapsed_ms)
     log_shares = block.next_log_shares[j] if later else block.log_shares[j]
     shares = round_lots(exp(log_shares), market.round_lot_shares)
     grid, tick = block.grid_bps[i], block.tick[i] + (1 if later else 0)
     return grid + market.tick_bps * ask, grid + market.tick_bps * bid, shares, tick
+
+
+@njit(error_model="numpy")
+def synthetic_near_shares(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> float:
+    """Displayed size at the near touch."""
+    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+    log_shares = block.next_near_log_shares[j] if later else block.near_log_shares[j]
+    return round_lots(exp(log_shares), market.round_lot_shares)
 
 
 @njit(error_model="numpy")
@@ -162,20 +216,11 @@ def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: 
     ask, bid = math.inf, -math.inf
     for j in lanes(i, market):
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
-            ask = min(ask, block.next_ask_ticks[j] if later else block.ask_ticks[j])
-            bid = max(bid, block.next_bid_ticks[j] if later else block.bid_ticks[j])
+            its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
+            ask, bid = min(ask, its_ask), max(bid, its_bid)
     if ask == math.inf:
         return synthetic_price(block, i, market, elapsed_ms), False
     return block.grid_bps[i] + 0.5 * market.tick_bps * (ask + bid), bid < ask
-
-
-@njit(inline="always")
-def synthetic_price(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
-    """The efficient price `elapsed_ms` into the tick."""
-    part = min(1e-3 * elapsed_ms / market.path_dt_s, 1.0)
-    jump_bps = block.news_bps[i] if elapsed_ms >= block.news_ms[i] else 0.0
-    return block.price_bps[i] + block.smooth_move_bps[i] * part + jump_bps
 
 
 # --------------------------------------------------------------------------------------------- moving the path
@@ -200,6 +245,7 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.size_fast[j] = market.size_fast_sd * normal_at(stream, of.z_size_fast)
         block.offset_slow[j] = market.offset_slow_sd * normal_at(stream, of.z_offset_slow)
         block.size_slow[j] = market.size_slow_sd * normal_at(stream, of.z_size_slow)
+        block.near_fast[j] = market.size_fast_sd * normal_at(stream, of.z_near)
         congested = in_regime(market.congest_enter, market.congest_leave, uniform_at(stream, of.u_congested))
         block.congested[j] = congested
         u_halted = uniform_at(stream, of.u_halted)
@@ -208,6 +254,9 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.latency_ms[j] = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, 1.0)
         noise = _volume_noise(market.volume_noise_sd, 0.5 * normal_at(stream, of.z_volume))
         block.recent_volume_shares[j] = volume_shares * fixed.volume_share[j] * noise
+        block.recent_outflow_shares[j] = 0.5 * block.recent_volume_shares[j]
+        block.tick_volume_shares[j] = block.recent_volume_shares[j] / market.ticks_per_step  # before the first tick
+        block.tick_outflow_shares[j] = 0.5 * block.tick_volume_shares[j]
         u_outage = uniform_at(stream, of.u_outage)
         block.outage[j] = in_regime(fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
         if fixed.dark[j] == 1.0:
@@ -219,7 +268,9 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
         ask = math.ceil((price_bps + offset_bps) / market.tick_bps)
         bid = math.floor((price_bps - offset_bps) / market.tick_bps)
         block.next_ask_ticks[j], block.next_bid_ticks[j] = ask, bid
-        block.next_log_shares[j] = fixed.log_size[j] + stress_size + _stretched(block, j, market)
+        size = fixed.log_size[j] + stress_size
+        block.next_log_shares[j] = size + _stretched(block.size_fast[j] + block.size_slow[j], market)
+        block.next_near_log_shares[j] = size + _stretched(block.near_fast[j] + block.size_slow[j], market)
         ask_all, bid_all = min(ask_all, ask), max(bid_all, bid)
         if block.open[j] == 1.0:
             ask_open, bid_open = min(ask_open, ask), max(bid_open, bid)
@@ -227,13 +278,6 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
         ask_open, bid_open = ask_all, bid_all
     block.grid_bps[i] = -0.5 * market.tick_bps * (ask_open + bid_open)
     block.next_price_bps[i] = price_bps + block.grid_bps[i]
-
-
-@njit(inline="always")
-def _stretched(block: Any, j: Any, market: Any) -> float:
-    """The moving part of the logarithm of a displayed size, its right half stretched."""
-    x = block.size_fast[j] + block.size_slow[j]
-    return x * (1.0 + market.size_tail) if x > 0.0 else x
 
 
 @njit(error_model="numpy")
@@ -266,18 +310,22 @@ def _move_price(block: Any, i: int, market: Any) -> None:
     smooth_bps = drift_bps_per_s * market.path_dt_s + noise_bps
     block.smooth_move_bps[i], block.tick_noise_bps[i] = smooth_bps, noise_bps + news_bps
     block.price_bps[i], block.next_price_bps[i] = price_bps, price_bps + smooth_bps + news_bps
+    along = (smooth_bps + news_bps) / max(market.volatility_tick_bps, 1e-9)
+    doubled = exp(2.0 * min(max(along, -20.0), 20.0))
+    block.sell_share[i] = 0.5 * (1.0 - market.side_correlation * (doubled - 1.0) / (doubled + 1.0))
 
 
 @njit(error_model="numpy")
 def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
     """Give each lane of an order what its loop needs to know of the order."""
     stream = stream_at(np.uint64(0), block.tick[i] * PLACES_PER_STEP)
-    stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market) * market.ticks_per_step
+    stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market)
+    sell_share = block.sell_share[i]
     price_bps = block.next_price_bps[i] - block.grid_bps[i]
-    low_bps = min(price_bps, block.price_bps[i] - block.grid_bps[i])
+    low_bps = block.price_bps[i] + min(block.smooth_move_bps[i], 0.0) + min(block.news_bps[i], 0.0) - block.grid_bps[i]
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
         scratch.stream[j], scratch.stressed[j], scratch.volume[j] = stream, stressed, volume_shares
-        scratch.price_bps[j], scratch.low_bps[j] = price_bps, low_bps
+        scratch.price_bps[j], scratch.low_bps[j], scratch.sell_share[j] = price_bps, low_bps, sell_share
 
 
 @njit(error_model="numpy")
@@ -290,6 +338,7 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
     congest_enter, congest_leave = market.congest_enter, market.congest_leave
     congest_stress_factor, tail = market.congest_stress_factor, 1.0 + market.size_tail
     noise_sd, forget, tick_bps = market.volume_noise_sd, 1.0 - market.volume_memory, market.tick_bps
+    ticks_per_step = np.float64(market.ticks_per_step)
     per_tick, span_bps, of = 1.0 / tick_bps, tick_bps * market.level_ticks * (market.n_levels - 1), VENUE_DRAWS
     for j in range(np.uint64(first), np.uint64(last)):
         stream, stressed, lit = block.venue_key[j] + scratch.stream[j], scratch.stressed[j] == 1.0, fixed.dark[j] == 0.0
@@ -300,28 +349,53 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
         size_fast = fast * block.size_fast[j] + size_fast_shock * normal_at(stream, of.z_size_fast)
         size_slow = slow * block.size_slow[j] + size_slow_shock * normal_at(stream, of.z_size_slow)
         log_offset = fixed.log_offset[j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
-        offset_bps, size = exp(log_offset), size_fast + size_slow
+        near_fast = fast * block.near_fast[j] + size_fast_shock * normal_at(stream, of.z_near)
+        offset_bps, size, near = exp(log_offset), size_fast + size_slow, near_fast + size_slow
         passed = (price_bps > tick_bps * ask) | (price_bps < tick_bps * bid)
         anew = (uniform_at(stream, of.u_update) < fixed.requote_probability[j]) | passed
         next_ask = math.ceil((price_bps + offset_bps) * per_tick) if anew else ask
         next_bid = math.floor((price_bps - offset_bps) * per_tick) if anew else bid
-        log_shares = fixed.log_size[j] + (stress_log_size if stressed else 0.0) + (size * tail if size > 0.0 else size)
+        log_size = fixed.log_size[j] + (stress_log_size if stressed else 0.0)
+        log_shares, near_log_shares = log_size + (size * tail if size > 0.0 else size), block.next_near_log_shares[j]
         block.ask_ticks[j], block.bid_ticks[j], block.log_shares[j] = ask, bid, block.next_log_shares[j]
         block.next_ask_ticks[j], block.next_bid_ticks[j] = next_ask if lit else 0.0, next_bid if lit else 0.0
         block.next_log_shares[j], block.u_change[j] = log_shares, uniform_at(stream, of.u_change)
         block.offset_fast[j], block.offset_slow[j] = offset_fast, offset_slow
-        block.size_fast[j], block.size_slow[j] = size_fast, size_slow
+        block.size_fast[j], block.size_slow[j], block.near_fast[j] = size_fast, size_slow, near_fast
+        block.near_log_shares[j] = near_log_shares
+        block.next_near_log_shares[j] = log_size + (near * tail if near > 0.0 else near)
         worst_bps = tick_bps * max(ask, next_ask) + span_bps + fixed.take_fee_bps[j] - scratch.low_bps[j]
         block.lane_worst_bps[j] = max(block.lane_worst_bps[j], worst_bps) if lit else 0.0
-        # status, and what was traded in the tick before
+        # status, what was traded in the tick before, and what will be in this one
         enter = congest_enter * (congest_stress_factor if stressed else 1.0)
         u_congested, u_halted = uniform_at(stream, of.u_congested), uniform_at(stream, of.u_halted)
         block.congested[j] = turned(block.congested[j], enter, congest_leave, u_congested)
         block.open[j] = turned(block.open[j], fixed.halt_leave[j], fixed.halt_enter[j], u_halted)
         u_outage = uniform_at(stream, of.u_outage)
         block.outage[j] = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
+        recent, outflow = block.recent_volume_shares[j], block.recent_outflow_shares[j]
+        block.recent_volume_shares[j] = recent + forget * (ticks_per_step * block.tick_volume_shares[j] - recent)
+        block.recent_outflow_shares[j] = outflow + forget * (ticks_per_step * block.tick_outflow_shares[j] - outflow)
         volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal_at(stream, of.z_volume))
-        block.recent_volume_shares[j] += forget * (volume - block.recent_volume_shares[j])
+        block.tick_volume_shares[j], block.tick_outflow_shares[j] = volume, volume * scratch.sell_share[j]
+
+
+@njit
+def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """The coming tick's volume where trades have a size: a Poisson number of sells, and one of buys."""
+    volume_shares, size = _market_volume_shares(block, i, market), market.trade_shares
+    of, sell_share = VENUE_DRAWS, block.sell_share[i]
+    for j in lanes(i, market):
+        stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
+        mean = volume_shares * fixed.volume_share[j] / size
+        sold = poisson(mean * sell_share, uniform_at(stream, of.u_sell))
+        bought = poisson(mean * (1.0 - sell_share), uniform_at(stream, of.u_buy))
+        if market.exponential_trades == 1:
+            trades, sold = int(min(sold, MOST_TRADES)), 0.0
+            for trade in range(trades):
+                place = TRADES_PLACE + block.tick[i] * MOST_TRADES + trade
+                sold -= log(uniform(high_word(draw_bits(block.venue_key[j], place))))
+        block.tick_volume_shares[j], block.tick_outflow_shares[j] = size * (sold + bought), size * sold
 
 
 @njit
@@ -359,6 +433,8 @@ def _observe_quotes(block: Any, i: int, fixed: Any, market: Any) -> None:
             log_shares = block.log_shares[j] if stale else block.next_log_shares[j]
             block.observed_ask_bps[j], block.observed_bid_bps[j] = grid + tick_bps * ask, grid + tick_bps * bid
             block.observed_quote_shares[j] = round_lots(exp(log_shares), market.round_lot_shares)
+            near_log_shares = block.near_log_shares[j] if stale else block.next_near_log_shares[j]
+            block.observed_near_shares[j] = round_lots(exp(near_log_shares), market.round_lot_shares)
             block.observed_tick[j] = block.tick[i] - (1 if stale else 0)
 
 
@@ -371,6 +447,9 @@ def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, o
         _move_price(block, member, market)
         _lay_out(block, member, market, scratch)
     _move_lanes(block, fixed, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
+    if market.trade_shares > 0.0:
+        for member in range(i, i + n):
+            _trade(block, member, fixed, market)
     if market.has_dark == 1:
         for member in range(i, i + n):
             _supply_dark(block, member, fixed, market)

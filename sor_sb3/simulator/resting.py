@@ -1,0 +1,352 @@
+"""Our resting orders: how they are sent and cancelled, wait in a queue, and are filled by the exogenous outflow.
+
+A lane has room for a few orders at a time. Times are milliseconds after the decision at hand. An order is filled where
+sellers hit the near touch for more than the queue before it, and whole where the efficient price falls through its
+price: selectively, since the path draws sells along with the price's move. Nothing here moves the path.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from sor_sb3.simulator.elementary import exp, log
+from sor_sb3.simulator.paths import midpoint_at, near_shares_at, price_at, touch_at
+from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, passing_ms
+from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
+from sor_sb3.simulator.state import RESTS, lanes
+
+RESTS_MS = -1.0  # in place of the arrival of an order that rests, or of a cancel that has arrived
+_LN_2 = math.log(2.0)
+
+
+@njit(inline="always")
+def rests_of(j: Any) -> Any:
+    """Where the orders of lane `j` are recorded, as a range."""
+    return range(np.int64(j) * RESTS, (np.int64(j) + 1) * RESTS)
+
+
+@njit(inline="always")
+def live_shares(block: Any, i: int, market: Any) -> float:
+    """Shares of ours that rest or are on their way to it, cancels that have not arrived apart."""
+    live = 0.0
+    if block.resting[i] > 0:
+        for j in lanes(i, market):
+            for r in rests_of(j):
+                live += block.rest_shares[r]
+    return live
+
+
+@njit
+def count_resting(block: Any, i: int, market: Any) -> float:
+    """Count the resting orders that the router knows of; returns their shares, which it cannot send."""
+    block.resting[i], total = 0, 0.0
+    for j in lanes(i, market):
+        here, oldest, estimate = 0.0, math.inf, 0.0
+        for r in rests_of(j):
+            known = block.rest_shares[r] + (block.rest_cancel_shares[r] if block.rest_cancel_ms[r] < 0.0 else 0.0)
+            if known > 0.0:
+                here += known
+                block.resting[i] += 1
+                if block.rest_number[r] < oldest:
+                    oldest, estimate = block.rest_number[r], block.rest_estimate_shares[r]
+        block.rest_total_shares[j], block.queue_ahead_shares[j] = here, estimate
+        total += here
+    block.resting_shares[i] = total
+    return total
+
+
+# --------------------------------------------------------------------------------------------------- decisions
+
+
+@njit(inline="always")
+def _near_key(block: Any, i: int, j: Any, market: Any) -> float:
+    return math.floor((block.observed_bid_bps[j] - block.grid_bps[i]) / market.tick_bps + 0.5)
+
+
+@njit
+def _cancel(block: Any, i: int, j: Any, r: Any, fixed: Any, shares: float) -> None:
+    """Send a cancel of `shares` of an order; it may lose the race against a fill."""
+    at_ms = block.elapsed_ms[i] + block.latency_ms[j]
+    block.rest_cancel_shares[r], block.rest_cancel_ms[r] = shares, max(at_ms, block.rest_arrives_ms[r])
+    block.rest_answer_ms[r] = block.rest_cancel_ms[r] + block.latency_ms[j] - fixed.speed_bump_ms[j]
+
+
+@njit
+def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float, push: float) -> bool:
+    """Send an order of `shares` to rest at the observed near touch, or in a dark pool; False where no room is left."""
+    for r in rests_of(j):
+        if block.rest_shares[r] <= 0.0 and block.rest_cancel_shares[r] <= 0.0:
+            block.rest_shares[r], block.rest_number[r] = shares, block.step[i] + 1.0
+            block.rest_key[r] = 0.0 if fixed.dark[j] == 1.0 else _near_key(block, i, j, market)
+            block.rest_price_bps[r] = block.observed_bid_bps[j] + push
+            block.rest_arrives_ms[r] = block.elapsed_ms[i] + block.latency_ms[j]
+            block.rest_answer_ms[r] = block.rest_arrives_ms[r] + block.latency_ms[j] - fixed.speed_bump_ms[j]
+            block.rest_ahead_shares[r], block.rest_cancel_ms[r] = 0.0, 0.0
+            block.rest_estimate_shares[r] = 0.0 if fixed.dark[j] == 1.0 else block.observed_near_shares[j]
+            block.leak_bps[i] += fixed.leak_bps_per_share[j] * shares
+            block.resting[i] += 1
+            return True
+    return False
+
+
+@njit
+def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int, push: float) -> None:
+    """Move what rests towards `weights` (flat, from `row` on) of what is neither filled, nor in flight, nor taken now.
+
+    The missing is posted as far as shares are free; what is too much is cancelled, youngest first, and what is too far
+    behind the touch as a whole. Differences below a lot are let be.
+    """
+    least = market.lot_shares if market.lot_shares > 0.0 else 1e-9 * market.quantity_shares
+    taken = 0.0
+    for j in lanes(i, market):
+        taken += block.sent_shares[j]
+    free = block.available_shares[i] - taken
+    base = max(free + block.resting_shares[i], 0.0)
+    for j in lanes(i, market):
+        target = weights[row + np.int64(j) - i * market.n_venues] * base
+        target = math.floor(target / least + 1e-9) * least if market.lot_shares > 0.0 else target
+        excess = _kept_shares(block, i, j, fixed, market) - target
+        while excess >= least * (1.0 - 1e-9):
+            youngest, number = -1, -1.0
+            for r in rests_of(j):
+                cancellable = block.rest_shares[r] > 0.0 and block.rest_cancel_shares[r] <= 0.0
+                if cancellable and block.rest_number[r] > number:
+                    youngest, number = r, block.rest_number[r]
+            if youngest < 0:
+                break
+            shares = min(excess, block.rest_shares[youngest])
+            _cancel(block, i, j, youngest, fixed, shares)
+            excess -= shares
+        missing = min(-excess, free)
+        missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
+        quoted = fixed.dark[j] == 1.0 or block.observed_quote_shares[j] > 0.0
+        if missing >= least and block.open[j] == 1.0 and quoted and _post(block, i, j, fixed, market, missing, push):
+            free -= missing
+
+
+@njit
+def _kept_shares(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
+    """Cancel the orders of a lane that are too far behind the touch; shares of the others, without those in cancel."""
+    kept, near = 0.0, _near_key(block, i, j, market)
+    for r in rests_of(j):
+        if block.rest_shares[r] > 0.0:
+            if block.rest_cancel_shares[r] > 0.0:
+                kept += max(block.rest_shares[r] - block.rest_cancel_shares[r], 0.0)
+            elif fixed.dark[j] == 0.0 and near - block.rest_key[r] > market.repeg_ticks:
+                _cancel(block, i, j, r, fixed, block.rest_shares[r])
+            else:
+                kept += block.rest_shares[r]
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------------- time passes
+
+
+@njit(inline="always")
+def _book_passive(
+    block: Any, i: int, j: Any, fixed: Any, market: Any, filled: float, price_bps: float, value_bps: float, at_ms: float
+) -> None:
+    """Write a fill of a resting order into the ledger, its price with our push when it was sent.
+
+    `value_bps` is the efficient price of the moment without our push.
+    """
+    share_cost, push = market.cost_scale / market.quantity_shares, block.permanent_bps[i] + block.transient_bps[i]
+    spread_bps, timing_bps = price_bps - push - value_bps, value_bps - block.mark_bps[i]
+    cost = filled * (spread_bps + timing_bps + fixed.make_fee_bps[j]) * share_cost
+    block.spread_cost[i] += filled * spread_bps * share_cost
+    block.timing_cost[i] += filled * timing_bps * share_cost
+    block.fee_cost[i] += filled * fixed.make_fee_bps[j] * share_cost
+    block.step_cost[i] += cost
+    block.passive_cost[j] += cost
+    block.passive_shares[j] += filled
+    block.passive_value_bps[j] += filled * price_bps
+    block.passive_ms[j] = at_ms
+    block.fill_value_bps_shares[i] += filled * price_bps
+    block.episode_passive_shares[j] += filled
+    block.remaining_shares[i] -= filled
+
+
+@njit
+def _ahead_at(
+    block: Any, i: int, j: Any, market: Any, key: float, bid: float, near_shares: float
+) -> tuple[float, float]:
+    """The displayed queue at a price of a lane, and what stands at better prices; none of both above the near touch."""
+    behind = (bid - key) / market.level_ticks
+    if behind < 0.0:
+        return 0.0, 0.0
+    better, levels = 0.0, min(np.int64(math.ceil(behind - 1e-9)), market.n_levels)
+    for level in range(levels):
+        better += near_shares * market.level_profile[level]
+    return near_shares * market.level_profile[min(levels, market.n_levels - 1)], better
+
+
+@njit
+def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recording: Any, elapsed_ms: float) -> None:
+    """Let an order join the queue, or come back: where it would trade at once, and where the venue takes none."""
+    block.rest_arrives_ms[r] = RESTS_MS
+    takes = block.open[j] == 1.0 and block.outage[j] == 0.0
+    if takes and fixed.dark[j] == 0.0:
+        far_bps, near_bps, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
+        ask = math.floor((far_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+        bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+        takes = shares > 0.0 and block.rest_key[r] < ask
+        near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
+        ahead, _ = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
+        block.rest_ahead_shares[r] = ahead
+    if not takes:
+        block.rest_cancel_shares[r], block.rest_cancel_ms[r], block.rest_shares[r] = block.rest_shares[r], RESTS_MS, 0.0
+
+
+@njit
+def _drop_cancelled(block: Any, r: Any) -> None:
+    """Let a cancel take what it still finds."""
+    gone = min(block.rest_cancel_shares[r], block.rest_shares[r])
+    block.rest_shares[r] -= gone
+    block.rest_cancel_shares[r], block.rest_cancel_ms[r] = gone, RESTS_MS
+
+
+@njit
+def _after_cancels(ahead: float, half_lives: float, market: Any, u: float) -> float:
+    """What is left of a queue of others after some of them cancel: each trade size by itself, or a noisy share."""
+    if market.trade_shares > 0.0:
+        orders = math.floor(ahead / market.trade_shares + 0.5)
+        gone = binomial(orders, 1.0 - exp(-_LN_2 * half_lives), u)
+        return max(ahead - gone * market.trade_shares, 0.0)
+    return ahead * exp(_LN_2 * half_lives * log(u))
+
+
+@njit
+def _meet_outflow(
+    block: Any,
+    i: int,
+    j: Any,
+    r: Any,
+    fixed: Any,
+    market: Any,
+    recording: Any,
+    window: Any,
+    begin_ms: float,
+    filled: float,
+) -> float:
+    """Fill an order within a window (first and last, ms) of the tick that began at `begin_ms`; shares.
+
+    `filled` are those that own orders before it filled in this tick.
+    """
+    from_ms, to_ms = window
+    tick_ms, price_bps = 1e3 * market.path_dt_s, block.grid_bps[i] + market.tick_bps * block.rest_key[r]
+    fallen_ms = math.inf
+    if block.next_price_bps[i] < price_bps:
+        fallen_ms = max(begin_ms + passing_ms(block, i, market, price_bps, False), from_ms)
+        to_ms = min(to_ms, fallen_ms)
+    part, total = max(to_ms - from_ms, 0.0) / tick_ms, 0.0
+    if part > 0.0 and block.open[j] == 1.0:
+        stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
+        half_lives = part * market.path_dt_s / market.cancel_half_life_s
+        u_cancel = uniform_at(stream, VENUE_DRAWS.u_cancel)
+        ahead = _after_cancels(block.rest_ahead_shares[r], half_lives, market, u_cancel)
+        near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
+        bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+        near_shares = near_shares_at(block, i, j, market, recording, 0.0)
+        shown, better = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
+        if block.rest_key[r] >= bid:
+            ahead = min(ahead, shown)
+        flow = part * block.tick_outflow_shares[j]
+        reaching = max(flow - better - filled, 0.0)
+        total = min(block.rest_shares[r], max(reaching - ahead, 0.0))
+        if total > 0.0:
+            share = (better + filled + ahead + 0.5 * total) / flow
+            at_ms = from_ms + (to_ms - from_ms) * min(share, 1.0)
+            value_bps = price_at(block, i, market, recording, at_ms - begin_ms)
+            _book_passive(block, i, j, fixed, market, total, block.rest_price_bps[r], value_bps, at_ms)
+            block.rest_shares[r] -= total
+        block.rest_ahead_shares[r] = max(ahead - reaching, 0.0)
+        block.rest_estimate_shares[r] = max(block.rest_estimate_shares[r] - flow, 0.0)
+    if fallen_ms <= to_ms and block.rest_shares[r] > 0.0:
+        rest = block.rest_shares[r]
+        _book_passive(block, i, j, fixed, market, rest, block.rest_price_bps[r], price_bps, fallen_ms)
+        block.rest_shares[r] = 0.0
+        total += rest
+    return total
+
+
+@njit
+def _meet_in_the_dark(
+    block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recording: Any, at_ms: float, begin_ms: float
+) -> None:
+    """Fill an order that rests in a pool by what the pool holds, at the midpoint."""
+    held = max(block.dark_shares[j] - block.taken_shares[j], 0.0)
+    filled = min(block.rest_shares[r], held)
+    if filled > 0.0 and filled >= fixed.min_execution_shares[j] * (1.0 - 1e-9) and block.open[j] == 1.0:
+        mid_bps, trades = midpoint_at(block, i, fixed, market, recording, at_ms - begin_ms)
+        if trades:
+            value_bps = price_at(block, i, market, recording, at_ms - begin_ms)
+            price_bps = mid_bps + block.permanent_bps[i] + block.transient_bps[i]
+            _book_passive(block, i, j, fixed, market, filled, price_bps, value_bps, at_ms)
+            block.rest_shares[r] -= filled
+            block.taken_shares[j] += filled
+
+
+@njit
+def _next_order(block: Any, j: Any, key: float, number: float) -> int:
+    """The order of a lane that comes after one of this price and number: best price first, then age; -1: none."""
+    at, best, oldest = -1, -math.inf, math.inf
+    for r in rests_of(j):
+        its_key, its_number = block.rest_key[r], block.rest_number[r]
+        after = its_key < key or (its_key == key and its_number > number)
+        if block.rest_shares[r] > 0.0 and after and (its_key > best or (its_key == best and its_number < oldest)):
+            at, best, oldest = r, its_key, its_number
+    return at
+
+
+@njit
+def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick: int) -> None:
+    """Let a decision's `tick` pass for an order's resting orders, before the path moves on."""
+    tick_ms = 1e3 * market.path_dt_s
+    begin_ms, end_ms = tick * tick_ms, (tick + 1) * tick_ms
+    for j in lanes(i, market):
+        if block.rest_total_shares[j] <= 0.0 and block.rest_number[np.int64(j) * RESTS] <= 0.0:
+            continue
+        key, number, filled = math.inf, math.inf, 0.0
+        while True:
+            r = _next_order(block, j, key, number)
+            if r < 0:
+                break
+            key, number, from_ms = block.rest_key[r], block.rest_number[r], begin_ms
+            if block.rest_arrives_ms[r] >= 0.0:
+                if block.rest_arrives_ms[r] >= end_ms:
+                    continue
+                from_ms = max(block.rest_arrives_ms[r], begin_ms)
+                _arrive(block, i, j, r, fixed, market, recording, from_ms - begin_ms)
+            if block.rest_shares[r] > 0.0 and fixed.dark[j] == 1.0:
+                _meet_in_the_dark(block, i, j, r, fixed, market, recording, from_ms, begin_ms)
+            cancel_ms = block.rest_cancel_ms[r] if block.rest_cancel_shares[r] > 0.0 else -1.0
+            until_ms = min(end_ms, max(cancel_ms, from_ms)) if cancel_ms >= 0.0 else end_ms
+            if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
+                window = (from_ms, until_ms)
+                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, filled)
+            if 0.0 <= cancel_ms < end_ms:
+                _drop_cancelled(block, r)
+                if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
+                    window = (until_ms, end_ms)
+                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, filled)
+        for r in rests_of(j):
+            answered = block.rest_cancel_ms[r] < 0.0 and block.rest_answer_ms[r] <= end_ms
+            if answered or (block.rest_shares[r] <= 0.0 and block.rest_cancel_ms[r] >= 0.0):  # or filled before
+                block.rest_cancel_shares[r], block.rest_cancel_ms[r] = 0.0, 0.0
+
+
+@njit
+def age_resting(block: Any, i: int, market: Any) -> None:
+    """Let a step's time pass for the times of resting orders."""
+    step_ms = 1e3 * market.step_s
+    for j in lanes(i, market):
+        for r in rests_of(j):
+            block.rest_answer_ms[r] -= step_ms
+            if block.rest_arrives_ms[r] >= 0.0:
+                block.rest_arrives_ms[r] = max(block.rest_arrives_ms[r] - step_ms, 0.0)
+            if block.rest_cancel_ms[r] > 0.0:
+                block.rest_cancel_ms[r] = max(block.rest_cancel_ms[r] - step_ms, 1e-12)
