@@ -6,6 +6,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.core import whole_number
 from sor_sb3.errors import UserError
 
@@ -16,9 +17,10 @@ def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) ->
     if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
         expected = "expected n_envs to be a multiple of envs_per_scenario, such as 512 and 8"
         raise UserError(f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; {expected}")
-    if envs_per_scenario > 1 and str(env_id).endswith("OrderExecute-v0"):
+    adapter = make_action_adapter(env_id, 1)
+    if envs_per_scenario > 1 and adapter.paced:
         why = "where an env whose order is filled early begins another scenario than its neighbours"
-        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in OrderExecute-v0, {why}")
+        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in {adapter.env_id}, {why}")
 
 
 class LeaveOneOutBaseline(VecEnvWrapper):

@@ -180,18 +180,18 @@ class Observer:
         self.size = _G + simulator.market.n_venues * _F
 
     def observe(self, which: np.ndarray | None = None) -> np.ndarray:
-        """A fresh float32 array (n, 10 + 14 K): rows of the members `which` (all, by default)."""
+        """A fresh float32 array (n, 10 + 19 K): rows of the members `which` (all, by default)."""
         which = self._everyone if which is None else which
         out = self.blank(len(which))
         self.simulator.in_parts(lambda part: self._write(which[part], out[part]), len(which))
         return out
 
     def blank(self, n: int) -> np.ndarray:
-        """A fresh float32 array (n, 10 + 14 K), to be written."""
+        """A fresh float32 array (n, 10 + 19 K), to be written."""
         return np.empty((n, self.size), dtype=np.float32)
 
     def write_part(self, part: slice, out: np.ndarray) -> None:
-        """Write the rows of the members in `part` into those of `out` (N, 10 + 14 K)."""
+        """Write the rows of the members in `part` into those of `out` (N, 10 + 19 K)."""
         self._write(self._everyone[part], out[part])
 
     def _write(self, which: np.ndarray, out: np.ndarray) -> None:
@@ -254,7 +254,7 @@ class ObservationView:
 
     @classmethod
     def of(cls, observations: np.ndarray, market: MarketSpec) -> ObservationView:
-        """Read observations (n, 10 + 14 K) of `market`; exact to float32 rounding."""
+        """Read observations (n, 10 + 19 K) of `market`; exact to float32 rounding."""
         price, shares, latency = market.scales
         rows = np.asarray(observations, dtype=np.float64)
         per_venue = rows[:, _G:].reshape(len(rows), market.n_venues, _F)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
@@ -55,7 +56,7 @@ def relaxed_bound(
     market = load_market(market)
     if isinstance(market, ReplayMarket):
         raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
-    scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
+    scheduled = not make_action_adapter(env, 1).paced
     simulator = BatchSimulator(market, scenarios, data_split)
     simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
     if not market.has_partial_fills:
