@@ -151,7 +151,8 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
 
     def _prepare_units(self) -> None:
         """Of observations."""
-        all_in = np.abs(self.fee_bps) + self.path.per_venue("offset_bps")
+        half_spread_bps = self.path.per_venue("offset_bps") + 0.5 * self.market.quotes.tick_bps
+        all_in = np.abs(self.fee_bps) + half_spread_bps
         self.price_scale = float(np.median(all_in[self.lit]))
         self.share_scale = self.quantity / self.horizon
         self.latency_scale = float(np.median(self.expected_ms)) or 1.0

@@ -58,7 +58,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((52,), (3,))
+        ((67,), (3,))
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (an instance variable in Gymnasium)

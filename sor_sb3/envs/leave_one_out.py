@@ -6,7 +6,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.action_adapters import ACTION_ADAPTERS
 from sor_sb3.envs.core import whole_number
 from sor_sb3.errors import UserError
 
@@ -17,10 +17,10 @@ def check_envs_per_scenario(env_id: str, n_envs: int, envs_per_scenario: int) ->
     if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
         expected = "expected n_envs to be a multiple of envs_per_scenario, such as 512 and 8"
         raise UserError(f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; {expected}")
-    adapter = make_action_adapter(env_id, 1)
-    if envs_per_scenario > 1 and adapter.paced:
+    name = str(env_id).removeprefix("sor_sb3:")
+    if envs_per_scenario > 1 and name in ACTION_ADAPTERS and ACTION_ADAPTERS[name].paced:
         why = "where an env whose order is filled early begins another scenario than its neighbours"
-        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in {adapter.env_id}, {why}")
+        raise UserError(f"envs_per_scenario is {envs_per_scenario}; expected 1 in {name}, {why}")
 
 
 class LeaveOneOutBaseline(VecEnvWrapper):

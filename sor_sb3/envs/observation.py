@@ -155,7 +155,7 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
             continue  # neighbours are priced together
         block, fixed, begin = state.blocks[b], state.venues[b if drawn else 0], i + 1 - run
         first, last = begin * n_venues, (i + 1) * n_venues
-        make_offers(block, begin, run, fixed, state.market[0], offers[0])
+        make_offers(block, begin, run, fixed, state.market[0], state.recording, offers[0])
         price_slices(block, begin, run, fixed, state.market[0], offers[0])
         _take_logarithms(block, scales, first, last, offers[0], logs[0])
         for member in range(run):

@@ -154,7 +154,7 @@ def make_vec_env(
         >>> import sor_sb3
         >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
         >>> venv.reset().shape
-        (4, 52)
+        (4, 67)
     """
     args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
     venv: VecEnv = RoutingVecEnv(*args)

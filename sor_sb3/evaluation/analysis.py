@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation import tca
-from sor_sb3.evaluation.children import ChildLog
+from sor_sb3.evaluation.children import MARKOUT_HORIZONS_STEPS, ChildLog
 from sor_sb3.evaluation.measures import REGISTERED, Measure
 from sor_sb3.evaluation.rule_tables import rule_605_table, rule_606_table
 
-MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
 URGENCY_EDGES = (1.05, 2.0)  # this step's slice over an even one
 DISTRIBUTION = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
@@ -58,7 +57,7 @@ MEASURES: dict[str, Measure] = _OF_PARENTS | REGISTERED | _OF_CHILDREN
 
 @dataclass(frozen=True)
 class StateCut:
-    """Decisions sorted into states by one quantity; a row a state.
+    """Env steps sorted into states by one quantity; a row a state.
 
     Attributes:
         name: "spread", "latency" or "urgency"; `title` says what that is, with the unit.
@@ -112,29 +111,28 @@ class _Cells:
     def __init__(self, log: ChildLog) -> None:
         self.log, self.n = log, log.n_orders
         self.filled, self.sent = log.filled_shares, log.sent_shares
-        self.price = 1.0 + log.price_bps / tca.BPS
-        self.mid = np.broadcast_to(1.0 + log.mid_bps[:, :-1, None] / tca.BPS, self.filled.shape)
-        touch = np.where(log.shown_shares > 0.0, log.touch_bps, np.nan)
-        far = np.broadcast_to(1.0 + np.fmin.reduce(touch, axis=-1, keepdims=True) / tca.BPS, self.filled.shape)
-        left_standing = np.where(log.sent_shares < log.shown_shares, touch + log.touch_move_bps, np.nan)
-        self.fees = self.filled * np.where(self.filled > 0.0, 1.0, 0.0) * log.fee_bps[:, None, :] / tca.BPS
-        self.arrival_ms = np.minimum(log.latency_ms, 1000.0 * log.step_s)
-        bid = 2.0 * self.mid - far
+        wide = lambda bps: np.broadcast_to(1.0 + bps[:, :, None] / tca.BPS, self.filled.shape)  # noqa: E731
+        self.price, self.mid = 1.0 + log.price_bps / tca.BPS, wide(log.mid_bps)
+        bid, ask = wide(log.bid_bps), wide(log.ask_bps)
+        self.fees = np.where(self.filled > 0.0, self.filled * log.fee_bps[:, None, :], 0.0) / tca.BPS
+        self.filled_s = log.decision[:, :, None] * log.step_s + log.arrives_ms / 1e3  # NaN where no child arrives
         self.columns = {
             "price": self.price,
             "mid": self.mid,
             "mid_later": self.mid_after_fill(log.step_s),
             "bid": bid,
-            "ask": far,
-            "far_quote": far,
-            "best_elsewhere": 1.0 + _best_elsewhere(left_standing) / tca.BPS,
+            "ask": ask,
+            "far_quote": ask,
+            **{
+                f"{name}_shares": getattr(log, f"{name}_shares") for name in ("inside", "outside", "through", "excused")
+            },
             "displayed_shares": log.shown_shares,
             "sent_shares": self.sent,
             "filled_shares": self.filled,
             "shares": self.filled,
             "fees_dollars": self.fees * log.arrival_mid_px[:, None, None],
             "effective_bps": tca.effective_spread_bps(self.price, self.mid),
-            "quoted_bps": tca.quoted_spread_bps(bid, far),
+            "quoted_bps": tca.quoted_spread_bps(bid, ask),
         }
 
     def registered(self, shape: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
@@ -143,39 +141,21 @@ class _Cells:
         return {key: measure.of(columns, tca.weighted_average) for key, measure in REGISTERED.items()}
 
     def mid_after_fill(self, seconds: float) -> np.ndarray:
-        """The mid so long after each child arrived, linear between step boundaries.
-
-        NaN where the time after the decision already lies beyond the known path; the way to the venue, which may reach
-        beyond the end of the path, takes the last mid.
-        """
-        mids, steps = 1.0 + self.log.mid_bps / tca.BPS, self.filled.shape[1]
-        last = _last_known(self.log.mid_bps)[:, None, None]
-        decided = np.arange(steps)[None, :, None] + seconds / self.log.step_s
-        at = np.minimum(decided + self.arrival_ms / (1000.0 * self.log.step_s), last)
-        low = np.floor(at + 1e-9).astype(int)
-        part = np.maximum(at - low, 0.0)
-        part[part < 1e-9] = 0.0
-        orders = np.arange(self.n)[:, None, None]
-        first, second = mids[orders, low], mids[orders, np.minimum(low + 1, last)]
-        return np.where(decided <= last + 1e-9, first + part * (second - first), np.nan)
-
-
-def _best_elsewhere(touch: np.ndarray) -> np.ndarray:
-    """For each venue (last axis) the lowest touch of the others; NaN where none of them shows any."""
-    known = np.where(np.isnan(touch), np.inf, touch)
-    two = np.partition(known, 1, axis=-1)[..., :2] if known.shape[-1] > 1 else np.full((*known.shape[:-1], 2), np.inf)
-    lowest_is_own = (known == two[..., :1]) & (np.cumsum(known == two[..., :1], axis=-1) == 1)
-    best = np.where(lowest_is_own, two[..., 1:], two[..., :1])
-    return np.where(np.isinf(best), np.nan, best)
+        """The true mid so long after each child arrived; NaN where none did, or beyond the known path."""
+        return np.asarray(1.0 + self.log.mid_at(self.filled_s + seconds) / tca.BPS)
 
 
 def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     """Measures of every parent order, (N,)."""
     log, n = cells.log, cells.n
     flat = lambda values: values.reshape(n, -1)  # noqa: E731
-    prices, shares, one = flat(cells.price), flat(cells.filled), np.ones(n)
+    both = lambda taken, passive: np.concatenate([flat(taken), flat(passive)], axis=1)  # noqa: E731
+    prices = both(cells.price, 1.0 + log.passive_price_bps / tca.BPS)
+    shares, one = both(cells.filled, log.passive_shares), np.ones(n)
+    fees = both(cells.fees, log.passive_shares * log.make_fee_bps[:, None, :] / tca.BPS)
     start = cells.mid[np.arange(n), np.argmax(cells.sent.sum(axis=2) > 0.0, axis=1), 0]  # at the first child sent
-    end_mid = 1.0 + log.mid_bps[np.arange(n), _last_known(log.mid_bps)] / tca.BPS
+    last = np.maximum(log.active.sum(axis=1) - 1, 0)
+    end_mid = 1.0 + log.mid_at(log.end_s[np.arange(n), last]) / tca.BPS
     # The clean-up is a fill like any other, at its own price; kept apart so that it can be shown.
     cleanup_price = 1.0 + log.cleanup_price_bps[:, None] / tca.BPS
     whole = tca.implementation_shortfall(
@@ -184,18 +164,21 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         log.quantity_shares,
         one,
         end_mid,
-        fees=cells.fees.sum(axis=(1, 2)),
+        fees=fees.sum(axis=1),
         start_mid=start,
     )
     to_bps = tca.BPS / log.quantity_shares
     swept = np.where(log.cleanup_shares > 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
-    filled, sent = cells.filled.sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
-    mids = 1.0 + log.mid_bps / tca.BPS
-    volumes = np.where(log.active, log.volume_shares.sum(axis=2), 0.0)
-    vwap = tca.average_price(0.5 * (mids[:, :-1] + mids[:, 1:]), volumes)
-    arrival_ms = np.where(cells.filled > 0.0, cells.arrival_ms, 0.0).max(axis=2)
-    arrival_s = np.arange(filled.shape[1]) * log.step_s + arrival_ms / 1000.0
-    fee_bps = tca.fees_bps(flat(cells.fees), prices, shares)
+    done, sent = (cells.filled + log.passive_shares).sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
+    first_wave = log.active & (log.wave == 0)
+    volumes = np.where(first_wave, log.volume_shares.sum(axis=2), 0.0)
+    middle_s = (log.decision + 0.5) * log.step_s
+    vwap = tca.average_price(1.0 + log.mid_at(middle_s) / tca.BPS, volumes)
+    passive_s = log.decision[:, :, None] * log.step_s + log.passive_ms / 1e3
+    last_s = np.fmax(
+        np.where(cells.filled > 0.0, cells.filled_s, 0.0), np.where(log.passive_shares > 0.0, passive_s, 0.0)
+    )
+    fee_bps = tca.fees_bps(fees, prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
     return {
         "shortfall_bps": whole.total,
@@ -207,22 +190,17 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         "arrival_slippage_bps": slippage,
         "vwap_slippage_bps": tca.vwap_slippage_bps(prices, shares, vwap),
         "fees_bps": fee_bps,
-        "fees_mils": tca.fees_mils(flat(cells.columns["fees_dollars"]), shares),
+        "fees_mils": tca.fees_mils(fees * log.arrival_mid_px[:, None], shares),
         "all_in_bps": tca.all_in_bps(slippage, fee_bps),
-        "effective_spread_bps": tca.weighted_average(flat(cells.columns["effective_bps"]), shares),
+        "effective_spread_bps": tca.weighted_average(flat(cells.columns["effective_bps"]), flat(cells.filled)),
         "fill_rate_percent": 100.0 * tca.fill_rate(flat(cells.filled), flat(cells.sent)),
-        "completion_percent": 100.0 * tca.completion(filled, log.quantity_shares),
-        "time_to_completion_s": tca.time_to_completion_s(filled, arrival_s, log.quantity_shares),
-        "reroutes": tca.reroute_count(sent, filled).astype(np.float64),
+        "completion_percent": 100.0 * tca.completion(done, log.quantity_shares),
+        "time_to_completion_s": tca.time_to_completion_s(done, last_s.max(axis=2), log.quantity_shares),
+        "reroutes": tca.reroute_count(sent, cells.filled.sum(axis=2)).astype(np.float64),
         "children": (cells.sent > 0.0).sum(axis=(1, 2)).astype(np.float64),
         "herfindahl": tca.herfindahl(cells.sent.sum(axis=1)),
         "entropy_nats": tca.entropy_nats(cells.sent.sum(axis=1)),
     }
-
-
-def _last_known(mid_bps: np.ndarray) -> np.ndarray:
-    """Index of the last known mid of each order, int (N,)."""
-    return np.asarray(mid_bps.shape[1] - 1 - np.argmax(np.isfinite(mid_bps)[:, ::-1], axis=1))
 
 
 def _mean(values: np.ndarray) -> float:
@@ -232,11 +210,18 @@ def _mean(values: np.ndarray) -> float:
 
 def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
     """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
-    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares")
-    sent, filled, price, far, shown = (cells.columns[name].ravel() for name in names)
-    classes = tca.quote_classes(price, far, np.where(np.isnan(far), 0.0, filled))
-    improvement = tca.price_improvement(price, far)
-    at_or_better = np.where(improvement >= -tca.TIE, filled, 0.0)
+    names = (
+        "sent_shares",
+        "filled_shares",
+        "price",
+        "far_quote",
+        "displayed_shares",
+        "inside_shares",
+        "outside_shares",
+    )
+    sent, filled, price, far, shown, inside, outside = (cells.columns[name].ravel() for name in names)
+    classes = tca.quote_classes(inside, outside, filled)
+    improvement, at_or_better = tca.price_improvement(price, far), filled - outside
     any_fill, full_fill = tca.order_fill_rates(filled, sent)
     reached = (sent > 0.0) & cells.log.open.ravel()
     latency = tca.quantiles(cells.log.ack_ms.ravel()[reached])
@@ -286,11 +271,11 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
-    wanted = ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
+    wanted = "sent_shares filled_shares price mid bid ask inside_shares outside_shares displayed_shares".split()
     table_605 = rule_605_table(
         **{name: c[name] for name in wanted},
         mids_later={name: pick(mids) for name, mids in mids_later.items()},
-        time_to_execution_ms=pick(cells.arrival_ms),
+        time_to_execution_ms=pick(log.arrives_ms - log.elapsed_ms[:, :, None]),
     )
     venue = pick(np.arange(k)[None, None, :])
     return table_605, rule_606_table(venue, log.venue_names, c["sent_shares"], c["filled_shares"], c["fees_dollars"])
@@ -301,7 +286,7 @@ def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log:
     present = [s for s in range(len(labels)) if (state == s).any()]
     if len(present) < 2:
         return None
-    all_in = log.price_bps - log.mid_bps[:, :-1, None] + log.fee_bps[:, None, :]
+    all_in = log.price_bps - log.mid_bps[:, :, None] + log.fee_bps[:, None, :]
     rows = []
     for s in present:
         of = state == s
@@ -323,7 +308,7 @@ def _thirds(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
     """Flow and cost by spread, by latency and by urgency. The first two states do not depend on what a policy does."""
     # Rounded, since our own displacement of the mid was added and is taken off again, and touches tie on ticks.
-    touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps[:, :-1], 9)
+    touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps, 9)
     latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.observed_latency_ms, 1e-9)), np.nan), axis=2))
     cuts = []
     for name, what, unit, values in (
@@ -334,10 +319,10 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
         low, high = (f"{e:.3g}" for e in edges)
         labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
         cuts.append(_cut(name, f"{what} ({unit})", labels, state, log))
-    behind = log.slice_shares / (log.quantity_shares[:, None] / log.active.shape[1])
+    behind = log.slice_shares / (log.quantity_shares[:, None] / log.horizon_steps)
     state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
     labels = ("on schedule", "up to twice", "more than twice")
-    state = np.where(log.active, state, -1)
+    state = np.where(log.active & (log.wave == 0), state, -1)  # a later wave has no schedule
     cuts.append(_cut("urgency", "this step's slice over an even slice (urgency)", labels, state, log))
     return tuple(cut for cut in cuts if cut is not None)
 
@@ -353,7 +338,7 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
         if not priced:
             return PolicyAnalysis(states=states)
         cells = _Cells(log)
-        horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.active.shape[1]]) * log.step_s
+        horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.horizon_steps]) * log.step_s
         mids = {f"{seconds:g} s": cells.mid_after_fill(seconds) for seconds in horizons_s}
         parents = _parents(cells)
         markouts = [_at_horizon(cells, later) for later in mids.values()]

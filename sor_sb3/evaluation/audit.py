@@ -78,7 +78,7 @@ class _Question:
 def _altered(*fields: str, factor: float = 1.0, addend: float = 0.0) -> Change:
     def change(simulator: BatchSimulator, venue: int) -> None:
         for field in fields:
-            values = 1.0 * getattr(Observed(simulator), field)
+            values = 1.0 * getattr(Truth(simulator), field)
             values[:, venue] = factor * values[:, venue] + addend
             simulator.overwrite(**{field: values})
 
@@ -93,7 +93,7 @@ def _questions(evaluator: Evaluator) -> list[_Question]:
     market = evaluator.market
     worse = WORSE_SCALES * market.scales[0]
     by, slower = f"{worse:.3g} {market.price_unit}", f"the favourite venue is {SLOWER_TIMES:g} times slower"
-    sizes = ("observed_shares", "depleted_shares")
+    sizes = ("observed_shares", "observed_quote_shares")
     slow, shrink = _altered("observed_latency_ms", factor=SLOWER_TIMES), _altered(*sizes, factor=0.1)
     quote, fee = _altered("observed_offset_bps", addend=worse), _altered("take_fee_bps", addend=worse)
     questions = [
@@ -125,7 +125,7 @@ def _put_back(simulator: BatchSimulator) -> Iterator[None]:
 
 def _weights(core: RoutingCore, actions: np.ndarray) -> np.ndarray:
     """Weights (n, K) that actions stand for: where the policy sets a pace, of what is sent now, then what is kept."""
-    weights, pace = core.action_adapter.decode(actions)
+    weights, pace = core.action_adapter.decode(actions, core.n, core.simulator.read("wave") > 0)
     return weights if pace is None else np.column_stack([weights * pace[:, None], 1.0 - pace])
 
 

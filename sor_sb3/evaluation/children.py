@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sor_sb3.evaluation.prints import Prints, Terms, fade_shares_of, prints_of
 from sor_sb3.evaluation.true_quotes import BooksNow, TruePath, books_now, true_path
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.views import Truth
@@ -40,13 +41,16 @@ class ChildLog:
         sent_shares: float64 (N, T, K), as all that follow unless they say otherwise; sent at this env step.
         filled_shares: filled in this env step, whenever they were sent.
         price_bps: average price of those fills above the arrival mid, fees apart; NaN if none.
-        fee_bps: float64 (N, K), take fee.
+        passive_shares: filled of resting orders in this env step, at `passive_price_bps` on average; `passive_ms` after
+            the decision is when the last of it was.
+        fee_bps: float64 (N, K), take fee; `make_fee_bps` that of resting orders.
         open: bool (N, T, K), whether the venue traded.
         touch_bps: true far touch above the arrival mid; NaN where closed, or dark.
         arrival_touch_bps: far touch when the fill happened (in the dark, the midpoint); NaN if none.
-        elsewhere_bps: best displayed price of the other venues when the child arrives that this env step's children do
-            not take; NaN where there is none.
-        excused: bool (N, T, K), whether every better quote elsewhere is younger than the rule's second.
+        inside_shares: filled better than the best ask at the env step, print by print; `outside_shares` worse.
+        through_shares: filled at a price worse than one displayed elsewhere when the child arrived, which this env
+            step's children did not take; `excused_shares` those of them where every better quote was younger than the
+            second of Rule 611.
         shown_shares: displayed at the far touch, less what we took.
         arrives_ms: after the decision, of the child whose fill this is; NaN where none arrives.
         latency_ms: one way, of a child sent now; `observed_latency_ms` is what the router observed.
@@ -69,12 +73,18 @@ class ChildLog:
     sent_shares: np.ndarray
     filled_shares: np.ndarray
     price_bps: np.ndarray
+    passive_shares: np.ndarray
+    passive_price_bps: np.ndarray
+    passive_ms: np.ndarray
     fee_bps: np.ndarray
+    make_fee_bps: np.ndarray
     open: np.ndarray
     touch_bps: np.ndarray
     arrival_touch_bps: np.ndarray
-    elsewhere_bps: np.ndarray
-    excused: np.ndarray
+    inside_shares: np.ndarray
+    outside_shares: np.ndarray
+    through_shares: np.ndarray
+    excused_shares: np.ndarray
     shown_shares: np.ndarray
     arrives_ms: np.ndarray
     latency_ms: np.ndarray
@@ -156,21 +166,29 @@ class ChildLog:
     def _padded(self, steps: int) -> ChildLog:
         """With rows in which nothing happens at the end, up to so many."""
         missing = steps - self.active.shape[1]
-        by_step = {name: getattr(self, name) for name in (*_CELLS, *_ROWS)}
-        return replace(self, **{name: _lengthened(name, values, missing) for name, values in by_step.items()})
+        longer: dict[str, Any] = {n: _lengthened(n, getattr(self, n), missing) for n in (*_CELLS, *_ROWS)}
+        return replace(self, **longer)
 
     def _arrays(self) -> dict[str, Any]:
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
 
 
 _CELLS = (
-    "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps elsewhere_bps excused shown_shares arrives_ms "
-    "latency_ms observed_latency_ms ack_ms volume_shares"
+    "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps inside_shares outside_shares through_shares "
+    "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
 ).split()
-_ROWS = (
-    "decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active"
-).split()
-_UNKNOWN = {"price_bps", "touch_bps", "arrival_touch_bps", "elsewhere_bps", "arrives_ms", "mid_bps", "bid_bps", "ask_bps"}
+_ROWS = ("decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active").split()
+_PRINTED = ("inside_shares", "outside_shares", "through_shares", "excused_shares")
+_UNKNOWN = {
+    "price_bps",
+    "passive_price_bps",
+    "touch_bps",
+    "arrival_touch_bps",
+    "arrives_ms",
+    "mid_bps",
+    "bid_bps",
+    "ask_bps",
+}
 
 
 def _lengthened(name: str, values: np.ndarray, missing: int) -> np.ndarray:
@@ -191,7 +209,11 @@ class ChildRecorder:
         self._steps: list[dict[str, np.ndarray]] = []
         self._fee = take_fees_bps(simulator)
         self._quantity = self._truth.remaining_shares
-        self._books: BooksNow | None = None
+        self._fills: list[tuple[np.ndarray, np.ndarray]] = []  # of the decision so far
+        self.books: BooksNow  # as the env step at hand began; then what its children took, and on which terms
+        self.terms: Terms
+        self.prints: Prints
+        self.push_bps: np.ndarray  # (N,), our own, when the env step began
         self._path = TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
         if self._priced:
             spacing_s = MARKOUT_HORIZONS_STEPS[0] * order.step_s
@@ -200,7 +222,7 @@ class ChildRecorder:
     def before(self) -> None:
         """At an env step: what the router could know, and what is true."""
         truth = self._truth
-        dark, is_open, push = truth.dark, truth.open, truth.permanent_bps + truth.transient_bps
+        is_open, self.push_bps = truth.open, truth.permanent_bps + truth.transient_bps
         row = {
             "active": truth.remaining_shares > 0.0,
             "slice_shares": truth.slice_shares,
@@ -212,21 +234,22 @@ class ChildRecorder:
             "observed_latency_ms": truth.observed_latency_ms,
             "volume_shares": truth.recent_volume_shares,
         }
-        if self._priced:
-            pending = np.where(truth.child_shares > 0.0, truth.child_arrives_ms, -1.0)
-            self._pending = pending
-            fresh = truth.elapsed_ms[:, None] + truth.latency_ms + self._hold_ms(np.ones_like(is_open))
-            self._books = books_now(self.simulator, np.where(truth.child_shares > 0.0, pending, fresh))
-            books = self._books
-            row |= {"mid_bps": books.mid_bps + push, "bid_bps": books.bid_bps + push, "ask_bps": books.ask_bps + push}
-            row |= {"touch_bps": books.touch_bps + push[:, None], "shown_shares": books.shown_shares}
-        else:
-            nothing = np.zeros(len(push))
-            row |= {"mid_bps": nothing, "bid_bps": nothing, "ask_bps": nothing}
-            row |= {"touch_bps": np.where(is_open & ~dark, truth.offset_bps, np.nan)}
-            row |= {"shown_shares": np.where(is_open, truth.quote_shares, 0.0)}
-        self._push, self._heard_shares = push, truth.observed_shares
         self._steps.append(row)
+        if not self._priced:
+            nothing = np.zeros(len(self.push_bps))
+            row |= {"mid_bps": nothing, "bid_bps": nothing, "ask_bps": nothing}
+            row["touch_bps"] = np.where(is_open & ~truth.dark, truth.offset_bps, np.nan)
+            row["shown_shares"] = np.where(is_open, truth.quote_shares, 0.0)
+            return
+        self._down = truth.outage == 1.0
+        self._heard_shares, self._pending_shares = truth.observed_shares, truth.child_shares
+        self._pending_ms = np.where(self._pending_shares > 0.0, truth.child_arrives_ms, -1.0)
+        fresh_ms = truth.elapsed_ms[:, None] + truth.latency_ms + self._hold_ms(np.ones_like(is_open))
+        self.books = books_now(self.simulator, np.where(self._pending_shares > 0.0, self._pending_ms, fresh_ms))
+        of_order = ("mid_bps", "bid_bps", "ask_bps")
+        row |= {name: getattr(self.books, name) + self.push_bps for name in of_order}
+        row["touch_bps"] = self.books.touch_bps + self.push_bps[:, None]
+        row["shown_shares"] = self.books.shown_shares
 
     def _hold_ms(self, sent: np.ndarray) -> np.ndarray:
         """How long children to the venues `sent` (bool) wait, so that all are expected at once, (N, K)."""
@@ -234,49 +257,101 @@ class ChildRecorder:
         if truth.synchronise[0] == 0:
             return np.zeros(sent.shape)
         typical = truth.median_latency_ms + truth.speed_bump_ms
-        return np.where(sent, typical, 0.0).max(axis=1, keepdims=True) - typical
+        return np.asarray(np.where(sent, typical, 0.0).max(axis=1, keepdims=True) - typical)
 
     def after(self) -> None:
         """After the step: what was sent, what it got, and how far we pushed the midpoint."""
         truth, row = self._truth, self._steps[-1]
         active = row["active"][:, None]
         sent, filled = (np.where(active, shares, 0.0) for shares in (truth.sent_shares, truth.filled_shares))
+        passive = np.where(active, truth.passive_shares, 0.0)
         unknown = np.full(filled.shape, np.nan)
         row |= {"sent_shares": sent, "filled_shares": filled, "ack_ms": truth.ack_ms}
+        row |= {"passive_shares": passive, "passive_ms": truth.passive_ms}
+        row["passive_price_bps"] = np.divide(truth.passive_value_bps, passive, out=unknown.copy(), where=passive > 0.0)
         row |= {"permanent_bps": truth.permanent_bps, "transient_bps": truth.transient_bps}
         row["mid_bps"] = np.where(row["active"], row["mid_bps"], np.nan)
         if not self._priced:
             paid = truth.fill_cost * (self._quantity[:, None] / truth.cost_scale[0])
-            row["price_bps"] = np.divide(paid, filled, out=unknown, where=filled > 0.0)
-            row |= dict.fromkeys(("arrival_touch_bps", "elsewhere_bps", "arrives_ms"), np.full(filled.shape, np.nan))
-            row["excused"] = np.zeros(filled.shape, dtype=bool)
+            row["price_bps"] = np.divide(paid, filled, out=unknown.copy(), where=filled > 0.0)
+            row |= dict.fromkeys(("arrival_touch_bps", "arrives_ms"), unknown)
+            row |= dict.fromkeys(_PRINTED, np.zeros(filled.shape))
             return
-        row["price_bps"] = np.divide(truth.fill_value_bps, filled, out=unknown, where=filled > 0.0)
+        row["price_bps"] = np.divide(truth.fill_value_bps, filled, out=unknown.copy(), where=filled > 0.0)
         row["arrival_touch_bps"] = np.where(filled > 0.0, truth.fill_touch_bps, np.nan)
         arrives = row["elapsed_ms"][:, None] + row["latency_ms"] + self._hold_ms(sent > 0.0)
-        arrives = np.where(self._pending >= 0.0, self._pending, np.where(sent > 0.0, arrives, np.nan))
-        row["arrives_ms"] = arrives
-        row["elsewhere_bps"], row["excused"] = self._elsewhere(row)
+        arrives = np.where(self._pending_ms >= 0.0, self._pending_ms, np.where(sent > 0.0, arrives, np.nan))
+        row["arrives_ms"] = self.arrives_ms = arrives
+        self._work_out_prints(row)
+        self._classify(row)
 
-    def _elsewhere(self, row: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Best price left standing elsewhere (n, K), NaN for none, and whether all better ones are too young."""
-        assert self._books is not None
-        books, sent, price = self._books, row["sent_shares"], row["price_bps"]
+    def _work_out_prints(self, row: dict[str, np.ndarray]) -> None:
+        """Set `terms` and `prints`; one print at the average price where a book was not that of the fill's tick."""
+        truth, filled, arrives = self._truth, row["filled_shares"], row["arrives_ms"]
+        if not self._fills or (row["wave"] == 0).all():
+            self._fills = []
+        again = (row["wave"] > 0)[:, None]
+        self._fills = [(np.where(again, at, np.nan), shares) for at, shares in self._fills]
+        self._fills.append((np.where(filled > 0.0, arrives, np.nan), filled))
+        reaction_ms = np.broadcast_to(truth.reaction_time_ms, len(filled))
+        self.terms = Terms(
+            sent_shares=np.where(self._pending_ms >= 0.0, self._pending_shares, row["sent_shares"]),
+            limit_bps=truth.child_limit_bps - self.push_bps[:, None],
+            fade_shares=fade_shares_of(truth.toxicity, arrives, self._fills, reaction_ms),
+            least_shares=np.where(truth.dark, truth.min_execution_shares, 0.0),
+        )
+        prints = prints_of(self.books.books, self.terms)
+        takes = (filled > 0.0)[..., None]
+        agrees = np.abs(prints.filled_shares - filled) <= 1e-6 * np.maximum(filled, 1.0)
+        average = np.where(agrees[..., None], prints.price_bps, (row["price_bps"] - self.push_bps[:, None])[..., None])
+        whole = np.zeros(prints.shares.shape)
+        whole[..., 0] = filled
+        shares = np.where(takes, np.where(agrees[..., None], prints.shares, whole), 0.0)
+        self.prints = Prints(np.where(shares > 0.0, average, np.nan), shares)
+
+    def arrived(self, member: int) -> np.ndarray:
+        """Which venues' children reached them in the env step just taken, bool (K,)."""
+        row, tick_ms = self._steps[-1], 1e3 * float(self._truth.path_dt_s[0])
+        ends_ms = self._truth.elapsed_ms[member] if self._truth.step[member] == row["decision"][member] else np.inf
+        ends_ms = min(ends_ms, tick_ms * float(self._truth.ticks_per_step[0]))
+        return np.asarray(np.nan_to_num(self.arrives_ms[member], nan=np.inf) < ends_ms)
+
+    def status(self, member: int, k: int) -> str:
+        """Why the child at venue `k` found no book that says what it filled; "" where it found one."""
+        row = self._steps[-1]
+        if not row["open"][member, k]:
+            return "closed"
+        if self.arrives_ms[member, k] >= 1e3 * float(self._truth.path_dt_s[0]):
+            return "late"
+        return "rejected" if self._down[member, k] else ""
+
+    def _classify(self, row: dict[str, np.ndarray]) -> None:
+        """Write the shares printed inside and outside the quote, and through better quotes elsewhere."""
+        price, shares = self.prints.price_bps, self.prints.shares
+        ask = self.books.ask_bps[:, None, None]
         heard = np.where(self._heard_shares > 0.0, self._heard_shares, np.inf)[:, None]
-        shown = np.minimum(books.rival_shares, heard)  # a sweep takes what was heard, or all there is
-        taken = (sent[:, None, :] > 0.0) & (sent[:, None, :] >= shown * (1.0 - 1e-9))
-        standing = np.where(taken, np.inf, books.elsewhere_bps) + self._push[:, None, None]
-        best = standing.min(axis=2)
-        better = standing < price[:, :, None] - TIE_BPS
+        sent = row["sent_shares"][:, None, :]
+        # a sweep takes what was heard of a quote, or all there is
+        taken = (sent > 0.0) & (sent >= np.minimum(self.books.rival_shares, heard) * (1.0 - 1e-9))
+        standing = np.where(taken, np.inf, self.books.elsewhere_bps)[:, :, None, :]
+        old = self._stood_bps(row)[:, None, None, :]
+        total = lambda of: np.where(of, shares, 0.0).sum(axis=2)  # noqa: E731
+        better = standing < price[..., None] - TIE_BPS
+        through = better.any(axis=3)
+        row["inside_shares"], row["outside_shares"] = total(price < ask - TIE_BPS), total(price > ask + TIE_BPS)
+        row["through_shares"] = total(through)
+        row["excused_shares"] = total(through & np.all(~better | (old >= price[..., None] - TIE_BPS), axis=3))
+
+    def _stood_bps(self, row: dict[str, np.ndarray]) -> np.ndarray:
+        """The highest ask of each venue in the second before the env step, (N, K), our own push apart."""
         grid_s, last = self._path.grid_s, self._path.ask_bps.shape[1] - 1
         now_s = row["decision"] * self._market.order.step_s + row["elapsed_ms"] / 1e3
         from_row, to_row = (np.floor((now_s - s) / grid_s + 1e-9) for s in (EXCEPTION_S, 0.0))
-        worst = np.full(sent.shape, -np.inf)
+        worst = np.full(row["sent_shares"].shape, -np.inf)
         for back in range(int(np.ceil(EXCEPTION_S / grid_s)) + 1):
             at = np.clip(np.maximum(to_row - back, from_row), 0, last).astype(np.int64)
             worst = np.fmax(worst, self._path.ask_bps[np.arange(len(at)), at])
-        young = (worst + self._push[:, None])[:, None, :] >= price[:, :, None] - TIE_BPS
-        return np.where(np.isfinite(best), best, np.nan), np.all(young | ~better, axis=2)
+        return worst
 
     def log(self) -> ChildLog:
         """The log, once every order is done."""
@@ -286,6 +361,7 @@ class ChildRecorder:
         return ChildLog(
             **{name: np.stack([step[name] for step in self._steps], axis=1) for name in (*_CELLS, *_ROWS)},
             fee_bps=self._fee,
+            make_fee_bps=truth.make_fee_bps,
             path_mid_bps=self._path.mid_bps,
             path_grid_s=self._path.grid_s,
             quantity_shares=self._quantity,

@@ -17,7 +17,7 @@ from scipy import special
 from sor_sb3.evaluation.true_quotes import QuotePaths
 
 TIE_BPS = 1e-6  # prices nearer than this are one price
-GROUPS = 20  # of scenarios, that a quantile's interval leaves out in turn
+GROUPS = 20  # of scenarios, over which a quantile's interval is taken
 AUTOCORRELATION_LAGS_S = (1, 5, 10, 60, 300)
 
 Combine = Callable[[np.ndarray], np.ndarray]
@@ -93,12 +93,20 @@ def jackknife(sums: np.ndarray, combine: Combine) -> Interval:
     return _interval(value, without, n)
 
 
-def grouped_jackknife(statistic: Callable[[np.ndarray], float], n: int) -> Interval:
-    """The same for any function of which scenarios (int indices) are kept: groups of them are left out in turn."""
+def grouped(statistic: Callable[[np.ndarray], float], n: int) -> Interval:
+    """Any function of which scenarios (int indices) it reads; the interval is that of its mean over groups of them.
+
+    For quantiles: leaving out little of the data moves a quantile of round lots by nothing or by a whole lot.
+    """
     groups = min(GROUPS, n)
     everyone = np.arange(n)
-    without = [statistic(everyone[everyone % groups != g]) if groups > 1 else float("nan") for g in range(groups)]
-    return _interval(statistic(everyone), np.array(without), groups)
+    value = statistic(everyone)
+    each = np.array([statistic(everyone[everyone % groups == g]) for g in range(groups)])
+    if not np.isfinite(value) or groups < 2 or not np.isfinite(each).all():
+        bound = np.inf if np.isfinite(value) else np.nan
+        return Interval(float(value), -bound, bound)
+    half = float(-special.stdtrit(groups - 1, 0.025) * each.std(ddof=1) / np.sqrt(groups))
+    return Interval(value, value - half, value + half)
 
 
 def _interval(value: float, without: np.ndarray, n: int) -> Interval:
@@ -189,15 +197,15 @@ def _levels(grid: _Grid) -> dict[str, Interval]:
     median = lambda kept: float(np.nanmedian(largest[kept, :: grid.steps(5)])) if largest.size else np.nan  # noqa: E731
     return {
         "spread_bps": mean_of(spread),
-        "size_at_best_shares": grouped_jackknife(median, n),
+        "size_at_best_shares": grouped(median, n),
         "excess_bps": jackknife(excess, lambda s: s[..., 0] / s[..., 1]),
         "excess_over_half_spread": jackknife(excess, lambda s: s[..., 0] / s[..., 1] / (0.5 * s[..., 2] / s[..., 3])),
         "at_best": jackknife(np.stack([best.sum(axis=1), grid.quoting.sum(axis=(1, 2))], axis=1) * 1.0, ratio_of),
         "at_best_most": jackknife(shares, lambda s: s[..., :k].max(axis=-1) / s[..., k]),
         "at_best_least": jackknife(shares, lambda s: s[..., :k].min(axis=-1) / s[..., k]),
         "alone_at_best": mean_of(np.where(np.isfinite(grid.best_ask), grid.at_best.sum(axis=2) == 1, np.nan)),
-        "size_q10": grouped_jackknife(quantile(0.1), n),
-        "size_q90": grouped_jackknife(quantile(0.9), n),
+        "size_q10": grouped(quantile(0.1), n),
+        "size_q90": grouped(quantile(0.9), n),
     }
 
 
@@ -264,10 +272,14 @@ def _moves(grid: _Grid) -> dict[str, Interval]:
         both = np.stack([np.isfinite(longer).sum(axis=1), np.nansum(longer**2, axis=1)], axis=1)
         per = grid.steps(long_s) / grid.steps(5.0)
         out[f"variance_ratio_{long_s}s"] = jackknife(
-            np.concatenate([both, powers[:, :2]], axis=1),
-            lambda s, per=per: s[..., 1] / s[..., 0] / (per * s[..., 3] / s[..., 2]),
+            np.concatenate([both, powers[:, :2]], axis=1), _variance_ratio(per)
         )
     return out
+
+
+def _variance_ratio(spans: float) -> Combine:
+    """Mean square of long moves over `spans` times that of short ones, of counts and sums of squares of each."""
+    return lambda s: np.asarray(s[..., 1] / s[..., 0] / (spans * s[..., 3] / s[..., 2]))
 
 
 def lagged_sums(changes: np.ndarray) -> np.ndarray:

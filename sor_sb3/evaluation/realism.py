@@ -106,7 +106,9 @@ def asset_class_of(market: MarketSpec, asset_class: str | None = None) -> str | 
     classes = _classes()
     if asset_class is not None and asset_class not in classes:
         known = ", ".join(classes)
-        raise UserError(f"asset class '{asset_class}' is unknown{did_you_mean(asset_class, classes)}; expected {known}")
+        raise UserError(
+            f"asset class '{asset_class}' is unknown{did_you_mean(asset_class, list(classes))}; expected {known}"
+        )
     named = [name for name, of in classes.items() if market.name in of["markets"]]
     return asset_class or (named[0] if named else None)
 

@@ -22,6 +22,8 @@ def rule_605_table(
     mid: ArrayLike,
     bid: ArrayLike,
     ask: ArrayLike,
+    inside_shares: ArrayLike,
+    outside_shares: ArrayLike,
     mids_later: Mapping[str, ArrayLike],
     displayed_shares: ArrayLike,
     time_to_execution_ms: ArrayLike,
@@ -33,14 +35,15 @@ def rule_605_table(
     child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
 
     Args, (n_orders,): shares sent and filled; the average `price` of each order's fills, NaN if none; `mid` of the best
-    quotes at receipt, `bid` and `ask`; `mids_later` by horizon's name, that long after execution, NaN where unknown;
-    size shown at the venue at receipt; receipt to execution in ms; `side` +1 or -1.
+    quotes at receipt, `bid` and `ask`; shares printed inside and outside them; `mids_later` by horizon's name, that
+    long after execution, NaN where unknown; size shown at the venue at receipt; receipt to execution in ms; `side` +1
+    or -1.
 
     Returns:
         Rows of "order_size", the number of "orders", "shares" sent, and averages, named with their units;
         "size_improvement_shares" is a mean over executed orders.
 
-    >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01,
+    >>> row = rule_605_table([200, 300], [200, 150], [100.01, 100.02], 100.0, 99.99, 100.01, [0, 0], [0, 150],
     ...     {"1 s": [100.005, 100.0]}, [100, 400], [0.2, 0.4])[0]
     >>> row["order_size"], row["orders"], row["executed_percent"]
     ('100-499', 2, 70.0)
@@ -49,7 +52,13 @@ def rule_605_table(
     """
     orders = {
         **{"sent": sent_shares, "filled": filled_shares, "price": price, "mid": mid, "bid": bid, "ask": ask},
-        **{"shown": displayed_shares, "time_ms": time_to_execution_ms, "side": side},
+        **{
+            "inside": inside_shares,
+            "outside": outside_shares,
+            "shown": displayed_shares,
+            "time_ms": time_to_execution_ms,
+        },
+        "side": side,
         **{f"{_LATER}{name}": later for name, later in mids_later.items()},
     }
     columns = {name: np.broadcast_to(x, np.shape(sent_shares)).astype(np.float64) for name, x in orders.items()}
@@ -62,12 +71,11 @@ def rule_605_table(
 
 
 def _rule_605_row(order_size: str, o: dict[str, np.ndarray]) -> dict[str, float | str]:
-    weight, far = o["filled"], np.where(o["side"] > 0, o["ask"], o["bid"])
+    weight = o["filled"]
     effective = tca.effective_spread_bps(o["price"], o["mid"], o["side"])
     quoted = tca.quoted_spread_bps(o["bid"], o["ask"])
-    classes = tca.quote_classes(o["price"], far, weight, o["side"])
-    at_quote_or_better = np.where(tca.price_improvement(o["price"], far, o["side"]) >= -tca.TIE * far, weight, 0.0)
-    extra = tca.size_improvement_shares(at_quote_or_better, o["shown"])[weight > 0.0]
+    classes = tca.quote_classes(o["inside"], o["outside"], weight)
+    extra = tca.size_improvement_shares(weight - o["outside"], o["shown"])[weight > 0.0]
     average = lambda values: float(tca.weighted_average(values, weight))  # noqa: E731
     realised = lambda mid_later: tca.realised_spread_bps(o["price"], o["mid"], mid_later, o["side"])  # noqa: E731
     later = [name for name in o if name.startswith(_LATER)]

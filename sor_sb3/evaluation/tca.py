@@ -262,19 +262,18 @@ class QuoteClasses:
     outside: Floats
 
 
-def quote_classes(price: ArrayLike, far_quote: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> QuoteClasses:
+def quote_classes(inside_shares: ArrayLike, outside_shares: ArrayLike, shares: ArrayLike) -> QuoteClasses:
     """Which part of the volume was filled better than, at, and worse than the quote at receipt. Source: 17 CFR 242.605.
 
-    >>> c = quote_classes([100.00, 100.01, 100.03], 100.01, [100, 200, 100])
+    Args, (..., n_fills): shares of each fill printed inside and outside the quote, and all of it.
+
+    >>> c = quote_classes([100.0, 0.0, 0.0], [0.0, 0.0, 100.0], [100, 200, 100])
     >>> float(c.improved), float(c.at_quote), float(c.outside)
     (0.25, 0.5, 0.25)
     """
-    price, far, shares, s = _floats(price, far_quote, shares, side)
-    gain = s * (far - price) / far
-    total = shares.sum(axis=-1)
-    known = np.where(shares == 0.0, 0.0, gain)
-    improved, outside = (ratio(np.where(of, shares, 0.0).sum(axis=-1), total) for of in (known > TIE, known < -TIE))
-    return QuoteClasses(improved, 1.0 - improved - outside, outside)
+    inside, outside, shares = _floats(inside_shares, outside_shares, shares)
+    improved, worse = (ratio(of.sum(axis=-1), shares.sum(axis=-1)) for of in (inside, outside))
+    return QuoteClasses(improved, 1.0 - improved - worse, worse)
 
 
 def size_improvement_shares(filled_at_quote_or_better_shares: ArrayLike, displayed_shares: ArrayLike) -> Floats:
@@ -338,19 +337,29 @@ def total_fade(filled_shares: ArrayLike, sent_shares: ArrayLike, displayed_share
 
 
 @measure("trade_through_percent", "volume traded through a better quote", "%", "low", scale=100.0)
-def trade_through_rate(price: ArrayLike, best_elsewhere: ArrayLike, shares: ArrayLike, side: ArrayLike = 1) -> Floats:
-    """Share of the volume, over the last axis, filled at a worse price than the best then displayed elsewhere.
+def trade_through_rate(through_shares: ArrayLike, shares: ArrayLike) -> Floats:
+    """Share of the volume, over the last axis, filled at a worse price than one then displayed elsewhere and not taken.
 
-    ``sum q_i [s (p_i - best_i) > 0] / sum q_i``; NaN for `best_elsewhere` means that nothing was displayed there.
     Source: 17 CFR 242.611 (Order Protection Rule).
 
-    >>> float(trade_through_rate([100.02, 100.01], [100.01, 100.01], [100, 300]))
+    >>> float(trade_through_rate([100.0, 0.0], [100, 300]))
     0.25
     """
-    price, best, shares, s = _floats(price, best_elsewhere, shares, side)
-    with np.errstate(invalid="ignore"):
-        through = np.where(shares == 0.0, 0.0, s * (price - best) / best) > TIE
-    return ratio(np.where(through, shares, 0.0).sum(axis=-1), shares.sum(axis=-1))
+    through, shares = _floats(through_shares, shares)
+    return ratio(through.sum(axis=-1), shares.sum(axis=-1))
+
+
+@measure("trade_through_old_percent", "· one that had stood for a second", "%", "low", scale=100.0)
+def unexcused_trade_through_rate(through_shares: ArrayLike, excused_shares: ArrayLike, shares: ArrayLike) -> Floats:
+    """As :func:`trade_through_rate`, without what the rule excuses: better quotes that were younger than a second.
+
+    Source: 17 CFR 242.611(b)(8).
+
+    >>> float(unexcused_trade_through_rate([100.0, 80.0], [60.0, 80.0], [100, 300]))
+    0.1
+    """
+    through, excused, shares = _floats(through_shares, excused_shares, shares)
+    return ratio((through - excused).sum(axis=-1), shares.sum(axis=-1))
 
 
 @measure("fees_mils", "fees", "mils a share", "low")

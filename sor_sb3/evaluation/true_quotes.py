@@ -81,7 +81,9 @@ def quotes_at(simulator: BatchSimulator, elapsed_ms: np.ndarray) -> tuple[np.nda
 
 
 @entry_point(nogil=True)
-def _look_around(state: Any, arrives_ms: Any, of_order: Any, of_venue: Any, elsewhere: Any, rival_shares: Any) -> None:
+def _look_around(
+    state: Any, arrives_ms: Any, of_order: Any, of_venue: Any, elsewhere: Any, rival_shares: Any, books: Any
+) -> None:
     """What is true as orders stand at an env step; see `BooksNow`."""
     blocks, venues, markets, recording = state.blocks, state.venues, state.market, state.recording
     drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
@@ -100,10 +102,13 @@ def _look_around(state: Any, arrives_ms: Any, of_order: Any, of_venue: Any, else
                     taken = taken_at(block, j, fixed, market, key, now_s(block, i, market, now_ms))
                     of_venue[0, member, k], of_venue[1, member, k] = far_bps, max(shares - taken, 0.0)
                     best_ask, best_bid = min(best_ask, far_bps), max(best_bid, near_bps)
+            arrives = arrives_ms[member, k] >= 0.0 and block.open[j] == 1.0
+            if arrives:
+                ladder_at(block, i, j, fixed, market, recording, arrives_ms[member, k], np.inf, books[member, k])
             for other in range(n_venues):
                 lane = i * n_venues + other
                 elsewhere[member, k, other], rival_shares[member, k, other] = np.inf, 0.0
-                if lane != j and arrives_ms[member, k] >= 0.0 and fixed.dark[lane] == 0.0 and block.open[lane] == 1.0:
+                if lane != j and arrives and fixed.dark[lane] == 0.0 and block.open[lane] == 1.0:
                     ladder_at(block, i, lane, fixed, market, recording, arrives_ms[member, k], np.inf, ladder)
                     for level in range(ladder.n_levels):
                         if ladder.shares[level] > 0.0:
@@ -126,6 +131,7 @@ class BooksNow:
         elsewhere_bps: float64 (n, K, K), at [i, k, l] the best displayed price of l when a child of k arrives;
             infinite where there is none.
         rival_shares: float64 (n, K, K), displayed there.
+        books: LADDER (n, K), what a child finds on arrival, fade apart; empty where the venue is closed.
     """
 
     mid_bps: np.ndarray
@@ -135,6 +141,7 @@ class BooksNow:
     shown_shares: np.ndarray
     elsewhere_bps: np.ndarray
     rival_shares: np.ndarray
+    books: np.ndarray
 
 
 def books_now(simulator: BatchSimulator, arrives_ms: np.ndarray) -> BooksNow:
@@ -143,30 +150,10 @@ def books_now(simulator: BatchSimulator, arrives_ms: np.ndarray) -> BooksNow:
     of_order, of_venue = np.empty((3, n)), np.empty((2, n, k))
     elsewhere, rival = np.empty((n, k, k)), np.empty((n, k, k))
     arrives = np.ascontiguousarray(arrives_ms, dtype=np.float64)
-    _look_around(simulator.kernel_state(), arrives, of_order, of_venue, elsewhere, rival)
-    return BooksNow(*of_order, *of_venue, elsewhere, rival)
-
-
-@entry_point(nogil=True)
-def _ladders(state: Any, member: int, arrives_ms: Any, out: Any) -> None:
-    markets = state.market
-    drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
-    b, i = member // per_block, member % per_block
-    block, fixed = state.blocks[b], state.venues[b if drawn else 0]
-    for k in range(n_venues):
-        j, market = i * n_venues + k, markets[member if drawn else 0]
-        if arrives_ms[k] >= 0.0 and block.open[j] == 1.0:
-            ladder_at(block, i, j, fixed, market, state.recording, arrives_ms[k], np.inf, out[k])
-
-
-def ladders_of(simulator: BatchSimulator, member: int, arrives_ms: np.ndarray) -> np.ndarray:
-    """What each venue holds for a member's child that arrives so long (K,) after the decision, LADDER (K,).
-
-    Fade apart. Nothing where the venue is closed, or where `arrives_ms` is negative.
-    """
-    out = np.zeros(simulator.market.n_venues, LADDER)
-    _ladders(simulator.kernel_state(), member, np.ascontiguousarray(arrives_ms, dtype=np.float64), out)
-    return out
+    books = np.zeros((n, k), LADDER)
+    _look_around(simulator.kernel_state(), arrives, of_order, of_venue, elsewhere, rival, books)
+    (mid, bid, ask), (touch, shown) = of_order, of_venue
+    return BooksNow(mid, bid, ask, touch, shown, elsewhere, rival, books)
 
 
 @entry_point(nogil=True)
@@ -202,7 +189,7 @@ def true_path(simulator: BatchSimulator, spacing_s: float, beyond_s: float = 0.0
     market, order = simulator.market, simulator.market.order
     shadow.parameters.market = shadow.parameters.market.copy()
     tick_s = float(shadow.parameters.market["path_dt_s"][0])
-    ticks = int(round(order.step_s / tick_s)) * order.horizon_steps
+    ticks = round(order.step_s / tick_s) * order.horizon_steps
     ticks += int(np.ceil(beyond_s / tick_s)) if isinstance(market, SyntheticMarket) else 0
     for name, value in (("ticks_per_step", 1), ("step_s", tick_s), ("waves", 1), ("horizon_steps", ticks + 1)):
         shadow.parameters.market[name] = value

@@ -24,6 +24,7 @@ _LIVE, _NO_PRICE, _SELF_CROSSED, _ABSURD_SPREAD, _NO_SIZE, _FAR, _RESET = range(
 _LOWEST_PRICE, _HIGHEST_PRICE = 1e-12, 1e15  # of any instrument in any currency; beyond lie fillers
 _NO_PRICE_FILLER = 9223372036.854775807  # INT64_MAX * 1e-9: how some vendors write that there is no price
 _LARGEST_SIZE_SHARES = 1e12
+_NO_LEVEL = (np.nan, 0.0)  # price and size
 
 
 def parse_session(session: tuple[str, str] | None) -> tuple[int, int] | None:
@@ -74,6 +75,8 @@ class Rows:
     bid_size: FloatArray
     ask: FloatArray
     ask_size: FloatArray
+    bid_levels: FloatArray  # (n, L - 1, 2) price and size of the levels behind the touch; NaN and 0 where there is none
+    ask_levels: FloatArray
 
     def take(self, index: IntArray | BoolArray) -> Rows:
         """Some of the rows, by index or mask."""
@@ -82,6 +85,7 @@ class Rows:
     def silence(self, index: IntArray | BoolArray | slice) -> None:
         """Take the prices and sizes out of rows, by index or mask."""
         self.bid[index], self.ask[index], self.bid_size[index], self.ask_size[index] = np.nan, np.nan, 0.0, 0.0
+        self.bid_levels[index], self.ask_levels[index] = _NO_LEVEL, _NO_LEVEL
 
     @property
     def live(self) -> BoolArray:
@@ -148,9 +152,38 @@ def judge_rows(
         what = f"{table.path} has no row with a size in both 'bid_sz' and 'ask_sz' (NaN or empty)"
         remedy = "give the number of shares to assume at each quote with --assumed-depth SHARES, or record the sizes"
         raise QuoteFileError(f"{what}: {remedy}.")
-    rows = Rows(venue, table.ts[chosen], reason, missing, bid, sizes[0], ask, sizes[1])
+    levels = [
+        _levels(table, chosen, side, touch, assumed_depth_shares, size_multiplier)
+        for side, touch in (("bid", bid), ("ask", ask))
+    ]
+    rows = Rows(venue, table.ts[chosen], reason, missing, bid, sizes[0], ask, sizes[1], *levels)
     rows.silence(~rows.live)
     return rows
+
+
+def _levels(
+    table: QuoteTable,
+    chosen: IntArray,
+    side: str,
+    touch: FloatArray,
+    assumed_depth_shares: float | None,
+    size_multiplier: float,
+) -> FloatArray:
+    """Levels behind the touch of one side, (n, L - 1, 2). A book ends at a level without a price, a size or order."""
+    n_levels = sum(name.startswith(f"{side}_px") for name in table.numbers)
+    levels = np.empty((len(chosen), n_levels - 1, 2))
+    away, before, goes_on = 1.0 if side == "ask" else -1.0, touch, np.ones(len(chosen), dtype=np.bool_)
+    for k in range(n_levels - 1):
+        price, size = (table.numbers[f"{side}_{what}_{k + 2}"][chosen] for what in ("px", "sz"))
+        size = size * size_multiplier
+        if assumed_depth_shares is not None:
+            size = np.where(np.isnan(size), assumed_depth_shares, size)
+        with np.errstate(invalid="ignore"):
+            goes_on = goes_on & (away * price > away * before) & (size > 0) & (size <= _LARGEST_SIZE_SHARES)
+            goes_on &= (price >= _LOWEST_PRICE) & (price <= _HIGHEST_PRICE) & (price != _NO_PRICE_FILLER)
+        levels[:, k, 0], levels[:, k, 1] = np.where(goes_on, price, np.nan), np.where(goes_on, size, 0.0)
+        before = price
+    return levels
 
 
 def end_far_quotes(rows: Rows, names: Sequence[str], max_gap_s: float, counts: dict[str, Any]) -> None:
@@ -206,6 +239,9 @@ def count_rows(rows: Rows, filled: bool, counts: dict[str, Any]) -> None:
     """Counts the rows kept by why they are no quotes; `filled` says whether missing sizes were."""
     counts.update(zip(_REASONS, np.bincount(rows.reason, minlength=_RESET).tolist(), strict=True))
     counts["rows_kept"] = len(rows.ts)
+    counts["levels"] = 1 + rows.ask_levels.shape[1]
+    books = np.stack([rows.bid_levels[rows.live], rows.ask_levels[rows.live]])
+    counts["levels_missing"] = int(np.sum(np.isnan(books[..., 0])))
     counts["self_locked"] = int(np.sum(rows.bid == rows.ask))
     counts["sizes_missing"] = int(np.sum(rows.missing))
     counts["sizes_filled"] = counts["sizes_missing"] if filled else 0

@@ -60,6 +60,8 @@ class CleaningReport:
     no_live_share: float
     dropped_venues: tuple[tuple[str, str], ...]  # (name, why)
     venues: tuple[VenueSummary, ...]
+    levels: int = 1  # of a side
+    levels_missing: int = 0  # of live rows, behind the touch: without price or size, or no worse than the one before
     worst_far: str = ""  # the worst of the bad prints: venue, time, and its mid beside the expected one
     largest_jump: str = ""  # the same of the largest jump that was kept, if it is above `JUMP_TO_TELL`
     trades_read: int = 0
@@ -75,6 +77,7 @@ class CleaningReport:
         lines = [
             f"{self.file}: {self.rows_read:,} rows read, {self.rows_kept:,} kept: {self.rows_live:,} usable "
             f"quotes and {self.not_quoting:,} rows in which a venue is not quoting.",
+            *self._level_lines(),
             *self._dropped_lines(),
             *self._not_quoting_lines(),
             *self._market_lines(),
@@ -115,6 +118,12 @@ class CleaningReport:
             crossed = f"the consolidated market is crossed {self.crossed_share:.1%} of the time"
             said.append(f"{crossed}, which real markets are not: {why}.")
         return [f"Warning: {text}" for text in said]
+
+    def _level_lines(self) -> list[str]:
+        if self.levels == 1:
+            return []
+        missing = f"; {self.levels_missing:,} are empty or no worse than the one before, where a book ends"
+        return [f"Levels: {self.levels} a side{missing if self.levels_missing else ''}."]
 
     def _dropped_lines(self) -> list[str]:
         counted = [

@@ -28,6 +28,7 @@ Columns = dict[str, tuple[str, ...]]  # a column's name and what it may be calle
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 QUOTE_COLUMNS: Columns = {name: (name,) for name in ("ts", "venue", "bid_px", "bid_sz", "ask_px", "ask_sz")}
+MOST_LEVELS = 8  # of a side; the first is in QUOTE_COLUMNS, further ones have a number, as in ask_px_2
 TRADE_COLUMNS: Columns = {"ts": ("ts",), "venue": ("venue",), "px": ("px", "price"), "sz": ("sz", "size")}
 
 _EARLIEST_NS = 100_000_000_000_000_000  # March 1973: an integer below this counts s, ms or us, not ns
@@ -70,6 +71,8 @@ def _read_bytes(path: Path, kind: str) -> bytes:
 def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, bytes]:
     """The `columns` of a file, and its bytes; `kind` ("quote", "trade") names it in messages.
 
+    Of quotes there may be further levels: `bid_px_2`, `bid_sz_2`, `ask_px_2`, `ask_sz_2`, and so on.
+
     Raises:
         QuoteFileError: the file cannot be read as a table of these columns; the message names file, column and row.
     """
@@ -80,7 +83,7 @@ def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, byt
         raise QuoteFileError(f"{path} has columns but no rows: give a {kind} file with at least one row.")
     code, names = _venue_codes(path, table.column("venue"))
     ts = _timestamps(path, table.column("ts"))
-    numeric = [name for name in columns if name not in ("ts", "venue")]
+    numeric = [name for name in table.column_names if name not in ("ts", "venue")]
     numbers = {name: _numbers(path, name, table.column(name)) for name in numeric}
     return QuoteTable(path, ts, code, names, numbers), content
 
@@ -88,7 +91,7 @@ def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, byt
 def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict[str, str]:
     """Returns the file's own name of each column."""
     found: dict[str, str] = {}
-    for name, aliases in columns.items():
+    for name, aliases in (columns | _further_levels(path, present, columns)).items():
         here = [alias for alias in aliases if alias in present]
         if not here:
             what = f"{path} has no column {' or '.join(map(repr, aliases))}"
@@ -99,6 +102,23 @@ def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict
         if list(present).count(here[0]) > 1:
             raise QuoteFileError(f"{path} has the column {here[0]!r} more than once: keep one of them.")
         found[name] = here[0]
+    return found
+
+
+def _further_levels(path: Path, present: Sequence[str], columns: Columns) -> Columns:
+    """The columns of levels behind the touch that a file of quotes has."""
+    found: Columns = {}
+    if columns is not QUOTE_COLUMNS:
+        return found
+    sides = [name for name in QUOTE_COLUMNS if name not in ("ts", "venue")]
+    for level in range(2, MOST_LEVELS + 1):
+        names = [f"{name}_{level}" for name in sides]
+        here = [name for name in names if name in present]
+        if here and (len(here) < len(names) or len(found) < len(names) * (level - 2)):
+            missing = next(name for n in range(2, level + 1) for s in sides if (name := f"{s}_{n}") not in present)
+            what = f"{path} has the column {here[0]!r} but no {missing!r}"
+            raise QuoteFileError(f"{what}: give price and size of both sides of every level, or leave the level out.")
+        found |= {name: (name,) for name in here}
     return found
 
 

@@ -39,6 +39,10 @@ class QuoteRecording:
     bid_size: FloatArray  # (R,) shares
     ask_px: FloatArray  # (R,)
     ask_size: FloatArray  # (R,) shares
+    bid_levels: (
+        FloatArray  # (R, L - 1, 2) price and shares of the levels behind the touch; NaN and 0 where there is none
+    )
+    ask_levels: FloatArray  # the same
     mid_time_s: FloatArray  # (M,) strictly increasing, one per change
     mid_px: FloatArray  # (M,) (best bid + best ask) / 2 over live venues, else the last one
     segments: FloatArray  # (G, 2) start and end seconds of continuous trading; the mid exists throughout
@@ -67,7 +71,8 @@ def load_quotes(
     (:mod:`sor_sb3.market.outliers`); a bid equal to the ask is a quote. A quote never outlives its segment.
 
     Args:
-        path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz`; `ts` in UTC as int64 ns, a timestamp type or ISO text
+        path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz` and, for levels behind the touch, `bid_px_2, bid_sz_2,
+            ask_px_2, ask_sz_2` and so on up to 8; `ts` in UTC as int64 ns, a timestamp type or ISO text
             (without an offset it is UTC). Rows may be in any order; of equal stamps the last counts.
         venues: the venues to keep; None keeps all that have a usable quote.
         assumed_depth_shares: stands in for missing (NaN, empty) sizes, not for sizes of 0.
@@ -124,7 +129,8 @@ def _recording(
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
     trade_first, trade_ts, trade_cumulative_size = tape
     trade_time_s = None if trade_ts is None else _seconds(trade_ts, origin_ns)
-    quotes = (time_s, rows.bid, rows.bid_size, rows.ask, rows.ask_size, mid_time_s, mid_px)
+    touches = (time_s, rows.bid, rows.bid_size, rows.ask, rows.ask_size)
+    quotes = (*touches, rows.bid_levels, rows.ask_levels, mid_time_s, mid_px)
     trades = (trade_first, trade_time_s, trade_cumulative_size)
     return QuoteRecording(tuple(names), origin_ns, first, *quotes, segments, *trades, CleaningReport(**counts), sha256)
 

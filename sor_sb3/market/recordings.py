@@ -111,23 +111,30 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:
             row["first_trade"], row["last_trade"] = recording.trade_first[place[name] : place[name] + 2]
-    names = "time_s bid_px bid_size ask_px ask_size mid_time_s mid_px trade_time_s trade_cumulative_size"
-    columns = (getattr(recording, name) for name in names.split())
-    arrays = (np.zeros(0) if column is None else column for column in columns)  # None: no trades were given
-    lengths = np.cumsum(windows[:, 1] - windows[:, 0])
-    found = Recording._make([*arrays, rows, np.ascontiguousarray(windows[:, 0]), np.append(0.0, lengths)])
-    return found if market.order.side == "buy" else _mirrored(found)
-
-
-def _mirrored(recording: Recording) -> Recording:
-    """The recording in which buying is what selling is in this one: asks are the negated bids, and so on."""
-    return recording._replace(
-        bid_px=-recording.ask_px,
-        bid_shares=recording.ask_shares,
-        ask_px=-recording.bid_px,
-        ask_shares=recording.bid_shares,
-        mid_px=-recording.mid_px,
+    no_trades, has_trades = np.zeros(0), recording.trade_time_s is not None
+    return Recording(
+        time_s=recording.time_s,
+        **_as_a_buyer_sees(recording, market.order.side, market.recorded_levels),
+        mid_time_s=recording.mid_time_s,
+        trade_time_s=recording.trade_time_s if has_trades else no_trades,
+        trade_cumulative_shares=recording.trade_cumulative_size if has_trades else no_trades,
+        rows=rows,
+        window_low_s=np.ascontiguousarray(windows[:, 0]),
+        window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
     )
+
+
+def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
+    """Quotes and midpoints; of a sell those in which to buy is what to sell is here: asks are the negated bids."""
+    bids = (recording.bid_px, recording.bid_size, recording.bid_levels)
+    asks = (recording.ask_px, recording.ask_size, recording.ask_levels)
+    mid_px = recording.mid_px
+    if side == "sell":
+        bids, asks, mid_px = (-asks[0], *asks[1:]), (-bids[0], *bids[1:]), -mid_px
+    levels = asks[2][:, : n_levels - 1]
+    level_px = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
+    quotes = {"bid_px": bids[0], "bid_shares": bids[1], "ask_px": asks[0], "ask_shares": asks[1], "mid_px": mid_px}
+    return {**quotes, "level_px": level_px, "level_shares": np.ascontiguousarray(levels[..., 1])}
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:
@@ -271,9 +278,29 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
         data["order"]["quantity_shares"] = _round(SLICE_OF_DISPLAY * draft.order.horizon_steps * far_shares, 2)
     if isinstance(response, Mapping):
         data["response"].setdefault("cleanup_penalty_bps", _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS)))
+    _complete_levels(data, draft, recording, where)
     data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("quotes_sha256", recording.sha256)
     return data
+
+
+def _complete_levels(data: dict[str, Any], draft: ReplayMarket, recording: QuoteRecording, where: str) -> None:
+    """How many recorded levels are replayed: all, unless sizes behind the touch are stated; and how far apart they are.
+
+    The distance serves what expects levels evenly apart; a child pays the recorded prices.
+    """
+    there = recording.report.levels
+    stated = 1 if len(draft.level_profile) > 1 else there
+    n_levels = data.setdefault("recorded_levels", stated)
+    if n_levels > there:
+        raise UserError(f"{where}: field 'recorded_levels' is {n_levels}, but {draft.quotes_file} has {there} a side")
+    if n_levels > 1:
+        levels = recording.ask_levels if draft.order.side == "buy" else recording.bid_levels
+        touch = recording.ask_px if draft.order.side == "buy" else recording.bid_px
+        train_s = _split_segments(recording.segments, draft.time_split)["train"][-1, 1]
+        apart = np.abs(levels[:, 0, 0] - touch)[recording.time_s <= train_s] / recording.mid_px[0] * 1e4
+        if not np.isnan(apart).all():
+            data.setdefault("level_spacing_bps", _round(max(float(np.nanmedian(apart)), PRICE_SCALE_FLOOR_BPS / 10)))
 
 
 def _venue_entry(venue: Any) -> Any:
@@ -323,10 +350,14 @@ def _each(market: ReplayMarket, field: str, unit: str) -> str:
 
 
 def _depth_words(market: ReplayMarket) -> str:
-    if len(market.level_profile) == 1:
-        return "a child fills at its venue's touch, up to the size that is shown there, and no further"
-    sizes = ", ".join(f"{size / market.level_profile[0]:g}" for size in market.level_profile[1:])
-    return f"behind the touch there are levels {market.level_spacing_bps:g} bps apart of {sizes} times its size"
+    limit = f" (children go there with {OPTION} order.limit=sweep)" if market.order.limit == "touch" else ""
+    if market.recorded_levels > 1:
+        return f"behind the touch there is what is recorded, {market.recorded_levels} levels a side in all{limit}"
+    if len(market.level_profile) > 1:
+        sizes = ", ".join(f"{size / market.level_profile[0]:g}" for size in market.level_profile[1:])
+        apart = f"{market.level_spacing_bps:g} bps apart"
+        return f"behind the touch there are levels {apart} of {sizes} times its size{limit}"
+    return "a child fills at its venue's touch, up to the size that is shown there, and no further"
 
 
 def _assumption_lines(market: ReplayMarket) -> list[str]:

@@ -21,6 +21,8 @@ class Recording(NamedTuple):
     bid_shares: np.ndarray
     ask_px: np.ndarray
     ask_shares: np.ndarray
+    level_px: np.ndarray  # (R, L - 1) asks behind the touch, rising; NaN: the book ends there
+    level_shares: np.ndarray  # (R, L - 1)
     mid_time_s: np.ndarray
     mid_px: np.ndarray
     trade_time_s: np.ndarray

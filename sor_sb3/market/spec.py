@@ -481,6 +481,9 @@ class ReplayMarket(_Market):
     venues: Annotated[tuple[ReplayVenue, ...], Field(min_length=1, max_length=256)]
     session_utc: tuple[str, str] | None = None  # hours kept on each day, such as ("14:35", "21:00")
     assumed_depth_shares: Shares | None = None  # in place of sizes that the recording lacks
+    recorded_levels: Annotated[int, Field(ge=1, le=8)] = (
+        1  # of a side that are replayed; the loader takes all there are
+    )
     level_profile: LevelProfile = (1.0,)  # assumed sizes behind the touch, in sizes of the touch
     level_spacing_bps: PositiveBps = 1.0  # from level to level of them
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
@@ -492,6 +495,13 @@ class ReplayMarket(_Market):
     volume_memory_half_life_s: Seconds = 30.0
     price_scale_bps: PositiveBps = 1.0  # typical far-touch offset; measured on the training part by the loader
     quotes_sha256: str = ""  # filled in by the loader, so that a run's hash covers the recording
+
+    @model_validator(mode="after")
+    def _check(self) -> ReplayMarket:
+        if self.recorded_levels > 1 and len(self.level_profile) > 1:
+            what = f"level_profile states sizes behind the touch and recorded_levels is {self.recorded_levels}"
+            raise ValueError(f"{what}; set recorded_levels to 1, or take out level_profile")
+        return self
 
     @property
     def scales(self) -> tuple[float, float, float]:

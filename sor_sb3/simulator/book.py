@@ -13,6 +13,7 @@ from numba import njit
 
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.paths import midpoint_at, touch_at
+from sor_sb3.simulator.paths.replay import recorded_level
 from sor_sb3.simulator.paths.synthetic import LEVELS_PLACE, VENUE_DRAWS, round_lots
 from sor_sb3.simulator.random import PLACES_PER_STEP, draw_at, stream_at, uniform_at
 from sor_sb3.simulator.state import MOST_LEVELS, SLOTS
@@ -97,13 +98,22 @@ def level_of(
     j: Any,
     fixed: Any,
     market: Any,
+    recording: Any,
     touch_bps: float,
     shares: float,
     tick: int,
     level: int,
     at_s: float,
 ) -> tuple[float, float, float, float]:
-    """A displayed level of a quote: its price, its size, what we took there, and its key."""
+    """A displayed level of a quote: its price, its size, what we took there, and its key.
+
+    The price is infinite where a recorded book has ended.
+    """
+    if recording is not None and level > 0 and recording.level_px.shape[1] > 0:
+        touch_bps, shares = recorded_level(block, i, recording, tick, level)
+        level = 0
+    if touch_bps == math.inf:
+        return touch_bps, 0.0, 0.0, 0.0
     key = _key_of(block, i, market, touch_bps)
     if level > 0:
         key += level * market.level_ticks
@@ -113,11 +123,13 @@ def level_of(
 
 
 @njit
-def observed_level(block: Any, i: int, j: Any, fixed: Any, market: Any, level: int) -> tuple[float, float]:
+def observed_level(
+    block: Any, i: int, j: Any, fixed: Any, market: Any, recording: Any, level: int
+) -> tuple[float, float]:
     """A level of the observed book of an open lit venue: price, our own push apart, and displayed size less ours."""
     at_s = now_s(block, i, market, block.elapsed_ms[i])
     ask_bps, shares, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
-    price_bps, shown, taken, _ = level_of(block, i, j, fixed, market, ask_bps, shares, tick, level, at_s)
+    price_bps, shown, taken, _ = level_of(block, i, j, fixed, market, recording, ask_bps, shares, tick, level, at_s)
     left = shown - taken
     return price_bps, left if left > 1e-9 * shown else 0.0
 
@@ -138,7 +150,7 @@ def ladder_at(
     out.touch_bps = touch_bps
     if shares <= 0.0:
         return
-    _fill_levels(block, i, j, fixed, market, touch_bps, shares, tick, at_s, limit_bps, out)
+    _fill_levels(block, i, j, fixed, market, recording, touch_bps, shares, tick, at_s, limit_bps, out)
     stream, of = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP), VENUE_DRAWS
     if fixed.hidden_fraction[j] > 0.0 and out.n_levels > 0:
         hidden = -fixed.hidden_fraction[j] * shares * log(uniform_at(stream, of.u_hidden))  # exponential
@@ -162,6 +174,7 @@ def _fill_levels(
     j: int,
     fixed: Any,
     market: Any,
+    recording: Any,
     touch_bps: float,
     shares: float,
     tick: int,
@@ -170,9 +183,14 @@ def _fill_levels(
     out: Any,
 ) -> None:
     for level in range(market.n_levels):
-        if touch_bps + market.tick_bps * level * market.level_ticks > limit_bps + 2.0 * TOLERANCE_BPS:
+        beyond = touch_bps + market.tick_bps * level * market.level_ticks > limit_bps + 2.0 * TOLERANCE_BPS
+        if recording is None and beyond:  # without a draw of its size
             break
-        price_bps, shown, taken, key = level_of(block, i, j, fixed, market, touch_bps, shares, tick, level, at_s)
+        price_bps, shown, taken, key = level_of(
+            block, i, j, fixed, market, recording, touch_bps, shares, tick, level, at_s
+        )
+        if price_bps > limit_bps + 2.0 * TOLERANCE_BPS:
+            break
         out.price_bps[level], out.key[level] = price_bps, key
         out.shares[level] = max(shown - taken, 0.0)
         out.n_levels = level + 1

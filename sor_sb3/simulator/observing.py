@@ -47,7 +47,7 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
                 far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
                 block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
             if block.open[j] == 1.0:
-                _, _, taken, _ = level_of(block, i, j, fixed, market, ask, shown, tick, 0, at_s)
+                _, _, taken, _ = level_of(block, i, j, fixed, market, recording, ask, shown, tick, 0, at_s)
                 left = shown - taken
                 block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
                 if shown > 0.0:

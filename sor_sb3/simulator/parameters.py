@@ -84,6 +84,7 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
         m["volume_memory"] = _decay(order["step_s"], market.volume_memory_half_life_s)
         m["tick_bps"] = REPLAY_KEY_BPS
         _fill_levels(m, market.level_profile, market.level_spacing_bps)
+        m["n_levels"] = max(len(market.level_profile), market.recorded_levels)
         return m
     m["model"], m["ticks_per_step"], m["level_noise"] = SYNTHETIC, market.ticks_per_step, 1
     m["has_mid"] = any(venue.mid_probability > 0.0 for venue in market.venues)

@@ -19,7 +19,8 @@ from sor_sb3.simulator.state import LANES_APART, MOST_LEVELS, lanes
 
 OFFERS = np.dtype(  # what the lanes of a block offer
     [
-        ("level_shares", "f8", (MOST_LEVELS * LANES_APART,)),  # displayed within the limit, level by level
+        ("level_shares", "f8", (MOST_LEVELS * LANES_APART,)),  # displayed within the limit, level by level,
+        ("level_bps", "f8", (MOST_LEVELS * LANES_APART,)),  # and at what all-in price
         ("next_level", "i8", (LANES_APART,)),  # of a sweep
         *(
             (name, "f8", (LANES_APART,))
@@ -47,21 +48,21 @@ def levels_within(market: Any) -> int:
 
 
 @njit(error_model="numpy")
-def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, offers: Any) -> None:
+def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
     """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price."""
     first, last = np.uint64(i * market.n_venues), np.uint64((i + n) * market.n_venues)
     for j in range(first, last):
         shown = displayed_shares(block, j)
         offers.shown_shares[j], offers.level_shares[j], offers.depth_shares[j] = shown, shown, shown
         offers.all_in_bps[j] = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
-        offers.last_bps[j] = offers.all_in_bps[j]
+        offers.last_bps[j], offers.level_bps[j] = offers.all_in_bps[j], offers.all_in_bps[j]
     if market.sweeps == 1:
         for member in range(i, i + n):
-            _add_levels(block, member, fixed, market, offers)
+            _add_levels(block, member, fixed, market, recording, offers)
 
 
 @njit
-def _add_levels(block: Any, i: int, fixed: Any, market: Any, offers: Any) -> None:
+def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
     """Lay down the levels of one order's books that lie within the limit of a child that sweeps."""
     limit_bps = best_observed_bps(block, i, fixed, market) + market.limit_offset_bps + TOLERANCE_BPS
     spacing_bps = market.level_ticks * market.tick_bps
@@ -70,13 +71,17 @@ def _add_levels(block: Any, i: int, fixed: Any, market: Any, offers: Any) -> Non
         if offset_bps > limit_bps:
             offers.level_shares[j], offers.depth_shares[j] = 0.0, 0.0
         for level in range(1, market.n_levels):
-            shares = 0.0
-            if quotes and offset_bps + level * spacing_bps <= limit_bps:
-                _, shares = observed_level(block, i, j, fixed, market, level)
-            offers.level_shares[level * LANES_APART + j] = shares
+            shares, above_bps, at = 0.0, level * spacing_bps, level * LANES_APART + j
+            if quotes and recording is not None:
+                price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
+                above_bps = price_bps - block.observed_ask_bps[j] if shares > 0.0 else above_bps
+                shares = shares if offset_bps + above_bps <= limit_bps else 0.0
+            elif quotes and offset_bps + above_bps <= limit_bps:
+                _, shares = observed_level(block, i, j, fixed, market, recording, level)
+            offers.level_shares[at], offers.level_bps[at] = shares, offers.all_in_bps[j] + above_bps
             if shares > 0.0:
                 offers.depth_shares[j] += shares
-                offers.last_bps[j] = offers.all_in_bps[j] + level * spacing_bps
+                offers.last_bps[j] = offers.level_bps[at]
 
 
 @njit(error_model="numpy")
@@ -98,13 +103,14 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
         for j in range(low, high):
             offers.wanted_shares[j], offers.worst_bps[j] = wanted, worst_bps
     linear, liquidity_cost = market.fills_all == 1, market.liquidity_cost
-    spacing_bps, n_levels = market.level_ticks * market.tick_bps, levels_within(market)
+    n_levels = levels_within(market)
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
         wanted, all_in_bps = offers.wanted_shares[j], offers.all_in_bps[j]
         left, value = wanted, 0.0
         for level in range(n_levels):
-            taken = min(left, offers.level_shares[np.uint64(level * LANES_APART) + j])
-            value += taken * (all_in_bps + level * spacing_bps)
+            at = np.uint64(level * LANES_APART) + j
+            taken = min(left, offers.level_shares[at])
+            value += taken * offers.level_bps[at]
             left -= taken
         price_bps = (value + left * offers.worst_bps[j]) / wanted
         linear_bps = all_in_bps + liquidity_cost * wanted / offers.shown_shares[j]
@@ -118,10 +124,10 @@ def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: 
     Ties go by name. A venue with a child of ours in flight takes no other, so it is left out. `swept_shares` is what
     is taken where; where the books show too little, all that they show.
     """
-    spacing_bps, n_levels = market.level_ticks * market.tick_bps, levels_within(market)
+    n_levels = levels_within(market)
     for j in range(first, last):
         offers.swept_shares[j], offers.next_level[j] = 0.0, -1
-        _next_level(block, j, spacing_bps, n_levels, offers)
+        _next_level(block, j, n_levels, offers)
     left = wanted
     while left > 1e-9 * wanted:
         best = first
@@ -134,15 +140,15 @@ def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: 
         taken = min(left, offers.level_shares[offers.next_level[best] * LANES_APART + best])
         offers.swept_shares[best] += taken
         left -= taken
-        _next_level(block, best, spacing_bps, n_levels, offers)
+        _next_level(block, best, n_levels, offers)
 
 
 @njit(inline="always")
-def _next_level(block: Any, j: int, spacing_bps: float, n_levels: int, offers: Any) -> None:
+def _next_level(block: Any, j: int, n_levels: int, offers: Any) -> None:
     """Move lane `j` to its next level that shows something."""
     level = offers.next_level[j] + 1
     while level < n_levels and offers.level_shares[level * LANES_APART + j] <= 0.0:
         level += 1
     takes = level < n_levels and block.child_shares[j] <= 0.0
     offers.next_level[j] = level
-    offers.next_bps[j] = offers.all_in_bps[j] + level * spacing_bps if takes else math.inf
+    offers.next_bps[j] = offers.level_bps[level * LANES_APART + j] if takes else math.inf

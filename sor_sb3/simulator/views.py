@@ -28,7 +28,7 @@ class Observed:
         >>> from sor_sb3.envs.core import RoutingCore
         >>> core = RoutingCore("OrderSplit-v0", "notebook", 2)
         >>> core.reset().shape, Observed(core.simulator).open.shape
-        ((2, 52), (2, 3))
+        ((2, 67), (2, 3))
     """
 
     fields: ClassVar[Iterable[str]] = PUBLIC_FIELDS

@@ -65,6 +65,16 @@ def test_nothing_positive_means_an_even_split(action):
     assert np.array_equal(weights, np.full((3, 4), 0.25))
 
 
+@given(boxes(), st.integers(0, 15))
+@settings(deadline=None)
+def test_in_a_later_wave_nothing_positive_means_nothing(actions, bits):
+    is_later = np.array([bool(bits >> i & 1) for i in range(len(actions))])
+    weights, _ = OrderSplit(actions.shape[1]).decode(actions, is_later=is_later)
+    expected, _ = OrderSplit(actions.shape[1]).decode(actions)
+    expected[is_later & ~(actions > 0.0).any(axis=1)] = 0.0
+    assert np.array_equal(weights, expected)
+
+
 def test_a_single_row_is_a_batch_of_one():
     assert OrderSplit(3).decode(np.array([1.0, 1.0, 0.0]))[0].shape == (1, 3)
     assert VenueSelect(3).decode(np.int64(2))[0].tolist() == [[0.0, 0.0, 1.0]]

@@ -243,7 +243,7 @@ class TerminalIsTheNextFirst(_Broken):
 
 
 class TerminalHasAWrongShape(_Broken):
-    says = "terminal_observation of env 0 has shape"
+    says = r"terminal_observation of env \d has shape"
 
     def step_wait(self):
         result = super().step_wait()

@@ -686,3 +686,60 @@ def test_a_day_of_quotes_loads_fast(tmp_path: Path) -> None:
     recording = load_quotes(path)
     assert time.perf_counter() - start < 5.0  # about 0.3 s on an idle core
     assert len(recording.time_s) > 200_000
+
+
+# -------------------------------------------------------------------------------------------------- levels
+
+
+def write_book(path: Path, drop: tuple[str, ...] = (), **columns: list[float]) -> Path:
+    """One venue's book of three levels a side, three rows."""
+    book = {
+        "ts": [START_NS + k * SECOND_NS for k in range(3)],
+        "venue": ["A"] * 3,
+        "bid_px": [99.9, 99.9, 99.9],
+        "bid_sz": [1.0, 1.0, 1.0],
+        "ask_px": [100.1, 100.1, 0.0],  # the last row is no quote
+        "ask_sz": [2.0, 2.0, 2.0],
+        "bid_px_2": [99.8, 99.9, 99.8],  # the second row's second level is no worse than the touch
+        "bid_sz_2": [3.0, 3.0, 3.0],
+        "ask_px_2": [100.2, 100.2, 100.2],
+        "ask_sz_2": [4.0, float("nan"), 4.0],
+        "bid_px_3": [99.7, 99.7, 99.7],
+        "bid_sz_3": [5.0, 5.0, 5.0],
+        "ask_px_3": [100.4, 100.4, 100.4],
+        "ask_sz_3": [6.0, 6.0, 6.0],
+    }
+    return write_table(path, {name: values for name, values in (book | columns).items() if name not in drop})
+
+
+@pytest.mark.parametrize("name", ["book.parquet", "book.csv.gz"])
+def test_levels_are_read_and_a_book_ends_where_it_is_broken(tmp_path: Path, name: str) -> None:
+    loaded = load_quotes(write_book(tmp_path / name), size_multiplier=100.0)
+    nan = float("nan")
+    np.testing.assert_array_equal(loaded.bid_levels[:, :, 0], [[99.8, 99.7], [nan, nan], [nan, nan]])
+    np.testing.assert_array_equal(loaded.bid_levels[:, :, 1], [[300, 500], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(loaded.ask_levels[:, :, 0], [[100.2, 100.4], [nan, nan], [nan, nan]])
+    np.testing.assert_array_equal(loaded.ask_levels[:, :, 1], [[400, 600], [0, 0], [0, 0]])
+    assert (loaded.report.levels, loaded.report.levels_missing) == (3, 4)
+    assert "Levels: 3 a side; 4 are empty" in "\n".join(loaded.report.lines())
+    assumed = load_quotes(tmp_path / name, assumed_depth_shares=7.0)
+    np.testing.assert_array_equal(assumed.ask_levels[1], [[100.2, 7.0], [100.4, 6.0]])
+
+
+def test_a_recording_of_one_level_has_none_behind_it(tmp_path: Path) -> None:
+    loaded = load_quotes(write_recording(tmp_path / "q.parquet", duration_s=60))
+    assert loaded.ask_levels.shape == (len(loaded.time_s), 0, 2)
+    assert loaded.report.levels == 1
+    assert not any(line.startswith("Levels") for line in loaded.report.lines())
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        (("ask_sz_2",), "has the column 'bid_px_2' but no 'ask_sz_2'"),
+        (("bid_px_2", "bid_sz_2", "ask_px_2", "ask_sz_2"), "has the column 'bid_px_3' but no 'bid_px_2'"),
+    ],
+)
+def test_levels_must_be_whole(tmp_path: Path, drop: tuple[str, ...], message: str) -> None:
+    with pytest.raises(QuoteFileError, match=message):
+        load_quotes(write_book(tmp_path / "book.parquet", drop))

@@ -301,3 +301,53 @@ def test_lines_count_pieces_and_name_no_missing_trades(folder: Path) -> None:
     assert "0.31 hours in 2 pieces" in text
     market = replay(load_market(folder / "quotes.parquet", trades_file=folder / "trades.parquet"))
     assert "vwap" not in "\n".join(recording_lines(market))
+
+
+# -------------------------------------------------------------------------------------------------- levels
+
+
+def write_books(path: Path, n_levels: int = 3) -> Path:
+    """Two venues around 100, levels 2 bps (asks) and 3 bps (bids) apart."""
+    rows = [(float(t), venue) for t in range(0, 1001, 10) for venue in ("A", "B")]
+    columns: dict[str, Any] = {
+        "ts": [START_NS + round(t * 1e9) for t, _ in rows],
+        "venue": [venue for _, venue in rows],
+    }
+    for level in range(n_levels):
+        number = "" if level == 0 else f"_{level + 1}"
+        columns |= {
+            f"bid_px{number}": [99.95 - 0.03 * level] * len(rows),
+            f"bid_sz{number}": [100.0 + level] * len(rows),
+            f"ask_px{number}": [100.05 + 0.02 * level] * len(rows),
+            f"ask_sz{number}": [200.0 + level] * len(rows),
+        }
+    return write_table(path, columns)
+
+
+def test_all_recorded_levels_are_replayed(tmp_path: Path) -> None:
+    path = write_books(tmp_path / "books.parquet")
+    buy, sell = replay(load_market(path)), replay(load_market(path, side="sell"))
+    assert buy.recorded_levels == sell.recorded_levels == 3
+    assert (buy.level_spacing_bps, sell.level_spacing_bps) == pytest.approx((2.0, 3.0))
+    bought, sold = recording_for(buy, "train"), recording_for(sell, "train")
+    np.testing.assert_allclose(bought.level_px[0], [100.07, 100.09])
+    np.testing.assert_allclose(sold.level_px[0], [-99.92, -99.89])
+    assert (bought.level_shares[0].tolist(), sold.level_shares[0].tolist()) == ([201, 202], [101, 102])
+    assert (sold.ask_px[0], sold.bid_px[0], sold.ask_shares[0]) == (-99.95, -100.05, 100)
+    said = "\n".join(recording_lines(buy))
+    assert "3 levels a side in all (children go there with --market-set order.limit=sweep)" in said
+    assert "order.limit" not in "\n".join(recording_lines(replay(load_market(path, {"order.limit": "sweep"}))))
+    one = replay(load_market(path, {"recorded_levels": 1}))
+    assert recording_for(one, "test").level_px.shape[1] == 0
+    assert ReplayMarket.model_validate(buy.model_dump(mode="json")) == buy
+
+
+def test_stated_depth_stands_in_place_of_recorded_levels(tmp_path: Path) -> None:
+    path = write_books(tmp_path / "books.parquet")
+    market = replay(load_market(path, {"level_profile": [1, 2]}))
+    assert (market.recorded_levels, market.level_spacing_bps) == (1, 1.0)
+    assert "levels 1 bps apart of 2 times its size" in "\n".join(recording_lines(market))
+    with pytest.raises(UserError, match="set recorded_levels to 1, or take out level_profile"):
+        load_market(path, {"level_profile": [1, 2], "recorded_levels": 3})
+    with pytest.raises(UserError, match=r"'recorded_levels' is 4, but .*books.parquet has 3 a side"):
+        load_market(path, {"recorded_levels": 4})

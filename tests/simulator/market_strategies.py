@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.state import SLOT_FIELDS
 from tests.simulator.records import children_of, orders_of, venues_of
 
 EXOGENOUS_VENUE = (
@@ -213,6 +214,7 @@ class Step:
     orders_before: np.ndarray
     venues_before: np.ndarray
     children_before: np.ndarray
+    slots_before: dict[str, np.ndarray]
     orders: np.ndarray
     venues: np.ndarray
     children: np.ndarray
@@ -234,8 +236,9 @@ def play(
         weights = np.concatenate([some_weights(g, 1, market.n_venues) for g in generators])
         pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy[1] else None
         before = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
+        slots = {name: simulator.read(name) for name in SLOT_FIELDS}
         cost, noise, done = (a.copy() for a in simulator.step(weights, pace))
         after = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
-        steps.append(Step(weights, pace, live.copy(), *before, *after, cost, noise, done))
+        steps.append(Step(weights, pace, live.copy(), *before, slots, *after, cost, noise, done))
         live &= ~done
     return simulator, steps

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from numba import njit
 
 import sor_sb3
 from sor_sb3.envs.core import RoutingCore
@@ -17,6 +18,7 @@ from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import ReplayMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.pricing import OFFERS, make_offers, price_slices, sweep
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
 from tests.simulator.records import orders_of, parameters_of, venues_of
 
@@ -220,6 +222,97 @@ def test_a_second_wave_sees_the_recording_of_its_moment(hand: ReplayMarket) -> N
     sim.step(np.array([[0.0, 1.0]]))  # B, at 11.2 s: gone
     assert (orders_of(sim)["step"][0], orders_of(sim)["wave"][0]) == (1, 0)
     assert venues_of(sim)["filled_shares"][0].tolist() == [0, 0]
+
+
+def write_levels(path: Path) -> Path:
+    """A's book has three levels at first, one of them at an odd distance, then two; B's has one."""
+    none = (float("nan"), float("nan"))
+    rows = [  # bid, ask, and further levels of price and size on each side
+        (0.0, "A", (99.9, 300), (100.1, 100), [(99.8, 50), (99.5, 60)], [(100.15, 70), (100.4, 80)]),
+        (0.0, "B", (99.8, 100), (100.2, 200), [none, none], [none, none]),
+        (11.5, "A", (99.9, 300), (100.1, 100), [(99.8, 50), none], [(100.15, 90), none]),
+        *((float(t), "B", (99.8, 100), (100.2, 200), [none, none], [none, none]) for t in range(100, 700, 100)),
+    ]
+    columns: dict[str, Any] = {
+        "ts": [START_NS + round(row[0] * 1e9) for row in rows],
+        "venue": [row[1] for row in rows],
+    }
+    for side, touch, further in (("bid", 2, 4), ("ask", 3, 5)):
+        for level in range(3):
+            quotes = [row[touch] if level == 0 else row[further][level - 1] for row in rows]
+            number = "" if level == 0 else f"_{level + 1}"
+            for k, what in enumerate(("px", "sz")):
+                columns[f"{side}_{what}{number}"] = [float(quote[k]) for quote in quotes]
+    return write_table(path, columns)
+
+
+LEVELS = {
+    "order.horizon_steps": 2,
+    "order.step_s": 1,
+    "order.limit": "sweep",
+    "venues.*.latency_ms": 0,
+    "venues.*.refill_half_life_s": 1,
+    "venues.*.toxicity": 0,
+}
+
+
+def test_recorded_levels_are_paid_at_their_own_prices(tmp_path: Path) -> None:
+    path = write_levels(tmp_path / "levels.parquet")
+    market = replay(load_market(path, LEVELS | {"order.quantity_shares": 400}))
+    assert market.recorded_levels == 3
+    sim = begin(market, 10.0)
+    sim.step(np.array([[1.0, 0.0]]))  # 200 of A's 100 + 70 + 80
+    order = orders_of(sim)[0]
+    assert venues_of(sim)["filled_shares"][0].tolist() == pytest.approx([200, 0])
+    assert order["spread_cost"] == pytest.approx(200 * 10 / 400)
+    assert order["impact_cost"] == pytest.approx((70 * 5 + 30 * 30) / 400)
+    sim.step(np.array([[1.0, 0.0]]))  # a half-life later half of what we took is back, at each price
+    assert venues_of(sim)["filled_shares"][0].tolist() == pytest.approx([50 + 35 + (80 - 15), 0])
+    assert orders_of(sim)["cleanup_shares"][0] == pytest.approx(50)
+    assert orders_of(sim)["cleanup_cost"][0] == pytest.approx(50 * (40 + market.response.cleanup_penalty_bps) / 400)
+    later = begin(market, 11.5)
+    later.step(np.array([[1.0, 0.0]]))  # the third level is gone
+    assert venues_of(later)["filled_shares"][0].tolist() == pytest.approx([190, 0])
+
+
+def test_recorded_levels_obey_the_limit_and_mirror(tmp_path: Path) -> None:
+    path = write_levels(tmp_path / "levels.parquet")
+    settings = LEVELS | {"order.quantity_shares": 400, "order.limit_offset_bps": 20}
+    sim = begin(replay(load_market(path, settings)), 10.0)
+    sim.step(np.array([[1.0, 0.0]]))
+    assert venues_of(sim)["filled_shares"][0].tolist() == pytest.approx([170, 0])
+    one = begin(replay(load_market(path, settings | {"recorded_levels": 1})), 10.0)
+    one.step(np.array([[1.0, 0.0]]))
+    assert venues_of(one)["filled_shares"][0].tolist() == pytest.approx([100, 0])
+    settings |= {"order.side": "sell", "order.quantity_shares": 800}
+    sale = begin(replay(load_market(path, settings)), 10.0)
+    sale.step(np.array([[1.0, 0.0]]))  # 400 for A's 300 at 99.9, 50 at 99.8 and 60 at 99.5, which is too low
+    assert venues_of(sale)["filled_shares"][0].tolist() == pytest.approx([350, 0])
+    assert orders_of(sale)["impact_cost"][0] == pytest.approx(50 * 10 / 800)
+
+
+def test_the_router_sees_recorded_levels(tmp_path: Path) -> None:
+    market = load_market(write_levels(tmp_path / "levels.parquet"), LEVELS | {"order.quantity_shares": 600})
+    core = RoutingCore("OrderSplit-v0", market, 1)
+    windows = {"window_low_s": np.array([10.0]), "window_cumulative_s": np.zeros(2)}
+    core.simulator.recording = core.simulator.recording._replace(**windows)
+    core.seed([0])
+    core.reset()
+    # of 300 shares: 100 at 10 bps and 70 at 15 bps from A, then 130 of B's 200 at 20 bps, before A's third level
+    offers = np.zeros(1, OFFERS)
+    _price(core.simulator.kernel_state(), 300.0, offers)
+    assert offers["swept_shares"][0, :2].tolist() == pytest.approx([170, 130])
+    assert offers["depth_shares"][0, :2].tolist() == pytest.approx([250, 200])
+    paid = 100 * 10 + 70 * 15 + 80 * 40 + 50 * 40  # the whole of it at A: what is not shown costs the dearest level
+    assert offers["price_bps"][0, 0] == pytest.approx(paid / 300)
+
+
+@njit
+def _price(state: Any, wanted: float, offers: Any) -> None:
+    block, fixed, market = state.blocks[0], state.venues[0], state.market[0]
+    make_offers(block, 0, 1, fixed, market, state.recording, offers[0])
+    price_slices(block, 0, 1, fixed, market, offers[0])
+    sweep(block, 0, market.n_venues, wanted, fixed, market, offers[0])
 
 
 # ------------------------------------------------------------------------------------------------ promises

@@ -34,7 +34,7 @@ from sor_sb3.simulator.views import Truth
 
 LOTS = 32  # equal lots that the oracle splits a wave's shares into, where the market does not say
 NEVER_MS = math.inf  # arrival of a child that finds no book that one could know now
-MOST_ROUNDS = 200  # of a search that takes 3 as a rule
+SEARCHES, MOST_ROUNDS = 2, 200  # from so many starts; a search takes 3 rounds as a rule
 
 BOOKS = np.dtype(  # what children meet, by venue
     [
@@ -66,7 +66,7 @@ def _look_up(order: Any, latest_ms: float, books: Any) -> None:
         known = 0.0 <= arrives_ms < tick_ms and takes_orders(block, j)
         book.arrives_ms, book.turn = arrives_ms if known else NEVER_MS, k
         if known:
-            ladder_at(block, i, j, fixed, market, recording, arrives_ms, book.ladder)
+            ladder_at(block, i, j, fixed, market, recording, arrives_ms, math.inf, book.ladder)
             book.shares[:] = book.ladder.shares
         at = k
         while at > 0 and books[books[at - 1].turn].arrives_ms > book.arrives_ms:
@@ -180,34 +180,46 @@ def _recall(block: Any, i: int, market: Any, printed: Any) -> None:
 
 
 @njit
+def _next_quote_bps(block: Any, fixed: Any, i: int, market: Any, above_bps: float) -> float:
+    """The lowest observed quote above a price; infinite where there is none, or no order protection."""
+    lowest = math.inf
+    for j in lanes(i, market):
+        if market.order_protection == 1 and fixed.dark[j] == 0.0 and block.observed_shares[j] > 0.0:
+            if block.observed_offset_bps[j] > above_bps:
+                lowest = min(lowest, block.observed_offset_bps[j])
+    return lowest
+
+
+@njit
 def _separable_costs(
-    order: Any, lot: float, ceiling: float, saturated: bool, protected: bool, books: Any, costs: Any
+    order: Any, lot: float, ceiling: float, saturated: bool, untaken_bps: float, books: Any, costs: Any
 ) -> None:
     """Costs (K, lots + 1) of each venue by itself, against leaving all: blind to fade, or as if the rest had filled.
 
-    Not `protected`, as if all better quotes were taken.
+    The best observed quote that is left is at `untaken_bps`: all better ones are taken whole.
     """
     block, i, fixed, market, _ = order
-    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
-    if market.order_protection == 1 and protected:
-        untaken = untaken_quotes(block, i, fixed, market, False)
+    observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, untaken_bps, math.inf)
     above_bps, n_lots = block.observed_mid_bps[i] - push_bps(block, i), costs.shape[1] - 1
     first_ms = books[books[0].turn].arrives_ms
     for j in lanes(i, market):
-        k = j - i * market.n_venues
+        k, needed = j - i * market.n_venues, 0.0
+        if market.order_protection == 1 and fixed.dark[j] == 0.0 and block.observed_offset_bps[j] < untaken_bps:
+            needed = block.observed_shares[j] * (1.0 - 1e-9)
         costs[k, :] = 0.0
-        if block.child_shares[j] > 0.0:
-            continue
         arrives_ms, leak = books[k].arrives_ms, fixed.leak_bps_per_share[j]
         limit_bps = limit_of(block, fixed, market, j, observed_bps, untaken) + above_bps
-        late = 1.0 - exp(-(arrives_ms - first_ms) / market.reaction_time_ms) if arrives_ms < NEVER_MS else 0.0
-        for x in range(1, n_lots + 1):
+        known = arrives_ms < NEVER_MS and block.child_shares[j] <= 0.0
+        late = 1.0 - exp(-(arrives_ms - first_ms) / market.reaction_time_ms) if known else 0.0
+        for x in range(n_lots + 1):
             filled, paid = 0.0, 0.0
-            if arrives_ms < NEVER_MS:
+            if known and x > 0:
                 fade_shares = fixed.toxicity[j] * late * (n_lots - x) * lot if saturated else 0.0
                 filled, paid = _fill(order, j, books, limit_bps, x * lot, fade_shares)
             rest = block.remaining_shares[i] - filled
             costs[k, x] = paid - filled * ceiling + rest * _push_of(order, fixed.impact[j] * filled, leak * x * lot)
+            if x * lot < needed:
+                costs[k, x] = np.inf
 
 
 @njit
@@ -228,17 +240,16 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 @njit
 def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool, books: Any, printed: Any) -> float:
-    """Move one lot or all of them from venue to venue as long as it gets cheaper; the last of `lots` are kept back."""
+    """Move 1, 2, 4, ... or all lots from venue to venue while it gets cheaper; the last of `lots` are kept back."""
     n_venues = order[3].n_venues
     targets, lowest = n_venues + (1 if may_wait else 0), _cost(order, lots, lot, ceiling, books, printed)
     for _ in range(MOST_ROUNDS):
         improved = False
         for a in range(n_venues + 1):
             for b in range(targets):
-                for whole in range(2):
-                    moved = lots[a] if whole == 1 else min(lots[a], 1)
-                    if a == b or moved == 0 or (whole == 1 and moved == 1):
-                        continue
+                moved = 1
+                while a != b and lots[a] > 0:
+                    moved = min(moved, lots[a])
                     lots[a] -= moved
                     lots[b] += moved
                     cost = _cost(order, lots, lot, ceiling, books, printed)
@@ -247,9 +258,36 @@ def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool,
                     else:
                         lots[a] += moved
                         lots[b] -= moved
+                        if moved == lots[a]:
+                            break
+                        moved *= 2
         if not improved:
             break
     return lowest
+
+
+@njit
+def _start(order: Any, lots: Any, lot: float, may_wait: bool, ceiling: float, books: Any, starts: Any) -> int:
+    """Fill `starts` (.., K + 1) with placements that would be best if venues could be priced one by one; how many."""
+    block, i, fixed, market, _ = order
+    n_venues, n_lots, n = market.n_venues, lots, 0
+    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
+    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    untaken_bps = -math.inf
+    while untaken_bps < math.inf:
+        untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
+        for saturated in range(2):
+            _separable_costs(order, lot, ceiling, saturated == 1, untaken_bps, books, costs)
+            _place(costs, best, choice)
+            left = int(np.argmin(best[n_venues])) if may_wait else n_lots
+            if best[n_venues, left] == np.inf:  # not lots enough to take all better quotes
+                continue
+            starts[n, n_venues] = n_lots - left
+            for k in range(n_venues - 1, -1, -1):
+                starts[n, k] = choice[k, left]
+                left -= choice[k, left]
+            n += 1
+    return n
 
 
 @njit
@@ -258,36 +296,34 @@ def _route(
 ) -> float:
     """Fill `out` (K + 1,) with the cheapest whole lots found, last those kept back; returns what the placement costs.
 
-    Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`.
-    Fade depends on what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over
-    venues as if they could (without fade, and with all of it) gives the starts of a search that exchanges lots.
+    Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`. Fade depends on
+    what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over venues as if they
+    could (without fade, and with all of it; for every price up to which all better quotes are taken) gives the starts,
+    and the cheapest of them begin a search that exchanges lots.
     """
     block, i, fixed, market, _ = order
-    n_venues = market.n_venues
-    printed, lots = np.empty(3 + 3 * n_venues), np.zeros(n_venues + 1, np.int64)
-    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
-    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    n_venues, printed = market.n_venues, np.empty(3 + 3 * market.n_venues)
     _remember(block, i, market, printed)
     _look_up(order, _longest_expected_ms(block, i, fixed, market), books)
-    lowest = np.inf
+    starts, lowest = np.zeros((2 * n_venues + 3, n_venues + 1), np.int64), np.inf
+    n = _start(order, n_lots, lot, may_wait, ceiling, books, starts)
     if may_wait or may_pause:
-        lots[n_venues] = n_lots
-        lowest, out[:] = _cost(order, lots, lot, ceiling, books, printed), lots
-    for start in range(4 if market.order_protection == 1 else 2):
-        _recall(block, i, market, printed)
-        _separable_costs(order, lot, ceiling, start % 2 == 1, start < 2, books, costs)
-        _place(costs, best, choice)
-        left = n_lots
-        if may_wait:
-            left = int(np.argmin(best[n_venues]))
-        lots[n_venues] = n_lots - left
-        for k in range(n_venues - 1, -1, -1):
-            lots[k] = choice[k, left]
-            left -= lots[k]
-        cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
-        if cost < lowest - 1e-12 * (1.0 + abs(lowest)):
+        starts[n, n_venues] = n_lots
+        n += 1
+    costs = np.empty(n)
+    for start in range(n):
+        costs[start] = _cost(order, starts[start], lot, ceiling, books, printed)
+    for _ in range(SEARCHES):
+        start = np.argmin(costs)
+        cost = costs[start]
+        if cost == np.inf:
+            break
+        costs[costs == cost] = np.inf
+        if may_wait or starts[start, n_venues] == 0:
+            cost = _exchange(order, starts[start], lot, ceiling, may_wait, books, printed)
+        if cost < lowest:
             lowest = cost
-            out[:] = lots
+            out[:] = starts[start]
     return lowest
 
 
@@ -337,7 +373,7 @@ def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out
         if market.fills_all == 1:
             _cheapest(block, i, market, row)
             pace[member] = block.slice_shares[i] / max(block.available_shares[i], 1e-300)
-        elif not shares > 0.0:
+        elif not shares > 0.0 or block.remaining_shares[i] <= 0.0:
             row[0] = 1
         elif one_venue:
             costs[member] = _select(order, shares, ceilings[member], books, row)
@@ -406,12 +442,14 @@ def _mean_cost(market: MarketSpec, adapter: ActionAdapter, continuation: Continu
     simulator = BatchSimulator(market, FIT_SCENARIOS, "validation")
     seeds = np.arange(FIT_SEED, FIT_SEED + FIT_SCENARIOS, dtype=np.uint64)
     simulator.reset(seeds, np.zeros(FIT_SCENARIOS, dtype=np.int64))
-    done = np.zeros(FIT_SCENARIOS, dtype=bool)
-    while not done.all():
+    total, running = 0.0, np.full(FIT_SCENARIOS, True)
+    while running.any():
         lots, pace, _ = place(simulator, adapter, continuation)
         weights = lots / np.maximum(lots.sum(axis=1, keepdims=True), 1)
-        done = simulator.step(weights, pace if adapter.paced else None)[2]
-    return float(simulator.reduced_cost().mean())
+        cost, noise, done = simulator.step(weights, pace if adapter.paced else None)
+        total += float((cost - noise)[running].sum())
+        running &= ~done
+    return total / FIT_SCENARIOS
 
 
 def place(

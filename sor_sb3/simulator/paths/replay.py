@@ -162,7 +162,8 @@ def advance(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None
             ask_total += recording.ask_shares[shown]
         dearest_px = _highest_ask(recording, max(row, rows.first), rows.last, now_s + step_s)
         if dearest_px > -math.inf:
-            span_bps = market.tick_bps * market.level_ticks * (market.n_levels - 1)
+            assumed = 0 if recording.level_px.shape[1] > 0 else market.n_levels - 1
+            span_bps = market.tick_bps * market.level_ticks * assumed
             worst_bps = _bps(block, i, dearest_px) + span_bps + fixed.take_fee_bps[j] - lowest_bps
             block.lane_worst_bps[j] = max(block.lane_worst_bps[j], worst_bps)
         if rows.last_trade > rows.first_trade and not opening:
@@ -197,13 +198,16 @@ def _guess_unheard(block: Any, i: int, market: Any) -> None:
 
 @njit
 def _highest_ask(recording: Any, first: int, last: int, until_s: float) -> float:
-    """The highest ask in the rows from `first` up to a time; -inf if there is none."""
+    """The highest recorded ask, of all levels, in the rows from `first` up to a time; -inf if there is none."""
     highest = -math.inf
     for row in range(first, last):
         if recording.time_s[row] > until_s:
             break
         if recording.ask_px[row] > highest:  # False where the venue does not quote
             highest = recording.ask_px[row]
+        for level in range(recording.level_px.shape[1]):
+            if recording.level_px[row, level] > highest:
+                highest = recording.level_px[row, level]
     return highest
 
 
@@ -244,3 +248,15 @@ def replay_near_shares(block: Any, i: int, j: int, market: Any, recording: Any, 
     rows, row = recording.rows[j - i * market.n_venues], block.cursor[j]
     row = _row_near(recording.time_s, row, rows.first, rows.last, _time_s(block, i, market, elapsed_ms))
     return recording.bid_shares[row] if row >= rows.first and not math.isnan(recording.ask_px[row]) else 0.0
+
+
+@njit
+def recorded_level(block: Any, i: int, recording: Any, row: int, level: int) -> tuple[float, float]:
+    """Price and displayed size of a level behind the touch of a recorded row; infinite and 0 where the book has ended.
+
+    Levels are counted from the touch, which is 0.
+    """
+    px = recording.level_px[row, level - 1]
+    if math.isnan(px):
+        return math.inf, 0.0
+    return _bps(block, i, px), recording.level_shares[row, level - 1]

@@ -501,11 +501,13 @@ class ReferenceMarket:
         self.available = max(self.remaining - self.children.unfilled, 0.0)
 
     def _clean_up(self) -> None:
+        """Sweep what is left, and what is in flight with it, at a price dearer than any fill that was offered."""
         price_bps = self.worst_offered_bps + self.market.response.cleanup_penalty_bps
         cost = self.remaining / self.quantity * price_bps
         self.fills.costs.cleanup += cost
         self.cost += cost
-        self.remaining = 0.0
+        self.remaining = self.available = 0.0
+        self.children = _Children(self.n_venues)
 
     def summary(self) -> dict[str, Any]:
         """Costs and measures of a finished episode, under the names that the envs report them by."""
