@@ -123,7 +123,9 @@ class _Cells:
             "bid": bid,
             "ask": ask,
             "far_quote": ask,
-            **{f"{name}_shares": getattr(log, f"{name}_shares") for name in ("inside", "outside", "through", "excused")},
+            **{
+                f"{name}_shares": getattr(log, f"{name}_shares") for name in ("inside", "outside", "through", "excused")
+            },
             "displayed_shares": log.shown_shares,
             "sent_shares": self.sent,
             "filled_shares": self.filled,
@@ -173,7 +175,9 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
     middle_s = (log.decision + 0.5) * log.step_s
     vwap = tca.average_price(1.0 + log.mid_at(middle_s) / tca.BPS, volumes)
     passive_s = log.decision[:, :, None] * log.step_s + log.passive_ms / 1e3
-    last_s = np.fmax(np.where(cells.filled > 0.0, cells.filled_s, 0.0), np.where(log.passive_shares > 0.0, passive_s, 0.0))
+    last_s = np.fmax(
+        np.where(cells.filled > 0.0, cells.filled_s, 0.0), np.where(log.passive_shares > 0.0, passive_s, 0.0)
+    )
     fee_bps = tca.fees_bps(fees, prices, shares)
     slippage = tca.arrival_slippage_bps(prices, shares, one)
     return {
@@ -206,7 +210,15 @@ def _mean(values: np.ndarray) -> float:
 
 def _totals(cells: _Cells, parents: dict[str, np.ndarray]) -> dict[str, float]:
     """Over all parents: means of the parents' measures, and the registered and other measures over all children."""
-    names = ("sent_shares", "filled_shares", "price", "far_quote", "displayed_shares", "inside_shares", "outside_shares")
+    names = (
+        "sent_shares",
+        "filled_shares",
+        "price",
+        "far_quote",
+        "displayed_shares",
+        "inside_shares",
+        "outside_shares",
+    )
     sent, filled, price, far, shown, inside, outside = (cells.columns[name].ravel() for name in names)
     classes = tca.quote_classes(inside, outside, filled)
     improvement, at_or_better = tca.price_improvement(price, far), filled - outside
@@ -259,8 +271,7 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
     of = cells.sent.ravel() > 0.0
     pick = lambda x: np.broadcast_to(x, cells.sent.shape).ravel()[of]  # noqa: E731
     c = {name: pick(values) for name, values in cells.columns.items()}
-    wanted = ("sent_shares", "filled_shares", "price", "mid", "bid", "ask", "displayed_shares")
-    wanted += ("inside_shares", "outside_shares")
+    wanted = "sent_shares filled_shares price mid bid ask inside_shares outside_shares displayed_shares".split()
     table_605 = rule_605_table(
         **{name: c[name] for name in wanted},
         mids_later={name: pick(mids) for name, mids in mids_later.items()},

@@ -125,7 +125,7 @@ def _put_back(simulator: BatchSimulator) -> Iterator[None]:
 
 def _weights(core: RoutingCore, actions: np.ndarray) -> np.ndarray:
     """Weights (n, K) that actions stand for: where the policy sets a pace, of what is sent now, then what is kept."""
-    weights, pace = core.action_adapter.decode(actions)
+    weights, pace = core.action_adapter.decode(actions, core.n, core.simulator.read("wave") > 0)
     return weights if pace is None else np.column_stack([weights * pace[:, None], 1.0 - pace])
 
 

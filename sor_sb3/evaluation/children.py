@@ -166,8 +166,8 @@ class ChildLog:
     def _padded(self, steps: int) -> ChildLog:
         """With rows in which nothing happens at the end, up to so many."""
         missing = steps - self.active.shape[1]
-        by_step = {name: getattr(self, name) for name in (*_CELLS, *_ROWS)}
-        return replace(self, **{name: _lengthened(name, values, missing) for name, values in by_step.items()})
+        longer: dict[str, Any] = {n: _lengthened(n, getattr(self, n), missing) for n in (*_CELLS, *_ROWS)}
+        return replace(self, **longer)
 
     def _arrays(self) -> dict[str, Any]:
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), np.ndarray)}
@@ -177,11 +177,18 @@ _CELLS = (
     "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps inside_shares outside_shares through_shares "
     "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
 ).split()
-_ROWS = (
-    "decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active"
-).split()
+_ROWS = ("decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active").split()
 _PRINTED = ("inside_shares", "outside_shares", "through_shares", "excused_shares")
-_UNKNOWN = {"price_bps", "passive_price_bps", "touch_bps", "arrival_touch_bps", "arrives_ms", "mid_bps", "bid_bps", "ask_bps"}
+_UNKNOWN = {
+    "price_bps",
+    "passive_price_bps",
+    "touch_bps",
+    "arrival_touch_bps",
+    "arrives_ms",
+    "mid_bps",
+    "bid_bps",
+    "ask_bps",
+}
 
 
 def _lengthened(name: str, values: np.ndarray, missing: int) -> np.ndarray:
@@ -206,6 +213,7 @@ class ChildRecorder:
         self.books: BooksNow  # as the env step at hand began; then what its children took, and on which terms
         self.terms: Terms
         self.prints: Prints
+        self.push_bps: np.ndarray  # (N,), our own, when the env step began
         self._path = TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
         if self._priced:
             spacing_s = MARKOUT_HORIZONS_STEPS[0] * order.step_s
@@ -214,7 +222,7 @@ class ChildRecorder:
     def before(self) -> None:
         """At an env step: what the router could know, and what is true."""
         truth = self._truth
-        is_open, self._push = truth.open, truth.permanent_bps + truth.transient_bps
+        is_open, self.push_bps = truth.open, truth.permanent_bps + truth.transient_bps
         row = {
             "active": truth.remaining_shares > 0.0,
             "slice_shares": truth.slice_shares,
@@ -228,18 +236,19 @@ class ChildRecorder:
         }
         self._steps.append(row)
         if not self._priced:
-            nothing = np.zeros(len(self._push))
+            nothing = np.zeros(len(self.push_bps))
             row |= {"mid_bps": nothing, "bid_bps": nothing, "ask_bps": nothing}
             row["touch_bps"] = np.where(is_open & ~truth.dark, truth.offset_bps, np.nan)
             row["shown_shares"] = np.where(is_open, truth.quote_shares, 0.0)
             return
+        self._down = truth.outage == 1.0
         self._heard_shares, self._pending_shares = truth.observed_shares, truth.child_shares
         self._pending_ms = np.where(self._pending_shares > 0.0, truth.child_arrives_ms, -1.0)
         fresh_ms = truth.elapsed_ms[:, None] + truth.latency_ms + self._hold_ms(np.ones_like(is_open))
         self.books = books_now(self.simulator, np.where(self._pending_shares > 0.0, self._pending_ms, fresh_ms))
         of_order = ("mid_bps", "bid_bps", "ask_bps")
-        row |= {name: getattr(self.books, name) + self._push for name in of_order}
-        row["touch_bps"] = self.books.touch_bps + self._push[:, None]
+        row |= {name: getattr(self.books, name) + self.push_bps for name in of_order}
+        row["touch_bps"] = self.books.touch_bps + self.push_bps[:, None]
         row["shown_shares"] = self.books.shown_shares
 
     def _hold_ms(self, sent: np.ndarray) -> np.ndarray:
@@ -272,7 +281,7 @@ class ChildRecorder:
         row["arrival_touch_bps"] = np.where(filled > 0.0, truth.fill_touch_bps, np.nan)
         arrives = row["elapsed_ms"][:, None] + row["latency_ms"] + self._hold_ms(sent > 0.0)
         arrives = np.where(self._pending_ms >= 0.0, self._pending_ms, np.where(sent > 0.0, arrives, np.nan))
-        row["arrives_ms"] = arrives
+        row["arrives_ms"] = self.arrives_ms = arrives
         self._work_out_prints(row)
         self._classify(row)
 
@@ -287,18 +296,34 @@ class ChildRecorder:
         reaction_ms = np.broadcast_to(truth.reaction_time_ms, len(filled))
         self.terms = Terms(
             sent_shares=np.where(self._pending_ms >= 0.0, self._pending_shares, row["sent_shares"]),
-            limit_bps=truth.child_limit_bps - self._push[:, None],
+            limit_bps=truth.child_limit_bps - self.push_bps[:, None],
             fade_shares=fade_shares_of(truth.toxicity, arrives, self._fills, reaction_ms),
             least_shares=np.where(truth.dark, truth.min_execution_shares, 0.0),
         )
         prints = prints_of(self.books.books, self.terms)
         takes = (filled > 0.0)[..., None]
         agrees = np.abs(prints.filled_shares - filled) <= 1e-6 * np.maximum(filled, 1.0)
-        average = np.where(agrees[..., None], prints.price_bps, (row["price_bps"] - self._push[:, None])[..., None])
+        average = np.where(agrees[..., None], prints.price_bps, (row["price_bps"] - self.push_bps[:, None])[..., None])
         whole = np.zeros(prints.shares.shape)
         whole[..., 0] = filled
         shares = np.where(takes, np.where(agrees[..., None], prints.shares, whole), 0.0)
         self.prints = Prints(np.where(shares > 0.0, average, np.nan), shares)
+
+    def arrived(self, member: int) -> np.ndarray:
+        """Which venues' children reached them in the env step just taken, bool (K,)."""
+        row, tick_ms = self._steps[-1], 1e3 * float(self._truth.path_dt_s[0])
+        ends_ms = self._truth.elapsed_ms[member] if self._truth.step[member] == row["decision"][member] else np.inf
+        ends_ms = min(ends_ms, tick_ms * float(self._truth.ticks_per_step[0]))
+        return np.asarray(np.nan_to_num(self.arrives_ms[member], nan=np.inf) < ends_ms)
+
+    def status(self, member: int, k: int) -> str:
+        """Why the child at venue `k` found no book that says what it filled; "" where it found one."""
+        row = self._steps[-1]
+        if not row["open"][member, k]:
+            return "closed"
+        if self.arrives_ms[member, k] >= 1e3 * float(self._truth.path_dt_s[0]):
+            return "late"
+        return "rejected" if self._down[member, k] else ""
 
     def _classify(self, row: dict[str, np.ndarray]) -> None:
         """Write the shares printed inside and outside the quote, and through better quotes elsewhere."""

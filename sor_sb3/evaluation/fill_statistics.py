@@ -50,7 +50,10 @@ def fill_statistics(log: ChildLog) -> dict[str, Interval]:
     has = filled > 0.0
     volume = lambda bps: np.where(has & np.isfinite(bps), bps * filled, 0.0)  # noqa: E731
     known = np.isfinite(np.broadcast_to((log.ask_bps - log.bid_bps)[:, :, None], filled.shape))
-    effective, quoted = 2.0 * (log.price_bps - mid), np.broadcast_to((log.ask_bps - log.bid_bps)[:, :, None], filled.shape)
+    effective, quoted = (
+        2.0 * (log.price_bps - mid),
+        np.broadcast_to((log.ask_bps - log.bid_bps)[:, :, None], filled.shape),
+    )
     shown = np.where(log.dark[:, None, :], 0.0, log.shown_shares)
     lit_sent = np.where(log.dark[:, None, :], 0.0, log.sent_shares)
     reach, lit_filled = np.minimum(lit_sent, shown), np.where(log.dark[:, None, :], 0.0, filled)

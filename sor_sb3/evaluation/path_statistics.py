@@ -272,10 +272,14 @@ def _moves(grid: _Grid) -> dict[str, Interval]:
         both = np.stack([np.isfinite(longer).sum(axis=1), np.nansum(longer**2, axis=1)], axis=1)
         per = grid.steps(long_s) / grid.steps(5.0)
         out[f"variance_ratio_{long_s}s"] = jackknife(
-            np.concatenate([both, powers[:, :2]], axis=1),
-            lambda s, per=per: s[..., 1] / s[..., 0] / (per * s[..., 3] / s[..., 2]),
+            np.concatenate([both, powers[:, :2]], axis=1), _variance_ratio(per)
         )
     return out
+
+
+def _variance_ratio(spans: float) -> Combine:
+    """Mean square of long moves over `spans` times that of short ones, of counts and sums of squares of each."""
+    return lambda s: np.asarray(s[..., 1] / s[..., 0] / (spans * s[..., 3] / s[..., 2]))
 
 
 def lagged_sums(changes: np.ndarray) -> np.ndarray:

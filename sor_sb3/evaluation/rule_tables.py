@@ -35,8 +35,9 @@ def rule_605_table(
     child orders stand for covered orders. Source: 17 CFR 242.605(a)(1) as amended 2024.
 
     Args, (n_orders,): shares sent and filled; the average `price` of each order's fills, NaN if none; `mid` of the best
-    quotes at receipt, `bid` and `ask`; shares printed inside and outside them; `mids_later` by horizon's name, that long after execution, NaN where unknown;
-    size shown at the venue at receipt; receipt to execution in ms; `side` +1 or -1.
+    quotes at receipt, `bid` and `ask`; shares printed inside and outside them; `mids_later` by horizon's name, that
+    long after execution, NaN where unknown; size shown at the venue at receipt; receipt to execution in ms; `side` +1
+    or -1.
 
     Returns:
         Rows of "order_size", the number of "orders", "shares" sent, and averages, named with their units;
@@ -51,7 +52,12 @@ def rule_605_table(
     """
     orders = {
         **{"sent": sent_shares, "filled": filled_shares, "price": price, "mid": mid, "bid": bid, "ask": ask},
-        **{"inside": inside_shares, "outside": outside_shares, "shown": displayed_shares, "time_ms": time_to_execution_ms},
+        **{
+            "inside": inside_shares,
+            "outside": outside_shares,
+            "shown": displayed_shares,
+            "time_ms": time_to_execution_ms,
+        },
         "side": side,
         **{f"{_LATER}{name}": later for name, later in mids_later.items()},
     }

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sor_sb3.evaluation.explain import Decision, Explanation
+from sor_sb3.evaluation.explain import Child, Decision, Explanation
 from sor_sb3.evaluation.formats import number, signed
 from sor_sb3.reports.figures import Figure, finished, name_columns, styled
 from sor_sb3.reports.page import templates
@@ -33,8 +33,13 @@ def headline(explanation: Explanation) -> str:
     return f"{e.policy} filled this order of {cost}; {venues}"
 
 
+def step_name(decision: Decision) -> str:
+    """The step, counted from 1, and the wave where it is a later one: "3", "3 wave 2"."""
+    return f"{decision.step + 1}" + (f" wave {decision.wave + 1}" if decision.wave else "")
+
+
 def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
-    """A row a decision, as text."""
+    """A row an env step, as text."""
     rows, so_far = [], 0.0
     for d in explanation.decisions:
         so_far += d.cost
@@ -42,8 +47,8 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
         k = int(np.argmin(change))
         rows.append(
             {
-                "step": str(d.step + 1),
-                "time, s": f"{d.time_s:g}",
+                "step": step_name(d),
+                "time, s": f"{d.time_s:.8g}",
                 "to do": number(d.remaining_shares, 0),
                 "this slice": number(d.slice_shares, 0),
                 "mid, bps": signed(d.mid_bps, 2),
@@ -70,7 +75,7 @@ def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, s
             "sent": number(d.sent_shares[k], 0) if d.sent_shares[k] > 0 else "",
             "filled": number(d.filled_shares[k], 0) if d.sent_shares[k] > 0 else "",
             "paid": number(d.price_bps[k], 2) if d.filled_shares[k] > 0 else "",
-            "took ms": number(2.0 * d.latency_ms[k], 3) if d.sent_shares[k] > 0 else "",
+            "way ms": number(d.latency_ms[k], 3) if d.sent_shares[k] > 0 else "",
             "all here: filled": number(other.filled_shares[k], 0),
             "paid then": number(other.price_bps[k], 2),
             "order cost": number(other.order_cost[k]),
@@ -80,28 +85,72 @@ def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, s
     ]
 
 
+def _at(shares: np.ndarray, prices: np.ndarray) -> str:
+    return " + ".join(f"{number(q, 4)} at {number(p, 6)}" for q, p in zip(shares, prices, strict=True))
+
+
+def _book(child: Child) -> str:
+    levels = [f"{number(p, 6)}: {number(q, 4)}" for p, q in zip(child.price_bps, child.displayed_shares, strict=True)]
+    return ", ".join(levels[:1] + ([f"hidden {number(child.hidden_shares, 4)}"] if levels else []) + levels[1:])
+
+
+def child_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
+    """A row a child that arrived in an env step, as text: its terms, the book that it found, what it took."""
+    return [
+        {
+            "venue": explanation.venue_names[c.venue],
+            "sent": number(c.sent_shares, 4),
+            "arrives ms": number(c.arrives_ms, 4),
+            "limit": number(c.limit_bps, 6),
+            "midpoint": f"{number(c.mid_bps, 6)}: {number(c.mid_shares, 4)}" if c.mid_shares > 0.0 else "",
+            "levels": _book(c),
+            "fade": number(c.fade_shares, 4),
+            "least": number(c.least_shares, 0) if c.least_shares > 0.0 else "",
+            "took": c.status if c.status in ("closed", "rejected") else _at(c.print_shares, c.print_bps),
+            "filled": number(c.filled_shares, 4),
+            "fee": number(decision.fee_bps[c.venue], 4),
+        }
+        for c in decision.children
+    ]
+
+
+def children_note(decision: Decision, quantity_shares: float) -> str:
+    """How the fills and the cost of an env step follow from its children."""
+    first = " The first step has the mark on top." if decision.step == 0 and decision.wave == 0 else ""
+    return (
+        "A child takes what rests at the midpoint, then the levels in order of price up to its limit, the fade taken "
+        "from what is displayed, from the first level downwards; hidden size stands behind the first. Cost: filled "
+        f"x (price + fee - mark), plus what remains x (next mark - mark), over {number(quantity_shares, 4)}; the mark is "
+        f"{number(decision.mark_bps, 6)}, the next one {number(decision.next_mark_bps, 6)}; prices above the midpoint at "
+        f"arrival.{first}"
+    )
+
+
 def columns_note(explanation: Explanation) -> str:
     """What the columns of a decision mean."""
     return (
         f"Observed: far touch above the mid, take fee ({explanation.price_unit}), displayed shares, one-way latency. "
-        "Sent and filled: shares, price above the mid plus fee, time from decision to acknowledgement. All here: the "
+        "Sent and filled: shares, price above the midpoint plus fee, the child's way to the venue. All here: the "
         "whole slice sent to that venue from the same state, and the cost of the whole order then "
         f"({explanation.cost_unit}), with the policy deciding the later steps and the same market; a negative change "
         "is a venue that would have been cheaper in the end."
     )
 
 
+WRAPPED = ("sent to", "levels", "took")
+
+
 def _table(rows: list[dict[str, str]], title: str, bold: set[int], text: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for key in rows[0]:
-        table.add_column(key, justify="left" if key in text else "right", no_wrap=key not in ("sent to",))
+        table.add_column(key, justify="left" if key in text else "right", no_wrap=key not in WRAPPED)
     for i, row in enumerate(rows):
         table.add_row(*row.values(), style="bold" if i in bold else None)
     return table
 
 
 def print_explanation(explanation: Explanation, console: Console | None = None, step: int | None = None) -> None:
-    """The order's summary, then every decision venue by venue (or decision `step` alone, counted from 1)."""
+    """The order's summary, then every env step venue by venue (or those of decision `step` alone, counted from 1)."""
     e, console = explanation, console or wide_console(170)
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
@@ -113,9 +162,13 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
     for d in e.decisions:
         if step is None or d.step + 1 == step:
             shares = f"{number(d.remaining_shares, 0)} to do, {number(d.slice_shares, 0)} now"
-            title = f"Step {d.step + 1}, {d.time_s:g} s: {shares}; cost {signed(d.cost)}"
+            title = f"Step {step_name(d)}, {d.time_s:.8g} s: {shares}; cost {signed(d.cost)}"
             sent = {int(k) for k in np.flatnonzero(d.sent_shares > 0)}
             console.print(_table(venue_rows(e, d), title, sent, ("venue",)))
+            if d.children:
+                text = ("venue", "midpoint", "levels", "took")
+                console.print(_table(child_rows(e, d), "Its children and the books that they found", set(), text))
+                console.print(children_note(d, e.quantity_shares), style="dim", highlight=False)
     total = sum(d.cost for d in e.decisions)
     console.print(f"costs of the {len(e.decisions)} steps add up to {number(total, 6)} {e.cost_unit}", highlight=False)
 
@@ -137,12 +190,12 @@ def _alternatives_figure(e: Explanation) -> Figure:
             axes.plot(k + 0.06, t, marker=">", color=INK, markersize=3.4, clip_on=False)
     every = max(1, len(e.decisions) // 30)
     ticks = list(range(0, len(e.decisions), every))
-    axes.set_yticks(ticks, [str(e.decisions[t].step + 1) for t in ticks])
+    axes.set_yticks(ticks, [step_name(e.decisions[t]) for t in ticks])
     name_columns(axes, names)
     axes.set(ylim=(len(e.decisions) - 0.5, -0.5), ylabel="step")
     axes.set_xlabel(f"venue; change of the order's cost, {e.cost_unit}")
     best = np.unravel_index(int(np.argmin(change)), change.shape)
-    saving = f"{number(change[best])} {e.cost_unit}, at step {best[0] + 1} with {names[best[1]]}"
+    saving = f"{number(change[best])} {e.cost_unit}, at step {step_name(e.decisions[best[0]])} with {names[best[1]]}"
     description = f"Change of the order's cost had each step gone wholly to each venue; the largest saving, {saving}."
     caption = (
         "Change of the cost of the whole order, had the slice of that step gone to that venue, with the later steps "
@@ -155,13 +208,13 @@ def _alternatives_figure(e: Explanation) -> Figure:
 @styled
 def _progress_figure(e: Explanation) -> Figure:
     figure, axes = new_axes(2.9, panels=2)
-    times, steps = [d.time_s for d in e.decisions], [d.step + 1 for d in e.decisions]
+    times, steps = [d.time_s for d in e.decisions], np.arange(1, len(e.decisions) + 1)
     axes[0].step(times, [d.remaining_shares for d in e.decisions], where="post", color=SERIES[0], linewidth=1.8)
     axes[0].set(xlabel="time since arrival, s", ylabel="still to be done, shares", ylim=(0, None))
     axes[1].bar(steps, [d.cost for d in e.decisions], color=SERIES[0], alpha=0.35, label="a step's")
     axes[1].plot(steps, np.cumsum([d.cost for d in e.decisions]), color=SERIES[1], linewidth=1.8, label="so far")
     axes[1].axhline(0.0, color=MUTED, linewidth=0.8)
-    axes[1].set(xlabel="step", ylabel=f"cost, {e.cost_unit}")
+    axes[1].set(xlabel="env step, waves counted", ylabel=f"cost, {e.cost_unit}")
     axes[1].legend()
     for panel in axes:
         panel.grid(axis="y")
@@ -178,8 +231,9 @@ def render_explanation(explanation: Explanation) -> str:
     e = explanation
     decisions = [
         {
-            **{"step": d.step + 1, "time_s": f"{d.time_s:g}", "route": _route(e, d), "cost": signed(d.cost)},
+            **{"step": step_name(d), "time_s": f"{d.time_s:.8g}", "route": _route(e, d), "cost": signed(d.cost)},
             **{"rows": venue_rows(e, d), "sent": (d.sent_shares > 0).tolist()},
+            **{"children": child_rows(e, d), "how": children_note(d, e.quantity_shares)},
         }
         for d in e.decisions
     ]

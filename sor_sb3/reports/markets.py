@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from sor_sb3.evaluation.true_quotes import books_now
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.reports.figures import styled
 from sor_sb3.reports.theme import MUTED, SERIES, new_figure, to_png
@@ -52,26 +53,29 @@ def sample_path(market: MarketSpec, seed: int = 0, data_split: str = "train") ->
     """One episode's path when nobody trades.
 
     Returns:
-        "mid_bps" (T,), at each decision since arrival; and per venue, float64 (T, K), NaN where there is nothing:
-        "offset_bps" of the far touch, "displayed_shares", "hidden_shares" (at arrival), "latency_ms".
+        "mid_bps" (T,), the true midpoint at each decision since arrival; and per venue, float64 (T, K), NaN where there
+        is nothing: "offset_bps" of the far touch above it, "displayed_shares" there, "hidden_shares" that nobody sees
+        (behind the touch, at the midpoint, in the dark) for a child sent now, "latency_ms".
     """
     simulator = BatchSimulator(market, 1, data_split)
     simulator.reset(np.array([seed], dtype=np.uint64), np.zeros(1, dtype=np.int64))
-    idle, weights = np.zeros(1), np.full((1, market.n_venues), 1.0 / market.n_venues)
+    nothing, truth = np.zeros((1, market.n_venues)), Truth(simulator)
     path: list[dict[str, np.ndarray]] = []
-    truth = Truth(simulator)
     for _ in range(market.order.horizon_steps):
-        trades, hidden = truth.open[0], truth.hidden_shares[0]
-        quotes = trades & ~truth.dark[0]
-        columns = {
-            "mid_bps": truth.mid_bps[0],
-            "offset_bps": np.where(quotes, truth.offset_bps[0], np.nan),
-            "displayed_shares": np.where(quotes, truth.quote_shares[0], np.nan),
-            "hidden_shares": np.where(trades & (hidden > 0.0), hidden, np.nan),
-            "latency_ms": np.where(trades, truth.latency_ms[0], np.nan),
-        }
+        trades = truth.open[0]
+        columns = {"mid_bps": np.array(0.0), "latency_ms": np.where(trades, truth.latency_ms[0], np.nan)}
+        if market.charges_bps:
+            now = books_now(simulator, truth.latency_ms)
+            books = now.books[0]
+            hidden = np.where(trades, books["hidden_shares"] + books["mid_shares"], 0.0)
+            columns |= {"mid_bps": now.mid_bps[0], "offset_bps": now.touch_bps[0] - now.mid_bps[0]}
+            columns["displayed_shares"] = np.where(np.isfinite(now.touch_bps[0]), now.shown_shares[0], np.nan)
+            columns["hidden_shares"] = np.where(hidden > 0.0, hidden, np.nan)
+        else:
+            columns |= {"offset_bps": truth.offset_bps[0], "displayed_shares": truth.quote_shares[0]}
+            columns["hidden_shares"] = np.full(market.n_venues, np.nan)
         path.append(columns)
-        simulator.step(weights, idle)
+        simulator.step(nothing + (not market.charges_bps), np.zeros(1))
     return {name: np.stack([step[name] for step in path]) for name in path[0]}
 
 
