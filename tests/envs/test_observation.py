@@ -43,8 +43,9 @@ def _levels(state, prices, shares):
             j = i * n_venues + k
             for level in range(market.n_levels):
                 if block.open[j] == 1.0 and fixed.dark[j] == 0.0:
-                    price_bps, shares[member, k, level] = observed_level(block, i, j, fixed, market, state.recording, level)
+                    price_bps, left = observed_level(block, i, j, fixed, market, state.recording, level)
                     prices[member, k, level] = price_bps - block.observed_ask_bps[j] + block.observed_offset_bps[j]
+                    shares[member, k, level] = left
 
 
 def books_of(simulator):
