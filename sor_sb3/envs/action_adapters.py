@@ -52,7 +52,7 @@ class ActionAdapter(ABC):
         """
 
     def resting(self, actions: Any) -> np.ndarray | None:
-        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most; or None."""
+        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most."""
         return None
 
     @abstractmethod

@@ -170,7 +170,7 @@ def test_effective_is_realised_plus_impact_in_total_and_at_every_venue():
 
 
 def test_totals_are_those_of_a_slow_reckoning():
-    _, log = recorded("all_in_sweep", n=15)
+    _, log = recorded("net_price_sweep", n=15)
     t = analyse(log).totals
     effective = quoted = filled = sent = through = reach = got = 0.0
     latencies = []
