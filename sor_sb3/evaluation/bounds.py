@@ -19,6 +19,7 @@ from numba import njit
 from scipy import sparse
 from scipy.optimize import linprog
 
+from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
@@ -157,7 +158,10 @@ def relaxed_bound(
     market = load_market(market)
     if isinstance(market, ReplayMarket):
         raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
-    scheduled = env.removeprefix("sor_sb3:") != "OrderExecute-v0"
+    adapter = make_action_adapter(env, market.n_venues)
+    if adapter.rests:
+        raise UserError(f"the relaxed bound is of marketable children; {adapter.env_id} also lets orders rest")
+    scheduled = not adapter.paced
     seeds = np.arange(seed, seed + scenarios).astype(np.uint64)
     if not isinstance(market, SyntheticMarket):
         simulator = BatchSimulator(market, scenarios, data_split)

@@ -15,7 +15,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, left_of, remove
+from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, remove
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.execution import (
