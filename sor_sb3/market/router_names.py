@@ -12,7 +12,7 @@ RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     "dark_first": "has_dark",
     "dark_then_sweep": "has_dark_and_waves",
     "vwap": "has_volume",
-    **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only"), "has_volume"),
+    **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only", "cont_kukanov"), "has_volume"),
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}

@@ -128,11 +128,14 @@ class Oracle(Policy):
 
 
 def cheapest(prices: np.ndarray, allowed: np.ndarray, tie_breaks: np.ndarray) -> np.ndarray:
-    """One-hot (n, K) of the lowest price among the allowed; ties to the larger `tie_breaks` (n, K), then by order."""
+    """One-hot (n, K) of the lowest price among the allowed; ties to the larger `tie_breaks` (n, K), then by order.
+
+    A row without an allowed venue is all zeros.
+    """
     prices = np.where(allowed, prices, np.inf)
     best = prices.min(axis=1, keepdims=True)
     tied = allowed & (prices <= best + 1e-5 * np.maximum(np.abs(best), 1e-3))  # float32 rounding of observations
     choice = np.argmax(np.where(tied, tie_breaks, -np.inf), axis=1)
     one_hot = np.zeros_like(prices)
-    one_hot[np.arange(len(prices)), choice] = 1.0
+    one_hot[np.arange(len(prices)), choice] = allowed.any(axis=1)
     return one_hot

@@ -141,7 +141,9 @@ def test_nothing_hidden_goes_in(market, seed):
     hidden = "latency_ms offset_bps quote_shares next_ask_ticks next_log_shares u_change dark_shares tick_volume_shares"
     for name in hidden.split():
         venues_of(simulator)[name] *= 1.7
-    hidden = "next_price_bps tick_noise_bps smooth_move_bps news_bps news_ms drift_bps_per_s leak_bps log_volatility key"
+    hidden = (
+        "next_price_bps tick_noise_bps smooth_move_bps news_bps news_ms drift_bps_per_s leak_bps log_volatility key"
+    )
     for name in hidden.split():
         orders_of(simulator)[name] += 3
     venues_of(simulator)["outage"] = 1 - venues_of(simulator)["outage"]

@@ -12,6 +12,7 @@ from sor_sb3 import routers
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import evaluate, standard_rules
 from sor_sb3.market.loading import load_market, preset_names
+from sor_sb3.market.router_names import RULE_NEEDS
 from sor_sb3.policies import registry
 
 RULES = (
@@ -21,10 +22,15 @@ RULES = (
     "best_price",
     "all_in",
     "all_in_sized",
-    "all_in_sweep",
-    "marginal_price",
+    "net_price_sweep",
+    "stale_sniper",
+    "post_and_sweep",
+    "join_pro_rata",
+    "rebate_chaser",
+    "passive_only",
     "pro_rata",
     "dark_first",
+    "dark_then_sweep",
     "vwap",
 )
 
@@ -53,7 +59,10 @@ class OnlyPredicts:
 
 def test_the_rules_are_found_in_their_folder_in_this_order():
     assert routers.ROUTER_NAMES == RULES
-    assert all(routers.make(name, "us_equity").name == name for name in RULES)
+    for name in RULES:
+        env_id = "OrderPlace-v0" if registry._ROUTERS[name].rests else "OrderSplit-v0"
+        constants = {what: values[0] for what, values in registry._ROUTERS[name].constants.items()}
+        assert routers.make(name, "us_equity", env_id, **constants).name == name
 
 
 def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
@@ -73,10 +82,12 @@ def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
 def test_each_rule_says_where_it_means_something():
     for preset in preset_names():
         market = load_market(preset)
-        left_out = set(RULES) - set(routers.rule_names(market))
+        left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v0"))
         assert ("vwap" in left_out) == (not market.has_volume)
         assert ("dark_first" in left_out) == (not market.has_dark)
-        assert left_out <= {"vwap", "dark_first"}
+        assert ("dark_then_sweep" in left_out) == (not market.has_dark or market.order.waves == 1)
+        assert ("stale_sniper" in left_out) == (market.model == "notebook")
+        assert left_out <= {name for name, needs in RULE_NEEDS.items() if needs}
 
 
 def test_a_registered_rule_is_made_scored_and_compared_like_any_other():

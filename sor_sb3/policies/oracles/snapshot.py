@@ -15,7 +15,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, left_of, remove
+from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, remove
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.execution import (
@@ -34,7 +34,7 @@ from sor_sb3.simulator.views import Truth
 
 LOTS = 32  # equal lots that the oracle splits a wave's shares into, where the market does not say
 NEVER_MS = math.inf  # arrival of a child that finds no book that one could know now
-MOST_ROUNDS = 200  # of a search that takes 3 as a rule
+SEARCHES, MOST_ROUNDS = 2, 200  # from so many starts; a search takes 3 rounds as a rule
 
 BOOKS = np.dtype(  # what children meet, by venue
     [
@@ -81,7 +81,8 @@ def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_
     block, i, fixed, market, _ = order
     book = books[j - i * market.n_venues]
     ladder = book.ladder
-    ladder.shares[:] = book.shares
+    for level in range(ladder.n_levels):
+        ladder.shares[level] = book.shares[level]
     remove(ladder, fade_shares)
     filled, value = fill_of(ladder, shares, limit_bps, fixed.min_execution_shares[j])
     return filled, value + filled * fixed.take_fee_bps[j]
@@ -240,17 +241,16 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 @njit
 def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool, books: Any, printed: Any) -> float:
-    """Move one lot or all of them from venue to venue as long as it gets cheaper; the last of `lots` are kept back."""
+    """Move 1, 2, 4, ... or all lots from venue to venue while it gets cheaper; the last of `lots` are kept back."""
     n_venues = order[3].n_venues
     targets, lowest = n_venues + (1 if may_wait else 0), _cost(order, lots, lot, ceiling, books, printed)
     for _ in range(MOST_ROUNDS):
         improved = False
         for a in range(n_venues + 1):
             for b in range(targets):
-                for whole in range(2):
-                    moved = lots[a] if whole == 1 else min(lots[a], 1)
-                    if a == b or moved == 0 or (whole == 1 and moved == 1):
-                        continue
+                moved = 1
+                while a != b and lots[a] > 0:
+                    moved = min(moved, lots[a])
                     lots[a] -= moved
                     lots[b] += moved
                     cost = _cost(order, lots, lot, ceiling, books, printed)
@@ -259,9 +259,36 @@ def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool,
                     else:
                         lots[a] += moved
                         lots[b] -= moved
+                        if moved == lots[a]:
+                            break
+                        moved *= 2
         if not improved:
             break
     return lowest
+
+
+@njit
+def _start(order: Any, lots: Any, lot: float, may_wait: bool, ceiling: float, books: Any, starts: Any) -> int:
+    """Fill `starts` (.., K + 1) with placements that would be best if venues could be priced one by one; how many."""
+    block, i, fixed, market, _ = order
+    n_venues, n_lots, n = market.n_venues, lots, 0
+    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
+    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    untaken_bps = -math.inf
+    while untaken_bps < math.inf:
+        untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
+        for saturated in range(2):
+            _separable_costs(order, lot, ceiling, saturated == 1, untaken_bps, books, costs)
+            _place(costs, best, choice)
+            left = int(np.argmin(best[n_venues])) if may_wait else n_lots
+            if best[n_venues, left] == np.inf:  # not lots enough to take all better quotes
+                continue
+            starts[n, n_venues] = n_lots - left
+            for k in range(n_venues - 1, -1, -1):
+                starts[n, k] = choice[k, left]
+                left -= choice[k, left]
+            n += 1
+    return n
 
 
 @njit
@@ -270,41 +297,34 @@ def _route(
 ) -> float:
     """Fill `out` (K + 1,) with the cheapest whole lots found, last those kept back; returns what the placement costs.
 
-    Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`.
-    Fade depends on what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over
-    venues as if they could (without fade, and with all of it) gives the starts of a search that exchanges lots.
+    Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`. Fade depends on
+    what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over venues as if they
+    could (without fade, and with all of it; for every price up to which all better quotes are taken) gives the starts,
+    and the cheapest of them begin a search that exchanges lots.
     """
     block, i, fixed, market, _ = order
-    n_venues = market.n_venues
-    printed, lots = np.empty(3 + 3 * n_venues), np.zeros(n_venues + 1, np.int64)
-    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
-    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    n_venues, printed = market.n_venues, np.empty(3 + 3 * market.n_venues)
     _remember(block, i, market, printed)
     _look_up(order, _longest_expected_ms(block, i, fixed, market), books)
-    lowest = np.inf
+    starts, lowest = np.zeros((2 * n_venues + 3, n_venues + 1), np.int64), np.inf
+    n = _start(order, n_lots, lot, may_wait, ceiling, books, starts)
     if may_wait or may_pause:
-        lots[n_venues] = n_lots
-        lowest, out[:] = _cost(order, lots, lot, ceiling, books, printed), lots
-    untaken_bps = -math.inf
-    while untaken_bps < math.inf:
-        untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
-        for saturated in range(2):
-            _recall(block, i, market, printed)
-            _separable_costs(order, lot, ceiling, saturated == 1, untaken_bps, books, costs)
-            _place(costs, best, choice)
-            left = n_lots
-            if may_wait:
-                left = int(np.argmin(best[n_venues]))
-            if best[n_venues, left] == np.inf:  # not lots enough to take all better quotes
-                continue
-            lots[n_venues] = n_lots - left
-            for k in range(n_venues - 1, -1, -1):
-                lots[k] = choice[k, left]
-                left -= lots[k]
-            cost = _exchange(order, lots, lot, ceiling, may_wait, books, printed)
-            if cost < lowest:
-                lowest = cost
-                out[:] = lots
+        starts[n, n_venues] = n_lots
+        n += 1
+    costs = np.empty(n)
+    for start in range(n):
+        costs[start] = _cost(order, starts[start], lot, ceiling, books, printed)
+    for _ in range(SEARCHES):
+        start = np.argmin(costs)
+        cost = costs[start]
+        if cost == np.inf:
+            break
+        costs[costs == cost] = np.inf
+        if may_wait or starts[start, n_venues] == 0:
+            cost = _exchange(order, starts[start], lot, ceiling, may_wait, books, printed)
+        if cost < lowest:
+            lowest = cost
+            out[:] = starts[start]
     return lowest
 
 
@@ -376,15 +396,15 @@ class Continuation(NamedTuple):
     scheduled: bool = False  # `OrderExecute`: whether no more is offered than the schedule wants
 
 
-FIT_SCENARIOS, FIT_SEED = 200, 20_000  # of the validation scenarios
+FIT_SCENARIOS, FIT_SEED = 100, 20_000  # of the validation scenarios
 _FITTED: dict[tuple[str, str], Continuation] = {}
 
 
 def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
     """The continuation with which the oracle of this market and env is cheapest on validation scenarios.
 
-    It is found once a process, always the same: on a grid, then by golden sections. Where the env lets the oracle keep
-    shares back, what it would do without that freedom is one of the candidates, so that freedom never makes it dearer.
+    It is found once a process, always the same: on a grid, then by halving steps. Where the env lets the oracle keep
+    shares back, what it would do without that freedom is one of the candidates, so that freedom does not make it dearer.
     """
     adapter = make_action_adapter(env_id, market.n_venues)
     plain = json.dumps(market.without_prose(), sort_keys=True)
@@ -395,27 +415,23 @@ def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
 
 
 def _fit(market: MarketSpec, adapter: ActionAdapter) -> Continuation:
-    if not market.has_partial_fills or (market.order.horizon_steps == 1 and not adapter.paced):
+    if not market.has_partial_fills or market.order.horizon_steps == 1:
         return Continuation()
-    costs: dict[Continuation, float] = {}
+    scale, costs = max(abs(market.scales[0]), 1e-3), dict[Continuation, float]()
 
-    def cost(candidate: Continuation) -> float:
-        if candidate not in costs:
-            costs[candidate] = _mean_cost(market, adapter, candidate)
-        return costs[candidate]
+    def best_of(*candidates: Continuation) -> Continuation:
+        for candidate in candidates:
+            if candidate not in costs:
+                costs[candidate] = _mean_cost(market, adapter, candidate)
+        return min(costs, key=lambda c: costs[c])
 
-    scale = max(abs(market.scales[0]), 1e-3)
     if adapter.paced:
-        cost(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
-    for times in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
-        cost(Continuation(times * scale))
-    best = min(costs, key=lambda c: costs[c])
-    for slope in (0.02, 0.1, 0.5) if market.order.horizon_steps > 1 else ():
-        cost(best._replace(per_slice_bps=slope * scale))
-    best = min(costs, key=lambda c: costs[c])
-    for factor in (0.7, 0.85, 1.2, 1.4):
-        cost(best._replace(price_bps=factor * best.price_bps))
-    return min(costs, key=lambda c: costs[c])
+        best_of(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
+    best = best_of(*(Continuation(times * scale) for times in (1.0, 2.0, 4.0)))
+    best = best_of(*(best._replace(per_slice_bps=slope * scale) for slope in (0.05, 0.5)))
+    for step in (1.4, 1.2):
+        best = best_of(*(best._replace(price_bps=best.price_bps * factor) for factor in (1.0 / step, step)))
+    return best
 
 
 def _mean_cost(market: MarketSpec, adapter: ActionAdapter, continuation: Continuation) -> float:
