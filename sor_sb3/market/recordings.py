@@ -146,6 +146,15 @@ def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dic
     return {**quotes, "level_px": level_px, "level_shares": np.ascontiguousarray(levels[..., 1])}
 
 
+def quotes_of(market: ReplayMarket) -> QuoteRecording:
+    """The recording that a market replays, as it was read and cleaned: shared, not to be written to.
+
+    Raises:
+        UserError: as `recording_for`.
+    """
+    return _recording_of(market)
+
+
 def recording_lines(market: ReplayMarket) -> list[str]:
     """Says to a person what was dropped, how the recording is cut, what is traded, and what is assumed."""
     recording, order = _recording_of(market), market.order
