@@ -176,7 +176,7 @@ def train(
         bar = _Bar(progress)
         stack.callback(bar.stop)
         try:
-            rules, total, job = standard_rules(config.market), config.timesteps, f"training {config.algo}"
+            rules, total, job = standard_rules(config.market, config.env), config.timesteps, f"training {config.algo}"
             train_run(config, folder, logs / "learner", rules, logs, lambda done: bar(job, min(done, total), total))
         except KeyboardInterrupt:
             bar.stop()

@@ -266,6 +266,8 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
 
 
 def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
+    if policy.rests:
+        return _actor_critic_head(policy, rows)
     scores, pace, _ = _venue_scores(policy, rows)
     if isinstance(policy.action_space, spaces.Discrete):
         return scores

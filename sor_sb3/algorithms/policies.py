@@ -59,34 +59,51 @@ class VenueTrunk(nn.Module):
 
 
 class _Proportions(nn.Module):
-    """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``; a pace stays apart."""
+    """Logits (n, K) to means of weights, the largest of which is 1: ``exp(logit - max logit)``; a pace stays apart.
+
+    Where orders may rest, K more logits and a level follow: what rests is the sigmoid of the level times their softmax.
+    """
 
     # A split depends on the proportions of the means alone. Without this map all means can drift below 0, where the
     # split is even, or beyond the bounds, where every draw is clipped alike; no gradient leads back.
 
-    def __init__(self, n_venues: int) -> None:
+    def __init__(self, n_venues: int, rests: bool = False) -> None:
         super().__init__()
-        self.n_venues = n_venues
+        self.n_venues, self.rests = n_venues, rests
 
     def forward(self, scores: th.Tensor) -> th.Tensor:
-        logits, pace = scores[:, : self.n_venues], scores[:, self.n_venues :]
-        return th.cat((th.exp(logits - logits.amax(dim=1, keepdim=True)), th.tanh(pace)), dim=1)
+        logits, others = scores[:, : self.n_venues], scores[:, self.n_venues :]
+        weights = th.exp(logits - logits.amax(dim=1, keepdim=True))
+        if not self.rests:
+            return th.cat((weights, th.tanh(others)), dim=1)
+        resting, level = th.softmax(others[:, : self.n_venues], dim=1), others[:, self.n_venues : -1]
+        return th.cat((weights, th.sigmoid(level) * resting, th.tanh(others[:, -1:])), dim=1)
 
 
 class VenueExtractor(nn.Module):
     """SB3's ``mlp_extractor`` interface: the actor's latent is one number per venue, the critic's a pooled vector.
 
     With `has_pace` the actor's latent has one number more, the pace's, computed from the venues' mean latent. With
-    `masked` the scores of closed venues are minus infinity.
+    `masked` the scores of closed venues are minus infinity. Where orders may rest (`rests`), it has K + 1 numbers
+    before the pace's: each venue's score for what rests there, and the level of what rests in all.
     """
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], has_pace: bool, masked: bool) -> None:
+    def __init__(
+        self,
+        n_venues: int,
+        hidden: int,
+        activation: type[nn.Module],
+        has_pace: bool,
+        masked: bool,
+        rests: bool = False,
+    ) -> None:
         super().__init__()
-        self.latent_dim_pi, self.latent_dim_vf, self.masked = n_venues + has_pace, hidden, masked
+        self.latent_dim_pi = n_venues * (1 + rests) + rests + has_pace
+        self.latent_dim_vf, self.masked, self.rests = hidden, masked, rests
         self.actor = VenueTrunk(n_venues, hidden, activation)
         self.critic = VenueTrunk(n_venues, hidden, activation)
-        self.score = nn.Linear(hidden, 1)
-        self.pace = nn.Linear(hidden, 1) if has_pace else None
+        self.score = nn.Linear(hidden, 1 + rests)
+        self.pace = nn.Linear(hidden, 1 + rests) if has_pace else None
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
@@ -105,10 +122,16 @@ class VenueExtractor(nn.Module):
         latent = self.actor(inputs)
         share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
-        scores = self.score(latent).squeeze(-1) + suggested_logits(share, DARK_PART * time_left * dark)
+        scored = self.score(latent)
+        scores = scored[:, :, 0] + suggested_logits(share, DARK_PART * time_left * dark)
         if self.masked:
             scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
-        return scores if self.pace is None else th.cat((scores, self.pace(venue_mean(latent))), dim=1)
+        if self.pace is None:
+            return scores
+        others = self.pace(venue_mean(latent))
+        if self.rests:
+            return th.cat((scores, scored[:, :, 1] + posting_logits(inputs), others + posting_levels(inputs)), dim=1)
+        return th.cat((scores, others), dim=1)
 
 
 def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
@@ -118,6 +141,38 @@ def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
     """
     prior = share / share.amax(dim=1, keepdim=True).clamp(min=1e-6) + dark_part
     return th.log(prior.clamp(min=0.0) + 0.003)
+
+
+def _of_venues(inputs: th.Tensor, name: str) -> th.Tensor:
+    return inputs[:, :, VENUE_FEATURES.index(name)]
+
+
+def _of_market(inputs: th.Tensor, name: str) -> th.Tensor:
+    """(n, 1): the same number stands beside every venue."""
+    return inputs[:, :1, len(VENUE_FEATURES) + MARKET_FEATURES.index(name)]
+
+
+def posting_logits(inputs: th.Tensor) -> th.Tensor:
+    """Logits (n, K) of where `post_and_sweep` would rest: the saving against taking, for the wait in the queue."""
+    saving = _of_market(inputs, "best_all_in") + _of_venues(inputs, "near_offset") - _of_venues(inputs, "make_fee")
+    rests, size = _of_venues(inputs, "resting") > 0.0, _of_venues(inputs, "near_size")
+    queue = th.expm1(th.where(rests, _of_venues(inputs, "queue_ahead"), size)) + 1.0  # before a slice of our own
+    allowed = (_of_venues(inputs, "open") > 0.5) & (_of_venues(inputs, "dark") < 0.5) & (size > 0.0)
+    score = saving.clamp(min=0.0) * th.expm1(_of_venues(inputs, "outflow")) / queue * allowed
+    return 2.0 * th.log(score / score.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03)
+
+
+def posting_levels(inputs: th.Tensor) -> th.Tensor:
+    """Level of what rests and score of the pace, (n, 2), of a rule that posts what an even schedule need not take yet.
+
+    Everything rests but near the deadline; what is taken is what an even schedule a little behind wants.
+    """
+    time_left = _of_market(inputs, "time_left")
+    left = (_of_market(inputs, "remaining") - _of_market(inputs, "in_flight")).clamp(min=1e-6)
+    late = (left - (1.1 * time_left - 0.1).clamp(min=0.0)) / left
+    pace = late.clamp(min=0.004, max=0.98)
+    level = (40.0 * (time_left - 0.125)).clamp(min=-4.0, max=4.0)
+    return th.cat((level, 0.5 * th.log(pace / (1.0 - pace))), dim=1)
 
 
 def open_venues(inputs: th.Tensor) -> th.Tensor:
@@ -134,27 +189,35 @@ def count_venues(observation_space: spaces.Space) -> int | None:
     return n_venues if rest == 0 else None
 
 
-def venues_and_pace(policy: str, observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, bool]:
-    """Number of venues in the spaces of this package's envs, and whether an action has a pace beside the weights.
+def parts_of_action(
+    policy: str, observation_space: spaces.Space, action_space: spaces.Space, may_rest: bool = False
+) -> tuple[int, bool, bool]:
+    """Number of venues in the spaces of this package's envs, and whether actions have a pace, and resting weights.
 
     Raises:
-        ValueError: the spaces are others; the message names the `policy`.
+        ValueError: the spaces are others, or orders may rest where the policy has no head for it; the message names the
+            `policy`.
     """
     if not isinstance(action_space, spaces.Box | spaces.Discrete):
         raise ValueError(f"{policy} is for this package's envs; got actions {action_space}")
     n_venues, has_weights = count_venues(observation_space), isinstance(action_space, spaces.Box)
     n_actions = int(action_space.shape[0] if isinstance(action_space, spaces.Box) else action_space.n)
+    if n_venues is not None and has_weights and n_actions == 2 * n_venues + 1:
+        if not may_rest:
+            raise ValueError(f"{policy} gives no weights of what rests, as OrderPlace has; take VenuePolicy or MlpPolicy")
+        return n_venues, True, True
     if n_venues is None or n_actions - n_venues not in ((0, 1) if has_weights else (0,)):
         expected = f"({len(MARKET_FEATURES)} + {len(VENUE_FEATURES)} K,) for K venues"
         found = f"{observation_space.shape} and {n_actions} actions"
         raise ValueError(f"{policy} reads the observations of this package's envs, {expected}; got {found}")
-    return n_venues, n_actions > n_venues
+    return n_venues, n_actions > n_venues, False
 
 
 class _VenueNetwork:
     """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy."""
 
     masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
+    may_rest: ClassVar[bool] = False  # whether the policy knows actions with weights of what rests
     action_space: spaces.Space  # this and the others: of the SB3 policy
     activation_fn: Any
     optimizer_class: Any
@@ -170,7 +233,8 @@ class _VenueNetwork:
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        self.n_venues, self.has_pace = venues_and_pace(type(self).__name__, observation_space, action_space)
+        parts = parts_of_action(type(self).__name__, observation_space, action_space, self.may_rest)
+        self.n_venues, self.has_pace, self.rests = parts
         self.hidden = hidden
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs
@@ -180,13 +244,18 @@ class _VenueNetwork:
         return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = VenueExtractor(self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked)
+        self.mlp_extractor = VenueExtractor(
+            self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked, self.rests
+        )
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
-        if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
+        if self.rests:
+            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01)
+            nn.init.zeros_(self.mlp_extractor.pace.bias)
+        elif self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
             nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
             nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)
         # again, since the actor's parameters are new
@@ -195,19 +264,22 @@ class _VenueNetwork:
     def _build_actor(self) -> None:
         """The extractor has scored each venue already."""
         is_box = isinstance(self.action_space, spaces.Box)
-        self.action_net: nn.Module = _Proportions(self.n_venues) if is_box else nn.Identity()
+        self.action_net: nn.Module = _Proportions(self.n_venues, self.rests) if is_box else nn.Identity()
 
 
 class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """Actor-critic policy with a venue-shared network, for all of this package's envs.
 
-    Splits are drawn from a Gaussian and made weights by the env's own map. Arguments are those of SB3's
+    Splits are drawn from a Gaussian and made weights by the env's own map. Untrained it splits as displays do, and in
+    ``OrderPlace-v0`` rests as `post_and_sweep` does what a schedule need not take yet. Arguments are those of SB3's
     ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of both layers, of actor
     and critic each.
 
     Raises:
         ValueError: the spaces are not those of this package's envs.
     """
+
+    may_rest = True
 
 
 class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ignore[misc]

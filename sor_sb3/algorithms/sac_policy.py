@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
-from sor_sb3.algorithms.policies import VenueTrunk, venue_inputs, venue_mean, venues_and_pace
+from sor_sb3.algorithms.policies import VenueTrunk, venue_inputs, venue_mean, parts_of_action
 
 
 class _Head(nn.Module):
@@ -76,7 +76,7 @@ class VenueSACPolicy(SACPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
-        self.n_venues, self.has_pace = venues_and_pace("VenueSACPolicy", observation_space, action_space)
+        self.n_venues, self.has_pace, _ = parts_of_action("VenueSACPolicy", observation_space, action_space)
         if kwargs.get("use_sde"):
             raise ValueError("VenueSACPolicy has no state-dependent exploration: use_sde must be False")
         self.hidden = hidden

@@ -52,7 +52,7 @@ class ActionAdapter(ABC):
         """
 
     def resting(self, actions: Any) -> np.ndarray | None:
-        """What should rest where, of actions that `decode` accepts: weights (N, K) whose rows sum to 1 at most, or None."""
+        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most; or None."""
         return None
 
     @abstractmethod
@@ -75,6 +75,10 @@ class ActionAdapter(ABC):
             of = f"of {self.shape[0]}" if self.shape else "of 1 venue number, without a second axis"
             raise UserError(f"{self.env_id}: actions are {rows.shape}; expected {count} {of}")
         return rows
+
+    def _rows_of_floats(self, actions: Any, n: int | None) -> np.ndarray:
+        rows = np.ascontiguousarray(self._rows(actions, n))
+        return rows if rows.dtype == np.float32 else rows.astype(np.float64)  # kernels are compiled for these two
 
     def _venue(self, k: int) -> str:
         return f"venue {self.venue_names[k] if self.venue_names else k}"
@@ -145,8 +149,7 @@ class OrderSplit(ActionAdapter):
         self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Positive parts of finite numbers (N, K), normalised; with a pace of (N, K + 1)."""
-        rows = np.ascontiguousarray(self._rows(actions, n))
-        rows = rows if rows.dtype == np.float32 else rows.astype(np.float64)  # the kernel is compiled for these two
+        rows = self._rows_of_floats(actions, n)
         weights = np.empty((len(rows), self.n_venues))
         wrong = _normalise(rows, _NONE_LATER if is_later is None else is_later, weights)
         if wrong >= 0:
@@ -184,13 +187,13 @@ _NONE_LATER = np.zeros(0, dtype=np.bool_)
 
 @dataclass(frozen=True)
 class OrderPlace(ActionAdapter):
-    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, and the pace of taking.
+    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, the pace of taking.
 
-    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last component
-    a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight. Resting
-    weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the near touch
-    (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a decision's first
-    wave only.
+    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last
+    component a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight.
+    Resting weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the
+    near touch (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a
+    decision's first wave only.
     """
 
     env_id: ClassVar[str] = "OrderPlace-v0"
@@ -206,15 +209,20 @@ class OrderPlace(ActionAdapter):
         self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Weights of what to take (N, K), whose rows sum to 1 at most, and the pace (N,)."""
-        rows = np.asarray(self._rows(actions, n), dtype=np.float64)
-        if not np.isfinite(rows).all():
-            self._refuse(rows, int(np.argmax(~np.isfinite(rows).all(axis=1))))
-        return _at_most_one(rows[:, : self.n_venues]), np.clip(0.5 * (rows[:, -1] + 1.0), 0.0, 1.0)
+        rows = self._rows_of_floats(actions, n)
+        weights, pace = np.empty((len(rows), self.n_venues)), np.empty(len(rows))
+        wrong = _read_paces(rows, pace)
+        if wrong >= 0:
+            self._refuse(rows, wrong)
+        _at_most_one(rows, 0, weights)
+        return weights, pace
 
     def resting(self, actions: Any) -> np.ndarray:
         """Weights (N, K) of what should rest where."""
-        rows = np.asarray(self._rows(actions, None), dtype=np.float64)
-        return _at_most_one(rows[:, self.n_venues : 2 * self.n_venues])
+        rows = self._rows_of_floats(actions, None)
+        weights = np.empty((len(rows), self.n_venues))
+        _at_most_one(rows, self.n_venues, weights)
+        return weights
 
     def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
         k = int(np.flatnonzero(~np.isfinite(rows[i]))[0])
@@ -231,12 +239,31 @@ class OrderPlace(ActionAdapter):
         return np.concatenate([weights, resting, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
-def _at_most_one(parts: np.ndarray) -> np.ndarray:
-    """Positive parts (N, K), scaled down where their sum exceeds 1."""
-    weights = np.maximum(parts, 0.0)
-    largest = np.maximum(weights.max(axis=1, keepdims=True), 1.0)  # so that sums of finite numbers are finite
-    weights /= largest
-    return np.asarray(weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0 / largest))
+@entry_point(nogil=True)
+def _read_paces(rows: Any, pace: Any) -> int:
+    """Fill `pace` (N,) from the last column; returns the first row that holds a NaN or an infinity, else -1."""
+    for i in range(len(rows)):
+        not_finite = 0.0
+        for k in range(rows.shape[1]):
+            not_finite += rows[i, k] * 0.0
+        if not_finite != 0.0:
+            return i
+        pace[i] = min(max(0.5 * (rows[i, rows.shape[1] - 1] + 1.0), 0.0), 1.0)
+    return -1
+
+
+@entry_point(nogil=True)
+def _at_most_one(rows: Any, first: int, weights: Any) -> None:
+    """Fill `weights` (N, K) with positive parts of `rows` from column `first` on, scaled down where they exceed 1."""
+    for i in range(len(weights)):
+        largest, total = 1.0, 0.0  # so that sums of finite numbers are finite
+        for k in range(weights.shape[1]):
+            weights[i, k] = max(rows[i, first + k], 0.0)
+            largest = max(largest, weights[i, k])
+        for k in range(weights.shape[1]):
+            total += weights[i, k] / largest
+        for k in range(weights.shape[1]):
+            weights[i, k] = (weights[i, k] / largest) / max(total, 1.0 / largest)
 
 
 @entry_point(nogil=True)

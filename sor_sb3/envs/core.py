@@ -17,6 +17,11 @@ from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.random import DATA_SPLITS, seed_word
 from sor_sb3.simulator.views import Observed
 
+_VOLUME_REMEDIES = {
+    "synthetic": "set volume.shares_per_day and venues' volume_share",
+    "replay": "give recorded quotes a trades file (--trades FILE)",
+    "notebook": "take another market",
+}
 LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their differences, stay finite in float32
 
 
@@ -77,6 +82,9 @@ class RoutingCore:
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.action_adapter = make_action_adapter(env_id, self.market.n_venues, self.market.venue_names)
         self.env_id = self.action_adapter.env_id
+        if self.action_adapter.rests and not self.market.has_volume:
+            lacks = f"market '{self.market.name}' publishes no traded volume, which fills what rests"
+            raise UserError(f"{self.env_id}: {lacks}; {_VOLUME_REMEDIES[self.market.model]}, or take another env")
         self.simulator = BatchSimulator(self.market, n, data_split, threads, every_wave)
         self.observer = Observer(self.simulator)
         self._begun = False

@@ -19,6 +19,8 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     ``VenueSelect-v0``: ``Discrete(K)``, the venue that takes this step's child order.
     ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
     ``OrderExecute-v0``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
+    ``OrderPlace-v0``: ``Box(-1, 1, (2 K + 1,))``, weights of what to take now, ``max(a, 0) / max(1, sum(max(a, 0)))``,
+    weights of what should rest where, likewise, and last the pace of taking.
 
     **Observation**: float32 (10 + 19 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
 
@@ -27,7 +29,15 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
     as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is acknowledged.
-    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead.
+    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In ``OrderPlace-v0`` it says how
+    much of what is available or rests does, of which no more than is available; and shares may rest, at the observed
+    near touch of a lit venue or at the midpoint in a dark pool, across decisions. Resting weights are targets, in
+    shares of what is neither filled, nor in flight, nor taken now, in whole lots; they count in first waves. What is
+    missing is posted, what is too much is cancelled, youngest first, and what the near touch has left by more than
+    ``order.repeg_ticks`` is cancelled whole; so the same action, where nothing is filled and no touch moves, sends
+    nothing. A resting order is filled by what sellers bring beyond the queue before it, and whole where the efficient
+    price falls through its price. Shares in a cancel are free once it is acknowledged; a fill may come first. The env
+    needs a market that publishes traded volume.
 
     **Waves**: where the market's ``order.waves`` is above 1 and shares came back, the next step is another wave of the
     same decision, milliseconds later, and distributes those shares alone (the pace is a part of them). A later wave may

@@ -135,7 +135,7 @@ def make_vec_env(
     """A native SB3 ``VecEnv`` of `n_envs` parent orders.
 
     Args:
-        env_id: "VenueSelect-v0", "OrderSplit-v0" or "OrderExecute-v0".
+        env_id: "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0" or "OrderPlace-v0".
         market: preset name, path, or specification.
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.

@@ -135,5 +135,5 @@ def compare_config(
         learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
         seeds=tuple(range(first_seed, first_seed + seeds)),
         scenarios=scenarios,
-        routers=tuple(standard_rules(market)),
+        routers=tuple(standard_rules(market, runs[0].env)),
     )

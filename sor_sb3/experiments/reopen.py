@@ -78,7 +78,7 @@ def _score_runs(
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
     if settings:
         about["market_set"] = dict(settings)
-    return score(runs, standard_rules(market), evaluator, about, None, deterministic, report)
+    return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report)
 
 
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:
@@ -130,7 +130,7 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
 def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[Run], list[str], str]:
     """The folder's training runs, its rules and the policy that is explained by default."""
     if isinstance(config, TrainConfig):
-        return [(config, folder)], standard_rules(config.market), config.algo
+        return [(config, folder)], standard_rules(config.market, config.env), config.algo
     check_finished(folder, RESULTS_FILE)
     runs = Comparison(config, folder).runs
     learned = [run.algo for run, _ in runs]

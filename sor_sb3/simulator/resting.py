@@ -35,16 +35,22 @@ def live_shares(block: Any, i: int, market: Any) -> float:
     live = 0.0
     if block.resting[i] > 0:
         for j in lanes(i, market):
-            for r in rests_of(j):
-                live += block.rest_shares[r]
+            if block.rest_total_shares[j] > 0.0:
+                for r in rests_of(j):
+                    live += block.rest_shares[r]
     return live
 
 
 @njit
 def count_resting(block: Any, i: int, market: Any) -> float:
-    """Count the resting orders that the router knows of; returns their shares, which it cannot send."""
+    """Count the resting orders that the router knows of; returns their shares, which it cannot send.
+
+    Lanes whose total is 0 hold no order: a post adds to the total at once, and nothing but this count lowers it.
+    """
     block.resting[i], total = 0, 0.0
     for j in lanes(i, market):
+        if block.rest_total_shares[j] <= 0.0:
+            continue
         here, oldest, estimate = 0.0, math.inf, 0.0
         for r in rests_of(j):
             known = block.rest_shares[r] + (block.rest_cancel_shares[r] if block.rest_cancel_ms[r] < 0.0 else 0.0)
@@ -89,6 +95,7 @@ def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float, pu
             block.rest_estimate_shares[r] = 0.0 if fixed.dark[j] == 1.0 else block.observed_near_shares[j]
             block.leak_bps[i] += fixed.leak_bps_per_share[j] * shares
             block.resting[i] += 1
+            block.rest_total_shares[j] += shares
             return True
     return False
 
@@ -132,6 +139,8 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
 def _kept_shares(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
     """Cancel the orders of a lane that are too far behind the touch; shares of the others, without those in cancel."""
     kept, near = 0.0, _near_key(block, i, j, market)
+    if block.rest_total_shares[j] <= 0.0:
+        return kept
     for r in rests_of(j):
         if block.rest_shares[r] > 0.0:
             if block.rest_cancel_shares[r] > 0.0:
@@ -230,11 +239,13 @@ def _meet_outflow(
     recording: Any,
     window: Any,
     begin_ms: float,
+    near: Any,
     filled: float,
 ) -> float:
     """Fill an order within a window (first and last, ms) of the tick that began at `begin_ms`; shares.
 
-    `filled` are those that own orders before it filled in this tick.
+    `near` are price in ticks and displayed size of the near touch at its begin; `filled` are the shares that own orders
+    before this one filled in the tick.
     """
     from_ms, to_ms = window
     tick_ms, price_bps = 1e3 * market.path_dt_s, block.grid_bps[i] + market.tick_bps * block.rest_key[r]
@@ -242,15 +253,13 @@ def _meet_outflow(
     to_ms = min(to_ms, fell_ms)
     part, total = max(to_ms - from_ms, 0.0) / tick_ms, 0.0
     if part > 0.0 and block.open[j] == 1.0:
-        stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
-        half_lives = part * market.path_dt_s / market.cancel_half_life_s
-        u_cancel = uniform_at(stream, VENUE_DRAWS.u_cancel)
-        ahead = _after_cancels(block.rest_ahead_shares[r], half_lives, market, u_cancel)
-        near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
-        bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
-        near_shares = near_shares_at(block, i, j, market, recording, 0.0)
-        shown, better = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
-        if block.rest_key[r] >= bid:
+        ahead = block.rest_ahead_shares[r]
+        if ahead > 0.0:
+            stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
+            half_lives = part * market.path_dt_s / market.cancel_half_life_s
+            ahead = _after_cancels(ahead, half_lives, market, uniform_at(stream, VENUE_DRAWS.u_cancel))
+        shown, better = _ahead_at(block, i, j, market, block.rest_key[r], near[0], near[1])
+        if block.rest_key[r] >= near[0]:
             ahead = min(ahead, shown)
         flow = part * block.tick_outflow_shares[j]
         reaching = max(flow - better - filled, 0.0)
@@ -306,13 +315,20 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
     tick_ms = 1e3 * market.path_dt_s
     begin_ms, end_ms = tick * tick_ms, (tick + 1) * tick_ms
     for j in lanes(i, market):
-        if block.rest_total_shares[j] <= 0.0 and block.rest_number[np.int64(j) * RESTS] <= 0.0:
+        if block.rest_total_shares[j] <= 0.0:
             continue
+        n_orders, r, near = 0, np.int64(-1), (0.0, 0.0)
+        for at in rests_of(j):
+            if block.rest_shares[at] > 0.0:
+                n_orders, r = n_orders + 1, at
+        if n_orders > 0 and fixed.dark[j] == 0.0:
+            near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
+            bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+            near = bid, near_shares_at(block, i, j, market, recording, 0.0)
         key, number, filled = math.inf, math.inf, 0.0
-        while True:
-            r = _next_order(block, j, key, number)
-            if r < 0:
-                break
+        for _ in range(n_orders):
+            if n_orders > 1:
+                r = _next_order(block, j, key, number)
             key, number, from_ms = block.rest_key[r], block.rest_number[r], begin_ms
             if block.rest_arrives_ms[r] >= 0.0:
                 if block.rest_arrives_ms[r] >= end_ms:
@@ -325,13 +341,15 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
             until_ms = min(end_ms, max(cancel_ms, from_ms)) if cancel_ms >= 0.0 else end_ms
             if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
                 window = (from_ms, until_ms)
-                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, filled)
+                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, near, filled)
             if 0.0 <= cancel_ms < end_ms:
                 _drop_cancelled(block, r)
                 if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
                     window = (until_ms, end_ms)
-                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, filled)
+                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, near, filled)
         for r in rests_of(j):
+            if block.rest_cancel_ms[r] == 0.0 and block.rest_cancel_shares[r] <= 0.0:
+                continue
             answered = block.rest_cancel_ms[r] < 0.0 and block.rest_answer_ms[r] <= end_ms
             if answered or (block.rest_shares[r] <= 0.0 and block.rest_cancel_ms[r] >= 0.0):  # or filled before
                 block.rest_cancel_shares[r], block.rest_cancel_ms[r] = 0.0, 0.0
@@ -342,6 +360,8 @@ def age_resting(block: Any, i: int, market: Any) -> None:
     """Let a step's time pass for the times of resting orders."""
     step_ms = 1e3 * market.step_s
     for j in lanes(i, market):
+        if block.rest_total_shares[j] <= 0.0:
+            continue
         for r in rests_of(j):
             block.rest_answer_ms[r] -= step_ms
             if block.rest_arrives_ms[r] >= 0.0:
