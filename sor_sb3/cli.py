@@ -356,6 +356,9 @@ def markets_show(
 @markets_app.command("check")
 def markets_check(
     file: Annotated[str, typer.Argument(help="Preset, .yaml market or recorded quotes.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Say only whether it can be used.")] = False,
+    scenarios: Annotated[int, typer.Option("--scenarios", min=2, help="Parent orders that figures come from.")] = 2000,
+    asset_class: Annotated[str | None, typer.Option("--asset-class", help="Whose real ranges to hold it to.")] = None,
     market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
@@ -364,10 +367,17 @@ def markets_check(
     size_multiplier: SizeMultiplier = None,
     fees: Fees = None,
 ) -> None:
-    """Read a market and say whether it can be used."""
+    """Read a market, say whether it can be used, and show its figures beside what is real."""
+    from sor_sb3.evaluation.realism import panel_of
+    from sor_sb3.reports.realism import realism_table
+    from sor_sb3.reports.tables import wide_console
+
     recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
     market = _market(file, market_set, venues, session, fees, **recording)
     typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
+    panel = None if quick else panel_of(market, scenarios, asset_class)
+    if panel is not None:
+        wide_console(200).print(realism_table(panel))
 
 
 def main() -> None:

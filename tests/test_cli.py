@@ -19,9 +19,10 @@ import yaml
 from sor_sb3 import cli
 from sor_sb3.algorithms.onnx_policy import OnnxPolicy
 from sor_sb3.envs import ENV_IDS
+from sor_sb3.experiments.config import train_config
 from sor_sb3.experiments.reopen import run_config
 from sor_sb3.experiments.run import load_policy
-from sor_sb3.market.loading import preset_names
+from sor_sb3.market.loading import load_market, preset_names
 from tests.conftest import Finished, run_command
 from tests.market.quote_fixtures import write_recording, write_table
 
@@ -140,14 +141,14 @@ MERGED = MARKET.replace("- {name: A,", "- &lit {name: A,").replace(
 @pytest.mark.parametrize("name", ["market.yaml", "MARKET.YAML", "market.Yml"])
 def test_market_file_with_merge_keys_and_any_case_of_suffix_is_usable(name, tmp_path, monkeypatch, capsys):
     (tmp_path / name).write_text(MERGED, encoding="utf-8")
-    assert call(monkeypatch, "markets", "check", tmp_path / name) == 0
+    assert call(monkeypatch, "markets", "check", "--quick", tmp_path / name) == 0
     assert "is a usable market: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["QUOTES.CSV", "QUOTES.PARQUET", "Quotes.Csv.Gz"])
 def test_quotes_with_a_suffix_in_capitals_are_usable(name, tmp_path, monkeypatch, capsys):
     write_recording(tmp_path / name.lower()).rename(tmp_path / name)
-    assert call(monkeypatch, "markets", "check", tmp_path / name) == 0
+    assert call(monkeypatch, "markets", "check", "--quick", tmp_path / name) == 0
     assert "is a usable market: " in capsys.readouterr().out
 
 
@@ -158,7 +159,7 @@ def test_bad_prints_are_counted_and_the_worst_is_named(tmp_path, monkeypatch, ca
     for name in ("bid_px", "ask_px"):
         columns[name][row] *= 100.0
     path = write_table(tmp_path / "quotes.parquet", columns)
-    assert call(monkeypatch, "markets", "check", path) == 0
+    assert call(monkeypatch, "markets", "check", "--quick", path) == 0
     said = next(line for line in capsys.readouterr().err.splitlines() if "is far from the venue's quotes" in line)
     assert "the worst: NYSE at 2024-01-02T14:" in said and said.endswith(": 1.")
 
@@ -227,6 +228,85 @@ def test_a_recording_can_be_trained_on(tmp_path, monkeypatch, capsys):
     config = yaml.safe_load((tmp_path / "logs/a2c/OrderSplit-v0_1/config.yaml").read_text(encoding="utf-8"))["config"]
     assert {v["name"]: v["take_fee_bps"] for v in config["market"]["venues"]}["NYSE"] == 0.3
     assert "Traceback" not in capsys.readouterr().err
+
+
+# --- --market-set ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", [("train", "--market"), ("compare", "--market"), ("markets", "check")])
+@pytest.mark.parametrize("source", ["notebook", "yaml", "recording"])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("order.horizn_steps=3", ["has no field 'horizn_steps' in 'order'", "did you mean 'horizon_steps'"]),
+        ("order.horizon_steps=0", ["field 'order.horizon_steps' is 0", "greater than or equal to 1"]),
+        ("order.horizon_steps", ["expected path=value"]),
+        ("venues.Z.name=Q", ["no venue 'Z'"]),
+    ],
+)
+def test_what_cannot_be_set_in_a_market(mistake, job, source, setting, words):
+    markets = {
+        "notebook": lambda: "notebook",
+        "yaml": lambda: market_file(mistake.folder, MARKET),
+        "recording": lambda: write_recording(mistake.folder / "quotes.parquet"),
+    }
+    said = mistake(*job, markets[source](), "--market-set", setting)
+    assert "--market-set" in said
+    for word in words:
+        assert word in said
+
+
+def test_a_market_is_checked_with_what_is_set(tmp_path, monkeypatch, capsys):
+    path = write_recording(tmp_path / "quotes.parquet", with_sizes=False)
+    check = ("markets", "check", "--quick", path)
+    assert call(monkeypatch, *check) == 2
+    assert "--assumed-depth" in capsys.readouterr().err
+    options = ("--assumed-depth", 1000, "--venues", "NYSE,ARCA", "--take-fee-bps", "NYSE=0.3")
+    sets = ("--market-set", "order.horizon_steps=4", "--market-set", "order.side=sell", "--market-set", "max_gap_s=60")
+    assert call(monkeypatch, *check, *options, *sets, "--market-set", "venues.*.latency_ms=7") == 0
+    printed = capsys.readouterr()
+    assert "2 venues, replay" in printed.out
+    assert "Order: sell 2,000 shares in 4 steps of 5 s, 500 shares a step." in printed.err
+    assert "median latency 7 ms at every venue; take fees NYSE 0.3, ARCA 0 bps" in printed.err
+    assert "gaps longer than 60 s" in printed.err
+
+
+def test_a_check_shows_figures_beside_what_is_real(tmp_path, monkeypatch, capsys):
+    path = write_recording(tmp_path / "quotes.parquet", duration_s=3600)
+    assert call(monkeypatch, "markets", "check", path) == 0
+    assert "realism" in capsys.readouterr().out
+    assert call(monkeypatch, "markets", "check", "notebook") == 0
+    assert "realism" not in capsys.readouterr().out
+    assert call(monkeypatch, "markets", "check", path, "--asset-class", "us_equty") == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_what_is_set_belongs_to_the_run(tmp_path, monkeypatch, capsys):
+    options = ("--market", "notebook", "--algo", "a2c", "--log-dir", tmp_path, *TINY, "--market-set", "name=other")
+    assert call(monkeypatch, "train", *options, "--market-set", "order.horizon_steps=25") == 0
+    run = tmp_path / "a2c" / "OrderSplit-v0_1"
+    config = run_config(run)
+    assert (config.market.name, config.market.order.horizon_steps) == ("other", 25)
+    with np.load(run / "evaluations.npz") as log:
+        assert (log["ep_lengths"] == 25).all()
+    plain = train_config("a2c", "OrderSplit-v0", load_market("notebook"), 0)
+    other = train_config("a2c", "OrderSplit-v0", load_market("notebook", {"order.horizon_steps": 25}), 0)
+    assert plain.digest() != other.digest()
+    capsys.readouterr()
+    assert call(monkeypatch, "train", "--resume", run, "--market-set", "order.horizon_steps=25") == 2
+    assert "--market-set cannot be given with --resume" in capsys.readouterr().err
+    for output, setting in (("as.json", "order.horizon_steps=25"), ("longer.json", "order.horizon_steps=50")):
+        options = ("--scenarios", 5, "--output", tmp_path / output, "--market-set", setting)
+        assert call(monkeypatch, "evaluate", run, *options) == 0
+    found = [json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("as.json", "longer.json")]
+    assert found[1]["config"]["market_set"] == {"order.horizon_steps": 50}
+    costs = [next(p["cost"] for p in results["policies"] if p["name"] == "a2c") for results in found]
+    assert costs[0] != costs[1]
+
+
+def test_a_comparison_is_repeated_as_it_was(mistake, comparison: Finished):
+    said = mistake("compare", "--repeat", comparison.folder, "--name", "again", "--market-set", "name=other")
+    assert "--market-set cannot be given with --repeat" in said
 
 
 # --- an algorithm, env or setting that cannot be --------------------------------------------------
@@ -514,7 +594,7 @@ def test_markets_are_listed_shown_and_checked(tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in lines] == preset_names()
     assert call(monkeypatch, "markets", "show", "us_equity") == 0
     assert "NASDAQ" in capsys.readouterr().out
-    assert call(monkeypatch, "markets", "check", market_file(tmp_path, MARKET)) == 0
+    assert call(monkeypatch, "markets", "check", "--quick", market_file(tmp_path, MARKET)) == 0
     assert "2 venues" in capsys.readouterr().out
 
 

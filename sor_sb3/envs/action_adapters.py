@@ -52,7 +52,7 @@ class ActionAdapter(ABC):
         """
 
     def resting(self, actions: Any) -> np.ndarray | None:
-        """What should rest where, of actions that `decode` accepts: weights (N, K) whose rows sum to 1 at most, or None."""
+        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most; or None."""
         return None
 
     @abstractmethod
@@ -188,13 +188,13 @@ _NONE_LATER = np.zeros(0, dtype=np.bool_)
 
 @dataclass(frozen=True)
 class OrderPlace(ActionAdapter):
-    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, and the pace of taking.
+    """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, the pace of taking.
 
-    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last component
-    a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight. Resting
-    weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the near touch
-    (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a decision's first
-    wave only.
+    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last
+    component a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight.
+    Resting weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the
+    near touch (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a
+    decision's first wave only.
     """
 
     env_id: ClassVar[str] = "OrderPlace-v0"

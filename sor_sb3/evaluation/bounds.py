@@ -1,49 +1,151 @@
 """A lower bound on what an order can cost in a given scenario, for markets too large for the clairvoyant.
 
-The bound holds for the variance-reduced cost only: a bound that used the mid's path would wait for the best price and
-say nothing. In expectation the variance-reduced cost is the shortfall, so the mean of the bounds is below every
-policy's mean shortfall too. The bound is no policy and never the denominator of "gap closed": report how loose it is.
+The bound knows the whole path, so it cannot be one on the shortfall: it would wait for the best price and say nothing.
+It is one on the *bounded cost*: the shortfall without each tick's noise times what was to be done before it (children
+sent at that moment included), without the drift times what the schedule leaves, and without the midpoint's distance
+from the efficient price at arrival. What is left out has mean 0 whatever a policy does, so the mean of the bounds is
+below every policy's mean shortfall. The bound is no policy and never the denominator of "gap closed": report how loose
+it is.
 """
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numba import njit
 from scipy import sparse
 from scipy.optimize import linprog
 
 from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec, ReplayMarket
+from sor_sb3.market.spec import MarketSpec, ReplayMarket, SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
+from sor_sb3.simulator.book import LADDER, ladder_at
+from sor_sb3.simulator.compiled import entry_point
+from sor_sb3.simulator.elementary import exp, log
+from sor_sb3.simulator.execution import takes_orders
+from sor_sb3.simulator.paths import touch_at
+from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, change_ms, draw_latency_ms
+from sor_sb3.simulator.random import PLACES_PER_STEP, stream_at, uniform_at
+from sor_sb3.simulator.state import MOST_LEVELS, SLOTS, lanes
 from sor_sb3.simulator.views import Truth
 
-SEGMENTS = 6  # of the piecewise linear function that stands for a book's walk, from below
 TOLERANCE_BPS = 1e-6  # of the linear program's solution
+PARTS = 2 * MOST_LEVELS + 1  # of a book in a tick: the levels of its quote, those of the next one, and the midpoint
+
+
+@entry_point()
+def _latencies(state: Any, waves: int, out: Any) -> None:
+    """Fill `out` (N, K) with the longest latency of a child sent in any wave of the decision at this tick."""
+    drawn, per_block = state.market.size > 1, state.market[0].block_orders
+    for member in range(len(out)):
+        block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
+        i, market = member % per_block, state.market[member if drawn else 0]
+        for wave in range(waves):
+            block.wave[i] = wave
+            for j in lanes(i, market):
+                k = j - i * market.n_venues
+                out[member, k] = max(out[member, k], draw_latency_ms(block, i, j, fixed, market))
+        block.wave[i] = 0
+
+
+@entry_point()
+def _books(state: Any, within_ms: Any, waves: int, price: Any, shares: Any) -> None:
+    """Fill `price` and `shares` (N, K, PARTS): what children could take that arrive `within_ms` (N, K) of this tick.
+
+    No price is above the true one, no size below. A negative `within_ms` says that no child can arrive.
+    """
+    ladders = np.empty(1, LADDER)
+    ladder = ladders[0]
+    drawn, per_block = state.market.size > 1, state.market[0].block_orders
+    for member in range(len(price)):
+        block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
+        i, market = member % per_block, state.market[member if drawn else 0]
+        latest_ms, ask_bps, bid_bps = -1.0, math.inf, -math.inf
+        for k in range(market.n_venues):
+            latest_ms = max(latest_ms, within_ms[member, k])
+        for j in lanes(i, market):
+            if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+                far, near, _, _ = touch_at(block, i, j, market, state.recording, 0.0)
+                if change_ms(block, i, j, market) <= latest_ms:
+                    next_far, next_near, _, _ = touch_at(block, i, j, market, state.recording, math.inf)
+                    far, near = min(far, next_far), min(near, next_near)
+                ask_bps, bid_bps = min(ask_bps, far), max(bid_bps, near)
+        for j in lanes(i, market):
+            k = j - i * market.n_venues
+            latest_ms = within_ms[member, k]
+            if latest_ms < 0.0 or not takes_orders(block, j) or ask_bps == math.inf:
+                continue
+            price[member, k, PARTS - 1] = 0.5 * (ask_bps + bid_bps)
+            if fixed.dark[j] == 1.0:
+                shares[member, k, PARTS - 1] = block.dark_shares[j]
+                continue
+            _lit_book(block, i, j, fixed, market, latest_ms, waves, ladder, price[member, k], shares[member, k])
+
+
+@njit
+def _lit_book(
+    block: Any, i: int, j: int, fixed: Any, market: Any, latest_ms: float, waves: int, ladder: Any, price: Any, out: Any
+) -> None:
+    both, touch_shares, keys, collides = 1, 0.0, np.empty(2 * MOST_LEVELS), False
+    if change_ms(block, i, j, market) <= latest_ms:
+        both = 2
+    for version in range(both):
+        at_ms = 0.0 if version == 0 else math.inf
+        touch_shares = max(touch_shares, touch_at(block, i, j, market, None, at_ms)[2])
+        ladder_at(block, i, j, fixed, market, None, at_ms, math.inf, ladder)
+        for level in range(ladder.n_levels):
+            to, held = version * MOST_LEVELS + level, ladder.shares[level]
+            if level == 0:
+                held += ladder.hidden_shares
+            keys[to], price[to], out[to] = ladder.key[level], ladder.price_bps[level], held
+            for before in range(ladder.n_levels * version):
+                slots = math.floor(keys[to] / market.level_ticks), math.floor(keys[before] / market.level_ticks)
+                if keys[before] == keys[to]:  # what was taken there is remembered
+                    out[before], out[to] = max(out[before], held), 0.0
+                elif (slots[0] - slots[1]) % SLOTS == 0:
+                    collides = True
+    if fixed.mid_probability[j] > 0.0:
+        stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
+        u = uniform_at(stream, VENUE_DRAWS.u_mid)
+        if u < fixed.mid_probability[j]:
+            out[PARTS - 1] = -fixed.mid_fraction[j] * touch_shares * log(u / fixed.mid_probability[j])
+    refilled = 1.0 - exp(-math.log(2.0) * 1e-3 * latest_ms / fixed.refill_half_life_s[j])
+    again = 1.0 + waves * (1.0 if collides else refilled)  # later children meet what is refilled, or forgotten
+    for part in range(PARTS):
+        out[part] *= again
 
 
 @dataclass(frozen=True)
 class _Path:
-    """One scenario without trading, (T, K) by venue, else (T,): prices bounded from below, sizes from above."""
+    """One scenario without trading, by tick (T,): prices bounded from below, sizes from above."""
 
-    price_bps: np.ndarray  # all-in, of the first share
-    held_shares: np.ndarray
-    walk_bps: np.ndarray
-    refill_decay: np.ndarray  # (K,)
-    hold_bps: np.ndarray  # the mid's move against what is left after a step, its noise apart
-    spared_bps: float  # the same times what the schedule leaves, which variance reduction leaves out
-    cleanup_bps: float
+    price_bps: np.ndarray  # (T, K, PARTS), fees included, relative to the midpoint at arrival
+    shares: np.ndarray
+    dark_shares: np.ndarray  # (T, K), 0 at lit venues
+    noise_bps: np.ndarray
+    may_be_in_flight: np.ndarray  # bool: whether a child of an earlier tick may be unacknowledged
+    opening_bps: float  # the efficient price at arrival, and
+    closing_bps: float  # at the deadline
+    cleanup_bps: float  # above it
+    spared_bps: float  # the drift times what the schedule leaves, in bps of the order
 
 
 def relaxed_bound(
     market: str | MarketSpec, env: str, scenarios: int, seed: int = 10_000, data_split: str = "test"
 ) -> np.ndarray:
-    """A variance-reduced cost that no policy goes below, for each of these scenarios.
+    """A bounded cost (see the module) that no policy goes below, for each of these scenarios.
 
-    Each scenario is a linear program over what is filled where and when, with the whole path known. Kept: sizes, hidden
-    ones included; depletion and refills; books that walk; outages and halts; the schedule, where the env has one.
-    Relaxed: fade, limits, minimum executions and lots are left out; impact and leaks cost nothing; a child may choose
-    its time of arrival where it can be late; an empty venue's size never falls below 0 (a chord replaces the kink).
+    Each scenario is a linear program over what is filled where, when and at which level, with the whole path known.
+    Kept: levels and their sizes, hidden and midpoint size included, that a child could meet in the ticks in which one
+    can arrive; what a dark pool holds until it is supplied anew; outages and halts; the schedule, where the env has
+    one. Relaxed: fade, limits, protection, minimum executions, lots, and depletion from tick to tick are left out;
+    impact and leaks cost nothing; a child chooses its time of arrival and the quote that it meets.
 
     Arguments are those of :func:`sor_sb3.evaluation.evaluator.evaluate`; only "OrderExecute-v0" has no schedule.
 
@@ -51,19 +153,45 @@ def relaxed_bound(
         float64 (scenarios,), in the market's cost unit.
 
     Raises:
-        UserError: the market is a recording, or its children have limits.
+        UserError: the market is a recording.
     """
     market = load_market(market)
     if isinstance(market, ReplayMarket):
         raise UserError(f"market '{market.name}' is a recording; the relaxed bound is for synthetic markets")
-    scheduled = not make_action_adapter(env, 1).paced
-    simulator = BatchSimulator(market, scenarios, data_split)
-    simulator.reset(np.arange(seed, seed + scenarios).astype(np.uint64), np.zeros(scenarios, dtype=np.int64))
-    if not market.has_partial_fills:
+    adapter = make_action_adapter(env, market.n_venues)
+    if adapter.rests:
+        raise UserError(f"the relaxed bound is of marketable children; {adapter.env_id} also lets orders rest")
+    scheduled = not adapter.paced
+    seeds = np.arange(seed, seed + scenarios).astype(np.uint64)
+    if not isinstance(market, SyntheticMarket):
+        simulator = BatchSimulator(market, scenarios, data_split)
+        simulator.reset(seeds, np.zeros(scenarios, dtype=np.int64))
         return _notebook_bounds(simulator, scheduled)
-    paths = _record(simulator, scheduled)
-    quantity = market.order.quantity_shares
-    return np.array([_solve(path, quantity, scheduled) for path in paths])
+    paths = _record(market, seeds, data_split, scheduled)
+    return np.array([_solve(path, market, scheduled) for path in paths])
+
+
+def bounded_cost(core: RoutingCore, policy: Any, seeds: list[int]) -> np.ndarray:
+    """The cost that `relaxed_bound` bounds, of an episode of `policy` (with SB3's ``predict``) for each of these seeds.
+
+    Returns:
+        float64 (N,), in the market's cost unit; its mean is the mean shortfall.
+    """
+    core.seed(list(seeds))
+    rows, simulator = core.reset(), core.simulator
+    truth, quantity = Truth(simulator), core.market.order.quantity_shares
+    total, running = np.zeros(core.n), np.full(core.n, True)
+    while running.any():
+        begins, noise_bps = truth.wave == 0, truth.tick_noise_bps
+        carried = truth.remaining_shares - truth.available_shares
+        actions, _ = policy.predict(rows, deterministic=True)
+        rows, _, done = core.step(actions)
+        carried = carried + truth.sent_shares.sum(axis=1)
+        total -= np.where(running & begins, carried * noise_bps / quantity, 0.0)
+        ended = np.flatnonzero(running & done)
+        total[ended] += simulator.reduced_cost(ended)
+        running &= ~done
+    return total
 
 
 def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
@@ -78,91 +206,98 @@ def _notebook_bounds(simulator: BatchSimulator, scheduled: bool) -> np.ndarray:
     return np.asarray(cost - TOLERANCE_BPS)
 
 
-def _record(simulator: BatchSimulator, scheduled: bool) -> list[_Path]:
-    """The paths of all scenarios, played without trading.
-
-    Variance reduction leaves out news and drift times what the schedule leaves. Without a schedule it leaves out the
-    news times the shares open before the fills: those left after the fills cost no news, and filled shares earn them.
-    """
-    order, n = simulator.market.order, simulator.n
-    step_ms, may_wait = 1e3 * order.step_s, order.synchronise_arrivals
+def _record(market: SyntheticMarket, seeds: np.ndarray, data_split: str, scheduled: bool) -> list[_Path]:
+    """The paths of all scenarios, played tick by tick without trading: the path does not depend on the step."""
+    order, n, n_ticks = market.order, len(seeds), market.ticks_per_step
+    tick_ms = 1e3 * market.path_dt_s
+    steps = order.model_copy(update={"step_s": market.path_dt_s, "horizon_steps": order.horizon_steps * n_ticks})
+    simulator = BatchSimulator(market.model_copy(update={"order": steps}), n, data_split)
+    simulator.reset(seeds, np.zeros(n, dtype=np.int64))
     truth = Truth(simulator)
-    idle, weights = np.zeros(n), np.full((n, simulator.market.n_venues), 1.0 / simulator.market.n_venues)
-    latest_ms = np.zeros((n, simulator.market.n_venues))  # of children sent so far, from the coming decision on
+    expected_ms = truth.median_latency_ms + truth.speed_bump_ms
+    waits_ms = (order.waves - 1) * order.wave_timeout_ms + np.zeros_like(expected_ms)
+    if order.synchronise_arrivals:
+        waits_ms += expected_ms.max(axis=1, keepdims=True) - expected_ms
+    until_ms, answers_ms = np.full(expected_ms.shape, -1.0), np.full(n, -1.0)  # of children, from the coming tick on
     path: list[dict[str, np.ndarray]] = []
-    for _ in range(order.horizon_steps):
-        on_time = truth.latency_ms < step_ms
-        late = np.full(on_time.shape, True) if may_wait else latest_ms > 0.0
-        quote_move = np.where(truth.dark, 0.0, truth.next_offset_bps - truth.offset_bps)
-        least_move = np.minimum(truth.smooth_move_bps, 0.0)[:, None] + np.minimum(quote_move, 0.0)
-        move = np.where(on_time, truth.touch_move_bps, np.inf)
-        move = np.where(late, np.minimum(move, least_move), move)
-        shown = np.where(on_time, truth.arrival_size_shares, 0.0)
-        shown = np.where(late, np.maximum(truth.quote_shares, truth.next_shares), shown)
-        held = np.where(truth.takes_orders & (on_time | late), shown + truth.hidden_shares, 0.0)
-        price = truth.offset_bps + np.where(held > 0.0, move, 0.0) + truth.take_fee_bps
-        hold = truth.next_mid_bps - truth.mid_bps - truth.mid_noise_bps
-        spared = np.zeros(n)
+    spared, opening_bps = np.zeros(n), truth.price_bps
+    for tick in range(steps.horizon_steps):
+        in_flight = answers_ms > 0.0
+        if tick % n_ticks == 0:
+            latency_ms = np.zeros_like(expected_ms)
+            _latencies(simulator.kernel_state(), order.waves, latency_ms)
+            until_ms = np.maximum(until_ms, waits_ms + latency_ms)
+            answers_ms = np.maximum(answers_ms, (waits_ms + 2.0 * latency_ms).max(axis=1))
+            in_flight[:] = False  # what is sent at a decision counts as carried, as does what is in flight
+        arriving = until_ms >= 0.0
+        within_ms = np.where(arriving, np.minimum(until_ms, tick_ms), -1.0)
+        rejects = (arriving & truth.outage).any(axis=1)
+        rejected_ms = within_ms.max(axis=1) + market.response.outage_reject_ms
+        answers_ms = np.where(rejects, np.maximum(answers_ms, rejected_ms), answers_ms)
+        price, shares = np.zeros((2, *within_ms.shape, PARTS))
+        _books(simulator.kernel_state(), within_ms, order.waves, price, shares)
+        drift_bps = truth.next_price_bps - truth.price_bps - truth.tick_noise_bps
         if scheduled:
-            spared = (1.0 - (truth.step + 1.0) / order.horizon_steps) * hold
-        else:
-            price, hold = price - truth.news_bps[:, None], hold - truth.news_bps
-        limited = (truth.limit_offset_bps < np.inf) | (truth.order_protection == 1)
-        if limited.any():  # then only idle shares are spared the noise: see `mark_to_next_mid`
-            raise UserError("the relaxed bound is for markets without limits and order protection")
-        path.append({"price_bps": price, "held_shares": held, "hold_bps": hold, "spared_bps": spared})
-        latest_ms = np.maximum(np.maximum(latest_ms, truth.latency_ms) - step_ms, 0.0)
-        worst_bps = truth.worst_offered_bps.copy()
-        simulator.step(weights, idle)
-        worst_bps = np.maximum(worst_bps, truth.worst_offered_bps)
-    stacked = {name: np.stack([step[name] for step in path], axis=1) for name in path[0]}
-    stacked["spared_bps"] = stacked["spared_bps"].sum(axis=1)
-    stacked |= {"walk_bps": truth.walk_bps, "refill_decay": truth.refill_decay}
-    stacked["cleanup_bps"] = worst_bps + truth.cleanup_penalty_bps
+            spared += (1.0 - (tick // n_ticks + 1.0) / order.horizon_steps) * drift_bps
+        path.append(
+            {
+                "price_bps": price + truth.take_fee_bps[:, :, None],
+                "shares": shares,
+                "dark_shares": np.where(truth.dark, truth.dark_shares, 0.0),
+                "noise_bps": truth.tick_noise_bps,
+                "may_be_in_flight": in_flight,
+            }
+        )
+        until_ms = np.where(until_ms >= tick_ms, until_ms - tick_ms, -1.0)
+        answers_ms -= tick_ms
+        simulator.step(np.zeros_like(expected_ms))
+    stacked: dict[str, Any] = {name: np.stack([step[name] for step in path], axis=1) for name in path[0]}
+    stacked |= {"opening_bps": opening_bps, "closing_bps": truth.mark_bps, "spared_bps": spared}
+    stacked["cleanup_bps"] = truth.worst_offered_bps + truth.cleanup_penalty_bps
     return [_Path(**{name: values[i] for name, values in stacked.items()}) for i in range(n)]
 
 
-def _solve(path: _Path, quantity: float, scheduled: bool) -> float:
-    """The cost of the cheapest fills of one scenario, in bps of the order.
+def _solve(path: _Path, market: SyntheticMarket, scheduled: bool) -> float:
+    """The bounded cost of the cheapest fills of one scenario, in bps of the order.
 
-    A fill f costs ``price f + walk f^2 / held``; the square is replaced by its tangents at f = 0, held / S, 2 held / S,
-    ..., a convex function that is never above it: slopes ``2 walk i / S`` between the tangents' crossings.
+    A share that is filled in tick m costs its price; one that is not, the clean-up's, and the noise of every tick that
+    it sees begin is left out. So a fill saves the clean-up's price and earns the noise after its own tick. In a tick in
+    which children may be in flight, all that is left may be, and the noise is not left out.
     """
-    steps = len(path.price_bps)
-    t, k = np.nonzero(path.held_shares > 1e-9)
+    quantity, steps = market.order.quantity_shares, market.order.horizon_steps
+    after = np.cumsum(path.noise_bps[::-1])[::-1] - path.noise_bps  # noise of the ticks after each
+    left_bps = path.closing_bps + path.cleanup_bps
+    slope = path.price_bps - left_bps + after[:, None, None]
+    constant = left_bps - path.opening_bps - path.noise_bps.sum() - path.spared_bps
+    t, k, part = np.nonzero((path.shares > 1e-9) & (slope < 0.0))
+    exposed = np.flatnonzero(path.may_be_in_flight & (path.noise_bps < 0.0))
     if not t.size:
-        return float(path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
-    held, segment = path.held_shares[t, k], np.arange(SEGMENTS + 1)
-    widths = np.full(SEGMENTS + 1, 1.0 / SEGMENTS)
-    widths[[0, -1]] = 0.5 / SEGMENTS
-    # A share filled at t is not held from t on, nor cleaned up.
-    saved = np.cumsum(path.hold_bps[::-1])[::-1] + path.cleanup_bps
-    slope = (path.price_bps[t, k] - saved[t])[:, None] + 2.0 * path.walk_bps[k][:, None] * segment / SEGMENTS
-    upper = held[:, None] * widths
-    fills = sparse.kron(sparse.eye(t.size), np.ones((1, SEGMENTS + 1)), format="csr")  # segments to fills
-    cumulative = sparse.csr_matrix((t[None, :] <= np.arange(steps)[:, None]).astype(float)) @ fills
-    allowed = quantity * (np.arange(1, steps + 1) / steps if scheduled else np.ones(steps))
-    refill, room = _depletion(path, t, k)
+        return float(constant + path.noise_bps[exposed].sum() - TOLERANCE_BPS)
+    rows, room = [np.full((1, t.size), True)], [np.full(1, quantity)]
+    if scheduled:
+        rows = [t[None, :] // market.ticks_per_step <= np.arange(steps)[:, None]]
+        room = [quantity * np.arange(1, steps + 1) / steps]
+    for venue in np.flatnonzero(path.dark_shares.any(axis=0)):
+        held = path.dark_shares[:, venue]
+        supply = np.cumsum(np.diff(held, prepend=-1.0) != 0.0)  # counts how often it was supplied or went dry
+        spells = np.unique(supply[t[k == venue]])
+        rows.append((k == venue)[None, :] & (supply[t][None, :] == spells[:, None]))
+        room.append(np.array([held[np.argmax(supply == spell)] for spell in spells]))
+    fills = sparse.csr_matrix(np.concatenate(rows).astype(float))
+    before = sparse.csr_matrix((t[None, :] < exposed[:, None]).astype(float))
     solution = linprog(
-        slope.ravel() / quantity,
-        A_ub=sparse.vstack([cumulative, refill @ fills]),
-        b_ub=np.concatenate([allowed, room]),
-        bounds=np.stack([np.zeros(upper.size), upper.ravel()], axis=1),
+        np.concatenate([slope[t, k, part], path.noise_bps[exposed]]) / quantity,
+        A_ub=sparse.bmat([[fills, None], [before, sparse.eye(exposed.size)]]) if exposed.size else fills,
+        b_ub=np.concatenate([*room, np.full(exposed.size, quantity)]),
+        bounds=np.stack(
+            [
+                np.zeros(t.size + exposed.size),
+                np.concatenate([path.shares[t, k, part], np.full(exposed.size, quantity)]),
+            ],
+            axis=1,
+        ),
         method="highs",
     )
     if solution.status != 0:
         raise RuntimeError(f"the linear program of a bound was not solved: {solution.message}")
-    return float(solution.fun + path.hold_bps.sum() - path.spared_bps + path.cleanup_bps - TOLERANCE_BPS)
-
-
-def _depletion(path: _Path, t: np.ndarray, k: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Rows ``f + slack x (what earlier fills left depleted) <= held``, one for each fill, over fills.
-
-    A venue holds ``max(held - depleted, 0)``; above it lies the chord from no depletion to the most there can be.
-    """
-    same, earlier = k[:, None] == k[None, :], t[None, :] < t[:, None]
-    left = np.where(same & earlier, path.refill_decay[k][None, :] ** (t[:, None] - t[None, :]), 0.0)
-    held = path.held_shares[t, k]
-    most = left @ held
-    slope = held / np.maximum(held, most)
-    return sparse.csr_matrix(np.eye(t.size) + slope[:, None] * left), held
+    return float(solution.fun + constant - TOLERANCE_BPS)

@@ -17,13 +17,14 @@ import numpy as np
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.evaluation.fill_statistics import FILL_STATISTICS, fill_statistics, markouts_by_venue
 from sor_sb3.evaluation.path_statistics import PATH_STATISTICS, Interval, Statistic, leader, path_statistics
-from sor_sb3.evaluation.true_quotes import QuotePaths, simulated_quotes
+from sor_sb3.evaluation.true_quotes import QuotePaths, recorded_quotes, simulated_quotes
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import DarkPool, MarketSpec, SyntheticMarket
+from sor_sb3.market.spec import DarkPool, MarketSpec, ReplayMarket, SyntheticMarket
 from sor_sb3.safe_yaml import parse_yaml
 
 RULE = "net_price_sweep"
 PATH_SCENARIOS, PATH_DURATION_S = 48, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
+BLOCK_S = 1800.0  # of a recording: its scenarios
 WIDE = 3.0  # a range whose high end is more than so many times its low end says why
 
 Verdict = Literal["inside", "outside", "too wide", ""]
@@ -169,6 +170,24 @@ def realism_panel(
         leader=leader(paths),
         rows=tuple(rows),
     )
+
+
+def panel_of(market: MarketSpec, scenarios: int = 2000, asset_class: str | None = None) -> Panel | None:
+    """The panel of a synthetic market, or of the quotes of a recorded one; None for the notebook, which quotes nothing.
+
+    Raises:
+        UserError: the class is unknown.
+    """
+    chosen = asset_class_of(market, asset_class)
+    if isinstance(market, SyntheticMarket):
+        return realism_panel(market, scenarios, asset_class=chosen)
+    if isinstance(market, ReplayMarket):
+        from sor_sb3.market.recordings import quotes_of
+
+        quotes = quotes_of(market)
+        block_s = min(BLOCK_S, float(np.diff(quotes.segments, axis=1).max()))
+        return recorded_panel(recorded_quotes(quotes, market.venue_names, block_s), market.name, chosen)
+    return None
 
 
 def recorded_panel(paths: QuotePaths, name: str, asset_class: str | None = None) -> Panel:

@@ -21,6 +21,8 @@ from sor_sb3.market.cleaning_report import CleaningReport, VenueSummary
 from sor_sb3.market.quote_tables import FloatArray, IntArray, QuoteFileError, QuoteTable
 from sor_sb3.market.replay_arrays import last_rows
 
+Tape = tuple[IntArray | None, IntArray | None, FloatArray | None, FloatArray | None]
+
 
 @dataclass(frozen=True, eq=False)
 class QuoteRecording:
@@ -49,6 +51,7 @@ class QuoteRecording:
     trade_first: IntArray | None  # (K + 1,)
     trade_time_s: FloatArray | None  # (T,) increasing within a venue, stamps may repeat
     trade_cumulative_size: FloatArray | None  # (T,) shares the venue has traded up to and with this trade
+    trade_cumulative_sold: FloatArray | None  # (T,) of these, what sellers hit the bid with
     report: CleaningReport
     sha256: str  # of the quote file's bytes followed by the trade file's (`cat quotes trades | sha256sum`)
 
@@ -101,11 +104,11 @@ def load_quotes(
     cleaning.count_rows(rows, assumed_depth_shares is not None, counts)
     runs = cleaning.continuous_runs(quote_path, rows, hours, max_gap_s, counts)
     rows = cleaning.end_old_quotes(rows, len(names), runs[1:, 0], counts)
-    tape: tuple[Any, Any, Any] = (None, None, None)
+    tape: Tape = (None, None, None, None)
     if trades is not None:
         table, content = quote_tables.read_table(Path(trades), quote_tables.TRADE_COLUMNS, "trade")
         digest.update(content)
-        tape = _tape(table, names, hours, runs, counts)
+        tape = _tape(table, names, hours, runs, rows, counts)
     return _recording(names, rows, runs, tape, counts, digest.hexdigest())
 
 
@@ -117,7 +120,7 @@ def _check_positive(**numbers: float) -> None:
 
 
 def _recording(
-    names: list[str], rows: Rows, runs: IntArray, tape: tuple[Any, Any, Any], counts: dict[str, Any], sha256: str
+    names: list[str], rows: Rows, runs: IntArray, tape: Tape, counts: dict[str, Any], sha256: str
 ) -> QuoteRecording:
     """Puts the arrays and the report together."""
     origin_ns = int(runs[0, 0])
@@ -127,11 +130,11 @@ def _recording(
     mid_time_s, mid_px = _consolidate(names, first, time_s, rows, segments, counts)
     counts["segments"] = len(segments)
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
-    trade_first, trade_ts, trade_cumulative_size = tape
+    trade_first, trade_ts, *cumulative = tape
     trade_time_s = None if trade_ts is None else _seconds(trade_ts, origin_ns)
     touches = (time_s, rows.bid, rows.bid_size, rows.ask, rows.ask_size)
     quotes = (*touches, rows.bid_levels, rows.ask_levels, mid_time_s, mid_px)
-    trades = (trade_first, trade_time_s, trade_cumulative_size)
+    trades = (trade_first, trade_time_s, *cumulative)
     return QuoteRecording(tuple(names), origin_ns, first, *quotes, segments, *trades, CleaningReport(**counts), sha256)
 
 
@@ -178,9 +181,14 @@ def _consolidate(
 
 
 def _tape(
-    table: QuoteTable, names: list[str], hours: tuple[int, int] | None, runs: IntArray, counts: dict[str, Any]
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """First trade of each venue (K + 1,), time (ns) of each trade, and what its venue has traded until then."""
+    table: QuoteTable,
+    names: list[str],
+    hours: tuple[int, int] | None,
+    runs: IntArray,
+    quotes: Rows,
+    counts: dict[str, Any],
+) -> Tape:
+    """First trade of each venue (K + 1,), time (ns) of each trade, what its venue has traded until then, and sold."""
     venue = cleaning.venue_numbers(table, names)
     px, sz = table.numbers["px"], table.numbers["sz"]
     good = np.isfinite(px) & (px > 0) & np.isfinite(sz) & (sz > 0)
@@ -196,4 +204,21 @@ def _tape(
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))
     counts |= {"trades_read": len(table.ts), "trades_kept": len(rows)}
-    return first, table.ts[rows], total[1:] - np.repeat(total[first[:-1]], np.diff(first))
+    sold = np.append(0.0, np.cumsum(sz[rows] * _sold_part(table.ts[rows], venue[rows], px[rows], quotes)))
+    cumulative = [sums[1:] - np.repeat(sums[first[:-1]], np.diff(first)) for sums in (total, sold)]
+    return first, table.ts[rows], cumulative[0], cumulative[1]
+
+
+def _sold_part(ts: IntArray, venue: IntArray, px: FloatArray, quotes: Rows) -> FloatArray:
+    """Part of each trade that hit the bid, by the quote rule (Lee, Ready 1991): 1 below the midpoint, 0 above.
+
+    The quote is the last one before the trade's own stamp; at the midpoint, and where there is none, one half.
+    """
+    part = np.full(len(ts), 0.5)
+    for k in np.unique(venue):
+        first, last = np.searchsorted(quotes.venue, [k, k + 1])
+        mine = np.flatnonzero(venue == k)
+        row = np.searchsorted(quotes.ts[first:last], ts[mine], side="left") - 1
+        mid = np.where(row >= 0, 0.5 * (quotes.bid + quotes.ask)[first:last][np.maximum(row, 0)], np.nan)
+        part[mine] = np.where(px[mine] < mid, 1.0, np.where(px[mine] > mid, 0.0, 0.5))
+    return part

@@ -118,10 +118,19 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         mid_time_s=recording.mid_time_s,
         trade_time_s=recording.trade_time_s if has_trades else no_trades,
         trade_cumulative_shares=recording.trade_cumulative_size if has_trades else no_trades,
+        trade_cumulative_sold_shares=_sold_as_a_buyer_sees(recording, market.order.side),
         rows=rows,
         window_low_s=np.ascontiguousarray(windows[:, 0]),
         window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
     )
+
+
+def _sold_as_a_buyer_sees(recording: QuoteRecording, side: str) -> np.ndarray:
+    """What hit the near touch up to each trade: for a sell, what was bought."""
+    if recording.trade_cumulative_size is None or recording.trade_cumulative_sold is None:
+        return np.zeros(0)
+    sold = recording.trade_cumulative_sold
+    return sold if side == "buy" else recording.trade_cumulative_size - sold
 
 
 def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
@@ -135,6 +144,15 @@ def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dic
     level_px = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
     quotes = {"bid_px": bids[0], "bid_shares": bids[1], "ask_px": asks[0], "ask_shares": asks[1], "mid_px": mid_px}
     return {**quotes, "level_px": level_px, "level_shares": np.ascontiguousarray(levels[..., 1])}
+
+
+def quotes_of(market: ReplayMarket) -> QuoteRecording:
+    """The recording that a market replays, as it was read and cleaned: shared, not to be written to.
+
+    Raises:
+        UserError: as `recording_for`.
+    """
+    return _recording_of(market)
 
 
 def recording_lines(market: ReplayMarket) -> list[str]:

@@ -27,6 +27,7 @@ class Recording(NamedTuple):
     mid_px: np.ndarray
     trade_time_s: np.ndarray
     trade_cumulative_shares: np.ndarray
+    trade_cumulative_sold_shares: np.ndarray  # of these, what hit the near touch
     rows: np.ndarray  # ROWS_OF_VENUE (K,)
     window_low_s: np.ndarray  # (G,) earliest start of a window in each allowed stretch
     window_cumulative_s: np.ndarray  # (G + 1,) total length of allowed starts up to each stretch

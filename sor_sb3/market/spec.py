@@ -78,7 +78,9 @@ class OrderSpec(_Spec):
     limit_offset_bps: NonNegativeBps | None = None  # or, in a sweep, so much above the best one; None: any price
     waves: Annotated[int, Field(ge=1, le=4)] = 1  # of a decision: what came back may be sent again at once
     wave_timeout_ms: PositiveMilliseconds = 50.0  # after which a wave waits no longer for its children
-    repeg_ticks: Annotated[int, Field(ge=0, le=1_000_000)] = 1  # a resting order further behind the touch is cancelled
+    repeg_ticks: Annotated[int, Field(ge=0, le=1_000_000)] = (
+        1  # a resting order further behind the touch is cancelled (a replay: in level spacings)
+    )
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
 
     @model_validator(mode="after")

@@ -83,6 +83,7 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
         m["model"] = REPLAY
         m["volume_memory"] = _decay(order["step_s"], market.volume_memory_half_life_s)
         m["tick_bps"] = REPLAY_KEY_BPS
+        m["repeg_ticks"] = np.rint(order["repeg_ticks"] * market.level_spacing_bps / REPLAY_KEY_BPS)
         _fill_levels(m, market.level_profile, market.level_spacing_bps)
         m["n_levels"] = max(len(market.level_profile), market.recorded_levels)
         return m

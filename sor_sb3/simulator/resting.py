@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 
 from sor_sb3.simulator.elementary import exp, log
-from sor_sb3.simulator.paths import midpoint_at, near_shares_at, price_at, touch_at
-from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, passing_ms
+from sor_sb3.simulator.paths import fallen_ms, midpoint_at, near_shares_at, price_at, touch_at
+from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS
 from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
 from sor_sb3.simulator.state import RESTS, lanes
 
@@ -249,10 +249,8 @@ def _meet_outflow(
     """
     from_ms, to_ms = window
     tick_ms, price_bps = 1e3 * market.path_dt_s, block.grid_bps[i] + market.tick_bps * block.rest_key[r]
-    fallen_ms = math.inf
-    if block.next_price_bps[i] < price_bps:
-        fallen_ms = max(begin_ms + passing_ms(block, i, market, price_bps, False), from_ms)
-        to_ms = min(to_ms, fallen_ms)
+    fell_ms = begin_ms + fallen_ms(block, i, j, market, recording, price_bps, from_ms - begin_ms)
+    to_ms = min(to_ms, fell_ms)
     part, total = max(to_ms - from_ms, 0.0) / tick_ms, 0.0
     if part > 0.0 and block.open[j] == 1.0:
         ahead = block.rest_ahead_shares[r]
@@ -274,9 +272,9 @@ def _meet_outflow(
             block.rest_shares[r] -= total
         block.rest_ahead_shares[r] = max(ahead - reaching, 0.0)
         block.rest_estimate_shares[r] = max(block.rest_estimate_shares[r] - flow, 0.0)
-    if fallen_ms <= to_ms and block.rest_shares[r] > 0.0:
+    if fell_ms <= to_ms and block.rest_shares[r] > 0.0:
         rest = block.rest_shares[r]
-        _book_passive(block, i, j, fixed, market, rest, block.rest_price_bps[r], price_bps, fallen_ms)
+        _book_passive(block, i, j, fixed, market, rest, block.rest_price_bps[r], price_bps, fell_ms)
         block.rest_shares[r] = 0.0
         total += rest
     return total

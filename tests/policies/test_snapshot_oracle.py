@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import VecNormalize
 
 import sor_sb3
 from sor_sb3 import routers
@@ -110,6 +112,8 @@ def gap(market: SyntheticMarket, simulator: BatchSimulator, adapter) -> float:
     if lots == 0:
         return 0.0
     weights, pace = all_placements(lots, market.n_venues, adapter.paced)
+    if truth.wave[0] > 0 and not adapter.paced:
+        weights, pace = np.concatenate([weights, np.zeros((1, market.n_venues))]), np.append(pace, 0.0)
     if adapter.masked:
         weights, pace = np.eye(market.n_venues), np.ones(market.n_venues)
     cost, _, done = simulator.branch(np.zeros(len(weights), dtype=int)).step(weights, pace if adapter.paced else None)
@@ -123,9 +127,109 @@ def gap(market: SyntheticMarket, simulator: BatchSimulator, adapter) -> float:
 
 @pytest.mark.parametrize("adapter", [SPLIT, SELECT, EXECUTE], ids=lambda a: a.env_id)
 def test_it_is_the_best_of_all_placements_at_the_first_and_last_decision(adapter):
-    """One decision: 300 random markets. Ties apart, the search finds what brute force finds."""
+    """One decision in each of 300 random markets. (In 1,500 others the search misses one or none.)"""
     rng = np.random.default_rng(5)
     gaps = np.array([gap(m, begun(m, seed, 0), adapter) for seed in range(300) for m in [random_market(rng)]])
     assert gaps.min() > -1e-9, "brute force does not try what the oracle does"
-    print(adapter.env_id, (gaps > 1e-9).sum(), gaps.max(), gaps.mean())
     assert np.all(gaps < 1e-9)
+
+
+@pytest.mark.parametrize("adapter", [SPLIT, SELECT, EXECUTE], ids=lambda a: a.env_id)
+def test_it_is_the_best_of_all_placements_after_a_random_decision(adapter):
+    """Two decisions: children in flight, depleted books, pushed mids. The search misses fewer than 1 in 100."""
+    rng = np.random.default_rng(6)
+    gaps = np.array([gap(m, begun(m, seed, 1), adapter) for seed in range(300) for m in [random_market(rng, 2)]])
+    assert gaps.min() > -1e-9
+    assert np.mean(gaps > 1e-9) < 0.01
+    assert gaps.mean() < 0.005
+
+
+def test_the_wave_after_another_is_placed_as_well_as_the_first():
+    """Two waves, the first at random: what came back goes where brute force would send it, or is held back."""
+    rng = np.random.default_rng(7)
+    gaps, waves = [], 0
+    for seed in range(200):
+        market = random_market(rng, waves=2, wave_timeout_ms=5.0)
+        simulator = begun(market, seed, 1)
+        if Truth(simulator).wave[0] == 1:
+            waves += 1
+            gaps.append(gap(market, simulator, SPLIT))
+    assert waves > 50
+    assert min(gaps) > -1e-9
+    assert np.mean(np.array(gaps) > 1e-9) < 0.02
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("name", ["us_equity", "crypto"])
+def test_no_rule_beats_it_at_any_size(name, scale):
+    market = load_market(name)
+    order = market.order.model_copy(update={"quantity_shares": scale * market.order.quantity_shares})
+    market = market.model_copy(update={"order": order})
+    rules = routers.rule_names(market)
+    result = sor_sb3.evaluate({n: n for n in [market.oracle, *rules]}, market=market, scenarios=100)
+    for rule in rules:
+        assert result.difference(rule, market.oracle).ci95_high > 0.0, rule
+
+
+@pytest.mark.parametrize("name", ["crypto", "dark"])
+def test_more_freedom_is_not_dearer(name):
+    market, costs = load_market(name), {}
+    for env_id in ("OrderSplit-v0", "OrderExecute-v0"):
+        result = sor_sb3.evaluate({"it": market.oracle}, market=market, env=env_id, scenarios=300)
+        costs[env_id] = result.scores["it"].cost[0]
+    saved = costs["OrderSplit-v0"] - costs["OrderExecute-v0"]
+    assert saved.mean() > -2.0 * saved.std() / np.sqrt(saved.size)
+
+
+def test_the_continuation_is_fitted_once_and_always_the_same():
+    market = load_market("dark")
+    first = fitted_continuation(market, "VenueSelect-v0")
+    assert fitted_continuation(market, "sor_sb3:VenueSelect-v0") is first
+    from sor_sb3.policies.oracles import snapshot
+
+    snapshot._FITTED.clear()
+    assert fitted_continuation(market, "VenueSelect-v0") == first
+    assert first.price_bps > 0.0
+
+
+def test_the_oracle_changes_nothing_by_looking():
+    core = RoutingCore("OrderSplit-v0", "us_equity", 8)
+    core.seed(list(range(8)))
+    rows, before = core.reset(), core.get_state()["simulator"]
+    oracle = SnapshotOracle(core, Continuation(1.0))
+    first, second = oracle.predict(rows)[0], oracle.predict(rows)[0]
+    np.testing.assert_array_equal(first, second)
+    after = core.get_state()["simulator"]
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"])
+def test_the_oracle_is_made_from_any_of_our_faces(env_id):
+    market = random_market(np.random.default_rng(1))
+    envs = [
+        gym.make(f"sor_sb3:{env_id}", market=market),
+        gym.make_vec(f"sor_sb3:{env_id}", num_envs=1, market=market),
+        sor_sb3.make_vec_env(env_id, market=market, n_envs=1),
+        VecNormalize(sor_sb3.make_vec_env(env_id, market=market, n_envs=1)),
+    ]
+    for env in envs:
+        oracle = routers.make("snapshot_oracle", market, env=env)
+        venv_like = isinstance(env.reset(), np.ndarray)
+        rows = env.reset() if venv_like else env.reset(seed=0)[0]
+        actions, _ = oracle.predict(rows)
+        space = env.action_space
+        inside = space.contains(actions) if not venv_like else all(space.contains(a) for a in actions)
+        assert inside, type(env).__name__
+
+
+def test_a_crumb_of_a_lot_is_placed_too():
+    core = RoutingCore("OrderExecute-v0", "us_equity", 4)
+    core.reset()
+    core.simulator.overwrite(available_shares=1e-9, remaining_shares=1e-9)
+    lots, pace, _ = place(core.simulator, core.action_adapter, Continuation(1.0))
+    assert np.isfinite(lots).all() and np.all((pace >= 0.0) & (pace <= 1.0))
+
+
+def test_the_notebooks_oracle_takes_the_cheapest_venue():
+    result = sor_sb3.evaluate({"it": "snapshot_oracle"}, market="notebook", scenarios=500)
+    assert result.scores["it"].cost.mean() == pytest.approx(1.70, abs=0.02)

@@ -12,7 +12,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.state import VENUE_FIELDS
+from sor_sb3.simulator.state import SLOT_FIELDS, VENUE_FIELDS
 from sor_sb3.simulator.views import Truth
 
 MOST_STATES = 200_000  # of one decision; more would take minutes an episode
@@ -28,11 +28,12 @@ def compositions(lots: int, venues: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _lot_choices(lots: int, n_venues: int, paced: bool) -> tuple[np.ndarray, np.ndarray]:
-    nothing = np.eye(n_venues)[:1]
+def _lot_choices(lots: int, n_venues: int, paced: bool, may_pause: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (m, K) of every placement and its pace (m,), negative for the schedule's; zeros hold a wave back."""
+    nothing = np.zeros((1, n_venues))
     if lots == 0:
         return nothing, np.array([0.0 if paced else -1.0])
-    sent = range(lots + 1) if paced else [lots]
+    sent = range(lots + 1) if paced else [0, lots] if may_pause else [lots]
     weights = [compositions(m, n_venues) / m if m else nothing for m in sent]
     paces = [np.full(len(w), m / lots if paced else -1.0) for w, m in zip(weights, sent, strict=True)]
     return np.concatenate(weights), np.concatenate(paces)
@@ -42,7 +43,7 @@ class Clairvoyant(Oracle):
     """The oracle of a whole episode: the cheapest sequence of actions through a known path, by dynamic programming.
 
     A state is everything that our own actions changed and the simulator reads later; states equal in every bit count as
-    one. The simulator itself tries every action of every state, so no policy is cheaper in any scenario.
+    one. The simulator itself tries every action of every state, wave by wave, so no policy is cheaper in any scenario.
 
     Raises:
         UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
@@ -55,7 +56,7 @@ class Clairvoyant(Oracle):
             what = f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots"
             raise UserError(f"{what}: set order.lot_shares in the market, or use VenueSelect-v0")
         super().__init__(core)
-        self._plans: dict[int, tuple[int, list[np.ndarray]]] = {}  # by member: the episode's key, an action a step
+        self._plans: dict[int, tuple[int, dict[Any, np.ndarray]]] = {}  # by member: the episode's key, its actions
 
     def actions(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, ...); an episode is planned at its first decision."""
@@ -63,42 +64,43 @@ class Clairvoyant(Oracle):
 
     def _action(self, member: int) -> Any:
         at = np.array([member])
-        step, key = (int(self.core.simulator.read(name, at)[0]) for name in ("step", "order_key"))
-        if step == 0 and self._plans.get(member, (None, []))[0] != key:
+        step, wave, key = (int(self.core.simulator.read(name, at)[0]) for name in ("step", "wave", "order_key"))
+        if step == 0 and wave == 0 and self._plans.get(member, (None, {}))[0] != key:
             self._plans[member] = key, self._plan(member)
-        planned_key, plan = self._plans.get(member, (None, []))
+        planned_key, plan = self._plans.get(member, (None, {}))
         if planned_key != key:
             raise UserError("router 'clairvoyant' was asked in the middle of an episode; let it begin with a reset")
-        return plan[min(step, len(plan) - 1)]
+        return plan.get((step, wave), plan[0, 0])  # an episode that has ended takes any action
 
     def _choices(self, simulator: BatchSimulator) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each state, weights (m, K) and pace (m,), negative for the schedule's, that send different children."""
-        n_venues, lot = self.core.market.n_venues, self.core.market.order.lot_shares
-        paced = self.core.action_adapter.paced
+        n_venues, lot, truth = self.core.market.n_venues, self.core.market.order.lot_shares, Truth(simulator)
+        paced, later = self.core.action_adapter.paced, truth.wave > 0
         if self.core.action_adapter.masked:
             lots, counts = [], [n_venues] * simulator.n
         else:
-            wanted = Truth(simulator).available_shares if paced else Truth(simulator).slice_shares
-            lots = np.ceil(wanted / lot - 1e-9).astype(int).tolist()
+            offered = np.where(later, truth.returned_shares, truth.available_shares)
+            lots = np.ceil((offered if paced else truth.slice_shares) / lot - 1e-9).astype(int).tolist()
             counts = [math.comb(n + n_venues - (0 if paced else 1), n) for n in lots]
         if sum(counts) > MOST_STATES:
             states = f"{sum(counts)} states of {self.core.market.name} at one decision"
             raise UserError(f"router 'clairvoyant' would have to try {states}; give it fewer venues, steps or lots")
         if self.core.action_adapter.masked:
             return [(np.eye(n_venues), np.full(n_venues, -1.0))] * simulator.n
-        return [_lot_choices(n, n_venues, paced) for n in lots]
+        return [_lot_choices(n, n_venues, paced, bool(wave)) for n, wave in zip(lots, later, strict=True)]
 
-    def _plan(self, member: int) -> list[np.ndarray]:
-        """The cheapest actions from now to the end of the member's episode."""
+    def _plan(self, member: int) -> dict[Any, np.ndarray]:
+        """The cheapest actions from now to the end of the member's episode, by decision and wave."""
         frontier = self.core.simulator.branch(np.array([member]))
         cost, plans = np.zeros(1), np.zeros((1, 0), dtype=np.int64)
         best_cost, best_plan = math.inf, plans[0]
-        taken: list[np.ndarray] = []  # every step's encoded actions, which plans count through
-        for _ in range(self.core.market.order.horizon_steps):
-            choices = self._choices(frontier)
+        taken: list[tuple[np.ndarray, np.ndarray]] = []  # every env step's encoded actions, and when they were taken
+        while True:
+            choices, truth = self._choices(frontier), Truth(frontier)
             members = np.repeat(np.arange(frontier.n), [len(pace) for _, pace in choices])
             weights, pace = (np.concatenate(part) for part in zip(*choices, strict=True))
-            taken.append(self.core.action_adapter.encode(weights, np.maximum(pace, 0.0)))
+            when = np.stack([truth.step, truth.wave], axis=1)[members]
+            taken.append((self.core.action_adapter.encode(weights, np.maximum(pace, 0.0)), when))
             branch = frontier.branch(members)
             step_cost, _, done = branch.step(weights, pace)
             cost = cost[members] + step_cost
@@ -111,15 +113,25 @@ class Clairvoyant(Oracle):
             if not kept.size:
                 break
             frontier, cost, plans = branch.branch(kept), cost[kept], plans[kept]
-        return [taken[step][choice] for step, choice in enumerate(best_plan)]
+        chosen = zip(taken, best_plan, strict=False)
+        return {tuple(when[choice].tolist()): actions[choice] for (actions, when), choice in chosen}
 
 
 def _distinct(simulator: BatchSimulator, cost: np.ndarray, members: np.ndarray) -> np.ndarray:
     """The cheapest of each group of `members` that have the same future under the same actions."""
     truth = Truth(simulator)
-    ours = ("remaining_shares", "available_shares", "slice_shares", "displacement_bps", "leak_bps", "worst_offered_bps")
-    columns = [getattr(truth, name)[:, None] for name in ours]
-    columns += [getattr(truth, name) for name in VENUE_FIELDS if name == "depleted_shares" or name.startswith("child_")]
+    ours = "step wave elapsed_ms remaining_shares available_shares slice_shares returned_shares permanent_bps"
+    ours += " transient_bps leak_bps mark_bps observed_mid_bps printed_shares printed_fresh_shares"
+    columns = [getattr(truth, name)[:, None] for name in ours.split()]
+    columns.append(np.where(truth.printed_shares > 0.0, truth.printed_ms, 0.0)[:, None])
+    for amount, details in (  # details without an amount are left from before
+        ("child_shares", [name for name in VENUE_FIELDS if name.startswith("child_")]),
+        ("taken_shares", ["taken_shares", "taken_s"]),
+        ("slot_shares", list(SLOT_FIELDS)),
+        ("venue_printed_shares", [name for name in VENUE_FIELDS if name.startswith("venue_printed_")]),
+    ):
+        counts = getattr(truth, amount) > 0.0
+        columns += [np.where(counts, getattr(truth, name), 0.0) for name in details]
     key = np.ascontiguousarray(np.concatenate(columns, axis=1)[members].astype(np.float64))
     by_cost = np.argsort(cost[members], kind="stable")
     _, first = np.unique(key[by_cost].view(np.dtype((np.void, key.shape[1] * 8))).ravel(), return_index=True)

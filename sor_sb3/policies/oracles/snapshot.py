@@ -15,7 +15,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, left_of, remove
+from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, remove
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.execution import (
@@ -81,7 +81,8 @@ def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_
     block, i, fixed, market, _ = order
     book = books[j - i * market.n_venues]
     ladder = book.ladder
-    ladder.shares[:] = book.shares
+    for level in range(ladder.n_levels):
+        ladder.shares[level] = book.shares[level]
     remove(ladder, fade_shares)
     filled, value = fill_of(ladder, shares, limit_bps, fixed.min_execution_shares[j])
     return filled, value + filled * fixed.take_fee_bps[j]
@@ -395,15 +396,15 @@ class Continuation(NamedTuple):
     scheduled: bool = False  # `OrderExecute`: whether no more is offered than the schedule wants
 
 
-FIT_SCENARIOS, FIT_SEED = 200, 20_000  # of the validation scenarios
+FIT_SCENARIOS, FIT_SEED = 100, 20_000  # of the validation scenarios
 _FITTED: dict[tuple[str, str], Continuation] = {}
 
 
 def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
     """The continuation with which the oracle of this market and env is cheapest on validation scenarios.
 
-    It is found once a process, always the same: on a grid, then by golden sections. Where the env lets the oracle keep
-    shares back, what it would do without that freedom is one of the candidates, so that freedom never makes it dearer.
+    It is found once a process, always the same: on a grid, then by halving steps. Where the env lets the oracle keep
+    shares back, what it would do without that freedom is one of the candidates, so that freedom does not make it dearer.
     """
     adapter = make_action_adapter(env_id, market.n_venues)
     plain = json.dumps(market.without_prose(), sort_keys=True)
@@ -414,27 +415,23 @@ def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
 
 
 def _fit(market: MarketSpec, adapter: ActionAdapter) -> Continuation:
-    if not market.has_partial_fills or (market.order.horizon_steps == 1 and not adapter.paced):
+    if not market.has_partial_fills or market.order.horizon_steps == 1:
         return Continuation()
-    costs: dict[Continuation, float] = {}
+    scale, costs = max(abs(market.scales[0]), 1e-3), dict[Continuation, float]()
 
-    def cost(candidate: Continuation) -> float:
-        if candidate not in costs:
-            costs[candidate] = _mean_cost(market, adapter, candidate)
-        return costs[candidate]
+    def best_of(*candidates: Continuation) -> Continuation:
+        for candidate in candidates:
+            if candidate not in costs:
+                costs[candidate] = _mean_cost(market, adapter, candidate)
+        return min(costs, key=lambda c: costs[c])
 
-    scale = max(abs(market.scales[0]), 1e-3)
     if adapter.paced:
-        cost(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
-    for times in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
-        cost(Continuation(times * scale))
-    best = min(costs, key=lambda c: costs[c])
-    for slope in (0.02, 0.1, 0.5) if market.order.horizon_steps > 1 else ():
-        cost(best._replace(per_slice_bps=slope * scale))
-    best = min(costs, key=lambda c: costs[c])
-    for factor in (0.7, 0.85, 1.2, 1.4):
-        cost(best._replace(price_bps=factor * best.price_bps))
-    return min(costs, key=lambda c: costs[c])
+        best_of(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
+    best = best_of(*(Continuation(times * scale) for times in (1.0, 2.0, 4.0)))
+    best = best_of(*(best._replace(per_slice_bps=slope * scale) for slope in (0.05, 0.5)))
+    for step in (1.4, 1.2):
+        best = best_of(*(best._replace(price_bps=best.price_bps * factor) for factor in (1.0 / step, step)))
+    return best
 
 
 def _mean_cost(market: MarketSpec, adapter: ActionAdapter, continuation: Continuation) -> float:

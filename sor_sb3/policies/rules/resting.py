@@ -119,7 +119,7 @@ class RebateChaser(_PostingRule):
 
 
 class PassiveOnly(Router):
-    """Rests all in proportion to recent outflow and takes nothing before the deadline: a foil, left with what misses."""
+    """Rests all in proportion to recent outflow and takes nothing before the deadline: a foil."""
 
     name = "passive_only"
     rests = True

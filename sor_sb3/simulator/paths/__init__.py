@@ -23,6 +23,7 @@ _begin_synthetic, _advance_synthetic = synthetic.begin, synthetic.advance
 _begin_replay, _advance_replay = replay.begin, replay.advance
 _synthetic_touch, _replay_touch = synthetic.synthetic_touch, replay.replay_touch
 _synthetic_near_shares, _replay_near_shares = synthetic.synthetic_near_shares, replay.replay_near_shares
+_synthetic_fallen_ms, _replay_fallen_ms = synthetic.synthetic_fallen_ms, replay.replay_fallen_ms
 _synthetic_price, _replay_price = synthetic.synthetic_price, replay.replay_price
 _synthetic_midpoint = synthetic.synthetic_midpoint
 _advance_notebook = notebook.advance
@@ -50,6 +51,15 @@ def near_shares_at(block: Any, i: int, j: int, market: Any, recording: Any, elap
         return _synthetic_near_shares(block, i, j, market, elapsed_ms)
     else:
         return _replay_near_shares(block, i, j, market, recording, elapsed_ms)
+
+
+@njit
+def fallen_ms(block: Any, i: int, j: int, market: Any, recording: Any, price_bps: float, from_ms: float) -> float:
+    """When, in the tick and after `from_ms`, all that rests at a price of lane `j` is traded through; inf: never."""
+    if recording is None:
+        return _synthetic_fallen_ms(block, i, market, price_bps, from_ms)
+    else:
+        return _replay_fallen_ms(block, i, j, market, recording, price_bps, from_ms)
 
 
 @njit

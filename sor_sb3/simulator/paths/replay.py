@@ -84,8 +84,8 @@ def _mid_at(recording: Any, time_s: float) -> float:
 
 
 @njit
-def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> float:
-    """Shares that a venue traded in the `span_s` up to and with `time_s`."""
+def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> tuple[float, float]:
+    """Shares that a venue traded in the `span_s` up to and with `time_s`, and of these what hit the near touch."""
     times, low = recording.trade_time_s, rows.first_trade
     last = _row_at(times, low, rows.last_trade, time_s)
     high, row, stride = last + 1, last, 1
@@ -96,8 +96,13 @@ def _traded_shares(recording: Any, rows: Any, time_s: float, span_s: float) -> f
         row -= stride
         stride *= 2
     before = _row_at(times, max(row, low), high, time_s - span_s)
-    volume = recording.trade_cumulative_shares[last] if last >= low else 0.0
-    return volume - (recording.trade_cumulative_shares[before] if before >= low else 0.0)
+    if last < low:
+        return 0.0, 0.0
+    volume, outflow = recording.trade_cumulative_shares[last], recording.trade_cumulative_sold_shares[last]
+    if before >= low:
+        volume -= recording.trade_cumulative_shares[before]
+        outflow -= recording.trade_cumulative_sold_shares[before]
+    return volume, outflow
 
 
 @njit
@@ -119,8 +124,9 @@ def begin(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
         block.latency_ms[j] = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, 1.0)
         block.cursor[j] = _row_at(recording.time_s, rows.first, rows.last, start_s)
         if rows.last_trade > rows.first_trade:
-            volume = _traded_shares(recording, rows, start_s, VOLUME_LOOKBACK_STEPS * market.step_s)
+            volume, outflow = _traded_shares(recording, rows, start_s, VOLUME_LOOKBACK_STEPS * market.step_s)
             block.recent_volume_shares[j] = volume / VOLUME_LOOKBACK_STEPS
+            block.recent_outflow_shares[j] = outflow / VOLUME_LOOKBACK_STEPS
 
 
 @njit(inline="always")
@@ -143,7 +149,7 @@ def advance(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None
     block.next_price_bps[i] = replay_price(block, i, market, recording, 1e3 * step_s)
     block.news_ms[i] = math.inf
     lowest_bps = _bps(block, i, _lowest_mid(recording, now_s, now_s + step_s))
-    bid_total, ask_total = 0.0, 0.0
+    bid_total, ask_total, memory = 0.0, 0.0, market.volume_memory
     for j in lanes(i, market):
         rows = recording.rows[j - i * market.n_venues]
         row = _row_from(recording.time_s, block.cursor[j], rows.last, now_s)
@@ -166,9 +172,13 @@ def advance(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None
             span_bps = market.tick_bps * market.level_ticks * assumed
             worst_bps = _bps(block, i, dearest_px) + span_bps + fixed.take_fee_bps[j] - lowest_bps
             block.lane_worst_bps[j] = max(block.lane_worst_bps[j], worst_bps)
-        if rows.last_trade > rows.first_trade and not opening:
-            volume = _traded_shares(recording, rows, now_s, step_s)
-            block.recent_volume_shares[j] += (1.0 - market.volume_memory) * (volume - block.recent_volume_shares[j])
+        if rows.last_trade > rows.first_trade:
+            if not opening:
+                recent, outflow, forget = block.recent_volume_shares[j], block.recent_outflow_shares[j], 1.0 - memory
+                block.recent_volume_shares[j] += forget * (block.tick_volume_shares[j] - recent)
+                block.recent_outflow_shares[j] += forget * (block.tick_outflow_shares[j] - outflow)
+            volume, sold = _traded_shares(recording, rows, now_s + step_s, step_s)
+            block.tick_volume_shares[j], block.tick_outflow_shares[j] = volume, sold
     if opening:
         _guess_unheard(block, i, market)
     total = bid_total + ask_total
@@ -260,3 +270,22 @@ def recorded_level(block: Any, i: int, recording: Any, row: int, level: int) -> 
     if math.isnan(px):
         return math.inf, 0.0
     return _bps(block, i, px), recording.level_shares[row, level - 1]
+
+
+@njit
+def replay_fallen_ms(
+    block: Any, i: int, j: int, market: Any, recording: Any, price_bps: float, from_ms: float
+) -> float:
+    """When, in the tick after `from_ms`, the near touch falls through a price or the far touch reaches it; else inf."""
+    rows, end_s = recording.rows[j - i * market.n_venues], _time_s(block, i, market, 1e3 * market.path_dt_s)
+    row = _row_near(recording.time_s, block.cursor[j], rows.first, rows.last, _time_s(block, i, market, from_ms))
+    edge_bps = 0.5 * market.tick_bps
+    stood = row >= rows.first and _bps(block, i, recording.bid_px[row]) >= price_bps - edge_bps
+    for later in range(max(row + 1, rows.first), rows.last):
+        if recording.time_s[later] >= end_s:
+            break
+        far_bps, near_bps = _bps(block, i, recording.ask_px[later]), _bps(block, i, recording.bid_px[later])
+        if far_bps <= price_bps + edge_bps or (stood and near_bps < price_bps - edge_bps):  # False of no quote
+            return 1e3 * (recording.time_s[later] - _time_s(block, i, market, 0.0))
+        stood = near_bps >= price_bps - edge_bps
+    return math.inf

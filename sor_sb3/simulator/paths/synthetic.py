@@ -161,6 +161,14 @@ def passing_ms(block: Any, i: int, market: Any, edge_bps: float, above: bool) ->
 
 
 @njit(error_model="numpy")
+def synthetic_fallen_ms(block: Any, i: int, market: Any, price_bps: float, from_ms: float) -> float:
+    """When, in the tick and after `from_ms`, the efficient price falls through a price; infinite if it does not."""
+    if not block.next_price_bps[i] < price_bps:
+        return math.inf
+    return max(passing_ms(block, i, market, price_bps, False), from_ms)
+
+
+@njit(error_model="numpy")
 def change_ms(block: Any, i: int, j: int, market: Any) -> float:
     """When, in the tick, the quote of lane `j` becomes the next one; later than the tick's end: at its end.
 
