@@ -29,8 +29,8 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
     as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is acknowledged.
-    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In ``OrderPlace-v0`` it says how
-    much of what is available or rests does, of which no more than is available; and shares may rest, at the observed
+    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In ``OrderPlace-v0`` it says
+    how much of what is available or rests does, of which no more than is available; and shares may rest, at the observed
     near touch of a lit venue or at the midpoint in a dark pool, across decisions. Resting weights are targets, in
     shares of what is neither filled, nor in flight, nor taken now, in whole lots; they count in first waves. What is
     missing is posted, what is too much is cancelled, youngest first, and what the near touch has left by more than

@@ -25,7 +25,7 @@ _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
-    "policies/rules/*.py",
+    "policies/rules/cont_kukanov.py",
     "evaluation/true_quotes.py",
 )
 

@@ -143,8 +143,9 @@ def _kept_shares(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
         return kept
     for r in rests_of(j):
         if block.rest_shares[r] > 0.0:
-            if block.rest_cancel_shares[r] > 0.0:
-                kept += max(block.rest_shares[r] - block.rest_cancel_shares[r], 0.0)
+            if block.rest_cancel_shares[r] > 0.0:  # what a cancel has taken is gone already
+                pending = block.rest_cancel_shares[r] if block.rest_cancel_ms[r] >= 0.0 else 0.0
+                kept += max(block.rest_shares[r] - pending, 0.0)
             elif fixed.dark[j] == 0.0 and near - block.rest_key[r] > market.repeg_ticks:
                 _cancel(block, i, j, r, fixed, block.rest_shares[r])
             else:

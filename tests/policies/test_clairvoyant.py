@@ -87,9 +87,9 @@ def test_no_policy_is_ever_cheaper(env_id, waves):
 
 def test_the_evaluator_runs_it_by_name():
     result = sor_sb3.evaluate(
-        {"clairvoyant": "clairvoyant", "all_in_sweep": "all_in_sweep"}, market=small_market(), scenarios=10
+        {"clairvoyant": "clairvoyant", "net_price_sweep": "net_price_sweep"}, market=small_market(), scenarios=10
     )
-    assert np.all(result.scores["clairvoyant"].cost <= result.scores["all_in_sweep"].cost + 1e-6)
+    assert np.all(result.scores["clairvoyant"].cost <= result.scores["net_price_sweep"].cost + 1e-6)
     assert result.scores["clairvoyant"].kind == "oracle"
 
 
