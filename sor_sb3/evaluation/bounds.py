@@ -264,38 +264,36 @@ def _solve(path: _Path, market: SyntheticMarket, scheduled: bool) -> float:
     it sees begin is left out. So a fill saves the clean-up's price and earns the noise after its own tick. In a tick in
     which children may be in flight, all that is left may be, and the noise is not left out.
     """
-    quantity, steps = market.order.quantity_shares, market.order.horizon_steps
+    steps, shares = (
+        market.order.horizon_steps,
+        path.shares / market.order.quantity_shares,
+    )  # of the order, for the solver
     after = np.cumsum(path.noise_bps[::-1])[::-1] - path.noise_bps  # noise of the ticks after each
     left_bps = path.closing_bps + path.cleanup_bps
     slope = path.price_bps - left_bps + after[:, None, None]
     constant = left_bps - path.opening_bps - path.noise_bps.sum() - path.spared_bps
-    t, k, part = np.nonzero((path.shares > 1e-9) & (slope < 0.0))
+    t, k, part = np.nonzero((shares > 1e-9) & (slope < 0.0))
     exposed = np.flatnonzero(path.may_be_in_flight & (path.noise_bps < 0.0))
     if not t.size:
         return float(constant + path.noise_bps[exposed].sum() - TOLERANCE_BPS)
-    rows, room = [np.full((1, t.size), True)], [np.full(1, quantity)]
+    rows, room = [np.full((1, t.size), True)], [np.ones(1)]
     if scheduled:
         rows = [t[None, :] // market.ticks_per_step <= np.arange(steps)[:, None]]
-        room = [quantity * np.arange(1, steps + 1) / steps]
+        room = [np.arange(1, steps + 1) / steps]
     for venue in np.flatnonzero(path.dark_shares.any(axis=0)):
-        held = path.dark_shares[:, venue]
+        held = path.dark_shares[:, venue] / market.order.quantity_shares
         supply = np.cumsum(np.diff(held, prepend=-1.0) != 0.0)  # counts how often it was supplied or went dry
         spells = np.unique(supply[t[k == venue]])
         rows.append((k == venue)[None, :] & (supply[t][None, :] == spells[:, None]))
         room.append(np.array([held[np.argmax(supply == spell)] for spell in spells]))
     fills = sparse.csr_matrix(np.concatenate(rows).astype(float))
     before = sparse.csr_matrix((t[None, :] < exposed[:, None]).astype(float))
+    most = np.concatenate([shares[t, k, part], np.ones(exposed.size)])
     solution = linprog(
-        np.concatenate([slope[t, k, part], path.noise_bps[exposed]]) / quantity,
+        np.concatenate([slope[t, k, part], path.noise_bps[exposed]]),
         A_ub=sparse.bmat([[fills, None], [before, sparse.eye(exposed.size)]]) if exposed.size else fills,
-        b_ub=np.concatenate([*room, np.full(exposed.size, quantity)]),
-        bounds=np.stack(
-            [
-                np.zeros(t.size + exposed.size),
-                np.concatenate([path.shares[t, k, part], np.full(exposed.size, quantity)]),
-            ],
-            axis=1,
-        ),
+        b_ub=np.concatenate([*room, np.ones(exposed.size)]),
+        bounds=np.stack([np.zeros(most.size), most], axis=1),
         method="highs",
     )
     if solution.status != 0:

@@ -154,7 +154,7 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
     came back in this decision.
     """
     if pace < 0.0:
-        return block.slice_shares[i]
+        return min(block.slice_shares[i], block.available_shares[i])
     free = block.available_shares[i] if block.wave[i] == 0 else block.returned_shares[i]
     offered = free + block.resting_shares[i] if block.wave[i] == 0 else free
     lots = math.ceil(offered / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0

@@ -14,7 +14,7 @@ from sor_sb3.policies.oracles.snapshot import Continuation, SnapshotOracle
 from sor_sb3.simulator.views import Truth
 from tests.simulator.test_promises import changed
 
-N = 25
+N = 15
 ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
 
 
@@ -42,13 +42,9 @@ def test_no_policy_goes_below_it(name, env_id):
     core, seeds = RoutingCore(env_id, market, N, "test"), list(range(3, 3 + N))
     policies = {rule: routers.make(rule, market, env_id) for rule in routers.rule_names(market)}
     policies["oracle"] = SnapshotOracle(core, Continuation(2.0 * market.scales[0]))
-    policies |= {f"chance {seed}": Chance(core.action_space, seed) for seed in range(5)}
-    nearest = np.inf
+    policies |= {f"chance {seed}": Chance(core.action_space, seed) for seed in range(3)}
     for called, policy in policies.items():
-        above = bounded_cost(core, policy, seeds) - bound
-        assert np.all(above >= -1e-9), called
-        nearest = min(nearest, above.mean())
-    print(name, env_id, bound.mean(), nearest)
+        assert np.all(bounded_cost(core, policy, seeds) >= bound - 1e-9), called
 
 
 @pytest.mark.parametrize("options", [{"synchronise_arrivals": True}, {"lot_shares": 0.05}, {"waves": 3}])
@@ -56,11 +52,12 @@ def test_it_holds_for_children_that_wait_or_come_late(options):
     market = changed(load_market("crypto"), order=options, venues={"latency_ms": lambda ms: 20 * ms})
     bound = relaxed_bound(market, "OrderSplit-v0", N)
     core, seeds = RoutingCore("OrderSplit-v0", market, N, "test"), list(range(10_000, 10_000 + N))
-    in_flight = 0
     for rule in routers.rule_names(market):
         assert np.all(bounded_cost(core, routers.make(rule, market), seeds) >= bound - 1e-9), rule
-        in_flight += Truth(core.simulator).in_flight.sum()
-    assert in_flight > 0
+    core.reset()
+    while Truth(core.simulator).step.max() < 3:
+        core.step(np.ones((N, market.n_venues)))
+    assert Truth(core.simulator).in_flight.sum() > 0, "no child is late"
 
 
 def still_market(**order) -> SyntheticMarket:

@@ -23,7 +23,7 @@ def ppo(env_id: str, market: str = "us_equity") -> PPO:
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
 @pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
-@pytest.mark.parametrize("who", ["ppo", "dark_then_sweep", "random", "round_robin", "snapshot_oracle"])
+@pytest.mark.parametrize("who", ["ppo", "net_price_sweep", "random", "round_robin", "snapshot_oracle"])
 def test_costs_add_up_to_the_evaluators_number(who, env_id, market):
     evaluator = Evaluator(env_id, market, N, FIRST)
     policy = ppo(env_id, market) if who == "ppo" else evaluator.policies([who])[who]

@@ -208,7 +208,7 @@ class ReferencePath:
         self._move_quotes(draw)
         self._move_status(draw)
         self._supply_dark(draw)
-        self.u_hidden, self.u_mid = draw.u_hidden, draw.u_mid
+        self.u_hidden, self.u_mid, self.u_cancel = draw.u_hidden, draw.u_mid, draw.u_cancel
 
     # ------------------------------------------------------------------------------------------------- price
 
@@ -288,7 +288,7 @@ class ReferencePath:
             self.change_ms[k] = passed_ms - self.market.response.reaction_time_ms * math.log(draw.u_change[k])
 
     def passing_ms(self, edge: float, upwards: bool) -> float:
-        """When the price passes an edge that it is beyond at the tick's end: on its even way, by the news, or after it."""
+        """When the price passes an edge that it is beyond at the tick's end: on its way, by the news, or after it."""
         sign = 1.0 if upwards else -1.0
         away, speed = sign * (edge - self.price), sign * self.smooth / self.dt_ms
         if away <= 0.0:
@@ -342,7 +342,7 @@ class ReferencePath:
         self.outage = _turned(self.outage, self.outage_enter, self.outage_leave, draw.u_outage)
         ticks = self.market.ticks_per_step
         self.volume = self.volume + self.volume_forget * (ticks * self.traded - self.volume)  # of the tick before
-        self.traded = self._traded(draw.z_volume)
+        self._trade(draw)
 
     def _latency(self, z: np.ndarray) -> np.ndarray:
         """Without the speed bump."""
@@ -354,6 +354,14 @@ class ReferencePath:
         draw, latency = self.draws.latency(self.tick, wave), self.market.latency
         tail = np.where(draw.u_tail < latency.tail_probability, latency.tail_factor, 1.0)
         return self._latency(draw.z_latency) * tail + self.bump_ms
+
+    def _trade(self, draw: Any) -> None:
+        """Volume of the coming tick, and the outflow, what sellers hit near touches with: along with the price."""
+        volume, move = self.market.volume, self.smooth + self.news_bps
+        along = min(max(move / max(self.volatility_bps, 1e-9), -20.0), 20.0)
+        sells = 0.5 * (1.0 - volume.side_correlation * math.tanh(along))
+        self.traded = self._traded(draw.z_volume)
+        self.outflow = self.traded * sells
 
     def _traded(self, z: np.ndarray) -> np.ndarray:
         """Volume of a tick at each venue."""
