@@ -26,7 +26,7 @@ def wide_market() -> dict:
     pool = {"zero_probability": 0.5, "power_exponent": 1, "max_shares": 100}
     dark = [{"name": n, "take_fee_bps": 0.1, "latency_ms": ms, "dark": pool} for n, ms in (("D1", 1), ("D2", 2500))]
     order = {"quantity_shares": 4000, "horizon_steps": 8, "step_s": 1, "lot_shares": 50}
-    return {"order": order, "venues": lit + dark, "continuation_bps": 6, "reference_router": "random"}
+    return {"order": order, "venues": lit + dark, "reference_router": "random"}
 
 
 @pytest.mark.parametrize(
