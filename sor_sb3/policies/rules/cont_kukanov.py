@@ -227,7 +227,7 @@ class ContKukanov(_PostingRule):
     """
 
     name = "cont_kukanov"
-    constants: ClassVar = _PostingRule.constants | {"underfill": (1.5, 1.1, 1.25, 2.0, 4.0)}
+    constants: ClassVar = {"patience": (4, 1, 2, 8, 16), "underfill": (1.5, 1.1, 2.0, 4.0)}
     draws: ClassVar[int] = 64  # of the outflows
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
