@@ -234,7 +234,7 @@ def is_done(name: str, seed: int, folder: Path, budget_s: float, goal: float | N
 
 def references(evaluator: Evaluator) -> dict[str, float]:
     """Costs of the naive rule, the best rule and the oracle on the validation scenarios."""
-    names = (evaluator.market.reference_router, "marginal_price", evaluator.market.oracle)
+    names = (evaluator.market.reference_router, "net_price_sweep", evaluator.market.oracle)
     return {name: score(evaluator, name) for name in names}
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     config = train_config(args.algo, args.env, market, args.seed, args.timesteps)
     folder = new_run_folder(args.log_dir / path_component(config.algo), config.env)
 
-    baselines = [market.reference_router, "all_in_sweep", market.oracle]
+    baselines = [market.reference_router, "net_price_sweep", market.oracle]
     train(config, folder, folder / "tensorboard" / "learner", baselines, folder / "tensorboard", verbose=1)
 
     policies = {args.algo: load_policy(config, folder), **{name: name for name in baselines}}

@@ -52,7 +52,7 @@ class ActionAdapter(ABC):
         """
 
     def resting(self, actions: Any) -> np.ndarray | None:
-        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most; or None."""
+        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most."""
         return None
 
     @abstractmethod
@@ -182,6 +182,7 @@ class OrderExecute(OrderSplit):
         return np.concatenate([weights, 2.0 * pace[:, None] - 1.0], axis=1).astype(np.float32)
 
 
+ROUNDING = 1e-6  # of the sum of a row of weights that sum to 1, in float32
 _NONE_LATER = np.zeros(0, dtype=np.bool_)
 
 
@@ -254,7 +255,10 @@ def _read_paces(rows: Any, pace: Any) -> int:
 
 @entry_point(nogil=True)
 def _at_most_one(rows: Any, first: int, weights: Any) -> None:
-    """Fill `weights` (N, K) with positive parts of `rows` from column `first` on, scaled down where they exceed 1."""
+    """Fill `weights` (N, K) with positive parts of `rows` from column `first` on, scaled down where they exceed 1.
+
+    So are sums below 1 by less than float32 rounds: a rule that takes all holds nothing back.
+    """
     for i in range(len(weights)):
         largest, total = 1.0, 0.0  # so that sums of finite numbers are finite
         for k in range(weights.shape[1]):
@@ -263,7 +267,8 @@ def _at_most_one(rows: Any, first: int, weights: Any) -> None:
         for k in range(weights.shape[1]):
             total += weights[i, k] / largest
         for k in range(weights.shape[1]):
-            weights[i, k] = (weights[i, k] / largest) / max(total, 1.0 / largest)
+            if total > (1.0 - ROUNDING) / largest:
+                weights[i, k] = weights[i, k] / largest / total
 
 
 @entry_point(nogil=True)

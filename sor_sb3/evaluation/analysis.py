@@ -57,7 +57,7 @@ MEASURES: dict[str, Measure] = _OF_PARENTS | REGISTERED | _OF_CHILDREN
 
 @dataclass(frozen=True)
 class StateCut:
-    """Env steps sorted into states by one quantity; a row a state.
+    """Decisions, waves and all, sorted into states by one quantity; a row a state.
 
     Attributes:
         name: "spread", "latency" or "urgency"; `title` says what that is, with the unit.
@@ -282,7 +282,7 @@ def _rule_tables(cells: _Cells, mids_later: dict[str, np.ndarray]) -> tuple[list
 
 
 def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log: ChildLog) -> StateCut | None:
-    """Flow and cost by state, (N, T) int, -1 for decisions that count nowhere; None where there is one state only."""
+    """Flow and cost by state, (N, T) int, -1 for env steps that count nowhere; None where there is one state only."""
     present = [s for s in range(len(labels)) if (state == s).any()]
     if len(present) < 2:
         return None
@@ -293,7 +293,7 @@ def _cut(name: str, title: str, labels: tuple[str, ...], state: np.ndarray, log:
         sent, filled = log.sent_shares[of], log.filled_shares[of]
         by_venue, cost = sent.sum(axis=0), tca.weighted_average(all_in[of].ravel(), filled.ravel())
         rate = tca.fill_rate(filled.ravel(), sent.ravel())
-        rows.append((of.sum(), tca.ratio(by_venue, by_venue.sum()), cost, rate))
+        rows.append(((of & (log.wave == 0)).sum(), tca.ratio(by_venue, by_venue.sum()), cost, rate))
     return StateCut(name, title, tuple(labels[s] for s in present), *map(np.array, zip(*rows, strict=True)))
 
 
@@ -310,20 +310,27 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
     # Rounded, since our own displacement of the mid was added and is taken off again, and touches tie on ticks.
     touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps, 9)
     latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.observed_latency_ms, 1e-9)), np.nan), axis=2))
+    decides = log.active & (log.wave == 0)
+    row = np.maximum.accumulate(np.where(log.wave == 0, np.arange(log.wave.shape[1]), 0), axis=1)
+
+    def with_waves(state: np.ndarray) -> np.ndarray:
+        """Later waves are in the state of their decision."""
+        return np.where(log.active, np.take_along_axis(state, row, axis=1), -1)
+
     cuts = []
     for name, what, unit, values in (
         ("spread", "mean far touch above the mid", price_unit, touch),
         ("latency", "typical observed latency, one way", "ms" if price_unit == "bps" else price_unit, latency),
     ):
-        state, edges = _thirds(values, log.active)
+        state, edges = _thirds(values, decides)
         low, high = (f"{e:.3g}" for e in edges)
         labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
-        cuts.append(_cut(name, f"{what} ({unit})", labels, state, log))
+        cuts.append(_cut(name, f"{what} ({unit})", labels, with_waves(state), log))
     behind = log.slice_shares / (log.quantity_shares[:, None] / log.horizon_steps)
     state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
     labels = ("on schedule", "up to twice", "more than twice")
-    state = np.where(log.active & (log.wave == 0), state, -1)  # a later wave has no schedule
-    cuts.append(_cut("urgency", "this step's slice over an even slice (urgency)", labels, state, log))
+    title = "this step's slice over an even slice (urgency)"
+    cuts.append(_cut("urgency", title, labels, with_waves(np.where(decides, state, -1)), log))
     return tuple(cut for cut in cuts if cut is not None)
 
 

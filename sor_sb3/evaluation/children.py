@@ -175,7 +175,8 @@ class ChildLog:
 
 _CELLS = (
     "sent_shares filled_shares price_bps open touch_bps arrival_touch_bps inside_shares outside_shares through_shares "
-    "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms ack_ms volume_shares"
+    "excused_shares passive_shares passive_price_bps passive_ms shown_shares arrives_ms latency_ms observed_latency_ms "
+    "ack_ms volume_shares"
 ).split()
 _ROWS = ("decision wave elapsed_ms mid_bps bid_bps ask_bps permanent_bps transient_bps slice_shares active").split()
 _PRINTED = ("inside_shares", "outside_shares", "through_shares", "excused_shares")
@@ -308,6 +309,10 @@ class ChildRecorder:
         whole[..., 0] = filled
         shares = np.where(takes, np.where(agrees[..., None], prints.shares, whole), 0.0)
         self.prints = Prints(np.where(shares > 0.0, average, np.nan), shares)
+
+    def mid_bps(self, member: int) -> float:
+        """The true midpoint above the arrival mid, as the env step at hand began."""
+        return float(self._steps[-1]["mid_bps"][member])
 
     def arrived(self, member: int) -> np.ndarray:
         """Which venues' children reached them in the env step just taken, bool (K,)."""

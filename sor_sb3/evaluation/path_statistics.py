@@ -297,10 +297,16 @@ def _correlations(sums: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return now / scale, later / scale
 
 
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is a number; NaN where nothing is."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1))
+
+
 def mean_correlation(k: int) -> Combine:
     """Mean correlation over pairs of K venues, of `lagged_sums`."""
     pairs = ~np.eye(k, dtype=bool)
-    return lambda sums: np.asarray(np.nanmean(_correlations(sums, k)[0][..., pairs], axis=-1))
+    return lambda sums: _mean_known(_correlations(sums, k)[0][..., pairs])
 
 
 def mean_asymmetry(k: int) -> Combine:
@@ -310,7 +316,7 @@ def mean_asymmetry(k: int) -> Combine:
     def combine(sums: np.ndarray) -> np.ndarray:
         later = _correlations(sums, k)[1]
         asymmetry = np.abs(later - np.swapaxes(later, -1, -2))[..., upper[0], upper[1]]
-        return np.asarray(np.nanmean(asymmetry, axis=-1))
+        return _mean_known(asymmetry)
 
     return combine
 

@@ -130,12 +130,28 @@ def _recording(
     mid_time_s, mid_px = _consolidate(names, first, time_s, rows, segments, counts)
     counts["segments"] = len(segments)
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
-    trade_first, trade_ts, *cumulative = tape
-    trade_time_s = None if trade_ts is None else _seconds(trade_ts, origin_ns)
-    touches = (time_s, rows.bid, rows.bid_size, rows.ask, rows.ask_size)
-    quotes = (*touches, rows.bid_levels, rows.ask_levels, mid_time_s, mid_px)
-    trades = (trade_first, trade_time_s, *cumulative)
-    return QuoteRecording(tuple(names), origin_ns, first, *quotes, segments, *trades, CleaningReport(**counts), sha256)
+    trade_first, trade_ts, traded, sold = tape
+    return QuoteRecording(
+        venues=tuple(names),
+        origin_ns=origin_ns,
+        first=first,
+        time_s=time_s,
+        bid_px=rows.bid,
+        bid_size=rows.bid_size,
+        ask_px=rows.ask,
+        ask_size=rows.ask_size,
+        bid_levels=rows.bid_levels,
+        ask_levels=rows.ask_levels,
+        mid_time_s=mid_time_s,
+        mid_px=mid_px,
+        segments=segments,
+        trade_first=trade_first,
+        trade_time_s=None if trade_ts is None else _seconds(trade_ts, origin_ns),
+        trade_cumulative_size=traded,
+        trade_cumulative_sold=sold,
+        report=CleaningReport(**counts),
+        sha256=sha256,
+    )
 
 
 def _seconds(ts: IntArray, origin_ns: int) -> FloatArray:

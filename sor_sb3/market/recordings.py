@@ -24,6 +24,7 @@ DATA_SPLIT_ORDER = ("train", "validation", "test")  # the order in time in which
 DEFAULT_ORDER = {"horizon_steps": 20, "step_s": 5.0}
 SLICE_OF_DISPLAY = 0.5  # an even slice of the default order, as a share of the median displayed size
 PRICE_SCALE_FLOOR_BPS = 0.05
+SPACING_FLOOR_BPS = 0.002
 FEW_WINDOWS = 25  # fewer orders than this, end to end, make a test that tells little
 
 _LONGEST_NORMAL = 6.5  # the simulator's normals end at 6.3 standard deviations
@@ -111,29 +112,27 @@ def recording_for(market: ReplayMarket, data_split: str) -> Recording:
         row["first"], row["last"] = recording.first[place[name] : place[name] + 2]
         if recording.trade_first is not None:
             row["first_trade"], row["last_trade"] = recording.trade_first[place[name] : place[name] + 2]
-    no_trades, has_trades = np.zeros(0), recording.trade_time_s is not None
     return Recording(
         time_s=recording.time_s,
-        **_as_a_buyer_sees(recording, market.order.side, market.recorded_levels),
+        **_quotes_as_a_buyer_sees(recording, market.order.side, market.recorded_levels),
         mid_time_s=recording.mid_time_s,
-        trade_time_s=recording.trade_time_s if has_trades else no_trades,
-        trade_cumulative_shares=recording.trade_cumulative_size if has_trades else no_trades,
-        trade_cumulative_sold_shares=_sold_as_a_buyer_sees(recording, market.order.side),
+        **_trades_as_a_buyer_sees(recording, market.order.side),
         rows=rows,
         window_low_s=np.ascontiguousarray(windows[:, 0]),
         window_cumulative_s=np.append(0.0, np.cumsum(windows[:, 1] - windows[:, 0])),
     )
 
 
-def _sold_as_a_buyer_sees(recording: QuoteRecording, side: str) -> np.ndarray:
-    """What hit the near touch up to each trade: for a sell, what was bought."""
-    if recording.trade_cumulative_size is None or recording.trade_cumulative_sold is None:
-        return np.zeros(0)
-    sold = recording.trade_cumulative_sold
-    return sold if side == "buy" else recording.trade_cumulative_size - sold
+def _trades_as_a_buyer_sees(recording: QuoteRecording, side: str) -> dict[str, np.ndarray]:
+    """Trades; what hit the near touch is, for a sell, what was bought. Empty arrays if no trades were given."""
+    times, traded, sold = recording.trade_time_s, recording.trade_cumulative_size, recording.trade_cumulative_sold
+    if times is None or traded is None or sold is None:
+        times, traded, sold = np.zeros((3, 0))
+    outflow = sold if side == "buy" else traded - sold
+    return {"trade_time_s": times, "trade_cumulative_shares": traded, "trade_cumulative_sold_shares": outflow}
 
 
-def _as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
+def _quotes_as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
     """Quotes and midpoints; of a sell those in which to buy is what to sell is here: asks are the negated bids."""
     bids = (recording.bid_px, recording.bid_size, recording.bid_levels)
     asks = (recording.ask_px, recording.ask_size, recording.ask_levels)
@@ -303,22 +302,28 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
 
 
 def _complete_levels(data: dict[str, Any], draft: ReplayMarket, recording: QuoteRecording, where: str) -> None:
-    """How many recorded levels are replayed: all, unless sizes behind the touch are stated; and how far apart they are.
+    """How many recorded levels are replayed, all unless sizes behind the touch are stated; and how far apart they are.
 
-    The distance serves what expects levels evenly apart; a child pays the recorded prices.
+    A child pays the recorded prices. The distance is that of stated levels, and what `order.repeg_ticks` counts in.
     """
     there = recording.report.levels
     stated = 1 if len(draft.level_profile) > 1 else there
     n_levels = data.setdefault("recorded_levels", stated)
     if n_levels > there:
         raise UserError(f"{where}: field 'recorded_levels' is {n_levels}, but {draft.quotes_file} has {there} a side")
-    if n_levels > 1:
-        levels = recording.ask_levels if draft.order.side == "buy" else recording.bid_levels
-        touch = recording.ask_px if draft.order.side == "buy" else recording.bid_px
-        train_s = _split_segments(recording.segments, draft.time_split)["train"][-1, 1]
-        apart = np.abs(levels[:, 0, 0] - touch)[recording.time_s <= train_s] / recording.mid_px[0] * 1e4
-        if not np.isnan(apart).all():
-            data.setdefault("level_spacing_bps", _round(max(float(np.nanmedian(apart)), PRICE_SCALE_FLOOR_BPS / 10)))
+    if "level_spacing_bps" not in data:
+        apart_bps = _spacing_bps(draft, recording, n_levels)
+        data["level_spacing_bps"] = _round(max(apart_bps, SPACING_FLOOR_BPS))
+
+
+def _spacing_bps(market: ReplayMarket, recording: QuoteRecording, n_levels: int) -> float:
+    """How far levels are apart, in the training part: the second from the touch, else the nearest prices of touches."""
+    in_training = recording.time_s <= _split_segments(recording.segments, market.time_split)["train"][-1, 1]
+    asks, bids = (recording.ask_px, recording.ask_levels), (recording.bid_px, recording.bid_levels)
+    touch, levels = (part[in_training] for part in (asks if market.order.side == "buy" else bids))
+    apart = np.abs(levels[:, 0, 0] - touch) if n_levels > 1 else np.diff(np.unique(touch[~np.isnan(touch)]))
+    apart = apart[apart > 1e-9 * recording.mid_px[0]]  # beyond rounding; False where a book has no second level
+    return float(np.median(apart)) / recording.mid_px[0] * 1e4 if apart.size else 0.0
 
 
 def _venue_entry(venue: Any) -> Any:

@@ -487,7 +487,7 @@ class ReplayMarket(_Market):
         1  # of a side that are replayed; the loader takes all there are
     )
     level_profile: LevelProfile = (1.0,)  # assumed sizes behind the touch, in sizes of the touch
-    level_spacing_bps: PositiveBps = 1.0  # from level to level of them
+    level_spacing_bps: PositiveBps = 1.0  # from level to level; the loader measures it
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
     max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
     max_gap_s: Seconds = 300.0  # a longer silence of all venues ends a segment

@@ -120,9 +120,9 @@ def children_note(decision: Decision, quantity_shares: float) -> str:
     return (
         "A child takes what rests at the midpoint, then the levels in order of price up to its limit, the fade taken "
         "from what is displayed, from the first level downwards; hidden size stands behind the first. Cost: filled "
-        f"x (price + fee - mark), plus what remains x (next mark - mark), over {number(quantity_shares, 4)}; the mark is "
-        f"{number(decision.mark_bps, 6)}, the next one {number(decision.next_mark_bps, 6)}; prices above the midpoint at "
-        f"arrival.{first}"
+        f"x (price + fee - mark), plus what remains x (next mark - mark), over {number(quantity_shares, 4)}; the mark "
+        f"is {number(decision.mark_bps, 6)}, the next {number(decision.next_mark_bps, 6)}; prices above the "
+        f"midpoint at arrival.{first}"
     )
 
 

@@ -154,7 +154,7 @@ def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
     came back in this decision.
     """
     if pace < 0.0:
-        return block.slice_shares[i]
+        return min(block.slice_shares[i], block.available_shares[i])
     free = block.available_shares[i] if block.wave[i] == 0 else block.returned_shares[i]
     offered = free + block.resting_shares[i] if block.wave[i] == 0 else free
     lots = math.ceil(offered / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
@@ -508,7 +508,8 @@ def count_shares(block: Any, i: int, market: Any) -> None:
             block.in_flight_shares[i] += block.child_shares[j]
             unfilled += block.child_shares[j] - block.child_filled_shares[j]
     resting = count_resting(block, i, market) if block.resting[i] > 0 else 0.0
-    block.available_shares[i] = max(block.remaining_shares[i] - unfilled - resting, 0.0)
+    available = block.remaining_shares[i] - unfilled - resting
+    block.available_shares[i] = available if available > 1e-12 * market.quantity_shares else 0.0  # rounding apart
 
 
 @njit

@@ -21,6 +21,7 @@ OFFERS = np.dtype(  # what the lanes of a block offer
     [
         ("level_shares", "f8", (MOST_LEVELS * LANES_APART,)),  # displayed within the limit, level by level,
         ("level_bps", "f8", (MOST_LEVELS * LANES_APART,)),  # and at what all-in price
+        ("n_levels", "i8", (LANES_APART,)),  # how many these are
         ("next_level", "i8", (LANES_APART,)),  # of a sweep
         *(
             (name, "f8", (LANES_APART,))
@@ -41,12 +42,6 @@ OFFERS = np.dtype(  # what the lanes of a block offer
 )
 
 
-@njit(inline="always")
-def levels_within(market: Any) -> int:
-    """How many levels of a book a child may take at most: under a limit at the touch, the first."""
-    return market.n_levels if market.sweeps == 1 else 1
-
-
 @njit(error_model="numpy")
 def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
     """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price."""
@@ -56,6 +51,7 @@ def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: 
         offers.shown_shares[j], offers.level_shares[j], offers.depth_shares[j] = shown, shown, shown
         offers.all_in_bps[j] = block.observed_offset_bps[j] + fixed.take_fee_bps[j]
         offers.last_bps[j], offers.level_bps[j] = offers.all_in_bps[j], offers.all_in_bps[j]
+        offers.n_levels[j] = 1
     if market.sweeps == 1:
         for member in range(i, i + n):
             _add_levels(block, member, fixed, market, recording, offers)
@@ -68,17 +64,20 @@ def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, off
     spacing_bps = market.level_ticks * market.tick_bps
     for j in lanes(i, market):
         offset_bps, quotes = block.observed_offset_bps[j], block.open[j] == 1.0 and fixed.dark[j] == 0.0
-        if offset_bps > limit_bps:
-            offers.level_shares[j], offers.depth_shares[j] = 0.0, 0.0
+        if not quotes or offset_bps > limit_bps:
+            offers.n_levels[j], offers.depth_shares[j] = 0, 0.0
+            continue
         for level in range(1, market.n_levels):
-            shares, above_bps, at = 0.0, level * spacing_bps, level * LANES_APART + j
-            if quotes and recording is not None:
-                price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
-                above_bps = price_bps - block.observed_ask_bps[j] if shares > 0.0 else above_bps
-                shares = shares if offset_bps + above_bps <= limit_bps else 0.0
-            elif quotes and offset_bps + above_bps <= limit_bps:
-                _, shares = observed_level(block, i, j, fixed, market, recording, level)
+            above_bps, at = level * spacing_bps, level * LANES_APART + j
+            if recording is None and offset_bps + above_bps > limit_bps:
+                break
+            price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
+            if recording is not None and shares > 0.0:
+                above_bps = price_bps - block.observed_ask_bps[j]
+                if offset_bps + above_bps > limit_bps:
+                    break
             offers.level_shares[at], offers.level_bps[at] = shares, offers.all_in_bps[j] + above_bps
+            offers.n_levels[j] = level + 1
             if shares > 0.0:
                 offers.depth_shares[j] += shares
                 offers.last_bps[j] = offers.level_bps[at]
@@ -103,14 +102,14 @@ def price_slices(block: Any, i: int, n: int, fixed: Any, market: Any, offers: An
         for j in range(low, high):
             offers.wanted_shares[j], offers.worst_bps[j] = wanted, worst_bps
     linear, liquidity_cost = market.fills_all == 1, market.liquidity_cost
-    n_levels = levels_within(market)
+    n_levels = market.n_levels if market.sweeps == 1 else 1
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
         wanted, all_in_bps = offers.wanted_shares[j], offers.all_in_bps[j]
         left, value = wanted, 0.0
         for level in range(n_levels):
-            at = np.uint64(level * LANES_APART) + j
-            taken = min(left, offers.level_shares[at])
-            value += taken * offers.level_bps[at]
+            at, within = np.uint64(level * LANES_APART) + j, level < offers.n_levels[j]
+            taken = min(left, offers.level_shares[at]) if within else 0.0
+            value += taken * offers.level_bps[at] if within else 0.0
             left -= taken
         price_bps = (value + left * offers.worst_bps[j]) / wanted
         linear_bps = all_in_bps + liquidity_cost * wanted / offers.shown_shares[j]
@@ -124,10 +123,9 @@ def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: 
     Ties go by name. A venue with a child of ours in flight takes no other, so it is left out. `swept_shares` is what
     is taken where; where the books show too little, all that they show.
     """
-    n_levels = levels_within(market)
     for j in range(first, last):
         offers.swept_shares[j], offers.next_level[j] = 0.0, -1
-        _next_level(block, j, n_levels, offers)
+        _next_level(block, j, offers)
     left = wanted
     while left > 1e-9 * wanted:
         best = first
@@ -140,15 +138,15 @@ def sweep(block: Any, first: int, last: int, wanted: float, fixed: Any, market: 
         taken = min(left, offers.level_shares[offers.next_level[best] * LANES_APART + best])
         offers.swept_shares[best] += taken
         left -= taken
-        _next_level(block, best, n_levels, offers)
+        _next_level(block, best, offers)
 
 
 @njit(inline="always")
-def _next_level(block: Any, j: int, n_levels: int, offers: Any) -> None:
+def _next_level(block: Any, j: int, offers: Any) -> None:
     """Move lane `j` to its next level that shows something."""
     level = offers.next_level[j] + 1
-    while level < n_levels and offers.level_shares[level * LANES_APART + j] <= 0.0:
+    while level < offers.n_levels[j] and offers.level_shares[level * LANES_APART + j] <= 0.0:
         level += 1
-    takes = level < n_levels and block.child_shares[j] <= 0.0
+    takes = level < offers.n_levels[j] and block.child_shares[j] <= 0.0
     offers.next_level[j] = level
     offers.next_bps[j] = offers.level_bps[level * LANES_APART + j] if takes else math.inf

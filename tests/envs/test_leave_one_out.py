@@ -105,7 +105,7 @@ def test_waves_without_anything_to_send_cost_nothing():
         rule = routers.make("net_price_sweep", MARKET)
         while np.isnan(cost).any():
             steps += np.isnan(cost)
-            rows, rewards, done = core.step(rule.predict(rows)[0])
+            rows, _, done = core.step(rule.predict(rows)[0])
             ended = np.flatnonzero(done & np.isnan(cost))
             cost[ended] = core.simulator.ledger(ended)["shortfall"]
             later = np.isnan(cost) & (core.simulator.read("wave") > 0)

@@ -43,8 +43,9 @@ def _levels(state, prices, shares):
             j = i * n_venues + k
             for level in range(market.n_levels):
                 if block.open[j] == 1.0 and fixed.dark[j] == 0.0:
-                    price_bps, shares[member, k, level] = observed_level(block, i, j, fixed, market, level)
+                    price_bps, left = observed_level(block, i, j, fixed, market, state.recording, level)
                     prices[member, k, level] = price_bps - block.observed_ask_bps[j] + block.observed_offset_bps[j]
+                    shares[member, k, level] = left
 
 
 def books_of(simulator):
@@ -71,7 +72,7 @@ def check_prices(view, simulator, live):
     for i in np.flatnonzero(live):
         wanted = simulator.read("slice_shares")[i]
         net = prices[i] + fees[i][:, None]
-        levels = sorted((round(net[k, l], 8), names[k], k, l) for k, l in np.argwhere(shares[i] > 0.0))
+        levels = sorted((round(net[k, level], 8), names[k], k, level) for k, level in np.argwhere(shares[i] > 0.0))
         left, swept = wanted, np.zeros(len(names))
         for _, _, k, level in levels:
             if not view.busy[i, k]:
@@ -185,7 +186,7 @@ def two_levels(**order) -> SyntheticMarket:
 
 
 def test_a_sweep_by_hand():
-    """A asks 1 (60 shares), 2 (from 30 to 90); B asks 1.5 (30), 2.5. All-in: A 1.3, 2.3; B 1.4, 2.4. The slice is 100."""
+    """A asks 1 (60 shares), 2 (30 to 90); B 1.5 (30), 2.5. All-in: A 1.3, 2.3; B 1.4, 2.4. The slice is 100."""
     for limit, offset, expected in (
         ("touch", None, [0.6, 0.3]),  # both touches, and 10 shares find no room
         ("sweep", 0.4, [0.6, 0.0]),  # B's touch is beyond the limit
@@ -226,5 +227,5 @@ def test_a_touch_that_we_took_whole_does_not_hide_the_levels_behind_it():
     orders_of(simulator)["available_shares"] = before.size_shares[0, 0]
     simulator.overwrite(next_ask_ticks=simulator.read("ask_ticks"), next_log_shares=simulator.read("log_shares"))
     simulator.step(all_in_a)
-    prices, shares = books_of(simulator)
+    _, shares = books_of(simulator)
     assert shares.shape == (1, 2, 2) and shares[0, 0, 1] > 0.0

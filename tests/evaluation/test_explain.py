@@ -9,7 +9,8 @@ from stable_baselines3 import PPO
 from sor_sb3.algorithms.policies import VenuePolicy
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.evaluation.explain import explain
+from sor_sb3.evaluation.explain import Child, Explanation, explain
+from sor_sb3.market.loading import load_market
 from sor_sb3.routers import make
 from tests.market.quote_fixtures import write_recording
 
@@ -22,7 +23,7 @@ def ppo(env_id: str, market: str = "us_equity") -> PPO:
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
 @pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
-@pytest.mark.parametrize("who", ["ppo", "all_in_sweep", "random", "round_robin", "snapshot_oracle"])
+@pytest.mark.parametrize("who", ["ppo", "net_price_sweep", "random", "round_robin", "snapshot_oracle"])
 def test_costs_add_up_to_the_evaluators_number(who, env_id, market):
     evaluator = Evaluator(env_id, market, N, FIRST)
     policy = ppo(env_id, market) if who == "ppo" else evaluator.policies([who])[who]
@@ -34,6 +35,65 @@ def test_costs_add_up_to_the_evaluators_number(who, env_id, market):
         assert sum(found.parts.values()) == pytest.approx(found.cost, abs=1e-9)
         filled = sum(float(d.filled_shares.sum()) for d in found.decisions)
         assert filled + found.cleanup_shares == pytest.approx(found.quantity_shares)
+
+
+def by_hand(child: Child) -> list[tuple[float, float]]:
+    """What a child takes, shares and price, as somebody works it out who has the page and nothing else."""
+    left, fade, took = child.sent_shares, child.fade_shares, []
+    offers = [(child.mid_bps, child.mid_shares)] if child.mid_shares > 0.0 else []
+    for level, (price, shown) in enumerate(zip(child.price_bps, child.displayed_shares, strict=True)):
+        gone = min(fade, shown)
+        fade -= gone
+        offers.append((price, shown - gone + (child.hidden_shares if level == 0 else 0.0)))
+    for price, shares in offers:
+        if price <= child.limit_bps + 1e-9 and min(left, shares) > 0.0:
+            took.append((min(left, shares), price))
+            left -= took[-1][0]
+    return took if sum(q for q, _ in took) >= child.least_shares * (1 - 1e-9) else []
+
+
+def check_by_hand(e: Explanation) -> int:
+    """Fills, prices and the ledger's cost of every env step from what the page shows; how many prints there are."""
+    prints, quantity = 0, e.quantity_shares
+    for t, d in enumerate(e.decisions):
+        cost = quantity * d.mark_bps if t == 0 else 0.0
+        for child in d.children:
+            assert child.status in ("", "closed", "rejected")
+            took = [] if child.status else by_hand(child)
+            filled, value = sum(q for q, _ in took), sum(q * p for q, p in took)
+            assert filled == pytest.approx(d.filled_shares[child.venue], abs=1e-9)
+            if filled > 0:
+                paid = d.price_bps[child.venue] - d.fee_bps[child.venue] + d.mid_bps
+                assert value / filled == pytest.approx(paid, abs=1e-9)
+            cost += value + filled * (d.fee_bps[child.venue] - d.mark_bps)
+            prints += len(took)
+        last = t + 1 == len(e.decisions)
+        remaining = e.cleanup_shares if last else e.decisions[t + 1].remaining_shares
+        cost += remaining * (d.next_mark_bps - d.mark_bps) + (quantity * d.parts["cleanup"] if last else 0.0)
+        assert cost / quantity == pytest.approx(d.cost, abs=1e-9)
+    return prints
+
+
+@pytest.mark.parametrize(
+    ("market", "who"), [("us_equity", "round_robin"), ("dark", "dark_then_sweep"), ("crypto", "pro_rata")]
+)
+def test_every_fill_can_be_worked_out_by_hand_and_is_the_ledgers(market, who):
+    evaluator = Evaluator("OrderSplit-v0", market, 3, FIRST)
+    policy = evaluator.policies([who])[who]
+    found = [explain(evaluator, who, policy, FIRST + j) for j in range(3)]
+    assert sum(check_by_hand(e) for e in found) > 50
+    if market == "dark":
+        assert any(d.wave == 1 for e in found for d in e.decisions)
+
+
+def test_a_sweep_pays_level_by_level_and_by_hand():
+    market = load_market("us_equity")
+    order = market.order.model_copy(update={"limit": "sweep", "limit_offset_bps": 3.0, "quantity_shares": 60_000})
+    market = market.model_copy(update={"order": order, "order_protection": False})
+    evaluator = Evaluator("OrderSplit-v0", market, 2, FIRST)
+    found = explain(evaluator, "pro_rata", evaluator.policies(["pro_rata"])["pro_rata"], FIRST)
+    check_by_hand(found)
+    assert any(len(child.print_shares) > 2 for d in found.decisions for child in d.children)
 
 
 def test_a_recording_too(tmp_path):

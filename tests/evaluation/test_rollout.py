@@ -19,7 +19,7 @@ from sor_sb3.evaluation.rollout import rollout
 from sor_sb3.market.loading import load_market
 from sor_sb3.policies.normalisation import NormalizedPolicy, normalisation_of
 from sor_sb3.routers import Router, make
-from sor_sb3.simulator.views import Observed
+from sor_sb3.simulator.views import Observed, Truth
 
 th.set_num_threads(1)
 SPLIT, SELECT = "OrderSplit-v0", "VenueSelect-v0"
@@ -35,19 +35,42 @@ class Answers:
         return self.answer(observation) if callable(self.answer) else self.answer
 
 
+def one_wave() -> Any:
+    """us_equity, where a decision is one env step."""
+    market = load_market("us_equity")
+    return market.model_copy(update={"order": market.order.model_copy(update={"waves": 1})})
+
+
 # --------------------------------------------------------------------------------------------- the loop
 
 
 def test_a_rollout_with_an_empty_body_plays_the_episodes_to_their_end():
     evaluator, rule = Evaluator(SPLIT, "us_equity", 5), make("pro_rata", "us_equity")
     steps = [decision.step for decision in rollout(evaluator.core, rule, evaluator.start())]
-    assert steps == list(range(load_market("us_equity").order.horizon_steps))
+    order = load_market("us_equity").order
+    assert steps == list(range(len(steps)))
+    assert order.horizon_steps <= len(steps) <= order.horizon_steps * order.waves
+    assert (Truth(evaluator.core.simulator).remaining_shares == 0.0).all()
     costs = evaluator.core.simulator.ledger()["shortfall"]
     np.testing.assert_array_equal(costs, evaluator.score("p", rule).cost[0])
 
 
+def test_an_order_that_is_done_costs_nothing_while_others_go_on():
+    evaluator, costs = Evaluator(SPLIT, "us_equity", 8), []
+    observations = evaluator.start()
+    truth = Truth(evaluator.core.simulator)
+    for decision in rollout(evaluator.core, make("round_robin", "us_equity"), observations):
+        done = truth.remaining_shares == 0.0
+        before = evaluator.core.simulator.ledger()["shortfall"]
+        decision.take()
+        np.testing.assert_array_equal(evaluator.core.simulator.ledger()["shortfall"][done], before[done])
+        costs.append(int(done.sum()))
+    assert max(costs) > 0  # in some env step some were done and others not
+
+
 def test_a_step_is_taken_once_whoever_takes_it():
-    evaluator, rule = Evaluator(SPLIT, "us_equity", 3), make("pro_rata", "us_equity")
+    market = one_wave()
+    evaluator, rule = Evaluator(SPLIT, market, 3), make("pro_rata", market)
     for decision in rollout(evaluator.core, rule, evaluator.start()):
         assert (Observed(evaluator.core.simulator).step == decision.step).all()
         if decision.step % 2:
@@ -57,7 +80,8 @@ def test_a_step_is_taken_once_whoever_takes_it():
 
 
 def test_a_rollout_that_is_left_steps_no_further():
-    evaluator, rule = Evaluator(SPLIT, "us_equity", 3), make("pro_rata", "us_equity")
+    market = one_wave()
+    evaluator, rule = Evaluator(SPLIT, market, 3), make("pro_rata", market)
     for decision in rollout(evaluator.core, rule, evaluator.start()):
         if decision.step == 4:
             break

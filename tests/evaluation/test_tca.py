@@ -107,7 +107,7 @@ def test_averages_leave_out_what_is_not_known():
 
 def test_improvement_and_classes_worked_by_hand():
     assert float(tca.price_improvement(49.985, 49.98, -1)) == pytest.approx(0.005)  # a sell above the bid
-    c = tca.quote_classes([49.985, 49.98, 49.97], 49.98, [100, 300, 100], -1)
+    c = tca.quote_classes([100, 0, 0], [0, 0, 100], [100, 300, 100])
     assert (float(c.improved), float(c.at_quote), float(c.outside)) == pytest.approx((0.2, 0.6, 0.2))
     assert tca.size_improvement_shares(700, 400) == 300.0
 
@@ -124,9 +124,10 @@ def test_fills_worked_by_hand():
 
 
 def test_trade_throughs_worked_by_hand():
-    # Sells: 100 at 9.98 while 9.99 was bid elsewhere, 300 at 9.99, and 100 with nothing shown elsewhere.
-    rate = tca.trade_through_rate([9.98, 9.99, 9.0], [9.99, 9.99, float("nan")], [100, 300, 100], -1)
-    assert float(rate) == pytest.approx(0.2)
+    # Of 500 shares 100 and 50 went through better quotes, all of the latter through quotes younger than a second.
+    through, excused, shares = [100, 0, 50], [0, 0, 50], [100, 300, 100]
+    assert float(tca.trade_through_rate(through, shares)) == pytest.approx(0.3)
+    assert float(tca.unexcused_trade_through_rate(through, excused, shares)) == pytest.approx(0.2)
 
 
 def test_fees_worked_by_hand():
@@ -199,6 +200,8 @@ def test_rule_605_rows_worked_by_hand():
         mid=10.0,
         bid=9.99,
         ask=10.01,
+        inside_shares=[0, 100, 0, 0],
+        outside_shares=[0, 0, 300, 0],
         mids_later={"1 s": [10.0, 10.01, 10.02, 10.0]},
         displayed_shares=[100, 60, 400, 10],
         time_to_execution_ms=[1.0, 2.0, 4.0, 9.0],

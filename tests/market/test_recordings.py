@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sor_sb3.errors import UserError
 from sor_sb3.market import recordings
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.recordings import DATA_SPLIT_ORDER, recording_for, recording_lines
+from sor_sb3.market.recordings import DATA_SPLIT_ORDER, SPACING_FLOOR_BPS, recording_for, recording_lines
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
 
@@ -342,11 +342,17 @@ def test_all_recorded_levels_are_replayed(tmp_path: Path) -> None:
     assert ReplayMarket.model_validate(buy.model_dump(mode="json")) == buy
 
 
+def test_stated_levels_are_a_tick_apart_unless_told(folder: Path) -> None:
+    market = replay(load_market(folder / "quotes.parquet"))  # ticks of 0.01 at about 100
+    assert market.level_spacing_bps == pytest.approx(1.0, rel=0.01)
+
+
 def test_stated_depth_stands_in_place_of_recorded_levels(tmp_path: Path) -> None:
     path = write_books(tmp_path / "books.parquet")
     market = replay(load_market(path, {"level_profile": [1, 2]}))
-    assert (market.recorded_levels, market.level_spacing_bps) == (1, 1.0)
-    assert "levels 1 bps apart of 2 times its size" in "\n".join(recording_lines(market))
+    assert (market.recorded_levels, market.level_spacing_bps) == (1, SPACING_FLOOR_BPS)  # its one price says nothing
+    market = replay(load_market(path, {"level_profile": [1, 2], "level_spacing_bps": 3}))
+    assert "levels 3 bps apart of 2 times its size" in "\n".join(recording_lines(market))
     with pytest.raises(UserError, match="set recorded_levels to 1, or take out level_profile"):
         load_market(path, {"level_profile": [1, 2], "recorded_levels": 3})
     with pytest.raises(UserError, match=r"'recorded_levels' is 4, but .*books.parquet has 3 a side"):

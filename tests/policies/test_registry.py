@@ -16,6 +16,8 @@ from sor_sb3.market.router_names import RULE_NEEDS
 from sor_sb3.policies import registry
 
 RULES = (
+    "cont_kukanov",
+    "cont_kukanov",
     "random",
     "round_robin",
     "best_fixed_venue",
@@ -130,7 +132,7 @@ def test_what_is_no_class_with_predict_is_refused(router):
 
 @pytest.mark.parametrize("name", [None, 3, ["pro_rata"]])
 def test_a_name_that_is_no_text_is_unknown(name):
-    with pytest.raises(UserError, match=r"is unknown.*; expected one of random"):
+    with pytest.raises(UserError, match=r"is unknown.*; expected one of .*, random, "):
         routers.make(name, "notebook")
 
 

@@ -45,5 +45,5 @@ def test_a_comparison_in_a_wide_market_ends_with_a_report(env, algo, tmp_path):
     done = run_command("compare", "--market", file, "--env", env, "--algos", algo, *flags, "--log-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "wide" / "results.json").read_text(encoding="utf-8"))
-    assert {"dark_first", "marginal_price", algo, "snapshot_oracle"} <= {p["name"] for p in results["policies"]}
+    assert {"dark_first", "net_price_sweep", algo, "snapshot_oracle"} <= {p["name"] for p in results["policies"]}
     assert (tmp_path / "wide" / "report.html").is_file()

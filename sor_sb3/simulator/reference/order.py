@@ -14,6 +14,7 @@ import numpy as np
 
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.reference.path import Draws, ReferencePath, decayed
+from sor_sb3.simulator.reference.resting import RestingBook
 
 MEMORY = 0.7  # weight of the past in a venue's fill ratio, and in its last rejection
 ROUNDING = 1e-9  # of shares, prices and times that are counted, or compared with a threshold
@@ -49,6 +50,7 @@ class _Fills:
 
     sent: float = 0.0
     filled: float = 0.0
+    passive: float = 0.0  # of what rests
     value_bps_shares: float = 0.0
     costs: _Costs = field(default_factory=_Costs)
 
@@ -155,23 +157,28 @@ class ReferenceMarket:
         self.fill_ratio, self.reject = np.ones(self.n_venues), np.zeros(self.n_venues)
         self.answered = np.zeros(self.n_venues, dtype=bool)
         self.prints: list[tuple[float, int, float]] = []  # of this decision: when, where, shares
-        self.children, self.fills = _Children(self.n_venues), _Fills()
+        self.children, self.fills, self.resting = _Children(self.n_venues), _Fills(), RestingBook(self)
         self.latency_ms, self.observed_mid_bps, self.observed_spread_bps = self.path.first_latency_ms, 0.0, 0.0
         self.step_shares = 0.0
         self._raise_worst_offered()
         self._look()
 
-    def execute(self, weights: np.ndarray, pace: float | None = None) -> tuple[float, float, bool]:
+    def execute(
+        self, weights: np.ndarray, pace: float | None = None, rest: np.ndarray | None = None
+    ) -> tuple[float, float, bool]:
         """One env step: a wave of children by `weights` (K,), zeros for none; cost (bps), its pure noise, and done.
 
-        `pace` is a share of what is offered; None sends what the schedule wants, or what came back.
+        `pace` is a share of what is offered; None sends what the schedule wants, or what came back. `rest` (K,) are
+        targets of what rests, shares of what is not done; they are read in a decision's first wave.
         """
         self.cost, self.noise_cost, self.paced = 0.0, 0.0, pace is not None
         self.fills_of_step: list[Fill] = []
         self.step_shares = self._offered(pace) if weights.sum() > 0.0 else 0.0
         self._send(self._split(weights, self.step_shares))
         if self.wave == 0:
-            self.idle = self.remaining - self.children.unfilled  # when the tick began; later waves came after it
+            if rest is not None:
+                self.resting.set_targets(rest)
+            self.idle = self._idle()  # when the tick began; later waves came after it
         if not self._end_wave():
             self._end_decision()
         done = self.wave == 0 and (self.step_number >= self.horizon or self.remaining <= 0.0)
@@ -232,16 +239,18 @@ class ReferenceMarket:
         if self.wave > 0:
             return self.returned
         still_allowed = self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon)
-        return max(self.available - still_allowed, 0.0)
+        return max(self.available + self.resting.known - max(still_allowed, 0.0), 0.0)
 
     # ------------------------------------------------------------------------------------- sending children
 
     def _offered(self, pace: float | None) -> float:
         if pace is None:
-            return self.slice_shares()
-        most, lot_shares = self.available if self.wave == 0 else self.returned, self.market.order.lot_shares
+            return min(self.slice_shares(), self.available)
+        free, lot_shares = self.available if self.wave == 0 else self.returned, self.market.order.lot_shares
+        most = free + self.resting.known if self.wave == 0 else free
         lots = 0 if lot_shares is None else math.ceil(most / lot_shares - ROUNDING)
-        return most * (math.floor(min(pace, 1.0) * lots + 0.5) / lots if lots > 0 else min(pace, 1.0))
+        part = math.floor(min(pace, 1.0) * lots + 0.5) / lots if lots > 0 else min(pace, 1.0)
+        return min(part * most, free)
 
     def _split(self, weights: np.ndarray, shares: float) -> np.ndarray:
         """Shares of each new child; none where one is in flight."""
@@ -254,7 +263,7 @@ class ReferenceMarket:
     def _whole(self, lots: np.ndarray) -> np.ndarray:
         """Lots rounded down, and those left over by largest remainder, ties by name."""
         whole = np.floor(lots + ROUNDING)
-        left_over = round(float(lots.sum() - whole.sum()))
+        left_over = math.floor(float(lots.sum()) + ROUNDING) - round(float(whole.sum()))
         by_remainder = np.lexsort((self.by_name, -np.round(lots - whole, 9)))
         whole[by_remainder[:left_over]] += 1.0
         return whole
@@ -390,6 +399,17 @@ class ReferenceMarket:
         self.fills.value_bps_shares += shares * (fill.price_bps + self.push_bps)
         self.fills_of_step.append(fill)
 
+    def book_passive(self, k: int, shares: float, price_bps: float, value_bps: float, fee_bps: float) -> None:
+        """Write a fill of a resting order into the ledger: its price with the push of then, the value without one."""
+        costs, share = self.fills.costs, shares / self.quantity
+        costs.spread += share * (price_bps - self.push_bps - value_bps)
+        costs.timing += share * (value_bps - self.mark_bps)
+        costs.fee += share * fee_bps
+        self.cost += share * (price_bps - self.push_bps - self.mark_bps + fee_bps)
+        self.fills.passive += shares
+        self.fills.value_bps_shares += shares * price_bps
+        self.remaining -= shares
+
     def _hear_answers(self, until_ms: float) -> float:
         """Hear of the children that are answered by `until_ms`; what came back of those of this decision."""
         children, came_back = self.children, 0.0
@@ -438,6 +458,7 @@ class ReferenceMarket:
             children.arrives_ms >= 0.0, np.maximum(children.arrives_ms - self.step_ms, 0.0), -math.inf
         )
         self.prints.clear()
+        self.resting.age(self.step_ms)
         self._count()
         self.step_number += 1
         self.wave, self.elapsed_ms, self.returned = 0, 0.0, 0.0
@@ -448,9 +469,10 @@ class ReferenceMarket:
         """Fill what arrives in a tick of the decision, and move the path on to the next."""
         path, begin_ms, end_ms = self.path, tick * self.path.dt_ms, (tick + 1) * self.path.dt_ms
         if tick > 0:
-            self.idle = self.remaining - self.children.unfilled
+            self.idle = self._idle()
         self._fill_until(np.nextafter(end_ms, 0.0), begin_ms)
         self._hear_answers(end_ms)
+        self.resting.pass_tick(begin_ms, end_ms)
         noise = self.idle * (path.noise + path.news_bps)
         if not self.paced:
             noise += self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon) * path.drift * path.dt_s
@@ -498,7 +520,12 @@ class ReferenceMarket:
         return self.push_bps - before
 
     def _count(self) -> None:
-        self.available = max(self.remaining - self.children.unfilled, 0.0)
+        available = self.remaining - self.children.unfilled - self.resting.known
+        self.available = available if available > 1e-12 * self.quantity else 0.0  # rounding apart
+
+    def _idle(self) -> float:
+        """Shares to be done that no child carries and that do not rest."""
+        return self.remaining - self.children.unfilled - self.resting.live
 
     def _clean_up(self) -> None:
         """Sweep what is left, and what is in flight with it, at a price dearer than any fill that was offered."""
@@ -507,18 +534,18 @@ class ReferenceMarket:
         self.fills.costs.cleanup += cost
         self.cost += cost
         self.remaining = self.available = 0.0
-        self.children = _Children(self.n_venues)
+        self.children, self.resting = _Children(self.n_venues), RestingBook(self)
 
     def summary(self) -> dict[str, Any]:
         """Costs and measures of a finished episode, under the names that the envs report them by."""
         fills, parts = self.fills, dict(vars(self.fills.costs))
-        nothing = math.nan
+        nothing, done = math.nan, fills.filled + fills.passive
         return {
             "episode_cost": {"shortfall": sum(parts.values()), **parts},
-            "slippage_bps": fills.value_bps_shares / fills.filled if fills.filled > 0.0 else nothing,
+            "slippage_bps": fills.value_bps_shares / done if done > 0.0 else nothing,
             "fee_bps": fills.costs.fee,
             "fill_rate": fills.filled / fills.sent if fills.sent > 0.0 else nothing,
-            "completion": fills.filled / self.quantity,
+            "completion": done / self.quantity,
         }
 
 

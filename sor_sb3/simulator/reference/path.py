@@ -174,7 +174,8 @@ class ReferencePath:
         self.outage = draw.u_outage * (self.outage_enter + self.outage_leave) < self.outage_enter
         self.first_latency_ms = self._latency(draw.z_latency) + self.bump_ms
         self.traded = self._traded(0.5 * draw.z_volume)
-        self.volume = self.traded * self.market.ticks_per_step
+        self.volume, self.outflow = self.traded * self.market.ticks_per_step, 0.5 * self.traded
+        self.recent_outflow = 0.5 * self.volume
         supplied = self.dark & (draw.u_supplied >= self.zero_probability)
         self.dark_size = np.where(supplied, self._power_law(draw.u_dark_size), 0.0)
         self.grid_bps, self.next_price = 0.0, quotes.tick_bps * draw.u_grid
@@ -208,7 +209,7 @@ class ReferencePath:
         self._move_quotes(draw)
         self._move_status(draw)
         self._supply_dark(draw)
-        self.u_hidden, self.u_mid = draw.u_hidden, draw.u_mid
+        self.u_hidden, self.u_mid, self.u_cancel = draw.u_hidden, draw.u_mid, draw.u_cancel
 
     # ------------------------------------------------------------------------------------------------- price
 
@@ -288,7 +289,7 @@ class ReferencePath:
             self.change_ms[k] = passed_ms - self.market.response.reaction_time_ms * math.log(draw.u_change[k])
 
     def passing_ms(self, edge: float, upwards: bool) -> float:
-        """When the price passes an edge that it is beyond at the tick's end: on its even way, by the news, or after it."""
+        """When the price passes an edge that it is beyond at the tick's end: on its way, by the news, or after it."""
         sign = 1.0 if upwards else -1.0
         away, speed = sign * (edge - self.price), sign * self.smooth / self.dt_ms
         if away <= 0.0:
@@ -342,7 +343,8 @@ class ReferencePath:
         self.outage = _turned(self.outage, self.outage_enter, self.outage_leave, draw.u_outage)
         ticks = self.market.ticks_per_step
         self.volume = self.volume + self.volume_forget * (ticks * self.traded - self.volume)  # of the tick before
-        self.traded = self._traded(draw.z_volume)
+        self.recent_outflow = self.recent_outflow + self.volume_forget * (ticks * self.outflow - self.recent_outflow)
+        self._trade(draw)
 
     def _latency(self, z: np.ndarray) -> np.ndarray:
         """Without the speed bump."""
@@ -354,6 +356,14 @@ class ReferencePath:
         draw, latency = self.draws.latency(self.tick, wave), self.market.latency
         tail = np.where(draw.u_tail < latency.tail_probability, latency.tail_factor, 1.0)
         return self._latency(draw.z_latency) * tail + self.bump_ms
+
+    def _trade(self, draw: Any) -> None:
+        """Volume of the coming tick, and the outflow, what sellers hit near touches with: along with the price."""
+        volume, move = self.market.volume, self.smooth + self.news_bps
+        along = min(max(move / max(self.volatility_bps, 1e-9), -20.0), 20.0)
+        sells = 0.5 * (1.0 - volume.side_correlation * math.tanh(along))
+        self.traded = self._traded(draw.z_volume)
+        self.outflow = self.traded * sells
 
     def _traded(self, z: np.ndarray) -> np.ndarray:
         """Volume of a tick at each venue."""
