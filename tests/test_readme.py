@@ -29,6 +29,7 @@ SMALL = {  # a later option replaces an earlier one
     "train": "--timesteps 400 --n-envs 4 --no-progress",
     "compare": "--timesteps 400 --n-envs 4 --seeds 1 --scenarios 20 --workers 1 --no-progress",
     "evaluate": "--scenarios 20",
+    "markets check": "--scenarios 20",
 }
 SMALL_PYTHON = {r"learn\([\d_]+\)": "learn(5120)", r"scenarios=\d+": "scenarios=20"}
 
@@ -38,7 +39,8 @@ def run(*words: str) -> None:
     if words[0] == "compare" and "--algos" not in words:
         words = (*words, "--algos", "a2c")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["sor-sb3", *words, *shlex.split(SMALL.get(words[0], ""))])
+        job = " ".join(words[: 2 if words[0] == "markets" else 1])
+        patch.setattr(sys, "argv", ["sor-sb3", *words, *shlex.split(SMALL.get(job, ""))])
         cli.main()
     assert not ended.value.code
 

@@ -18,6 +18,7 @@ from torch import nn
 from sor_sb3.algorithms.distributions import LogisticNormal, MaskedDirichlet, SimplexDistribution, SplitAndPace
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
+RESTS_AHEAD = 0.3  # of the horizon: what VenuePolicy lets rest at first
 DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
 
 
@@ -156,22 +157,24 @@ def posting_logits(inputs: th.Tensor) -> th.Tensor:
     """Logits (n, K) of where `post_and_sweep` would rest: the saving against taking, for the wait in the queue."""
     saving = _of_market(inputs, "best_all_in") + _of_venues(inputs, "near_offset") - _of_venues(inputs, "make_fee")
     rests, size = _of_venues(inputs, "resting") > 0.0, _of_venues(inputs, "near_size")
-    queue = th.expm1(th.where(rests, _of_venues(inputs, "queue_ahead"), size)) + 1.0  # before a slice of our own
+    queue = th.exp(th.where(rests, _of_venues(inputs, "queue_ahead"), size))  # before us, and a slice of our own
     allowed = (_of_venues(inputs, "open") > 0.5) & (_of_venues(inputs, "dark") < 0.5) & (size > 0.0)
-    score = saving.clamp(min=0.0) * th.expm1(_of_venues(inputs, "outflow")) / queue * allowed
+    score = saving.clamp(min=0.0) * (th.exp(_of_venues(inputs, "outflow")) - 1.0) / queue * allowed
     return 2.0 * th.log(score / score.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03)
 
 
 def posting_levels(inputs: th.Tensor) -> th.Tensor:
     """Level of what rests and score of the pace, (n, 2), of a rule that posts what an even schedule need not take yet.
 
-    Everything rests but near the deadline; what is taken is what an even schedule a little behind wants.
+    What rests is what the schedule wants in the next three tenths of the horizon, and little near the deadline: what
+    rests is filled whole where the price falls. What is taken is what an even schedule a little behind wants.
     """
     time_left = _of_market(inputs, "time_left")
     left = (_of_market(inputs, "remaining") - _of_market(inputs, "in_flight")).clamp(min=1e-6)
     late = (left - (1.1 * time_left - 0.1).clamp(min=0.0)) / left
     pace = late.clamp(min=0.004, max=0.98)
-    level = (40.0 * (time_left - 0.125)).clamp(min=-4.0, max=4.0)
+    soon = ((left - (time_left - RESTS_AHEAD).clamp(min=0.0)) / left).clamp(min=0.02, max=0.98)
+    level = th.minimum(th.log(soon / (1.0 - soon)), 40.0 * (time_left - 0.125))
     return th.cat((level, 0.5 * th.log(pace / (1.0 - pace))), dim=1)
 
 

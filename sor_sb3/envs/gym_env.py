@@ -27,17 +27,17 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     Three of its features are answers of rules, put there to save a learner the arithmetic: ``slice_excess``,
     ``best_all_in`` and ``sweep_share``, the split of ``net_price_sweep``.
 
-    **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes out
-    as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is acknowledged.
-    In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In ``OrderPlace-v0`` it says
-    how much of what is available or rests does, of which no more than is available; and shares may rest, at the observed
-    near touch of a lit venue or at the midpoint in a dark pool, across decisions. Resting weights are targets, in
-    shares of what is neither filled, nor in flight, nor taken now, in whole lots; they count in first waves. What is
-    missing is posted, what is too much is cancelled, youngest first, and what the near touch has left by more than
-    ``order.repeg_ticks`` is cancelled whole; so the same action, where nothing is filled and no touch moves, sends
-    nothing. A resting order is filled by what sellers bring beyond the queue before it, and whole where the efficient
-    price falls through its price. Shares in a cancel are free once it is acknowledged; a fill may come first. The env
-    needs a market that publishes traded volume.
+    **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes
+    out as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is
+    acknowledged. In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In
+    ``OrderPlace-v0`` it says how much of what is available or rests does, of which no more than is available; and
+    shares may rest, at the observed near touch of a lit venue or at the midpoint in a dark pool, across decisions.
+    Resting weights are targets, in shares of what is neither filled, nor in flight, nor taken now, in whole lots;
+    they count in first waves. What is missing is posted, what is too much is cancelled, youngest first, and what the
+    near touch has left by more than ``order.repeg_ticks`` is cancelled whole; so the same action, where nothing is
+    filled and no touch moves, sends nothing. A resting order is filled by what sellers bring beyond the queue before
+    it, and whole where the efficient price falls through its price. Shares in a cancel are free once it is
+    acknowledged; a fill may come first. The env needs a market that publishes traded volume.
 
     **Waves**: where the market's ``order.waves`` is above 1 and shares came back, the next step is another wave of the
     same decision, milliseconds later, and distributes those shares alone (the pace is a part of them). A later wave may

@@ -264,7 +264,10 @@ def _solve(path: _Path, market: SyntheticMarket, scheduled: bool) -> float:
     it sees begin is left out. So a fill saves the clean-up's price and earns the noise after its own tick. In a tick in
     which children may be in flight, all that is left may be, and the noise is not left out.
     """
-    steps, shares = market.order.horizon_steps, path.shares / market.order.quantity_shares  # of the order, for the solver
+    steps, shares = (
+        market.order.horizon_steps,
+        path.shares / market.order.quantity_shares,
+    )  # of the order, for the solver
     after = np.cumsum(path.noise_bps[::-1])[::-1] - path.noise_bps  # noise of the ticks after each
     left_bps = path.closing_bps + path.cleanup_bps
     slope = path.price_bps - left_bps + after[:, None, None]

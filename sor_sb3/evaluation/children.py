@@ -310,6 +310,10 @@ class ChildRecorder:
         shares = np.where(takes, np.where(agrees[..., None], prints.shares, whole), 0.0)
         self.prints = Prints(np.where(shares > 0.0, average, np.nan), shares)
 
+    def mid_bps(self, member: int) -> float:
+        """The true midpoint above the arrival mid, as the env step at hand began."""
+        return float(self._steps[-1]["mid_bps"][member])
+
     def arrived(self, member: int) -> np.ndarray:
         """Which venues' children reached them in the env step just taken, bool (K,)."""
         row, tick_ms = self._steps[-1], 1e3 * float(self._truth.path_dt_s[0])

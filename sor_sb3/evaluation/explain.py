@@ -158,8 +158,8 @@ class _Alternatives:
         looks_into_core = getattr(policy, "core", None) is evaluator.core  # an oracle does
         self.policy = self.fork.policies([policy.name])[policy.name] if looks_into_core else policy
 
-    def ask(self, decision: PolicyDecision, quantity_shares: float) -> Alternative:
-        """The alternatives to a decision at the present state."""
+    def ask(self, decision: PolicyDecision, mid_bps: float) -> Alternative:
+        """The alternatives to a decision at the present state, where the true midpoint is `mid_bps`."""
         source = self.source_core
         _, pace = source.action_adapter.decode(decision.actions, source.n, self.source.read("wave") > 0)
         resting = source.action_adapter.resting(decision.actions)
@@ -170,9 +170,11 @@ class _Alternatives:
         policy = _fork_router(self.policy, self.source.n, self.member, k)
         own = lambda rows: None if rows is None else np.repeat(rows[self.member : self.member + 1], k, axis=0)  # noqa: E731
         sim.step(np.eye(k), own(pace), rest=own(resting))
-        filled = np.diag(Truth(sim).filled_shares).copy()
-        paid = np.diag(Truth(sim).fill_cost) * (quantity_shares / Truth(sim).cost_scale[0])
+        truth, priced = Truth(sim), self.fork.market.charges_bps
+        filled = np.diag(truth.filled_shares).copy()
+        paid = np.diag(truth.fill_value_bps if priced else truth.fill_cost * truth.quantity_shares[0])
         price = np.divide(paid, filled, out=np.full(k, np.nan), where=filled > 0.0)
+        price = price + np.diag(truth.take_fee_bps) - mid_bps if priced else price / truth.cost_scale[0]
         state = decision.next_state  # of a recurrent policy: arrays (layers, n, hidden), else None
         if state is not None:
             state = tuple(np.repeat(part[:, self.member : self.member + 1], k, axis=1) for part in state)
@@ -221,8 +223,8 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
     for decision in rollout(core, policy, observations, name=name):
         if remaining[-1] <= 0.0:
             break
-        options.append(alternatives.ask(decision, remaining[0]))
         recorder.before()
+        options.append(alternatives.ask(decision, recorder.mid_bps(member)))
         decision.take()
         recorder.after()
         children.append(_children(recorder, member) if market.charges_bps else ())

@@ -88,7 +88,11 @@ class Panel:
 @cache
 def real_ranges() -> dict[str, dict[str, Range]]:
     """Ranges by class of asset and key of `FIGURES`, as committed."""
-    return {name: {k: Range(**v) for k, v in of["ranges"].items()} for name, of in _classes().items()}
+    classes = _classes()
+    stated = {
+        name: classes.get(of.get("like"), {"ranges": {}})["ranges"] | of["ranges"] for name, of in classes.items()
+    }
+    return {name: {key: Range(**real) for key, real in ranges.items()} for name, ranges in stated.items()}
 
 
 @cache

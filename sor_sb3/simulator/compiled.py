@@ -25,7 +25,6 @@ _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
-    "policies/rules/cont_kukanov.py",
     "evaluation/true_quotes.py",
 )
 

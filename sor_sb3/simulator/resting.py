@@ -115,6 +115,8 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
     base = max(free + block.resting_shares[i], 0.0)
     for j in lanes(i, market):
         target = weights[row + np.int64(j) - i * market.n_venues] * base
+        if target < 0.5 * least and block.rest_total_shares[j] <= 0.0:
+            continue
         target = math.floor(target / least + 1e-9) * least if market.lot_shares > 0.0 else target
         excess = _kept_shares(block, i, j, fixed, market) - target
         while excess >= least * (1.0 - 1e-9):
@@ -138,9 +140,9 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
 @njit
 def _kept_shares(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
     """Cancel the orders of a lane that are too far behind the touch; shares of the others, without those in cancel."""
-    kept, near = 0.0, _near_key(block, i, j, market)
     if block.rest_total_shares[j] <= 0.0:
-        return kept
+        return 0.0
+    kept, near = 0.0, _near_key(block, i, j, market)
     for r in rests_of(j):
         if block.rest_shares[r] > 0.0:
             if block.rest_cancel_shares[r] > 0.0:  # what a cancel has taken is gone already
@@ -195,6 +197,16 @@ def _ahead_at(
 
 
 @njit
+def _bid_key(block: Any, i: int, j: Any, market: Any, recording: Any) -> float:
+    """The near touch at the tick's begin, in ticks."""
+    if recording is None:
+        return block.bid_ticks[j]
+    else:
+        near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
+        return math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
+
+
+@njit
 def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recording: Any, elapsed_ms: float) -> None:
     """Let an order join the queue, or come back: where it would trade at once, and where the venue takes none."""
     block.rest_arrives_ms[r] = RESTS_MS
@@ -240,13 +252,13 @@ def _meet_outflow(
     recording: Any,
     window: Any,
     begin_ms: float,
-    near: Any,
+    bid: float,
     filled: float,
 ) -> float:
     """Fill an order within a window (first and last, ms) of the tick that began at `begin_ms`; shares.
 
-    `near` are price in ticks and displayed size of the near touch at its begin; `filled` are the shares that own orders
-    before this one filled in the tick.
+    `bid` is the near touch at its begin, in ticks; `filled` are the shares that own orders before this one filled in
+    the tick.
     """
     from_ms, to_ms = window
     tick_ms, price_bps = 1e3 * market.path_dt_s, block.grid_bps[i] + market.tick_bps * block.rest_key[r]
@@ -254,14 +266,15 @@ def _meet_outflow(
     to_ms = min(to_ms, fell_ms)
     part, total = max(to_ms - from_ms, 0.0) / tick_ms, 0.0
     if part > 0.0 and block.open[j] == 1.0:
-        ahead = block.rest_ahead_shares[r]
+        ahead, better, key = block.rest_ahead_shares[r], 0.0, block.rest_key[r]
         if ahead > 0.0:
             stream = stream_at(block.venue_key[j], block.tick[i] * PLACES_PER_STEP)
             half_lives = part * market.path_dt_s / market.cancel_half_life_s
             ahead = _after_cancels(ahead, half_lives, market, uniform_at(stream, VENUE_DRAWS.u_cancel))
-        shown, better = _ahead_at(block, i, j, market, block.rest_key[r], near[0], near[1])
-        if block.rest_key[r] >= near[0]:
-            ahead = min(ahead, shown)
+        if ahead > 0.0 or key < bid:
+            near_shares = near_shares_at(block, i, j, market, recording, 0.0)
+            shown, better = _ahead_at(block, i, j, market, key, bid, near_shares)
+            ahead = min(ahead, shown) if key >= bid else ahead
         flow = part * block.tick_outflow_shares[j]
         reaching = max(flow - better - filled, 0.0)
         total = min(block.rest_shares[r], max(reaching - ahead, 0.0))
@@ -318,14 +331,12 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
     for j in lanes(i, market):
         if block.rest_total_shares[j] <= 0.0:
             continue
-        n_orders, r, near = 0, np.int64(-1), (0.0, 0.0)
+        n_orders, r, bid = 0, np.int64(-1), 0.0
         for at in rests_of(j):
             if block.rest_shares[at] > 0.0:
                 n_orders, r = n_orders + 1, at
         if n_orders > 0 and fixed.dark[j] == 0.0:
-            near_bps = touch_at(block, i, j, market, recording, 0.0)[1]
-            bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
-            near = bid, near_shares_at(block, i, j, market, recording, 0.0)
+            bid = _bid_key(block, i, j, market, recording)
         key, number, filled = math.inf, math.inf, 0.0
         for _ in range(n_orders):
             if n_orders > 1:
@@ -342,12 +353,12 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
             until_ms = min(end_ms, max(cancel_ms, from_ms)) if cancel_ms >= 0.0 else end_ms
             if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
                 window = (from_ms, until_ms)
-                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, near, filled)
+                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, filled)
             if 0.0 <= cancel_ms < end_ms:
                 _drop_cancelled(block, r)
                 if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
                     window = (until_ms, end_ms)
-                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, near, filled)
+                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, filled)
         for r in rests_of(j):
             if block.rest_cancel_ms[r] == 0.0 and block.rest_cancel_shares[r] <= 0.0:
                 continue

@@ -143,3 +143,26 @@ def test_learner_and_baselines_share_tags_and_steps(tmp_path):
         assert baseline["eval/gap_closed"][0][1] == pytest.approx(gap, abs=1e-6)
     assert [-v for _, v in learner["eval/mean_reward"]] == [v for _, v in learner["eval/cost"]]
     assert {v for _, v in learner["eval/mean_ep_length"]} == {50.0}
+
+
+WAVES = """
+order: {quantity_shares: 1000, horizon_steps: 4, step_s: 1, waves: 2, limit: sweep}
+venues:
+  - {name: A, take_fee_bps: 0.3, offset_bps: 1, size_shares: 100, latency_ms: 0.2}
+  - {name: B, take_fee_bps: 0.1, offset_bps: 1, size_shares: 400, latency_ms: 0.3}
+quotes: {level_profile: [1]}
+"""
+
+
+def test_an_episodes_length_counts_its_waves(tmp_path):
+    """Where nobody holds much, children come back, and a decision has a second wave; the file says how many."""
+    (tmp_path / "waves.yaml").write_text(WAVES)
+    venv = make_vec_env("OrderSplit-v0", market=tmp_path / "waves.yaml", n_envs=4)
+    model = PPO(VenuePolicy, venv, n_steps=8, learning_rate=0.0, seed=0)
+    judge = Evaluator("OrderSplit-v0", str(tmp_path / "waves.yaml"), 20, 1, "validation")
+    model.learn(32, callback=RoutingEvalCallback(judge, 32, tmp_path / "run"))
+    played = judge.score("learner", model)
+    with np.load(tmp_path / "run" / "evaluations.npz") as log:
+        np.testing.assert_array_equal(log["ep_lengths"][-1], played.env_steps[0])
+    assert played.env_steps.min() >= 4
+    assert 4 < played.env_steps.mean() and played.env_steps.max() <= 8

@@ -81,7 +81,7 @@ def test_every_fill_can_be_worked_out_by_hand_and_is_the_ledgers(market, who):
     evaluator = Evaluator("OrderSplit-v0", market, 3, FIRST)
     policy = evaluator.policies([who])[who]
     found = [explain(evaluator, who, policy, FIRST + j) for j in range(3)]
-    assert sum(check_by_hand(e) for e in found) > 100
+    assert sum(check_by_hand(e) for e in found) > 50
     if market == "dark":
         assert any(d.wave == 1 for e in found for d in e.decisions)
 

@@ -35,6 +35,12 @@ class Answers:
         return self.answer(observation) if callable(self.answer) else self.answer
 
 
+def one_wave() -> Any:
+    """us_equity, where a decision is one env step."""
+    market = load_market("us_equity")
+    return market.model_copy(update={"order": market.order.model_copy(update={"waves": 1})})
+
+
 # --------------------------------------------------------------------------------------------- the loop
 
 
@@ -63,8 +69,7 @@ def test_an_order_that_is_done_costs_nothing_while_others_go_on():
 
 
 def test_a_step_is_taken_once_whoever_takes_it():
-    market = load_market("us_equity")
-    market = market.model_copy(update={"order": market.order.model_copy(update={"waves": 1})})
+    market = one_wave()
     evaluator, rule = Evaluator(SPLIT, market, 3), make("pro_rata", market)
     for decision in rollout(evaluator.core, rule, evaluator.start()):
         assert (Observed(evaluator.core.simulator).step == decision.step).all()
@@ -75,7 +80,8 @@ def test_a_step_is_taken_once_whoever_takes_it():
 
 
 def test_a_rollout_that_is_left_steps_no_further():
-    evaluator, rule = Evaluator(SPLIT, "us_equity", 3), make("pro_rata", "us_equity")
+    market = one_wave()
+    evaluator, rule = Evaluator(SPLIT, market, 3), make("pro_rata", market)
     for decision in rollout(evaluator.core, rule, evaluator.start()):
         if decision.step == 4:
             break

@@ -200,6 +200,8 @@ def test_rule_605_rows_worked_by_hand():
         mid=10.0,
         bid=9.99,
         ask=10.01,
+        inside_shares=[0, 100, 0, 0],
+        outside_shares=[0, 0, 300, 0],
         mids_later={"1 s": [10.0, 10.01, 10.02, 10.0]},
         displayed_shares=[100, 60, 400, 10],
         time_to_execution_ms=[1.0, 2.0, 4.0, 9.0],

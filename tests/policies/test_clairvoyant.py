@@ -65,8 +65,8 @@ def played(core: RoutingCore, policy, seeds: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("waves", [1, 2])
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_no_policy_is_ever_cheaper(env_id, waves):
-    few = env_id == "OrderExecute-v0" or waves > 1  # which have far more choices
-    market, seeds = small_market(waves=waves, **({"quantity_shares": 300.0} if few else {})), list(range(25))
+    few = (env_id == "OrderExecute-v0") + (waves > 1)  # these have far more choices
+    market, seeds = small_market(waves=waves, quantity_shares=(600.0, 300.0, 200.0)[few]), list(range(25))
     core = RoutingCore(env_id, market, len(seeds), "test")
     clairvoyant = Clairvoyant(core)
     bound = played(core, lambda rows: clairvoyant.predict(rows)[0], seeds)

@@ -376,6 +376,24 @@ def test_no_look_ahead(tmp_path: Path, latency_ms: float) -> None:
     assert not all(same), "the rows after the cut must matter to some later step"
 
 
+def test_what_is_recorded_does_not_depend_on_what_we_do(folder: Path) -> None:
+    options = {"latency_ms": 20.0, "trades_file": folder / "trades.parquet"}
+    market = replay(
+        load_market(folder / "quotes.parquet", {"level_profile": [1, 2], "order.limit": "sweep"}, **options)
+    )
+    seen: list[list[np.ndarray]] = [[], []]
+    for which in range(2):
+        sim = BatchSimulator(market, 40)
+        sim.reset(np.arange(40, dtype=np.uint64), np.zeros(40, dtype=np.int64))
+        rng = np.random.default_rng(which)
+        for _ in range(10):
+            sim.step(rng.dirichlet(np.ones(3), size=40))
+            fields = "observed_ask_bps observed_bid_bps observed_quote_shares price_bps latency_ms recent_volume_shares"
+            seen[which] += [sim.read(name) for name in fields.split()]
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_batch_of_one_equals_a_member_of_many(folder: Path) -> None:
     market = replay(folder / "quotes.parquet", trades_file=folder / "trades.parquet", latency_ms=20.0)
     many, one = BatchSimulator(market, 33, "test"), BatchSimulator(market, 1, "test")

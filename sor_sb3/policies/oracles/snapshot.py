@@ -15,7 +15,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, remove
+from sor_sb3.simulator.book import LADDER, fill_of, ladder_at, left_of, remove
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.execution import (
@@ -78,7 +78,7 @@ def _look_up(order: Any, latest_ms: float, books: Any) -> None:
 @njit
 def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_shares: float) -> tuple[float, float]:
     """What a child of `shares` takes of its book, faded: shares, and what they cost in bps x shares, fee included."""
-    block, i, fixed, market, _ = order
+    _, i, fixed, market, _ = order
     book = books[j - i * market.n_venues]
     ladder = book.ladder
     for level in range(ladder.n_levels):
@@ -141,10 +141,12 @@ def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, printed
 def _push_of(order: Any, pushed: float, leaked_bps: float) -> float:
     """By how much these fills and leaks raise what is left, on average until the deadline."""
     block, i, _, market, _ = order
-    left_s = market.step_s * (market.horizon_steps - 1.0 - block.step[i])
-    x, leaks = math.log(2.0) * left_s / market.transient_half_life_s, 1.0
-    lasting = (1.0 - exp(-x)) / x if x > 1e-9 else 1.0
-    if left_s <= 0.0:
+    half_life_s, leaks = market.transient_half_life_s, 1.0
+    lasting = left_of(1.0, market.step_s - 1e-3 * block.elapsed_ms[i], half_life_s)
+    x = math.log(2.0) * market.step_s * (market.horizon_steps - 1.0 - block.step[i]) / half_life_s
+    if x > 1e-9:
+        lasting *= (1.0 - exp(-x)) / x
+    else:
         leaks -= market.leak_decay
     return pushed * (market.permanent_bps_per_share + lasting * market.transient_bps_per_share) + leaked_bps * leaks
 
@@ -404,7 +406,7 @@ def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
     """The continuation with which the oracle of this market and env is cheapest on validation scenarios.
 
     It is found once a process, always the same: on a grid, then by halving steps. Where the env lets the oracle keep
-    shares back, what it would do without that freedom is one of the candidates, so that freedom does not make it dearer.
+    shares back, what it would do without that freedom is one of the candidates: freedom does not make it dearer.
     """
     adapter = make_action_adapter(env_id, market.n_venues)
     plain = json.dumps(market.without_prose(), sort_keys=True)
@@ -488,7 +490,9 @@ def _ceilings(simulator: BatchSimulator, continuation: Continuation) -> np.ndarr
         ahead = simulator.branch(last)
         ahead.step(np.zeros((last.size, simulator.market.n_venues)))
         end = Truth(ahead)
-        ceilings[last] = end.mark_bps + end.worst_offered_bps + end.cleanup_penalty_bps
+        decay = 0.5 ** ((order.step_s - 1e-3 * truth.elapsed_ms) / truth.transient_half_life_s)
+        push_bps = truth.leak_bps * (1.0 - truth.leak_decay) - truth.transient_bps * (1.0 - decay)
+        ceilings[last] = end.mark_bps + end.worst_offered_bps + end.cleanup_penalty_bps + push_bps[last]
     return ceilings
 
 

@@ -180,17 +180,19 @@ def _descend(
     chosen: Any,
     work: Any,
 ) -> None:
-    """Write the average of the last half of the iterates into `chosen` (1 + K,); `work` is (3, 1 + K)."""
-    at, slope, support = work[0], work[1], work[2]
+    """Write the average of the last half of the iterates into `chosen` (1 + K,); `work` is (3, 1 + K).
+
+    A step is as long as the subgradients so far are short together: AdaGrad with one length (Duchi, Hazan, Singer 2011).
+    """
+    at, slope, support, squares = work[0], work[1], work[2], 0.0
     at[:] = shares / len(at)
-    largest = rates[1] + rates[2] + rates[3]
-    for k in range(len(gains)):
-        largest = max(largest, gains[k])
     chosen[:] = 0.0
     first = iterations // 2
     for t in range(iterations):
         _subgradient(shares, queue, gains, rates, flows, at, slope)
-        length = shares / (largest * math.sqrt(t + 1.0))
+        for k in range(len(at)):
+            squares += slope[k] * slope[k]
+        length = 0.5 * shares / math.sqrt(squares) if squares > 0.0 else 0.0
         for k in range(len(at)):
             at[k] -= length * slope[k]
         _project(at, shares, overbook, support)
@@ -225,7 +227,7 @@ class ContKukanov(_PostingRule):
     """
 
     name = "cont_kukanov"
-    constants: ClassVar = _PostingRule.constants | {"underfill": (1.5, 1.1, 1.25, 2.0, 4.0)}
+    constants: ClassVar = {"patience": (4, 1, 2, 8, 16), "underfill": (1.5, 1.1, 2.0, 4.0)}
     draws: ClassVar[int] = 64  # of the outflows
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:

@@ -15,19 +15,20 @@ from sor_sb3.policies.tuning import tuned_constants
 
 
 class _PostingRule(NetPriceSweep):
-    """Rests all that the schedule does not want done soon; takes, by net price, what it wanted `patience` steps ago.
+    """Takes, by net price, what the schedule wanted `patience` steps ago; rests what it wants in the next `ahead`.
 
+    `ahead` is a share of the horizon: 1 rests all. The more rests, the more is filled just where the price falls.
     Nothing rests in the last two decisions: a cancel at the one before the last frees what the last one takes.
     """
 
     rests = True
-    constants: ClassVar[dict[str, tuple[float, ...]]] = {"patience": (4, 1, 2, 8, 16)}
+    constants: ClassVar[dict[str, tuple[float, ...]]] = {"patience": (4, 1, 2, 8), "ahead": (0.3, 0.15, 0.6, 1.0)}
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
         super().__init__(market, env_id, seed)
         if len(constants) < len(self.constants):
             constants = tuned_constants(type(self), market, env_id) | constants
-        self.patience = float(constants["patience"])
+        self.patience, self.ahead = float(constants["patience"]), float(constants.get("ahead", 1.0))
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
@@ -55,9 +56,11 @@ class _PostingRule(NetPriceSweep):
         return np.where(view.is_later, 1.0, np.clip(pace, 0.0, 1.0))
 
     def resting(self, view: ObservationView) -> np.ndarray:
-        """All that need not be taken at the next decision, split by `attraction`."""
+        """What the schedule wants soon and need not be taken at the next decision, split by `attraction`."""
         left = np.maximum(view.remaining - view.in_flight_share - self._late_share(view), 0.0)
-        soon = np.divide(self._allowed_share(view, 1), left, out=np.zeros_like(left), where=left > 0.0)
+        later = np.clip(view.time_left - 2.0 / self.market.order.horizon_steps - self.ahead, 0.0, left)
+        wanted = np.minimum(self._allowed_share(view, 1), left) - later
+        soon = np.divide(wanted, left, out=np.zeros_like(left), where=left > 0.0)
         attraction = np.maximum(self.attraction(view), 0.0)
         total = attraction.sum(axis=1, keepdims=True)
         weights = np.divide(attraction, total, out=np.zeros_like(attraction), where=total > 0.0)
@@ -73,7 +76,7 @@ class PostAndSweep(_PostingRule):
     """
 
     name = "post_and_sweep"
-    constants: ClassVar = _PostingRule.constants | {"venues": (2, 1, 4)}
+    constants: ClassVar = _PostingRule.constants | {"venues": (2, 1, 4, 8)}
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
         if len(constants) < len(self.constants):

@@ -174,7 +174,8 @@ class ReferencePath:
         self.outage = draw.u_outage * (self.outage_enter + self.outage_leave) < self.outage_enter
         self.first_latency_ms = self._latency(draw.z_latency) + self.bump_ms
         self.traded = self._traded(0.5 * draw.z_volume)
-        self.volume = self.traded * self.market.ticks_per_step
+        self.volume, self.outflow = self.traded * self.market.ticks_per_step, 0.5 * self.traded
+        self.recent_outflow = 0.5 * self.volume
         supplied = self.dark & (draw.u_supplied >= self.zero_probability)
         self.dark_size = np.where(supplied, self._power_law(draw.u_dark_size), 0.0)
         self.grid_bps, self.next_price = 0.0, quotes.tick_bps * draw.u_grid
@@ -342,6 +343,7 @@ class ReferencePath:
         self.outage = _turned(self.outage, self.outage_enter, self.outage_leave, draw.u_outage)
         ticks = self.market.ticks_per_step
         self.volume = self.volume + self.volume_forget * (ticks * self.traded - self.volume)  # of the tick before
+        self.recent_outflow = self.recent_outflow + self.volume_forget * (ticks * self.outflow - self.recent_outflow)
         self._trade(draw)
 
     def _latency(self, z: np.ndarray) -> np.ndarray:
