@@ -107,4 +107,4 @@ def test_what_rests_is_refused():
     with pytest.raises(UserError, match="lets orders rest"):
         relaxed_bound("us_equity", "OrderPlace-v0", 2)
     with pytest.raises(UserError, match="does not rest"):
-        Clairvoyant(RoutingCore("OrderPlace-v0", still_market(lot_shares=100.0), 1))
+        Clairvoyant(RoutingCore("OrderPlace-v0", "us_equity", 1))
