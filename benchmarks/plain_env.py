@@ -23,16 +23,18 @@ from sor_sb3.simulator.paths.synthetic import (
     LATENCY_DRAWS,
     LATENCY_PLACE,
     LEVELS_PLACE,
+    MOST_TRADES,
     MOST_WAVES,
     OPENING_ORDER_DRAWS,
     OPENING_VENUE_DRAWS,
     ORDER_DRAWS,
+    TRADES_PLACE,
     VENUE_DRAWS,
 )
 from sor_sb3.simulator.random import PLACES_PER_STEP, RESET_PLACE, draw_bits, episode_keys, mix64, name_key, normal
 from sor_sb3.simulator.reference import Draws, ReferenceMarket
 
-MARKET_FEATURES, VENUE_FEATURES = 10, 14
+MARKET_FEATURES, VENUE_FEATURES = 10, 19
 Names = tuple[str, ...]
 
 
@@ -74,6 +76,9 @@ class GeneratorDraws:
             self.level_bits[tick] = self.generator.integers(0, 2**64, self.n_venues, np.uint64)
         return self.level_bits[tick]
 
+    def trades(self, tick: int, venue: int, n: int) -> np.ndarray:
+        return 1.0 - self.generator.random(n)
+
     def _draw(self, z_order: Names, z_venue: Names, u_order: Names, u_venue: Names) -> SimpleNamespace:
         z = self.generator.standard_normal(len(z_order) + len(z_venue) * self.n_venues)
         u = 1.0 - self.generator.random(len(u_order) + len(u_venue) * self.n_venues)  # in (0, 1]: for logarithms
@@ -111,6 +116,11 @@ class CounterDraws:
     def levels(self, tick: int) -> np.ndarray:
         place = tick * PLACES_PER_STEP + LEVELS_PLACE
         return np.array([draw_bits(key, place) for key in self.venue_keys], dtype=np.uint64)
+
+    def trades(self, tick: int, venue: int, n: int) -> np.ndarray:
+        begin = TRADES_PLACE + tick * MOST_TRADES
+        words = [int(draw_bits(self.venue_keys[venue], begin + trade)) >> 32 for trade in range(n)]
+        return (np.array(words, dtype=np.float64) + 0.5) / 2**32
 
     def _draw(self, begin: int, of_order: Any, of_venues: Any) -> SimpleNamespace:
         def number(key: np.uint64, name: str, at: tuple[int, int]) -> float:
@@ -182,7 +192,13 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
             weights = weights / total
         elif self.wave == 0:  # in a later wave, nothing is sent
             weights = np.full(self.n_venues, 1.0 / self.n_venues)
-        cost, noise_cost, done = self.execute(weights, pace)
+        return self.place(weights, pace)
+
+    def place(
+        self, weights: np.ndarray, pace: float | None, rest: np.ndarray | None = None
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """`step` by weights of what is taken and of what should rest."""
+        cost, noise_cost, done = self.execute(weights, pace, rest)
         reward = noise_cost - cost if self.variance_reduction else -cost
         return self._observation(), reward, done, False, self.summary() if done else {}
 
@@ -199,7 +215,7 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         row = np.empty(MARKET_FEATURES + self.n_venues * VENUE_FEATURES, dtype=np.float32)
         row[:MARKET_FEATURES] = (
             1.0 - self.step_number / self.horizon,
-            (self.available + in_flight) / self.quantity,
+            (self.available + in_flight + self.resting.known) / self.quantity,
             in_flight / self.quantity,
             math.log1p(wanted / self.share_scale),
             self.wave,
@@ -216,12 +232,18 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         venues[:, 5] = self.observed_near_offset / price
         venues[:, 6] = self.fee_bps / price
         venues[:, 7] = np.log1p(self.observed_shares / self.share_scale)
-        venues[:, 8] = np.log1p(levels.sum(axis=1) / self.share_scale)
-        venues[:, 9] = np.log1p(self.observed_latency_ms / self.latency_scale)
-        venues[:, 10] = self.path.volume / volume if volume > 0.0 else 0.0
-        venues[:, 11] = self.fill_ratio
-        venues[:, 12] = self.reject
-        venues[:, 13] = self._sweep(wanted, all_in, levels * ~busy[:, None])
+        venues[:, 8] = np.log1p(self.heard.near_size * self.path.open / self.share_scale)
+        venues[:, 9] = np.log1p(levels.sum(axis=1) / self.share_scale)
+        venues[:, 10] = np.log1p(self.observed_latency_ms / self.latency_scale)
+        venues[:, 11] = self.path.volume / volume if volume > 0.0 else 0.0
+        venues[:, 12] = np.log1p(self.path.recent_outflow / self.share_scale)
+        venues[:, 13] = self.fill_ratio
+        venues[:, 14] = self.reject
+        venues[:, 15] = self.resting.make_fee_bps / price
+        resting, queue = self.resting.observed()
+        venues[:, 16] = resting / self.quantity
+        venues[:, 17] = np.log1p(queue / self.share_scale)
+        venues[:, 18] = self._sweep(wanted, all_in, levels * ~busy[:, None])
         return row
 
     def _levels_within_limit(self) -> np.ndarray:

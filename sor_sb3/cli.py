@@ -314,8 +314,8 @@ def explain(
     if html is not None and html.exists():
         raise UserError(f"--html {html} exists; give another name, or delete it")
     found = explain_folder(folder, scenario, policy, training_run)
-    if step is not None and step > len(found.decisions):
-        raise UserError(f"--step is {step}; this order has steps 1 to {len(found.decisions)}")
+    if step is not None and step > found.n_steps:
+        raise UserError(f"--step is {step}; this order has steps 1 to {found.n_steps}")
     if html is not None:
         with writing(f"--html {html}", html):
             write_text(html, render_explanation(found))

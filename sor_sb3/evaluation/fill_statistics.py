@@ -30,6 +30,15 @@ FILL_STATISTICS: dict[str, Statistic] = {
     **{f"markout_{s:g}s_bps": Statistic(f"markout of our fills after {s:g} s", "bps") for s in MARKOUT_S},
 }
 
+PASSIVE_MARKOUT_S = (1.0, 10.0)
+PASSIVE_STATISTICS: dict[str, Statistic] = {
+    "passive_percent": Statistic("filled at rest, share of the order", "%", 1),
+    **{
+        f"passive_markout_{s:g}s_bps": Statistic(f"markout of fills at rest after {s:g} s", "bps")
+        for s in PASSIVE_MARKOUT_S
+    },
+}
+
 
 def _by_order(values: np.ndarray) -> np.ndarray:
     """Sums over a parent's children, (N,)."""
@@ -78,6 +87,18 @@ def fill_statistics(log: ChildLog) -> dict[str, Interval]:
         "identity_bps": Interval(worst, worst, worst),
         **{f"markout_{s:g}s_bps": _markout(log, s, slice(None)) for s in MARKOUT_S},
     }
+
+
+def passive_statistics(log: ChildLog) -> dict[str, Interval]:
+    """Every statistic of `PASSIVE_STATISTICS`, by key; fills at rest of an env step count from the last of them."""
+    filled, at_s = log.passive_shares, log.decision[:, :, None] * log.step_s + log.passive_ms / 1e3
+    out = {"passive_percent": _ratio(filled, log.quantity_shares[:, None, None], 100.0)}
+    for seconds in PASSIVE_MARKOUT_S:
+        gain = log.mid_at(at_s + seconds) - log.passive_price_bps
+        known = (filled > 0.0) & np.isfinite(gain)
+        markout = _ratio(np.where(known, gain * filled, 0.0), np.where(known, filled, 0.0))
+        out[f"passive_markout_{seconds:g}s_bps"] = markout
+    return out
 
 
 def _markout(log: ChildLog, seconds: float, venues: slice) -> Interval:

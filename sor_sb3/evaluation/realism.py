@@ -15,14 +15,23 @@ from typing import Any, Literal
 import numpy as np
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.evaluation.fill_statistics import FILL_STATISTICS, fill_statistics, markouts_by_venue
+from sor_sb3.evaluation.children import ChildLog
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.evaluation.fill_statistics import (
+    FILL_STATISTICS,
+    PASSIVE_STATISTICS,
+    fill_statistics,
+    markouts_by_venue,
+    passive_statistics,
+)
 from sor_sb3.evaluation.path_statistics import PATH_STATISTICS, Interval, Statistic, leader, path_statistics
 from sor_sb3.evaluation.true_quotes import QuotePaths, recorded_quotes, simulated_quotes
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import DarkPool, MarketSpec, ReplayMarket, SyntheticMarket
+from sor_sb3.policies.registry import rule_names
 from sor_sb3.safe_yaml import parse_yaml
 
-RULE = "net_price_sweep"
+RULE, RESTING_RULE = "net_price_sweep", "post_and_sweep"
 PATH_SCENARIOS, PATH_DURATION_S = 48, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
 BLOCK_S = 1800.0  # of a recording: its scenarios
 WIDE = 3.0  # a range whose high end is more than so many times its low end says why
@@ -32,7 +41,7 @@ MARKET_FIGURES: dict[str, Statistic] = {
     "participation_percent": Statistic("parent order, share of the market's volume in its life", "%", 1),
     "dark_supply_percent": Statistic("supplied in the dark, share of lit volume", "%", 1),
 }
-FIGURES: dict[str, Statistic] = FILL_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
+FIGURES: dict[str, Statistic] = FILL_STATISTICS | PASSIVE_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,11 @@ class Panel:
 @cache
 def real_ranges() -> dict[str, dict[str, Range]]:
     """Ranges by class of asset and key of `FIGURES`, as committed."""
-    return {name: {k: Range(**v) for k, v in of["ranges"].items()} for name, of in _classes().items()}
+    classes = _classes()
+    stated = {
+        name: classes.get(of.get("like"), {"ranges": {}})["ranges"] | of["ranges"] for name, of in classes.items()
+    }
+    return {name: {key: Range(**real) for key, real in ranges.items()} for name, ranges in stated.items()}
 
 
 @cache
@@ -138,7 +151,8 @@ def realism_panel(
 
     Args:
         market: preset name, path, or specification.
-        scenarios: parent orders of `RULE`, whose first seed is `seed`; 0 leaves the figures of fills out.
+        scenarios: parent orders of `RULE`, and of `RESTING_RULE` for fills at rest, whose first seed is `seed`; 0
+            leaves the figures of fills out.
         asset_class: of ``realism_ranges.yaml``; None takes the class that names the market, if any.
         path_scenarios: how many stretches of `path_duration_s` the figures of quotes come from.
 
@@ -155,6 +169,8 @@ def realism_panel(
     if scenarios > 0:
         log = children_of(spec, scenarios, seed)
         found, venues = fill_statistics(log), markouts_by_venue(log)
+        if RESTING_RULE in rule_names(spec, "OrderPlace-v0"):
+            found |= passive_statistics(children_of(spec, scenarios, seed, RESTING_RULE, "OrderPlace-v0"))
     found |= market_figures(spec) | path_statistics(paths)
     ranges = real_ranges().get(chosen or "", {})
     rows = [_row(key, FIGURES[key], found[key], ranges.get(key)) for key in FIGURES if key in found]
@@ -206,11 +222,13 @@ def _markout_of(venue: str) -> Statistic:
     return replace(FIGURES["markout_1s_bps"], label=f"· of fills at {venue}")
 
 
-def children_of(market: SyntheticMarket, scenarios: int, seed: int) -> Any:
-    """The child-order log of `RULE`."""
-    from sor_sb3.evaluation.evaluator import Evaluator
-
-    return Evaluator("OrderSplit-v0", market, scenarios, seed).score(RULE, RULE, record=True).children
+def children_of(
+    market: SyntheticMarket, scenarios: int, seed: int, rule: str = RULE, env: str = "OrderSplit-v0"
+) -> ChildLog:
+    """The child-order log of a rule."""
+    log = Evaluator(env, market, scenarios, seed).score(rule, rule, record=True).children
+    assert log is not None
+    return log
 
 
 def market_figures(market: SyntheticMarket) -> dict[str, Interval]:

@@ -508,7 +508,8 @@ def count_shares(block: Any, i: int, market: Any) -> None:
             block.in_flight_shares[i] += block.child_shares[j]
             unfilled += block.child_shares[j] - block.child_filled_shares[j]
     resting = count_resting(block, i, market) if block.resting[i] > 0 else 0.0
-    block.available_shares[i] = max(block.remaining_shares[i] - unfilled - resting, 0.0)
+    available = block.remaining_shares[i] - unfilled - resting
+    block.available_shares[i] = available if available > 1e-12 * market.quantity_shares else 0.0  # rounding apart
 
 
 @njit

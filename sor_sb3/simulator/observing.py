@@ -8,7 +8,7 @@ from typing import Any
 from numba import njit
 
 from sor_sb3.simulator.book import level_of, now_s
-from sor_sb3.simulator.paths import midpoint_at, price_at, touch_at
+from sor_sb3.simulator.paths import midpoint_at, near_shares_at, price_at, touch_at
 from sor_sb3.simulator.paths.synthetic import draw_latency_ms
 from sor_sb3.simulator.state import lanes
 
@@ -40,6 +40,7 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
                     far, near, shares, tick = touch_at(block, i, j, market, recording, elapsed_ms - feed_ms)
                     block.observed_ask_bps[j], block.observed_bid_bps[j] = far, near
                     block.observed_quote_shares[j], block.observed_tick[j] = shares, tick
+                    block.observed_near_shares[j] = near_shares_at(block, i, j, market, recording, elapsed_ms - feed_ms)
             ask, shown, tick = block.observed_ask_bps[j], block.observed_quote_shares[j], block.observed_tick[j]
             if recording is None and elapsed_ms == 0.0 and tick == block.tick[i]:  # what is observed is in force
                 block.offset_bps[j], block.quote_shares[j] = ask - mark_bps, shown

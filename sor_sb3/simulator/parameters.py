@@ -88,7 +88,8 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
         m["n_levels"] = max(len(market.level_profile), market.recorded_levels)
         return m
     m["model"], m["ticks_per_step"], m["level_noise"] = SYNTHETIC, market.ticks_per_step, 1
-    m["has_mid"] = any(venue.mid_probability > 0.0 for venue in market.venues)
+    resting = [np.broadcast_to(venue["mid_probability"], n) > 0.0 for venue in values["venues"]]  # drawn, it may be
+    m["has_mid"] = np.any(resting, axis=0)
     _fill_dynamics(m, values, market.path_dt_s)
     return m
 

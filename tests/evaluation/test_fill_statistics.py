@@ -10,7 +10,12 @@ import pytest
 from sor_sb3.evaluation.analysis import analyse
 from sor_sb3.evaluation.children import ChildLog
 from sor_sb3.evaluation.evaluator import Evaluator
-from sor_sb3.evaluation.fill_statistics import FILL_STATISTICS, fill_statistics, markouts_by_venue
+from sor_sb3.evaluation.fill_statistics import (
+    FILL_STATISTICS,
+    fill_statistics,
+    markouts_by_venue,
+    passive_statistics,
+)
 from tests.evaluation.test_analysis import hand_made
 
 
@@ -43,6 +48,19 @@ def test_dark_children_count_in_the_volume_but_not_in_the_lit_fill_rate_or_fade(
     assert found["fill_rate_percent"] == pytest.approx(100 * 220 / 250)
     assert found["fade_percent"] == pytest.approx(100 * (1 - 220 / (80 + 150)))
     assert found["outside_percent"] == pytest.approx(50.0)
+
+
+def test_fills_at_rest_worked_by_hand():
+    log = hand_made()
+    passive, price = np.zeros((1, 2, 2)), np.full((1, 2, 2), np.nan)
+    passive[0, 0, 0], passive[0, 1, 1] = 30.0, 60.0
+    price[0, 0, 0], price[0, 1, 1] = -1.0, 3.0
+    ms = np.array([[[4000.0, 0.0], [0.0, 6000.0]]])
+    found = passive_statistics(replace(log, passive_shares=passive, passive_price_bps=price, passive_ms=ms))
+    assert found["passive_percent"].value == pytest.approx(100 * 90 / 300)
+    # after 1 s the midpoints of 5 s and (for 17 s) of 15 s: 2 and 6; after 10 s those of 14 s (10 s) and 26 s, unknown
+    assert found["passive_markout_1s_bps"].value == pytest.approx((30 * (2 + 1) + 60 * (6 - 3)) / 90)
+    assert found["passive_markout_10s_bps"].value == pytest.approx(4 + 1)
 
 
 def test_they_agree_with_the_analysis_and_have_intervals():

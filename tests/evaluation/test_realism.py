@@ -60,6 +60,13 @@ def test_every_range_has_a_source_and_says_why_it_is_wide():
                 assert real.why, f"{name}: {key} is wide and does not say why"
 
 
+def test_a_class_like_another_takes_over_its_ranges_but_those_that_it_states():
+    ranges = real_ranges()
+    half, whole = ranges["us_equity_half_tick"], ranges["us_equity"]
+    assert half.keys() == whole.keys()
+    assert {key for key in half if half[key] != whole[key]} == {"spread_bps"}
+
+
 def test_every_synthetic_preset_has_a_class_and_no_market_has_two():
     listed = [name for of in realism._classes().values() for name in of["markets"]]
     assert len(listed) == len(set(listed))

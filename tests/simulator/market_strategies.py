@@ -75,7 +75,8 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
     lit = {"offset_bps": draw(floats(0.05, 10)), "size_shares": draw(floats(1, 5000))}
     return {
         "name": name,
-        "take_fee_bps": draw(floats(-1, 5)),
+        "take_fee_bps": round(draw(floats(-1, 5)), 3),  # sweeps take ties by name: none should be nearly one
+        "make_fee_bps": draw(floats(-2, 2)),
         **({"dark": dark} if dark else lit),
         "speed_bump_ms": draw(st.sampled_from([0.0, 0.35])),
         "feed_latency_ms": draw(st.sampled_from([None, 0.0, 3.0, 500.0])),
@@ -125,6 +126,7 @@ def orders(draw: Any) -> tuple[dict[str, Any], float]:
         "waves": draw(st.sampled_from([1, 1, 2, 4])),
         "wave_timeout_ms": path_dt_s * 1000.0 * draw(st.sampled_from([0.01, 0.3, 0.99])),
         "synchronise_arrivals": draw(st.booleans()),
+        "repeg_ticks": draw(st.sampled_from([0, 1, 5])),
     }
     return order, path_dt_s
 
@@ -173,13 +175,17 @@ def markets(draw: Any) -> SyntheticMarket:
                 "jump_bps": draw(st.sampled_from([0.3, 3.0])),
                 "removed_fraction": draw(st.sampled_from([0.0, 0.5, 1.0])),
             },
-            "volume": {"shares_per_day": draw(st.sampled_from([0.0, 1e7]))},
+            "volume": {
+                "shares_per_day": draw(st.sampled_from([0.0, 1e7, 1e9])),
+                "side_correlation": draw(st.sampled_from([0.0, 0.9])),
+            },
             "response": {
                 "reaction_time_ms": draw(floats(0.05, 50)),
                 "permanent_impact_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
                 "transient_impact_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
                 "transient_half_life_s": draw(st.sampled_from([0.02, 5.0])),
                 "cleanup_penalty_bps": draw(floats(0, 5)),
+                "cancel_half_life_s": draw(st.sampled_from([0.05, 30.0])),
                 "outage_reject_ms": draw(st.sampled_from([1.0, 3000.0])),
             },
         }

@@ -26,8 +26,8 @@ def test_episodes_draw_within_the_ranges_and_differ():
     fees = parameters_of(simulator)["take_fee_bps"]
     assert fees.shape == (500, 7) and fees.min() >= -0.1 and fees.max() <= 0.3
     assert abs(fees.mean() - 0.1) < 0.01 and abs(np.corrcoef(fees[:, 0], fees[:, 1])[0, 1]) < 0.15
-    assert len(np.unique(simulator.parameters.market["informed_probability"])) == 500
-    assert np.ptp(parameters_of(simulator)["walk_bps"][:, 0]) == 0.0, "what has no range is the same for all"
+    assert len(np.unique(simulator.parameters.market["news_probability"])) == 500
+    assert np.ptp(parameters_of(simulator)["impact"][:, 0]) == 0.0, "what has no range is the same for all"
     assert not np.array_equal(begun(500, episode=1).parameters.venues["take_fee_bps"], fees)
 
 
@@ -46,7 +46,7 @@ def test_a_range_of_one_point_is_that_market():
     plain = load_market("us_equity")
     fixed = changed(plain)
     pinned = fixed.model_copy(
-        update={"randomise": {"venues.NYSE.take_fee_bps": (0.3, 0.3), "informed.jump_bps": (2.5, 2.5)}}
+        update={"randomise": {"venues.NYSE.take_fee_bps": (0.3, 0.3), "informed.jump_bps": (2.0, 2.0)}}
     )
     a, b = BatchSimulator(plain, 3), BatchSimulator(pinned, 3)
     for simulator in (a, b):
@@ -78,7 +78,8 @@ randomise: {%s}
         ("venues.C.take_fee_bps: [0, 1]", "no 'C'"),
         ("order.quantity_shares: [1, 2]", "cannot be randomised"),
         ("venues.*.latency_ms: [3, 1]", "lower end first"),
-        ("informed.probability: [0.5, 1.5]", "1.5 is not allowed"),
+        ("informed.removed_fraction: [0.5, 1.5]", "1.5 is not allowed"),
+        ("informed.probability: [0.1, 0.5]", "set informed.news_per_s"),
         ("venues.A.name: [0, 1]", "only numbers"),
         ("venues.A.latency_ms.real: [0, 1]", "no 'real'"),
     ],
@@ -87,3 +88,12 @@ def test_a_wrong_range_is_one_sentence(entry, said, tmp_path):
     with pytest.raises(UserError) as error:
         parse_market(TEXT % entry, "market.yaml", tmp_path)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_size_at_the_midpoint_may_be_drawn_where_there_is_none_as_a_rule(tmp_path):
+    market = parse_market(TEXT % "venues.A.mid_probability: [0, 1]", "market.yaml", tmp_path)
+    simulator = BatchSimulator(market, 50)
+    simulator.reset(np.arange(50, dtype=np.uint64), np.zeros(50, np.int64))
+    assert simulator.read("has_mid").all()
+    simulator.step(np.tile([1.0, 0.0], (50, 1)))
+    assert (simulator.read("taken_shares")[:, 0] > 0.0).any(), "children met it"

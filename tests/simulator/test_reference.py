@@ -18,7 +18,7 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.reference.order import Fill
 from tests.simulator.market_strategies import SEEDS, markets
 
-ENVS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+ENVS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0")
 
 
 class WatchedEnv(PlainEnv):
@@ -116,6 +116,8 @@ class WatchedEnv(PlainEnv):
             outage=self.path.outage,
             transient=self.transient_bps > 0.0,
             swept_up=self.fills.costs.cleanup > 0.0,
+            rests=self.resting.live > 0.0,
+            passive_fill=self.fills.passive > 0.0,
         )
 
 
@@ -249,17 +251,18 @@ def everything_market() -> SyntheticMarket:
 
 
 PRESETS = {
-    "us_equity": "dark_fill fade second_wave partial_fill",
-    "tick_bound": "fade second_wave",
-    "crypto": "in_flight changed_quote fade",
+    "us_equity": "rests passive_fill dark_fill fade second_wave partial_fill",
+    "tick_bound": "rests passive_fill fade second_wave",
+    "crypto": "rests passive_fill in_flight changed_quote fade",
     "fx_two_dealer": "changed_quote fade",
-    "dark": "dark_fill leak second_wave",
+    "dark": "rests passive_fill dark_fill leak second_wave",
 }
 HARD_MARKETS = {
     "restless": "halt outage reject stress dark_fill fade protected_quote mid_fill level_fill second_wave third_wave "
-    "partial_fill transient depleted holds_back",
+    "partial_fill transient depleted holds_back rests passive_fill",
     "distant": "in_flight_for_steps filled_later filled_unheard gone_in_flight halt stress reject reject_under_way "
-    "changed_quote late_feed touch_beyond_limit behind_news second_wave transient level_fill swept_up",
+    "changed_quote late_feed touch_beyond_limit behind_news second_wave transient level_fill swept_up rests "
+    "passive_fill",
     "strict": "several_lots one_lot held_back leak below_minimum dark_fill touch_beyond_limit reject fourth_wave "
     "reject_under_way in_flight_for_steps holds_back",
     "everything": "several_lots one_lot held_back leak dark_fill below_minimum touch_beyond_limit protected_quote halt "
@@ -282,8 +285,11 @@ def some_action(generator: np.random.Generator, env_id: str, n_venues: int) -> n
         action = np.full(n_venues, -1.0)
     elif kind < 0.25:
         action = np.eye(n_venues)[generator.integers(n_venues)]
-    pace = [generator.uniform(-1.0, 1.0)] if env_id == "OrderExecute-v0" else []
-    return np.array([*action, *pace], dtype=np.float32)
+    pace = generator.uniform(-1.0, 1.0)
+    if env_id == "OrderPlace-v0":
+        rest = generator.uniform(-1.0, 1.0, n_venues) * generator.choice([0.0, 0.2, 1.0])
+        return np.array([*action, *rest, 0.5 * pace - 0.5], dtype=np.float32)
+    return np.array([*action, *([pace] if env_id == "OrderExecute-v0" else [])], dtype=np.float32)
 
 
 def plainly(plain: PlainEnv, env_id: str, action: np.ndarray) -> tuple[Any, ...]:
@@ -292,7 +298,11 @@ def plainly(plain: PlainEnv, env_id: str, action: np.ndarray) -> tuple[Any, ...]
         return plain.step(np.eye(plain.n_venues)[action])
     if env_id == "OrderSplit-v0":
         return plain.step(action)
-    return plain.split(action[:-1].astype(np.float64), float(np.clip(0.5 * (float(action[-1]) + 1.0), 0.0, 1.0)))
+    pace = float(np.clip(0.5 * (float(action[-1]) + 1.0), 0.0, 1.0))
+    if env_id == "OrderExecute-v0":
+        return plain.split(action[:-1].astype(np.float64), pace)
+    take, rest = np.maximum(action[:-1].astype(np.float64), 0.0).reshape(2, -1)
+    return plain.place(take / max(take.sum(), 1.0), pace, rest / max(rest.sum(), 1.0))
 
 
 def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: np.ndarray, is_over: bool) -> None:
@@ -316,6 +326,9 @@ def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: 
     }
     if not is_over:
         mine |= {
+            "resting_shares": plain.resting.known,
+            "rest_total_shares": plain.resting.observed()[0],
+            "recent_outflow_shares": path.recent_outflow,
             "elapsed_ms": plain.elapsed_ms,
             "returned_shares": plain.returned,
             "offset_bps": plain.touch_bps - plain.mark_bps,
@@ -331,6 +344,8 @@ def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: 
 
 def play_both(market: SyntheticMarket, seed: int, episodes: int, env_id: str, split: str = "train") -> set[str]:
     """Play whole episodes in both envs on the same numbers and compare all that they say; what happened in them."""
+    if env_id == "OrderPlace-v0" and not market.has_volume:
+        env_id = "OrderSplit-v0"  # nothing would fill what rests
     core = RoutingCore(env_id, market, 1, split)
     plain = WatchedEnv(market, CounterDraws(market.venue_names, split))
     generator = np.random.default_rng(seed)
@@ -359,7 +374,7 @@ def play_both(market: SyntheticMarket, seed: int, episodes: int, env_id: str, sp
 @pytest.mark.parametrize(("name", "features"), PRESETS.items(), ids=PRESETS)
 def test_same_random_numbers_same_trajectories(name, features):
     seen: set[str] = set()
-    for seed, env_id in zip((7, 2026, 2**63 + 11), ENVS, strict=True):
+    for seed, env_id in zip((7, 2026, 2**63 + 11, 5), ENVS, strict=True):
         seen |= play_both(load_market(name), seed, 3, env_id)
     assert set(features.split()) <= seen, set(features.split()) - seen
 
@@ -367,8 +382,8 @@ def test_same_random_numbers_same_trajectories(name, features):
 @pytest.mark.parametrize(("name", "features"), HARD_MARKETS.items(), ids=HARD_MARKETS)
 def test_same_trajectories_where_all_that_is_rare_is_frequent(name, features):
     seen: set[str] = set()
-    splits = ("train", "validation", "test")
-    for seed, split, env_id in zip((7, 2026, 2**63 + 11), splits, ENVS, strict=True):
+    splits = ("train", "validation", "test", "train")
+    for seed, split, env_id in zip((7, 2026, 2**63 + 11, 5), splits, ENVS, strict=True):
         seen |= play_both(hard_market(name), seed, 6, env_id, split)
     assert set(features.split()) <= seen, set(features.split()) - seen
 
@@ -391,7 +406,7 @@ def test_variance_reduction_leaves_out_the_same_noise(market):
 
 
 def play_any(market: SyntheticMarket, seed: int) -> None:
-    play_both(market.model_copy(update={"randomise": {}}), seed, 1, ENVS[seed % 3])
+    play_both(market.model_copy(update={"randomise": {}}), seed, 1, ENVS[seed % len(ENVS)])
 
 
 @given(markets(), SEEDS)
@@ -405,6 +420,14 @@ def test_same_trajectories_in_any_market(market, seed):
 @settings(deadline=None, max_examples=5000, suppress_health_check=list(HealthCheck))
 def test_same_trajectories_in_five_thousand_markets(market, seed):
     play_any(market, seed)
+
+
+@pytest.mark.parametrize("sizes", ["fixed", "exponential"])
+def test_same_trajectories_where_trades_have_sizes(sizes):
+    market = changed(
+        "us_equity", {"latency_ms": 30.0}, volume={"trade_shares": 90.0, "trade_sizes": sizes, "side_correlation": 0.8}
+    )
+    assert {"rests", "passive_fill"} <= play_both(market, 3, 4, "OrderPlace-v0")
 
 
 def test_it_is_an_ordinary_gymnasium_env():

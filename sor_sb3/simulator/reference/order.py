@@ -520,7 +520,8 @@ class ReferenceMarket:
         return self.push_bps - before
 
     def _count(self) -> None:
-        self.available = max(self.remaining - self.children.unfilled - self.resting.known, 0.0)
+        available = self.remaining - self.children.unfilled - self.resting.known
+        self.available = available if available > 1e-12 * self.quantity else 0.0  # rounding apart
 
     def _idle(self) -> float:
         """Shares to be done that no child carries and that do not rest."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 if TYPE_CHECKING:
     from sor_sb3.simulator.reference.order import ReferenceMarket
@@ -29,8 +29,9 @@ class RestingOrder:
     number: int  # later orders have higher ones
     arrives_ms: float
     answer_ms: float  # when an order that comes back, or a cancel, is known
+    estimate: float  # of the queue before it, as the router knows it
     has_arrived: bool = False
-    ahead: float = 0.0  # the queue of others before it
+    ahead: float = 0.0  # that queue
     cancel_ms: float = math.inf  # when the cancel of `cancelling` arrives
     cancelling: float = 0.0
     gone: float = 0.0  # cancelled, or come back, and not known to be
@@ -64,6 +65,12 @@ class RestingBook:
     def known(self) -> float:
         """Shares that the router must count as resting."""
         return sum(one.shares + one.gone for orders in self.at for one in orders)
+
+    def observed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shares that the router counts as resting, and the queue before the oldest order as it knows it; (K,) each."""
+        shares = [sum(one.shares + one.gone for one in orders) for orders in self.at]
+        oldest = [min(orders, key=lambda one: one.number).estimate if orders else 0.0 for orders in self.at]
+        return np.array(shares), np.array(oldest)
 
     # ------------------------------------------------------------------------------------------- decisions
 
@@ -108,10 +115,11 @@ class RestingBook:
 
     def _post(self, k: int, shares: float) -> None:
         order, ticks = self.order, 0.0 if self.order.dark[k] else self.order.heard.bid[k]
+        estimate = self.order.heard.near_size[k]
         arrives_ms = order.elapsed_ms + order.latency_ms[k]
         answer_ms = arrives_ms + order.latency_ms[k] - self.path.bump_ms[k]
         price_bps = self.path.bps(ticks) + order.push_bps
-        self.at[k].append(RestingOrder(shares, ticks, price_bps, order.step_number, arrives_ms, answer_ms))
+        self.at[k].append(RestingOrder(shares, ticks, price_bps, order.step_number, arrives_ms, answer_ms, estimate))
         order.leak_bps += order.leak_per_share[k] * shares
 
     # ------------------------------------------------------------------------------------------ time passes
@@ -194,6 +202,7 @@ class RestingBook:
                 order.book_passive(k, total, one.price_bps, path.price_at(at_ms - begin_ms), self.make_fee_bps[k])
                 one.shares -= total
             one.ahead = max(ahead - reaching, 0.0)
+            one.estimate = max(one.estimate - flow, 0.0)
         if fallen_ms <= to_ms and one.shares > 0.0:
             order.book_passive(k, one.shares, one.price_bps, unpushed_bps, self.make_fee_bps[k])
             total, one.shares = total + one.shares, 0.0
@@ -205,8 +214,12 @@ class RestingBook:
         size = self.market.volume.trade_shares
         if size is None:
             return float(ahead * 2.0 ** (half_lives * math.log(u)))
-        gone = binom.ppf(u, math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives)
-        return float(max(ahead - gone * size, 0.0))
+        n, p = math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives
+        variance, z = n * p * (1.0 - p), norm.ppf(u)
+        gone = binom.ppf(u, n, p) if n > 0 else 0.0
+        if variance > 200.0:  # its normal expansion
+            gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
+        return float(max(ahead - min(max(gone, 0.0), n) * size, 0.0))
 
     def _meet_in_the_dark(self, k: int, one: RestingOrder, at_ms: float, begin_ms: float) -> None:
         path, order = self.path, self.order
