@@ -23,10 +23,12 @@ from sor_sb3.simulator.paths.synthetic import (
     LATENCY_DRAWS,
     LATENCY_PLACE,
     LEVELS_PLACE,
+    MOST_TRADES,
     MOST_WAVES,
     OPENING_ORDER_DRAWS,
     OPENING_VENUE_DRAWS,
     ORDER_DRAWS,
+    TRADES_PLACE,
     VENUE_DRAWS,
 )
 from sor_sb3.simulator.random import PLACES_PER_STEP, RESET_PLACE, draw_bits, episode_keys, mix64, name_key, normal
@@ -74,6 +76,9 @@ class GeneratorDraws:
             self.level_bits[tick] = self.generator.integers(0, 2**64, self.n_venues, np.uint64)
         return self.level_bits[tick]
 
+    def trades(self, tick: int, venue: int, n: int) -> np.ndarray:
+        return 1.0 - self.generator.random(n)
+
     def _draw(self, z_order: Names, z_venue: Names, u_order: Names, u_venue: Names) -> SimpleNamespace:
         z = self.generator.standard_normal(len(z_order) + len(z_venue) * self.n_venues)
         u = 1.0 - self.generator.random(len(u_order) + len(u_venue) * self.n_venues)  # in (0, 1]: for logarithms
@@ -111,6 +116,11 @@ class CounterDraws:
     def levels(self, tick: int) -> np.ndarray:
         place = tick * PLACES_PER_STEP + LEVELS_PLACE
         return np.array([draw_bits(key, place) for key in self.venue_keys], dtype=np.uint64)
+
+    def trades(self, tick: int, venue: int, n: int) -> np.ndarray:
+        begin = TRADES_PLACE + tick * MOST_TRADES
+        words = [int(draw_bits(self.venue_keys[venue], begin + trade)) >> 32 for trade in range(n)]
+        return (np.array(words, dtype=np.float64) + 0.5) / 2**32
 
     def _draw(self, begin: int, of_order: Any, of_venues: Any) -> SimpleNamespace:
         def number(key: np.uint64, name: str, at: tuple[int, int]) -> float:

@@ -515,7 +515,8 @@ def test_export_writes_the_policy_that_evaluate_scores(comparison: Finished, tmp
     assert call(monkeypatch, "export", run, "--out", file) == 0
     assert str(file) in capsys.readouterr().out
     assert tree(run) == before
-    model, rows = load_policy(run_config(run), run), np.random.default_rng(0).normal(size=(20, 43)).astype(np.float32)
+    model = load_policy(run_config(run), run)
+    rows = np.random.default_rng(0).normal(size=(20, *model.observation_space.shape)).astype(np.float32)
     policy = OnnxPolicy.load(file)
     assert (policy.about["env"], policy.about["market"]) == ("OrderSplit-v0", "notebook")
     assert policy.about["inputs"]["observation"]["features"][-1].split(".")[0] == policy.about["venues"][-1]

@@ -255,12 +255,9 @@ class _VenueNetwork:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
-        if self.rests:
-            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01)
-            nn.init.zeros_(self.mlp_extractor.pace.bias)
-        elif self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
-            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.1)
-            nn.init.constant_(self.mlp_extractor.pace.bias, -1.5)
+        if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
+            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01 if self.rests else 0.1)
+            nn.init.constant_(self.mlp_extractor.pace.bias, 0.0 if self.rests else -1.5)
         # again, since the actor's parameters are new
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 

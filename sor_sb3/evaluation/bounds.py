@@ -153,7 +153,7 @@ def relaxed_bound(
         float64 (scenarios,), in the market's cost unit.
 
     Raises:
-        UserError: the market is a recording.
+        UserError: the market is a recording, or the env lets orders rest.
     """
     market = load_market(market)
     if isinstance(market, ReplayMarket):

@@ -9,6 +9,7 @@ from sor_sb3.errors import did_you_mean
 _RULES = "random round_robin best_fixed_venue best_price all_in all_in_sized net_price_sweep pro_rata"
 RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     "stale_sniper": "charges_bps",
+    "planner": "is_synthetic",
     "dark_first": "has_dark",
     "dark_then_sweep": "has_dark_and_waves",
     "vwap": "has_volume",
@@ -20,6 +21,7 @@ ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"
 
 _REMEDIES = {
     "charges_bps": "take another market than the notebook's",
+    "is_synthetic": "take a synthetic market",
     "has_dark": "add a venue with 'dark: {...}'",
     "has_dark_and_waves": "add a venue with 'dark: {...}', and set order.waves to 2",
     "has_volume": "set volume.shares_per_day, or trades_file for a recording",

@@ -257,6 +257,7 @@ class _Market(_Spec):
     """
 
     cost_unit: ClassVar[str] = "bps"  # of costs and rewards
+    is_synthetic: ClassVar[bool] = False  # the specification says how it moves
     charges_bps: ClassVar[bool] = True  # a fill has a price and a fee, in bps of the arrival mid
     has_partial_fills: ClassVar[bool] = True  # what is done now changes what can be done later
     name: Annotated[str, Field(min_length=1, max_length=200)] = "unnamed"
@@ -331,6 +332,8 @@ class SyntheticMarket(_Market):
     ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which every episode draws that number
     uniformly, by its seed. The number itself stays the typical value, which sets the units of observations.
     """
+
+    is_synthetic: ClassVar[bool] = True
 
     model: Literal["synthetic"] = "synthetic"
     venues: Annotated[tuple[VenueSpec, ...], Field(min_length=2, max_length=256)]

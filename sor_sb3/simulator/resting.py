@@ -340,7 +340,7 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
         key, number, filled = math.inf, math.inf, 0.0
         for _ in range(n_orders):
             if n_orders > 1:
-                r = _next_order(block, j, key, number)
+                r = np.int64(_next_order(block, j, key, number))
             key, number, from_ms = block.rest_key[r], block.rest_number[r], begin_ms
             if block.rest_arrives_ms[r] >= 0.0:
                 if block.rest_arrives_ms[r] >= end_ms:

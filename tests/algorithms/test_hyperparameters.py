@@ -172,7 +172,7 @@ def test_defaults_of_every_algorithm_pass_the_check(algo):
 
 
 @pytest.mark.parametrize("market", ["us_equity", "crypto", "notebook_blind"])
-@pytest.mark.parametrize("env", ["OrderSplit-v0", "VenueSelect-v0", "OrderExecute-v0"])
+@pytest.mark.parametrize("env", ["OrderSplit-v0", "VenueSelect-v0", "OrderExecute-v0", "OrderPlace-v0"])
 @pytest.mark.parametrize("algo", ["ppo", "reinforce", "a2c"])
 def test_shipped_defaults_are_not_changed_by_the_check(algo, env, market):
     shipped = hp.default_hyperparameters(algo, env, market)

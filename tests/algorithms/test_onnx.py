@@ -51,7 +51,7 @@ from sor_sb3.policies.normalisation import NormalizedPolicy
 
 th.set_num_threads(1)
 
-SELECT, SPLIT, EXECUTE = "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"
+SELECT, SPLIT, EXECUTE, PLACE = "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0"
 ROWS = 300
 OFF_POLICY = {"buffer_size": 10, "policy_kwargs": {"net_arch": [16, 12]}}
 
@@ -204,6 +204,8 @@ CASES: dict[str, tuple[Any, Any, str, str, dict[str, Any]]] = {
         "crypto",
         {"policy_kwargs": {"hidden": 5, "activation_fn": nn.Tanh}},
     ),
+    "ppo place": (PPO, "MlpPolicy", PLACE, "us_equity", {}),
+    "venue place": (PPO, VenuePolicy, PLACE, "us_equity", {}),
     "maskable venue": (MaskablePPO, MaskableVenuePolicy, SELECT, "us_equity", {}),
     "logistic normal": (PPO, LogisticNormalPolicy, SPLIT, "us_equity", {}),
     "logistic normal execute": (PPO, LogisticNormalPolicy, EXECUTE, "us_equity", {}),

@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
-from sor_sb3.algorithms.policies import VenuePolicy
+from sor_sb3.algorithms.policies import POLICIES, VenuePolicy
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.envs.sb3_vec_env import make_vec_env
@@ -102,3 +102,41 @@ def test_trains_saves_and_loads(algorithm, env_id, tmp_path):
         model.predict(rows, deterministic=True), loaded.predict(rows, deterministic=True), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+PLACE = spaces.Box(-1, 1, (2 * K + 1,))
+
+
+def place_rows(**features: float) -> th.Tensor:
+    """One row of the first decision of an order, all venues lit and open, with other venue features 0.5."""
+    market = dict.fromkeys(MARKET_FEATURES, 0.0) | {"time_left": 1.0, "remaining": 1.0, "best_all_in": 1.0}
+    venue = dict.fromkeys(VENUE_FEATURES, 0.5) | {"open": 1.0, "dark": 0.0, "resting": 0.0, "make_fee": 0.0}
+    market |= {name: value for name, value in features.items() if name in market}
+    return th.tensor([[*market.values(), *list(venue.values()) * K]])
+
+
+def test_permuting_venues_permutes_what_rests_too():
+    th.manual_seed(0)
+    model, rows, order = policy(PLACE), th.rand(7, G + K * F), th.randperm(K)
+    shuffled = th.cat([rows[:, :G], rows[:, G:].reshape(7, K, F)[:, order].reshape(7, K * F)], dim=1)
+    before, after = (model.get_distribution(r).mode() for r in (rows, shuffled))
+    assert before.shape == (7, 2 * K + 1)
+    expected = th.cat([before[:, :K][:, order], before[:, K : 2 * K][:, order], before[:, -1:]], dim=1)
+    th.testing.assert_close(after, expected)
+
+
+def test_a_new_policy_rests_what_is_wanted_soon_at_the_shortest_wait_and_little_at_the_end():
+    rows = place_rows()
+    at = G + 2 * F + VENUE_FEATURES.index("outflow")
+    rows[0, at] = 2.0  # sellers hit the third venue most
+    rests = policy(PLACE).get_distribution(rows).mode()[0, K : 2 * K]
+    assert rests.argmax() == 2 and rests.sum().item() == pytest.approx(0.3, abs=0.02)
+    late = policy(PLACE).get_distribution(place_rows(time_left=0.05, remaining=0.1)).mode()[0]
+    assert late[K : 2 * K].sum() < 0.06 and late[-1] > 0.9  # the pace: all of it
+
+
+@pytest.mark.parametrize("name", ["LogisticNormalPolicy", "DirichletPolicy"])
+def test_policies_without_a_head_for_what_rests_say_so(name):
+    observations = spaces.Box(-np.inf, np.inf, (G + K * F,), np.float32)
+    with pytest.raises(ValueError, match=f"{name} gives no weights of what rests, as OrderPlace has; take VenuePolicy"):
+        POLICIES[name](observations, PLACE, lambda _: 1e-3)

@@ -7,9 +7,11 @@ import pytest
 
 from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.bounds import bounded_cost, relaxed_bound
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.policies.oracles.clairvoyant import Clairvoyant
 from sor_sb3.policies.oracles.snapshot import Continuation, SnapshotOracle
 from sor_sb3.simulator.views import Truth
 from tests.simulator.test_promises import changed
@@ -99,3 +101,10 @@ def test_what_it_bounds_is_the_shortfall_in_the_mean():
 
 def test_the_notebooks_bound_is_its_optimum():
     assert relaxed_bound("notebook", "OrderSplit-v0", 2000).mean() == pytest.approx(1.7013, abs=0.01)
+
+
+def test_what_rests_is_refused():
+    with pytest.raises(UserError, match="lets orders rest"):
+        relaxed_bound("us_equity", "OrderPlace-v0", 2)
+    with pytest.raises(UserError, match="does not rest"):
+        Clairvoyant(RoutingCore("OrderPlace-v0", "us_equity", 1))

@@ -49,7 +49,9 @@ def first_env(algo: str) -> str:
 
 
 def quick_config(algo: str, env_id: str) -> TrainConfig:
-    config = train_config(algo, env_id, load_market("notebook"), 0, STEPS, None, QUICK[algo])
+    rests = make_action_adapter(env_id, 3).rests  # needs traded volume, and has no VenueSACPolicy
+    settings = QUICK[algo] | ({"policy_kwargs": SMALL} if rests and algo == "sac" else {})
+    config = train_config(algo, env_id, load_market("us_equity" if rests else "notebook"), 0, STEPS, None, settings)
     return config.model_copy(update={"validation_scenarios": 20, "evaluations": 2})
 
 
@@ -71,7 +73,7 @@ def test_trains_saves_loads_predicts_and_is_scored(algo, env_id, tmp_path):
     loaded = load_policy(config, tmp_path, best=False)
     actions, _ = model.predict(rows, deterministic=True)
     np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], actions)
-    assert all(make_action_adapter(env_id, 3).space.contains(action) for action in actions)
+    assert all(make_action_adapter(env_id, config.market.n_venues).space.contains(action) for action in actions)
     best = Evaluator(env_id, config.market, 20, 1, "validation").score("best", load_policy(config, tmp_path))
     with np.load(tmp_path / "evaluations.npz") as log:
         assert best.cost.mean() == pytest.approx(-log["results"].mean(axis=1).max(), rel=1e-6)

@@ -162,7 +162,14 @@ def test_the_wave_after_another_is_placed_as_well_as_the_first():
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [("us_equity", 1.0), ("crypto", 0.2), ("crypto", 1.0), ("crypto", 3.0), ("dark", 3.0)]
+    ("name", "scale"),
+    [
+        ("crypto", 0.2),
+        ("crypto", 1.0),
+        ("crypto", 3.0),
+        pytest.param("us_equity", 1.0, marks=pytest.mark.slow),
+        pytest.param("dark", 3.0, marks=pytest.mark.slow),
+    ],
 )
 def test_no_rule_beats_it_at_any_size(name, scale):
     market = load_market(name)

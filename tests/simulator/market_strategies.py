@@ -75,7 +75,7 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
     lit = {"offset_bps": draw(floats(0.05, 10)), "size_shares": draw(floats(1, 5000))}
     return {
         "name": name,
-        "take_fee_bps": draw(floats(-1, 5)),
+        "take_fee_bps": round(draw(floats(-1, 5)), 3),  # sweeps take ties by name: none should be nearly one
         "make_fee_bps": draw(floats(-2, 2)),
         **({"dark": dark} if dark else lit),
         "speed_bump_ms": draw(st.sampled_from([0.0, 0.35])),

@@ -422,6 +422,14 @@ def test_same_trajectories_in_five_thousand_markets(market, seed):
     play_any(market, seed)
 
 
+@pytest.mark.parametrize("sizes", ["fixed", "exponential"])
+def test_same_trajectories_where_trades_have_sizes(sizes):
+    market = changed(
+        "us_equity", {"latency_ms": 30.0}, volume={"trade_shares": 90.0, "trade_sizes": sizes, "side_correlation": 0.8}
+    )
+    assert {"rests", "passive_fill"} <= play_both(market, 3, 4, "OrderPlace-v0")
+
+
 def test_it_is_an_ordinary_gymnasium_env():
     check_env(PlainEnv("us_equity"))
 

@@ -46,12 +46,15 @@ class Clairvoyant(Oracle):
     one. The simulator itself tries every action of every state, wave by wave, so no policy is cheaper in any scenario.
 
     Raises:
-        UserError: actions are not finite in number (a split without `order.lot_shares`), or there are too many.
+        UserError: actions are not finite in number (a split without `order.lot_shares`), there are too many, or orders
+            may rest.
     """
 
     name = "clairvoyant"
 
     def __init__(self, core: RoutingCore) -> None:
+        if core.action_adapter.rests:
+            raise UserError(f"router 'clairvoyant' does not rest orders, as {core.env_id} lets one; use another env")
         if not core.action_adapter.masked and core.market.order.lot_shares is None:
             what = f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots"
             raise UserError(f"{what}: set order.lot_shares in the market, or use VenueSelect-v0")

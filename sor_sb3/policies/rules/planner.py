@@ -44,14 +44,34 @@ def mistaken(market: SyntheticMarket, draw: int) -> SyntheticMarket:
     return SyntheticMarket.model_validate(data)
 
 
-def _tail_mean(size: np.ndarray, exponent: float, most: float) -> np.ndarray:
-    """Mean of min(size, S) for S of density ``s ** -exponent`` on [1, most]; same shape as `size`."""
+def _tail_table(exponent: float, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes, and the mean of min(size, S) at each, for S of density ``s ** -exponent`` on [1, most]."""
     grid = np.geomspace(1.0, most, 65)
     density = grid**-exponent
     mass = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
     survives = 1.0 - mass / mass[-1]
     area = 1.0 + np.concatenate([[0.0], np.cumsum(0.5 * (survives[1:] + survives[:-1]) * np.diff(grid))])
-    return np.where(size < 1.0, size, np.interp(size, grid, area))
+    return np.concatenate([[0.0], grid]), np.concatenate([[0.0], area])
+
+
+def _cheapest_parts(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of costs (n, K, P + 1) of 0, 1, ... P parts at each venue: the cheapest (n, K) that sum to P, and their cost."""
+    n, n_venues, size = costs.shape
+    best, choice = np.full((n, size), np.inf), np.zeros((n_venues, n, size), np.int64)
+    best[:, 0] = 0.0
+    for k in range(n_venues):
+        lowest = best + costs[:, k, :1]
+        for part in range(1, size):
+            tried = best[:, : size - part] + costs[:, k, part, None]
+            cheaper = tried < lowest[:, part:]
+            lowest[:, part:][cheaper] = tried[cheaper]
+            choice[k, :, part:][cheaper] = part
+        best = lowest
+    chosen, left, rows = np.zeros((n, n_venues), np.int64), np.full(n, size - 1), np.arange(n)
+    for k in range(n_venues - 1, -1, -1):
+        chosen[:, k] = choice[k, rows, left]
+        left = left - chosen[:, k]
+    return chosen, best[:, -1]
 
 
 class Planner(Router):
@@ -106,6 +126,10 @@ class Planner(Router):
         moves = np.minimum(np.array([v.offset_bps or 0.0 for v in venues]) / self.spec.quotes.tick_bps, 1.0)
         self._missed = 0.5 * changed * moves
         self._impact = np.array([venue.impact for venue in venues]) / 1000.0
+        leaks = [0.0 if venue.dark is None else venue.dark.leakage_bps_per_1000_shares for venue in venues]
+        self._leak = np.array(leaks) / 1000.0
+        pools = {k: venue.dark for k, venue in enumerate(venues) if venue.dark is not None}
+        self._tails = {k: _tail_table(dark.power_exponent, dark.max_shares) for k, dark in pools.items()}
 
     def _fitted(self, draw: int | None) -> tuple[float, float]:
         """The continuation that is cheapest on validation scenarios of the true market; found once a process."""
@@ -122,8 +146,8 @@ class Planner(Router):
                     costs[candidate] = self._mean_cost(core, candidate)
             return min(costs, key=lambda c: costs[c])
 
-        best = best_of(*((times * scale, 0.0) for times in (1.0, 2.0, 4.0, 8.0)))
-        best = best_of(*((best[0], slope * scale) for slope in (0.1, 0.5, 2.0)))
+        best = best_of(*((times * scale, 0.0) for times in (1.0, 2.0, 4.0)))
+        best = best_of(*((best[0], slope * scale) for slope in (0.1, 0.5)))
         best = best_of(*((best[0] * factor, best[1]) for factor in (0.7, 1.4)))
         _FITTED[key] = best
         return best
@@ -161,75 +185,56 @@ class Planner(Router):
         self._belief, self._ratio = belief, view.fill_ratio.copy()
         return belief
 
-    def _expected(
-        self, view: ObservationView, supplied: np.ndarray, floor_bps: np.ndarray, part: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Shares (n, K) filled of a child of `part` parts, in the mean, and what they cost above the midpoint."""
-        sent = (view.slice_shares * part / PARTS)[:, None] * np.ones_like(view.offset_bps)
-        rest = view.slice_shares[:, None] - sent
-        mean = self._mid_size * view.size_shares
-        inside = self._mid * -mean * np.expm1(-sent / np.maximum(mean, 1e-9))
-        left = sent - inside
-        firm = np.maximum(view.size_shares - self._fade * rest, 0.0)
-        hidden = self._hidden * view.size_shares
-        beyond = np.maximum(left - firm, 0.0)
-        touch = np.minimum(left, firm) - hidden * np.expm1(-beyond / np.maximum(hidden, 1e-9))
+    def _expected(self, view: ObservationView, supplied: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Mean shares (n, K, PARTS + 1) that a child of so many parts gets at the midpoint, the touch, and deeper."""
+        parts = np.arange(PARTS + 1) / PARTS
+        sent = (view.slice_shares[:, None] * parts)[:, None, :] * np.ones((1, self.market.n_venues, 1))
+        shown, rest = view.size_shares[:, :, None], view.slice_shares[:, None, None] - sent
+        quoted, mean = view.quoted[:, :, None], self._mid_size[:, None] * shown
+        inside = quoted * self._mid[:, None] * -mean * np.expm1(-sent / np.maximum(mean, 1e-9))
+        left, firm = sent - inside, np.maximum(shown - self._fade[:, None] * rest, 0.0)
+        hidden, beyond = self._hidden[:, None] * shown, np.maximum(left - firm, 0.0)
+        touch = quoted * (np.minimum(left, firm) - hidden * np.expm1(-beyond / np.maximum(hidden, 1e-9)))
         deeper = np.zeros_like(touch)
         if self.market.order.limit == "sweep":
-            deeper = np.minimum(left - touch, np.maximum(view.depth_shares - view.size_shares, 0.0))
-        allowed = view.quoted & (view.offset_bps <= floor_bps[:, None] + 1e-6)
-        touch, deeper, inside = (np.where(view.quoted, x, 0.0) for x in (touch * allowed, deeper * allowed, inside))
-        spacing_bps = self.spec.quotes.level_spacing_bps or self.spec.quotes.tick_bps
-        price = touch * view.offset_bps + deeper * (view.offset_bps + 1.5 * spacing_bps)
+            behind = np.maximum(view.depth_shares - view.size_shares, 0.0)[:, :, None]
+            deeper = quoted * np.minimum(left - touch, behind)
         for k, venue in enumerate(self.spec.venues):
             if venue.dark is not None:
-                held = _tail_mean(sent[:, k], venue.dark.power_exponent, venue.dark.max_shares)
-                enough = np.where(sent[:, k] >= venue.dark.min_execution_shares, held, 0.0)
-                inside[:, k] = supplied[:, k] * np.where(view.usable[:, k], enough, 0.0)
-        filled = (inside + touch + deeper) * (1.0 - self._missed)
-        return filled, price * (1.0 - self._missed) + filled * self._fee_bps
+                held = np.interp(sent[:, k], *self._tails[k])
+                enough = view.usable[:, k, None] & (sent[:, k] >= venue.dark.min_execution_shares)
+                inside[:, k] = supplied[:, k, None] * np.where(enough, held, 0.0)
+        kept = 1.0 - self._missed[:, None]
+        return inside * kept, touch * kept, deeper * kept
 
     def _plan(
-        self, view: ObservationView, supplied: np.ndarray, floor_bps: np.ndarray
+        self, view: ObservationView, floor_bps: np.ndarray, expected: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Cheapest parts (n, K) of the slice where the best quote left is at `floor_bps` (n,), and their cost (n,)."""
-        order, response = self.market.order, self.spec.response
-        n, n_venues = view.offset_bps.shape
+        order, response, (inside, touch, deeper) = self.market.order, self.spec.response, expected
         late = order.horizon_steps * (view.remaining - view.time_left)
-        leave_bps = (self.continuation[0] + self.continuation[1] * late)[:, None]
+        leave_bps = self.continuation[0] + self.continuation[1] * late
         left_s = order.step_s * order.horizon_steps * np.maximum(view.time_left, 1.0 / order.horizon_steps)
         x = math.log(2.0) * left_s / response.transient_half_life_s
         push = response.permanent_impact_bps_per_1000_shares
-        push = push + response.transient_impact_bps_per_1000_shares * -np.expm1(-x) / x
+        push = (push + response.transient_impact_bps_per_1000_shares * -np.expm1(-x) / x)[:, None] * self._impact
         remaining = view.remaining * order.quantity_shares
-        needed = np.zeros_like(view.offset_bps)
+        allowed = (view.offset_bps <= floor_bps[:, None] + 1e-6)[:, :, None]
+        filled = inside + allowed * (touch + deeper)
+        spacing_bps = self.spec.quotes.level_spacing_bps or self.spec.quotes.tick_bps
+        costs = allowed * ((touch + deeper) * view.offset_bps[:, :, None] + 1.5 * spacing_bps * deeper)
+        fixed_bps = self._fee_bps + push * remaining[:, None] - leave_bps[:, None]
+        sent = (view.slice_shares[:, None] * np.arange(PARTS + 1) / PARTS)[:, None, :]
+        costs = costs + filled * fixed_bps[:, :, None] + sent * (self._leak * remaining[:, None])[:, :, None]
         if self.market.order_protection:
-            needed = np.where(view.quoted & (view.offset_bps < floor_bps[:, None] - 1e-6), view.size_shares, 0.0)
-        costs = np.empty((n, n_venues, PARTS + 1))
-        for part in range(PARTS + 1):
-            filled, paid = self._expected(view, supplied, floor_bps, part)
-            pushed = filled * self._impact * (push * remaining)[:, None]
-            short = (view.slice_shares * part / PARTS)[:, None] < needed * (1.0 - 1e-6)
-            costs[:, :, part] = np.where(short, np.inf, paid + pushed - filled * leave_bps)
-            leak = [0.0 if v.dark is None else v.dark.leakage_bps_per_1000_shares / 1000.0 for v in self.spec.venues]
-            costs[:, :, part] += np.array(leak) * (view.slice_shares * part / PARTS * remaining)[:, None]
-        total, part = np.arange(PARTS + 1)[:, None], np.arange(PARTS + 1)[None, :]
-        rest, fits = np.maximum(total - part, 0), total >= part
-        best, choice = np.full((n, PARTS + 1), np.inf), np.empty((n, n_venues, PARTS + 1), np.int64)
-        best[:, 0] = 0.0
-        for k in range(n_venues):
-            tried = np.where(fits, best[:, rest] + costs[:, None, k, :], np.inf)
-            choice[:, k] = np.argmin(tried, axis=2)
-            best = np.min(tried, axis=2)
-        chosen, left, rows = np.zeros((n, n_venues), np.int64), np.full(n, PARTS), np.arange(n)
-        for k in range(n_venues - 1, -1, -1):
-            chosen[:, k] = choice[rows, k, left]
-            left = left - chosen[:, k]
-        return chosen, best[:, PARTS]
+            better = view.quoted & (view.offset_bps < floor_bps[:, None] - 1e-6)
+            needed = np.where(better, view.size_shares * (1.0 - 1e-6), 0.0)
+            costs = np.where(sent < needed[:, :, None], np.inf, costs)
+        return _cheapest_parts(costs)
 
     def weights(self, view: ObservationView) -> np.ndarray:
         """Parts of the slice; in a later wave nothing where nothing is expected to fill."""
-        supplied, lowest = self._supplied(view), np.full(len(view.time_left), np.inf)
+        expected, lowest = self._expected(view, self._supplied(view)), np.full(len(view.time_left), np.inf)
         chosen = np.zeros(view.offset_bps.shape)
         floor_bps = np.full(len(lowest), -np.inf)
         for _ in range(PRICES if self.market.order_protection else 1):
@@ -237,7 +242,7 @@ class Planner(Router):
             floor_bps = np.where(above, view.offset_bps, np.inf).min(axis=1)
             if not self.market.order_protection:
                 floor_bps[:] = np.inf
-            parts, cost = self._plan(view, supplied, floor_bps)
+            parts, cost = self._plan(view, floor_bps, expected)
             better = cost < lowest
             chosen[better], lowest = parts[better], np.minimum(lowest, cost)
         self._asked = chosen * (view.slice_shares > 0.0)[:, None]

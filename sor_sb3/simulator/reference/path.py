@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.stats import norm, poisson
 
 from sor_sb3.market.spec import SyntheticMarket
+
+MOST_TRADES = 1024  # sells of a tick whose sizes are drawn one by one
 
 
 class Draws(Protocol):
@@ -35,6 +38,10 @@ class Draws(Protocol):
 
     def levels(self, tick: int) -> np.ndarray:
         """64 random bits a venue, for the levels behind the touch of the quote of a tick; uint64 (K,)."""
+        ...
+
+    def trades(self, tick: int, venue: int, n: int) -> np.ndarray:
+        """Uniforms (n,) of the sizes of a tick's sells at a venue."""
         ...
 
 
@@ -362,16 +369,35 @@ class ReferencePath:
         volume, move = self.market.volume, self.smooth + self.news_bps
         along = min(max(move / max(self.volatility_bps, 1e-9), -20.0), 20.0)
         sells = 0.5 * (1.0 - volume.side_correlation * math.tanh(along))
-        self.traded = self._traded(draw.z_volume)
-        self.outflow = self.traded * sells
+        size = volume.trade_shares
+        if size is None:
+            self.traded = self._traded(draw.z_volume)
+            self.outflow = self.traded * sells
+            return
+        mean = self._mean_traded() / size
+        sold, bought = self._poisson(mean * sells, draw.u_sell), self._poisson(mean * (1.0 - sells), draw.u_buy)
+        if volume.trade_sizes == "exponential":
+            counts = np.minimum(sold, MOST_TRADES).astype(int)
+            sold = np.array([-np.log(self.draws.trades(self.tick, k, n)).sum() for k, n in enumerate(counts)])
+        self.traded, self.outflow = size * (sold + bought), size * sold
+
+    @staticmethod
+    def _poisson(mean: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Quantiles of Poisson laws; by their normal expansion where the mean is large."""
+        z = norm.ppf(u)
+        large = np.maximum(np.floor(mean + np.sqrt(mean) * z + (z * z - 1.0) / 6.0 + 0.5), 0.0)
+        return np.where(mean > 200.0, large, np.maximum(poisson.ppf(u, np.maximum(mean, 0.0)), 0.0))
 
     def _traded(self, z: np.ndarray) -> np.ndarray:
         """Volume of a tick at each venue."""
+        sd = self.market.volume.noise_sd
+        return self._mean_traded() * np.exp(sd * (z - 0.5 * sd))
+
+    def _mean_traded(self) -> np.ndarray:
         volume = self.market.volume
         x = (self.day_position + self.tick * self.dt_s / volume.day_s) % 1.0
         curve = 1.0 + volume.curve * ((2.0 * x - 1.0) ** 2 - 1.0 / 3.0)
-        sd = volume.noise_sd
-        return self.venue_volume * curve * np.exp(sd * (z - 0.5 * sd))
+        return self.venue_volume * curve
 
     def _power_law(self, u: np.ndarray) -> np.ndarray:
         return np.exp(np.log1p(u * self.power_total) / self.power_rest)

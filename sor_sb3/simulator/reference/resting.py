@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 if TYPE_CHECKING:
     from sor_sb3.simulator.reference.order import ReferenceMarket
@@ -214,8 +214,12 @@ class RestingBook:
         size = self.market.volume.trade_shares
         if size is None:
             return float(ahead * 2.0 ** (half_lives * math.log(u)))
-        gone = binom.ppf(u, math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives)
-        return float(max(ahead - gone * size, 0.0))
+        n, p = math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives
+        variance, z = n * p * (1.0 - p), norm.ppf(u)
+        gone = binom.ppf(u, n, p) if n > 0 else 0.0
+        if variance > 200.0:  # its normal expansion
+            gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
+        return float(max(ahead - min(max(gone, 0.0), n) * size, 0.0))
 
     def _meet_in_the_dark(self, k: int, one: RestingOrder, at_ms: float, begin_ms: float) -> None:
         path, order = self.path, self.order
