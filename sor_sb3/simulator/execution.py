@@ -495,7 +495,7 @@ def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick:
     noise = block.idle_shares[i] * block.tick_noise_bps[i]
     if block.paced[i] == 0.0:  # a free pace may end the episode where drift says so
         scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-        noise += scheduled * block.drift_bps_per_s[i] * market.path_dt_s
+        noise += scheduled * (block.smooth_move_bps[i] + block.news_bps[i] - block.tick_noise_bps[i])
     block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
 
 

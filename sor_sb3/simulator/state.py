@@ -125,6 +125,7 @@ MARKET = _record(
     news_probability="f8",  # of a tick
     news_jump_bps="f8",
     news_removed="f8",
+    flow_foresight="f8",
     # volume
     volume_per_tick="f8",
     volume_curve="f8",
@@ -214,6 +215,7 @@ HIDDEN_ORDER_FIELDS = dict(
     news_ms="f8",  # when, after the tick's begin; infinite: no news
     drift_bps_per_s="f8",
     log_volatility="f8",
+    flow="f8",  # who trades in the coming tick: buyers above 0
     stressed="flag",
     sell_share="f8",  # of the coming tick's volume
     day_position="f8",  # of the intraday volume curve, in [0, 1)

@@ -30,7 +30,7 @@ from sor_sb3.simulator.random import (
 from sor_sb3.simulator.state import LANES_APART, lanes
 
 # The numbers that are drawn, standard normals (z) and uniforms (u); a new one takes a word that is still free.
-OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day u_grid", "z_volatility")
+OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day u_grid", "z_volatility z_flow")
 OPENING_VENUE_DRAWS = draw_table(
     "z_offset_fast z_size_fast",
     "z_offset_slow z_size_slow",
@@ -41,7 +41,7 @@ OPENING_VENUE_DRAWS = draw_table(
     "z_near",
 )
 ORDER_DRAWS = draw_table(
-    "z_price z_drift", "z_signal u_stress", "u_news u_news_time", "u_jump u_sign", "z_jump z_volatility"
+    "z_price z_drift", "z_signal u_stress", "u_news u_news_time", "u_jump u_sign", "z_jump z_volatility", "z_flow"
 )
 VENUE_DRAWS = draw_table(
     "z_offset_fast z_size_fast",
@@ -242,6 +242,7 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
     stressed = in_regime(market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
     block.stressed[i], block.day_position[i] = stressed, uniform_at(stream, of.u_day)
     block.log_volatility[i] = market.volatility_log_sd * normal_at(stream, of.z_volatility)
+    block.flow[i] = normal_at(stream, of.z_flow)
     price_bps = market.tick_bps * uniform_at(stream, of.u_grid)  # above the grid's tick 0
     volume_shares = _market_volume_shares(block, i, market) * market.ticks_per_step
     stress_offset = market.stress_log_offset if stressed == 1.0 else 0.0
@@ -293,14 +294,18 @@ def _move_price(block: Any, i: int, market: Any) -> None:
     """Begin a tick: draw the price's move until the next, the news, and the regimes that follow."""
     of, stream = ORDER_DRAWS, stream_at(block.order_key[i], block.tick[i] * PLACES_PER_STEP)
     stressed, drift_bps_per_s, price_bps = block.stressed[i], block.drift_bps_per_s[i], block.next_price_bps[i]
-    noise_bps = market.volatility_tick_bps * normal_at(stream, of.z_price)
+    sigma_bps, foresight = market.volatility_tick_bps, market.flow_foresight
     if market.volatility_log_sd > 0.0:
         log_volatility, sd = block.log_volatility[i], market.volatility_log_sd
-        noise_bps *= exp(log_volatility - sd * sd)  # so that the mean square is the market's
+        sigma_bps *= exp(log_volatility - sd * sd)  # so that the mean square is the market's
         shock = market.volatility_shock * normal_at(stream, of.z_volatility)
         block.log_volatility[i] = market.volatility_decay * log_volatility + shock
     if stressed == 1.0:
-        noise_bps *= market.stress_volatility
+        sigma_bps *= market.stress_volatility
+    foreseen_bps = sigma_bps * foresight * block.flow[i]  # by who traded in the tick before
+    noise_bps = sigma_bps * math.sqrt(1.0 - foresight * foresight) * normal_at(stream, of.z_price)
+    flow = normal_at(stream, of.z_flow)
+    block.flow[i] = flow
     if uniform_at(stream, of.u_jump) < market.jump_probability:
         noise_bps += market.jump_sd_bps * normal_at(stream, of.z_jump)
     signal = market.signal_noise * normal_at(stream, of.z_signal)
@@ -315,10 +320,10 @@ def _move_price(block: Any, i: int, market: Any) -> None:
         news_bps = market.news_jump_bps if uniform_at(stream, of.u_sign) < 0.5 else -market.news_jump_bps
         news_ms = 1e3 * market.path_dt_s * uniform_at(stream, of.u_news_time)
     block.news_bps[i], block.news_ms[i] = news_bps, news_ms
-    smooth_bps = drift_bps_per_s * market.path_dt_s + noise_bps
+    smooth_bps = drift_bps_per_s * market.path_dt_s + foreseen_bps + noise_bps
     block.smooth_move_bps[i], block.tick_noise_bps[i] = smooth_bps, noise_bps + news_bps
     block.price_bps[i], block.next_price_bps[i] = price_bps, price_bps + smooth_bps + news_bps
-    along = (smooth_bps + news_bps) / max(market.volatility_tick_bps, 1e-9)
+    along = (smooth_bps + news_bps) / max(market.volatility_tick_bps, 1e-9) + 2.0 * foresight * flow
     doubled = exp(2.0 * min(max(along, -20.0), 20.0))
     block.sell_share[i] = 0.5 * (1.0 - market.side_correlation * (doubled - 1.0) / (doubled + 1.0))
 
@@ -407,6 +412,26 @@ def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 
 @njit
+def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """Where quotes are protected, sellers hit the best bids only: venues there share what was for all."""
+    best, total, there = -math.inf, 0.0, 0.0
+    for j in lanes(i, market):
+        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+            best = max(best, block.bid_ticks[j])
+    for j in lanes(i, market):
+        total += block.tick_outflow_shares[j]
+        if fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best:
+            there += block.tick_outflow_shares[j]
+    if there <= 0.0:
+        return
+    for j in lanes(i, market):
+        is_best = fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best
+        sold = block.tick_outflow_shares[j] * total / there if is_best else 0.0
+        block.tick_volume_shares[j] += sold - block.tick_outflow_shares[j]
+        block.tick_outflow_shares[j] = sold
+
+
+@njit
 def _supply_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
     """Turn dark pools dry or supplied; what we took is forgotten when a pool is supplied anew."""
     of = VENUE_DRAWS
@@ -458,6 +483,9 @@ def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, o
     if market.trade_shares > 0.0:
         for member in range(i, i + n):
             _trade(block, member, fixed, market)
+    if market.order_protection == 1 and market.volume_per_tick > 0.0:
+        for member in range(i, i + n):
+            _hit_best_bids(block, member, fixed, market)
     if market.has_dark == 1:
         for member in range(i, i + n):
             _supply_dark(block, member, fixed, market)

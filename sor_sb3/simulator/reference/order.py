@@ -475,7 +475,7 @@ class ReferenceMarket:
         self.resting.pass_tick(begin_ms, end_ms)
         noise = self.idle * (path.noise + path.news_bps)
         if not self.paced:
-            noise += self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon) * path.drift * path.dt_s
+            noise += self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon) * path.expected
         self.noise_cost += noise / self.quantity
         path.advance()
         for k in np.flatnonzero(path.supplied_anew):

@@ -167,7 +167,7 @@ class ReferencePath:
         """Draw the state in which an order finds the market, and move on to tick 0."""
         draw, quotes, price = self.draws.opening(), self.market.quotes, self.market.price
         self.tick = 0
-        self.drift = price.drift_sd_bps_per_s * draw.z_drift
+        self.drift, self.flow = price.drift_sd_bps_per_s * draw.z_drift, draw.z_flow
         self.log_volatility = price.volatility_log_sd * draw.z_volatility
         self.stressed = draw.u_stress * (self.stress_enter + self.stress_leave) < self.stress_enter
         self.day_position = draw.u_day
@@ -222,10 +222,13 @@ class ReferencePath:
 
     def _move_price(self, draw: Any) -> None:
         price, informed = self.market.price, self.market.informed
-        noise = self.volatility_bps * math.exp(self.log_volatility - price.volatility_log_sd**2) * draw.z_price
+        sigma = self.volatility_bps * math.exp(self.log_volatility - price.volatility_log_sd**2)
         self.log_volatility = self.volatility_decay * self.log_volatility + self.volatility_shock * draw.z_volatility
         if self.stressed:
-            noise *= self.market.stress.volatility_factor
+            sigma *= self.market.stress.volatility_factor
+        foresight = self.market.informed.flow_foresight
+        foreseen, self.flow = sigma * foresight * self.flow, draw.z_flow
+        noise = sigma * math.sqrt(1.0 - foresight**2) * draw.z_price
         if draw.u_jump < self.jump_chance:
             noise += price.jump_sd_bps * draw.z_jump
         self.drift = self.drift_decay * self.drift + self.drift_shock * draw.z_drift
@@ -237,7 +240,8 @@ class ReferencePath:
         if draw.u_news < self.news_chance:
             self.news_ms = draw.u_news_time * self.dt_ms
             self.news_bps = informed.jump_bps if draw.u_sign < 0.5 else -informed.jump_bps
-        self.noise, self.smooth = noise, self.drift * self.dt_s + noise
+        self.noise, self.expected = noise, self.drift * self.dt_s + foreseen
+        self.smooth = self.expected + noise
         self.next_price = self.price + self.smooth + self.news_bps
 
     def price_at(self, ms: float) -> float:
@@ -367,12 +371,14 @@ class ReferencePath:
     def _trade(self, draw: Any) -> None:
         """Volume of the coming tick, and the outflow, what sellers hit near touches with: along with the price."""
         volume, move = self.market.volume, self.smooth + self.news_bps
-        along = min(max(move / max(self.volatility_bps, 1e-9), -20.0), 20.0)
-        sells = 0.5 * (1.0 - volume.side_correlation * math.tanh(along))
+        along = move / max(self.volatility_bps, 1e-9)
+        along += 2.0 * self.market.informed.flow_foresight * self.flow
+        sells = 0.5 * (1.0 - volume.side_correlation * math.tanh(min(max(along, -20.0), 20.0)))
         size = volume.trade_shares
         if size is None:
             self.traded = self._traded(draw.z_volume)
             self.outflow = self.traded * sells
+            self._hit_best_bids()
             return
         mean = self._mean_traded() / size
         sold, bought = self._poisson(mean * sells, draw.u_sell), self._poisson(mean * (1.0 - sells), draw.u_buy)
@@ -380,6 +386,15 @@ class ReferencePath:
             counts = np.minimum(sold, MOST_TRADES).astype(int)
             sold = np.array([-np.log(self.draws.trades(self.tick, k, n)).sum() for k, n in enumerate(counts)])
         self.traded, self.outflow = size * (sold + bought), size * sold
+        self._hit_best_bids()
+
+    def _hit_best_bids(self) -> None:
+        """Where quotes are protected, sellers hit the best bids only: venues there share what was for all."""
+        there = self.lit & self.open
+        there &= self.quotes.bid == np.max(self.quotes.bid, where=there, initial=-math.inf)
+        if self.market.order_protection and self.outflow[there].sum() > 0.0:
+            sold = np.where(there, self.outflow * self.outflow.sum() / self.outflow[there].sum(), 0.0)
+            self.traded, self.outflow = self.traded + sold - self.outflow, sold
 
     @staticmethod
     def _poisson(mean: np.ndarray, u: np.ndarray) -> np.ndarray:
