@@ -266,8 +266,11 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
 
 
 def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
-    if policy.rests:
-        return _actor_critic_head(policy, rows)
+    if policy.rests:  # by its own modules: as many rows as there are, which `venue_inputs` would fix
+        market, k = rows[:, : len(MARKET_FEATURES)].unsqueeze(1), policy.n_venues
+        venues = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
+        latent = policy.mlp_extractor.actor_latent(th.cat((venues, market.expand(-1, k, -1)), dim=2))
+        return _squashed(policy, policy.action_net(latent))
     scores, pace, _ = _venue_scores(policy, rows)
     if isinstance(policy.action_space, spaces.Discrete):
         return scores

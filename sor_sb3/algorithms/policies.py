@@ -109,17 +109,18 @@ class VenueExtractor(nn.Module):
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         inputs = venue_inputs(rows, self.actor.n_venues)
-        return self._actor_latent(inputs), venue_mean(self.critic(inputs))
+        return self.actor_latent(inputs), venue_mean(self.critic(inputs))
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of venues, and the pace's score if any, (n, K) or (n, K + 1); untrained, of the split of displays."""
-        return self._actor_latent(venue_inputs(rows, self.actor.n_venues))
+        return self.actor_latent(venue_inputs(rows, self.actor.n_venues))
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
         """The venues' mean latent, (n, H)."""
         return venue_mean(self.critic(venue_inputs(rows, self.critic.n_venues)))
 
-    def _actor_latent(self, inputs: th.Tensor) -> th.Tensor:
+    def actor_latent(self, inputs: th.Tensor) -> th.Tensor:
+        """As `forward_actor`, from venue inputs (n, K, F + G)."""
         latent = self.actor(inputs)
         share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
@@ -157,9 +158,12 @@ def posting_logits(inputs: th.Tensor) -> th.Tensor:
     """Logits (n, K) of where `post_and_sweep` would rest: the saving against taking, for the wait in the queue."""
     saving = _of_market(inputs, "best_all_in") + _of_venues(inputs, "near_offset") - _of_venues(inputs, "make_fee")
     rests, size = _of_venues(inputs, "resting") > 0.0, _of_venues(inputs, "near_size")
-    queue = th.exp(th.where(rests, _of_venues(inputs, "queue_ahead"), size))  # before us, and a slice of our own
+    queue = th.exp(
+        th.where(rests, _of_venues(inputs, "queue_ahead"), size).clamp(max=30.0)
+    )  # before us, and a slice of our own
     allowed = (_of_venues(inputs, "open") > 0.5) & (_of_venues(inputs, "dark") < 0.5) & (size > 0.0)
-    score = saving.clamp(min=0.0) * (th.exp(_of_venues(inputs, "outflow")) - 1.0) / queue * allowed
+    outflow = th.exp(_of_venues(inputs, "outflow").clamp(min=0.0, max=30.0)) - 1.0  # features may be normalised
+    score = saving.clamp(min=0.0) * outflow / queue.clamp(min=1e-6) * allowed
     return 2.0 * th.log(score / score.amax(dim=1, keepdim=True).clamp(min=1e-6) + 0.03)
 
 
@@ -207,7 +211,9 @@ def parts_of_action(
     n_actions = int(action_space.shape[0] if isinstance(action_space, spaces.Box) else action_space.n)
     if n_venues is not None and has_weights and n_actions == 2 * n_venues + 1:
         if not may_rest:
-            raise ValueError(f"{policy} gives no weights of what rests, as OrderPlace has; take VenuePolicy or MlpPolicy")
+            raise ValueError(
+                f"{policy} gives no weights of what rests, as OrderPlace has; take VenuePolicy or MlpPolicy"
+            )
         return n_venues, True, True
     if n_venues is None or n_actions - n_venues not in ((0, 1) if has_weights else (0,)):
         expected = f"({len(MARKET_FEATURES)} + {len(VENUE_FEATURES)} K,) for K venues"

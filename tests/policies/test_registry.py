@@ -17,7 +17,6 @@ from sor_sb3.policies import registry
 
 RULES = (
     "cont_kukanov",
-    "cont_kukanov",
     "random",
     "round_robin",
     "best_fixed_venue",
