@@ -296,8 +296,8 @@ def test_what_is_set_belongs_to_the_run(tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, "train", "--resume", run, "--market-set", "order.horizon_steps=25") == 2
     assert "--market-set cannot be given with --resume" in capsys.readouterr().err
     for output, setting in (("as.json", "order.horizon_steps=25"), ("longer.json", "order.horizon_steps=50")):
-        options = ("--scenarios", 5, "--output", tmp_path / output, "--market-set", setting)
-        assert call(monkeypatch, "evaluate", run, *options) == 0
+        wanted = ("--scenarios", 5, "--output", tmp_path / output, "--market-set", setting)
+        assert call(monkeypatch, "evaluate", run, *wanted) == 0
     found = [json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("as.json", "longer.json")]
     assert found[1]["config"]["market_set"] == {"order.horizon_steps": 50}
     costs = [next(p["cost"] for p in results["policies"] if p["name"] == "a2c") for results in found]

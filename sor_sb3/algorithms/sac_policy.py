@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import nn
 
-from sor_sb3.algorithms.policies import VenueTrunk, venue_inputs, venue_mean, parts_of_action
+from sor_sb3.algorithms.policies import VenueTrunk, parts_of_action, venue_inputs, venue_mean
 
 
 class _Head(nn.Module):

@@ -324,10 +324,49 @@ def _next_order(block: Any, j: Any, key: float, number: float) -> int:
 
 
 @njit
+def _pass_order(
+    block: Any,
+    i: int,
+    j: Any,
+    r: Any,
+    fixed: Any,
+    market: Any,
+    recording: Any,
+    span: Any,
+    bid: float,
+    before: float,
+) -> float:
+    """Let a tick (its `span`: begin and end, ms) pass for one order; shares that the outflow fills of it.
+
+    `before` are those that own orders before it filled in the tick.
+    """
+    begin_ms, end_ms = span
+    from_ms, filled, lit = begin_ms, 0.0, fixed.dark[j] == 0.0
+    if block.rest_arrives_ms[r] >= 0.0:
+        if block.rest_arrives_ms[r] >= end_ms:
+            return 0.0
+        from_ms = max(block.rest_arrives_ms[r], begin_ms)
+        _arrive(block, i, j, r, fixed, market, recording, from_ms - begin_ms)
+    if block.rest_shares[r] > 0.0 and not lit:
+        _meet_in_the_dark(block, i, j, r, fixed, market, recording, from_ms, begin_ms)
+    cancel_ms = block.rest_cancel_ms[r] if block.rest_cancel_shares[r] > 0.0 else -1.0
+    until_ms = min(end_ms, max(cancel_ms, from_ms)) if cancel_ms >= 0.0 else end_ms
+    if block.rest_shares[r] > 0.0 and lit:
+        window = (from_ms, until_ms)
+        filled = _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, before)
+    if 0.0 <= cancel_ms < end_ms:
+        _drop_cancelled(block, r)
+        if block.rest_shares[r] > 0.0 and lit:
+            window = (until_ms, end_ms)
+            filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, before + filled)
+    return filled
+
+
+@njit
 def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick: int) -> None:
     """Let a decision's `tick` pass for an order's resting orders, before the path moves on."""
     tick_ms = 1e3 * market.path_dt_s
-    begin_ms, end_ms = tick * tick_ms, (tick + 1) * tick_ms
+    span = (tick * tick_ms, (tick + 1) * tick_ms)
     for j in lanes(i, market):
         if block.rest_total_shares[j] <= 0.0:
             continue
@@ -341,28 +380,12 @@ def pass_resting(block: Any, i: int, fixed: Any, market: Any, recording: Any, ti
         for _ in range(n_orders):
             if n_orders > 1:
                 r = np.int64(_next_order(block, j, key, number))
-            key, number, from_ms = block.rest_key[r], block.rest_number[r], begin_ms
-            if block.rest_arrives_ms[r] >= 0.0:
-                if block.rest_arrives_ms[r] >= end_ms:
-                    continue
-                from_ms = max(block.rest_arrives_ms[r], begin_ms)
-                _arrive(block, i, j, r, fixed, market, recording, from_ms - begin_ms)
-            if block.rest_shares[r] > 0.0 and fixed.dark[j] == 1.0:
-                _meet_in_the_dark(block, i, j, r, fixed, market, recording, from_ms, begin_ms)
-            cancel_ms = block.rest_cancel_ms[r] if block.rest_cancel_shares[r] > 0.0 else -1.0
-            until_ms = min(end_ms, max(cancel_ms, from_ms)) if cancel_ms >= 0.0 else end_ms
-            if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
-                window = (from_ms, until_ms)
-                filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, filled)
-            if 0.0 <= cancel_ms < end_ms:
-                _drop_cancelled(block, r)
-                if block.rest_shares[r] > 0.0 and fixed.dark[j] == 0.0:
-                    window = (until_ms, end_ms)
-                    filled += _meet_outflow(block, i, j, r, fixed, market, recording, window, begin_ms, bid, filled)
+            key, number = block.rest_key[r], block.rest_number[r]
+            filled += _pass_order(block, i, j, r, fixed, market, recording, span, bid, filled)
         for r in rests_of(j):
             if block.rest_cancel_ms[r] == 0.0 and block.rest_cancel_shares[r] <= 0.0:
                 continue
-            answered = block.rest_cancel_ms[r] < 0.0 and block.rest_answer_ms[r] <= end_ms
+            answered = block.rest_cancel_ms[r] < 0.0 and block.rest_answer_ms[r] <= span[1]
             if answered or (block.rest_shares[r] <= 0.0 and block.rest_cancel_ms[r] >= 0.0):  # or filled before
                 block.rest_cancel_shares[r], block.rest_cancel_ms[r] = 0.0, 0.0
 

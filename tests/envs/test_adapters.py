@@ -132,7 +132,8 @@ def test_the_vector_envs_observations_are_fresh_arrays():
 def test_rewards_are_minus_the_cost_of_the_step(env_id, market):
     venv = RoutingVecEnv(env_id, market, n_envs=4, seed=1)
     venv.reset()
-    total, costs = np.zeros(4), {}
+    total = np.zeros(4)
+    costs: dict[int, float] = {}
     while len(costs) < 4:  # an episode is as long as its waves are many
         actions = np.array([venv.action_space.sample() for _ in range(4)])
         _, rewards, dones, infos = venv.step(actions)

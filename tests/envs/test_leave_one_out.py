@@ -112,7 +112,7 @@ def test_waves_without_anything_to_send_cost_nothing():
             idle += (later & (core.simulator.read("slice_shares") == 0.0)).sum()
         assert (steps == 40).all() and idle > 500 if every_wave else steps.max() < 40 and idle == 0
         costs.append(cost)
-    np.testing.assert_allclose(*costs, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(costs[0], costs[1], rtol=1e-6, atol=1e-6)
 
 
 def test_luck_of_the_day_goes_out_of_the_rewards():

@@ -36,7 +36,7 @@ def begun(env_id: str, waves: int = 2) -> tuple[RoutingCore, np.ndarray]:
 
 
 def nothing(core: RoutingCore) -> np.ndarray:
-    rows = np.full((core.n, *core.action_space.shape), -0.5, np.float32)
+    rows = np.full((core.n, *core.action_adapter.shape), -0.5, np.float32)
     if core.action_adapter.paced:
         rows[:, -1] = 1.0
     return rows

@@ -220,7 +220,8 @@ def test_effective_is_realised_plus_impact_in_total_and_at_every_venue():
 def test_totals_are_those_of_a_slow_reckoning():
     _, log = recorded("round_robin", n=15)
     t = analyse(log).totals
-    effective = quoted = filled = sent = reach = got = outside = 0.0
+    effective: Any = 0.0
+    quoted = filled = sent = reach = got = outside = effective
     latencies = []
     for i, s, j in np.ndindex(*log.sent_shares.shape):
         mid, q, f = 1 + log.mid_bps[i, s] / 1e4, log.sent_shares[i, s, j], log.filled_shares[i, s, j]

@@ -60,7 +60,11 @@ def test_intervals_cover_as_often_as_they_say():
         found = jackknife(np.stack([top, bottom], axis=1), ratio_of)
         ratio_hits += found.low <= 0.5 <= found.high
         sample = RNG.normal(size=(100, 30))
-        median = grouped(lambda kept, sample=sample: float(np.quantile(sample[kept], 0.5)), 100)
+
+        def median_of(kept: np.ndarray, sample: np.ndarray = sample) -> float:
+            return float(np.quantile(sample[kept], 0.5))
+
+        median = grouped(median_of, 100)
         quantile_hits += median.low <= 0.0 <= median.high
     assert 0.90 < ratio_hits / 300 < 0.99 and 0.90 < quantile_hits / 300 < 0.99
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,7 @@ def test_mistaken_numbers_are_off_by_half_and_differ_from_draw_to_draw():
     assert believed[0] == mistaken(market, 0) and len({m.venues[0].latency_ms for m in believed}) > 1
     for path in BELIEVED:
         part, _, field = path.partition(".")
-        pairs = [(market.response, believed[0].response)]
+        pairs: list[tuple[Any, Any]] = [(market.response, believed[0].response)]
         if part != "response":
             pairs = list(zip(market.venues, believed[0].venues, strict=True))
         if part == "dark":

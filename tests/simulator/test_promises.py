@@ -255,7 +255,7 @@ def test_resetting_some_members_leaves_the_others_alone(market, seed):
 
 def at_ticks(steps: list) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
     """Orders and venues by member and tick, as env steps begin there."""
-    found = {}
+    found: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
     for s in steps:
         for i in np.flatnonzero(s.live):
             found.setdefault((int(i), int(s.orders_before["tick"][i])), (s.orders_before[i], s.venues_before[i]))

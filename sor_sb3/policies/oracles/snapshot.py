@@ -317,7 +317,7 @@ def _route(
     for start in range(n):
         costs[start] = _cost(order, starts[start], lot, ceiling, books, printed)
     for _ in range(SEARCHES):
-        start = np.argmin(costs)
+        start = int(np.argmin(costs))
         cost = costs[start]
         if cost == np.inf:
             break

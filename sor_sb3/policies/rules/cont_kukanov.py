@@ -182,7 +182,7 @@ def _descend(
 ) -> None:
     """Write the average of the last half of the iterates into `chosen` (1 + K,); `work` is (3, 1 + K).
 
-    A step is as long as the subgradients so far are short together: AdaGrad with one length (Duchi, Hazan, Singer 2011).
+    Steps shorten as the subgradients so far add up: AdaGrad with one length (Duchi, Hazan, Singer 2011).
     """
     at, slope, support, squares = work[0], work[1], work[2], 0.0
     at[:] = shares / len(at)

@@ -111,7 +111,7 @@ class Planner(Router):
 
     def _lay_out(self) -> None:
         venues, response = self.spec.venues, self.spec.response
-        self._fee_bps = np.array([venue.take_fee_bps for venue in self.market.venues])  # type: ignore[attr-defined]
+        self._fee_bps = np.array([venue.take_fee_bps for venue in venues])
         latency_ms = np.array([venue.latency_ms + venue.speed_bump_ms for venue in venues])
         late_ms = latency_ms - latency_ms.min()
         self._fade = np.array([venue.toxicity for venue in venues]) * -np.expm1(-late_ms / response.reaction_time_ms)
