@@ -413,17 +413,22 @@ def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 @njit
 def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
-    """Where quotes are protected, sellers hit the best bids only: venues there share what was for all."""
-    best, total, there = -math.inf, 0.0, 0.0
+    """Where quotes are protected, sellers hit the best bids only: venues there share what was for all.
+
+    The more so, the nearer the bid is to the efficient price within the best quotes: sellers know what a bid is worth.
+    """
+    best, ask, total, there = -math.inf, math.inf, 0.0, 0.0
     for j in lanes(i, market):
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            best = max(best, block.bid_ticks[j])
+            best, ask = max(best, block.bid_ticks[j]), min(ask, block.ask_ticks[j])
     for j in lanes(i, market):
         total += block.tick_outflow_shares[j]
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best:
             there += block.tick_outflow_shares[j]
     if there <= 0.0:
         return
+    place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (ask - best) - 1.0
+    total *= 1.0 - market.side_correlation * min(max(place, -1.0), 1.0)
     for j in lanes(i, market):
         is_best = fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best
         sold = block.tick_outflow_shares[j] * total / there if is_best else 0.0

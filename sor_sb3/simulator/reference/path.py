@@ -389,11 +389,17 @@ class ReferencePath:
         self._hit_best_bids()
 
     def _hit_best_bids(self) -> None:
-        """Where quotes are protected, sellers hit the best bids only: venues there share what was for all."""
+        """Where quotes are protected, sellers hit the best bids only, the more so the nearer they are to the price."""
         there = self.lit & self.open
         there &= self.quotes.bid == np.max(self.quotes.bid, where=there, initial=-math.inf)
         if self.market.order_protection and self.outflow[there].sum() > 0.0:
-            sold = np.where(there, self.outflow * self.outflow.sum() / self.outflow[there].sum(), 0.0)
+            bid, ask = (
+                self.quotes.bid[there].max(),
+                np.min(self.quotes.ask, where=self.lit & self.open, initial=math.inf),
+            )
+            place = 2.0 * ((self.price - self.grid_bps) / self.market.quotes.tick_bps - bid) / (ask - bid) - 1.0
+            richness = 1.0 - self.market.volume.side_correlation * min(max(place, -1.0), 1.0)
+            sold = np.where(there, self.outflow * richness * self.outflow.sum() / self.outflow[there].sum(), 0.0)
             self.traded, self.outflow = self.traded + sold - self.outflow, sold
 
     @staticmethod
