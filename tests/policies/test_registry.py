@@ -20,6 +20,7 @@ RULES = (
     "random",
     "round_robin",
     "best_fixed_venue",
+    "planner",
     "best_price",
     "all_in",
     "all_in_sized",
