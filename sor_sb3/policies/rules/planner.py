@@ -245,5 +245,6 @@ class Planner(Router):
             parts, cost = self._plan(view, floor_bps, expected)
             better = cost < lowest
             chosen[better], lowest = parts[better], np.minimum(lowest, cost)
+        chosen *= view.usable  # lots that nothing is expected to fill may lie anywhere
         self._asked = chosen * (view.slice_shares > 0.0)[:, None]
         return chosen
