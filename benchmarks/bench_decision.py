@@ -29,7 +29,7 @@ from sor_sb3.algorithms.policies import LogisticNormalPolicy, MaskableVenuePolic
 
 TITLE = "One decision"
 MARKET = "us_equity"
-SELECT, SPLIT = "VenueSelect-v0", "OrderSplit-v0"
+SELECT, SPLIT = "VenueSelect-v1", "OrderSplit-v1"
 MANY = 1000  # rows of a batch
 PATHS = ("model.predict", "OnnxPolicy")
 SMALL_BUFFER = {"buffer_size": 10}

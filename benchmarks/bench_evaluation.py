@@ -38,7 +38,7 @@ from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.reports.writer import ReportWriter
 
 TITLE = "Evaluation"
-ENV_ID, MARKET = "OrderSplit-v0", "us_equity"
+ENV_ID, MARKET = "OrderSplit-v1", "us_equity"
 ROUTERS = ("all_in_sized", "pro_rata", "round_robin", "snapshot_oracle")
 NETWORKS = 6
 SCENARIOS, QUICK_SCENARIOS = (1000, 24), (200, 8)  # ours, SB3's way

@@ -43,7 +43,7 @@ from sor_sb3.experiments.run import SEED_STRIDE_BITS, VALIDATION_SEED
 from sor_sb3.market.loading import load_market
 
 TITLE = "The notebook's loop"
-MARKET, ENV_ID = "notebook", "VenueSelect-v0"
+MARKET, ENV_ID = "notebook", "VenueSelect-v1"
 RANDOM, OPTIMUM, SHARE = 2.2371, 1.7013, 0.90
 GOAL = RANDOM - SHARE * (RANDOM - OPTIMUM)
 SEEDS, BUDGET_S, QUICK_BUDGET_S = 5, 20.0, 5.0

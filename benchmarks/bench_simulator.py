@@ -42,7 +42,7 @@ from sor_sb3.market.loading import load_market
 from sor_sb3.simulator.batch import BatchSimulator
 
 TITLE = "Env steps"
-MARKET, ENV_ID = "us_equity", "OrderSplit-v0"
+MARKET, ENV_ID = "us_equity", "OrderSplit-v1"
 BATCHES = (1, 8, 64, 256, 1024, 4096, 16_384)
 QUICK_BATCHES = (1, 8, 1024)
 PROCESSES = (2, 8)

@@ -18,7 +18,7 @@ from measuring import Column, Results, Sheet, bars, command, new_chart, number, 
 
 TITLE = "Starting"
 FIRST_STEP = (
-    "import numpy as np, sor_sb3; venv = sor_sb3.make_vec_env('OrderSplit-v0', 'us_equity', n_envs=8, seed=0); "
+    "import numpy as np, sor_sb3; venv = sor_sb3.make_vec_env('OrderSplit-v1', 'us_equity', n_envs=8, seed=0); "
     "venv.reset(); venv.step(np.ones((8, *venv.action_space.shape), dtype=np.float32))"
 )
 PROGRAMS = {

@@ -39,7 +39,7 @@ from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hy
 from sor_sb3.market.loading import load_market
 
 TITLE = "Training steps"
-MARKET, ENV_ID = "us_equity", "OrderSplit-v0"
+MARKET, ENV_ID = "us_equity", "OrderSplit-v1"
 PLAIN_ENVS, BATCH_ENVS = 8, 1024
 ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C, "REINFORCE": sor_sb3.REINFORCE}
 STEPS = {"PPO": 16, "A2C": 16, "REINFORCE": 20}  # of each of 1,024 envs a rollout; REINFORCE has whole episodes

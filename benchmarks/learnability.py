@@ -22,7 +22,7 @@ from sor_sb3.experiments.comparison import compare
 from sor_sb3.experiments.config import compare_config
 from sor_sb3.market.loading import load_market, preset_names
 
-ENV, LEARNER = "OrderSplit-v0", "ppo"
+ENV, LEARNER = "OrderSplit-v1", "ppo"
 BOUND_SCENARIOS = 200
 
 

@@ -1,7 +1,7 @@
 """A synthetic preset as an ordinary Gymnasium env: what the benchmarks compare the package with.
 
 One order, NumPy over its venues, plain Python over steps: what a competent user would write around
-:class:`sor_sb3.simulator.reference.ReferenceMarket`. Same actions (``OrderSplit-v0``), same observation row and same
+:class:`sor_sb3.simulator.reference.ReferenceMarket`. Same actions (``OrderSplit-v1``), same observation row and same
 reward as the package, which a test proves by giving both the same random numbers (`CounterDraws`). For timing it draws
 from ``numpy.random.Generator``, which is faster.
 """
@@ -134,7 +134,7 @@ class CounterDraws:
 
 
 class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
-    """``OrderSplit-v0`` of a synthetic market, the plain way.
+    """``OrderSplit-v1`` of a synthetic market, the plain way.
 
     Args:
         market: preset name or specification, without ranges.

@@ -92,7 +92,7 @@ def page(evaluation: Evaluation, configs: list[TrainConfig], n_seeds: int) -> st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--market", default="us_equity")
-    parser.add_argument("--env", default="OrderSplit-v0")
+    parser.add_argument("--env", default="OrderSplit-v1")
     parser.add_argument("--algo", default="ppo")
     parser.add_argument("--timesteps", type=int, default=None, help="default: the algorithm's settings")
     parser.add_argument("--seeds", type=int, default=5)

@@ -56,7 +56,7 @@ from sor_sb3.experiments.run import SEED_STRIDE_BITS, VALIDATION_SEED
 from sor_sb3.files import write_json
 
 TITLE = "Time to 95 % of what a long run reaches"
-MARKET, ENV_ID = "us_equity", "OrderSplit-v0"
+MARKET, ENV_ID = "us_equity", "OrderSplit-v1"
 SCENARIOS, SHARE, IN_A_ROW = 2000, 0.95, 2
 PLAIN_ENVS = 8
 Curve = dict[str, list[float]]  # "steps", "cpu_s" and "cost" of each evaluation

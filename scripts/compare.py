@@ -1,7 +1,7 @@
 """Train REINFORCE, A2C and PPO side by side, score them with every rule on the same scenarios, and say who is better.
 
 python scripts/compare.py --market notebook
-python scripts/compare.py --market us_equity --env VenueSelect-v0 --algos ppo,maskableppo --seeds 5
+python scripts/compare.py --market us_equity --env VenueSelect-v1 --algos ppo,maskableppo --seeds 5
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sor_sb3.reports.tables import print_results
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--market", default="us_equity", help="preset, market .yaml, or quotes .parquet/.csv")
-    parser.add_argument("--env", default="OrderSplit-v0", help=", ".join(ENV_IDS))
+    parser.add_argument("--env", default="OrderSplit-v1", help=", ".join(ENV_IDS))
     parser.add_argument("--algos", default="reinforce,a2c,ppo")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--timesteps", type=int, default=None, help="default: each algorithm's own budget")

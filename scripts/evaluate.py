@@ -1,6 +1,6 @@
 """Score trained runs beside the rules and the oracle, on the same test scenarios.
 
-python scripts/evaluate.py logs/us_equity_OrderSplit-v0/ppo/OrderSplit-v0_*
+python scripts/evaluate.py logs/us_equity_OrderSplit-v1/ppo/OrderSplit-v1_*
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Train one algorithm on one market, watch it in TensorBoard, and score it on scenarios that it has never seen.
 
-python scripts/train.py --algo ppo --market us_equity --env OrderSplit-v0 --timesteps 600000
+python scripts/train.py --algo ppo --market us_equity --env OrderSplit-v1 --timesteps 600000
 tensorboard --logdir logs
 """
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algo", default="ppo", help="reinforce, a2c, ppo, maskableppo, sac, ...")
     parser.add_argument("--market", default="us_equity", help="preset, market .yaml, or quotes .parquet/.csv")
-    parser.add_argument("--env", default="OrderSplit-v0", help=", ".join(ENV_IDS))
+    parser.add_argument("--env", default="OrderSplit-v1", help=", ".join(ENV_IDS))
     parser.add_argument("--timesteps", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-dir", type=Path, default=Path("logs"))

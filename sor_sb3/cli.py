@@ -126,7 +126,7 @@ def train(
     context: typer.Context,
     algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
     market: Market = "us_equity",
-    env: Env = "OrderSplit-v0",
+    env: Env = "OrderSplit-v1",
     seed: Seed = 0,
     timesteps: Timesteps = None,
     n_envs: NEnvs = None,
@@ -189,7 +189,7 @@ def train(
 def compare(
     context: typer.Context,
     market: Market = "us_equity",
-    env: Env = "OrderSplit-v0",
+    env: Env = "OrderSplit-v1",
     algos: Annotated[str, typer.Option("--algos", help="Algorithms, comma between.")] = "reinforce,a2c,ppo",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each algorithm.")] = 5,
     timesteps: Timesteps = None,

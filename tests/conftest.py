@@ -21,10 +21,10 @@ COMPARISON = (
     "--set n_steps=50 --name comparison"
 ).split()
 RUN_NAMES = (
-    "reinforce/OrderSplit-v0_1",
-    "reinforce/OrderSplit-v0_2",
-    "ppo/OrderSplit-v0_1",
-    "ppo/OrderSplit-v0_2",
+    "reinforce/OrderSplit-v1_1",
+    "reinforce/OrderSplit-v1_2",
+    "ppo/OrderSplit-v1_1",
+    "ppo/OrderSplit-v1_2",
 )
 
 

@@ -225,7 +225,7 @@ def test_a_recording_can_be_trained_on(tmp_path, monkeypatch, capsys):
     path = write_recording(tmp_path / "quotes.parquet", duration_s=7200)
     options = ["--market", path, "--algo", "a2c", "--log-dir", tmp_path / "logs"]
     assert call(monkeypatch, "train", *options, "--take-fee-bps", "NYSE=0.3", *TINY) == 0
-    config = yaml.safe_load((tmp_path / "logs/a2c/OrderSplit-v0_1/config.yaml").read_text(encoding="utf-8"))["config"]
+    config = yaml.safe_load((tmp_path / "logs/a2c/OrderSplit-v1_1/config.yaml").read_text(encoding="utf-8"))["config"]
     assert {v["name"]: v["take_fee_bps"] for v in config["market"]["venues"]}["NYSE"] == 0.3
     assert "Traceback" not in capsys.readouterr().err
 
@@ -284,13 +284,13 @@ def test_a_check_shows_figures_beside_what_is_real(tmp_path, monkeypatch, capsys
 def test_what_is_set_belongs_to_the_run(tmp_path, monkeypatch, capsys):
     options = ("--market", "notebook", "--algo", "a2c", "--log-dir", tmp_path, *TINY, "--market-set", "name=other")
     assert call(monkeypatch, "train", *options, "--market-set", "order.horizon_steps=25") == 0
-    run = tmp_path / "a2c" / "OrderSplit-v0_1"
+    run = tmp_path / "a2c" / "OrderSplit-v1_1"
     config = run_config(run)
     assert (config.market.name, config.market.order.horizon_steps) == ("other", 25)
     with np.load(run / "evaluations.npz") as log:
         assert (log["ep_lengths"] == 25).all()
-    plain = train_config("a2c", "OrderSplit-v0", load_market("notebook"), 0)
-    other = train_config("a2c", "OrderSplit-v0", load_market("notebook", {"order.horizon_steps": 25}), 0)
+    plain = train_config("a2c", "OrderSplit-v1", load_market("notebook"), 0)
+    other = train_config("a2c", "OrderSplit-v1", load_market("notebook", {"order.horizon_steps": 25}), 0)
     assert plain.digest() != other.digest()
     capsys.readouterr()
     assert call(monkeypatch, "train", "--resume", run, "--market-set", "order.horizon_steps=25") == 2
@@ -316,8 +316,8 @@ def test_a_comparison_is_repeated_as_it_was(mistake, comparison: Finished):
 @pytest.mark.parametrize(
     ("algo", "env", "fitting", "unfit"),
     [
-        ("dqn", "OrderSplit-v0", ["ppo", "sac", "td3"], "qrdqn"),
-        ("sac", "VenueSelect-v0", ["ppo", "dqn", "maskableppo"], "td3"),
+        ("dqn", "OrderSplit-v1", ["ppo", "sac", "td3"], "qrdqn"),
+        ("sac", "VenueSelect-v1", ["ppo", "dqn", "maskableppo"], "td3"),
     ],
 )
 def test_algorithm_that_does_not_fit(mistake, job, algo, env, fitting, unfit):
@@ -343,7 +343,7 @@ def test_algorithm_of_a_module_that_is_not_there(mistake):
 
 def test_unknown_env(mistake):
     for job in ("train", "compare"):
-        assert "did you mean 'OrderSplit-v0'" in mistake(job, "--env", "OrderSplt-v0", "--market", "notebook")
+        assert "did you mean 'OrderSplit-v1'" in mistake(job, "--env", "OrderSplt-v1", "--market", "notebook")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_whole_numbers_may_be_written_as_decimals(setting, tmp_path, monkeypatch
     options = (*TINY[:-1], "--market", "notebook", "--algo", "ppo", "--log-dir", tmp_path, "--no-progress")
     assert call(monkeypatch, "train", *options, "--set", setting) == 0
     key, _, value = setting.partition("=")
-    assert run_config(tmp_path / "ppo" / "OrderSplit-v0_1").hyperparameters[key] == int(float(value))
+    assert run_config(tmp_path / "ppo" / "OrderSplit-v1_1").hyperparameters[key] == int(float(value))
 
 
 def test_setting_that_cannot_be_in_a_comparison(mistake):
@@ -437,17 +437,17 @@ def test_evaluate_a_damaged_config(mistake, content):
     assert "config.yaml" in mistake("evaluate", mistake.folder)
 
 
-@pytest.mark.parametrize("missing", [["done.json"], ["done.json", "best_model.zip", "OrderSplit-v0.zip"]])
+@pytest.mark.parametrize("missing", [["done.json"], ["done.json", "best_model.zip", "OrderSplit-v1.zip"]])
 def test_evaluate_an_unfinished_run(mistake, comparison: Finished, missing):
     run = mistake.folder / "run"
-    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
+    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v1_1", run)
     for name in missing:
         (run / name).unlink()
     assert "not finished" in mistake("evaluate", run, "--scenarios", 5)
 
 
 def test_evaluate_refuses_to_mix_markets(mistake, comparison: Finished):
-    run, other = comparison.folder / "ppo" / "OrderSplit-v0_1", mistake.folder / "other"
+    run, other = comparison.folder / "ppo" / "OrderSplit-v1_1", mistake.folder / "other"
     held = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     held["config"]["market"]["liquidity_cost"] = 0.02
     other.mkdir()
@@ -460,18 +460,18 @@ def test_evaluate_refuses_to_mix_markets(mistake, comparison: Finished):
 def test_evaluate_does_not_overwrite(mistake, comparison: Finished):
     output = mistake.folder / "results.json"
     output.write_text("mine", encoding="utf-8")
-    assert "exists" in mistake("evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--output", output)
+    assert "exists" in mistake("evaluate", comparison.folder / "ppo" / "OrderSplit-v1_1", "--output", output)
     assert output.read_text(encoding="utf-8") == "mine"
 
 
 def test_evaluate_unknown_split(mistake, comparison: Finished):
     assert "data_split 'tset'" in mistake(
-        "evaluate", comparison.folder / "ppo" / "OrderSplit-v0_1", "--data-split", "tset"
+        "evaluate", comparison.folder / "ppo" / "OrderSplit-v1_1", "--data-split", "tset"
     )
 
 
 def test_evaluate_agrees_with_the_comparison(comparison: Finished, tmp_path, monkeypatch, capsys):
-    runs = [comparison.folder / algo / f"OrderSplit-v0_{k}" for algo in ("reinforce", "ppo") for k in (1, 2)]
+    runs = [comparison.folder / algo / f"OrderSplit-v1_{k}" for algo in ("reinforce", "ppo") for k in (1, 2)]
     before = tree(comparison.folder)
     assert call(monkeypatch, "evaluate", *runs, "--scenarios", 20, "--output", tmp_path / "out.json") == 0
     printed = capsys.readouterr().out
@@ -485,7 +485,7 @@ def test_evaluate_agrees_with_the_comparison(comparison: Finished, tmp_path, mon
 
 
 def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monkeypatch, capsys):
-    run = comparison.folder / "ppo" / "OrderSplit-v0_1"
+    run = comparison.folder / "ppo" / "OrderSplit-v1_1"
     costs = {}
     asked: dict[str, list[object]] = {
         "test": [],
@@ -510,7 +510,7 @@ def test_evaluate_other_days_and_stochastic(comparison: Finished, tmp_path, monk
 
 def test_export_writes_the_policy_that_evaluate_scores(comparison: Finished, tmp_path, monkeypatch, capsys):
     run, file = tmp_path / "run", tmp_path / "router.onnx"
-    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
+    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v1_1", run)
     before = tree(run)
     assert call(monkeypatch, "export", run, "--out", file) == 0
     assert str(file) in capsys.readouterr().out
@@ -518,7 +518,7 @@ def test_export_writes_the_policy_that_evaluate_scores(comparison: Finished, tmp
     model = load_policy(run_config(run), run)
     rows = np.random.default_rng(0).normal(size=(20, *model.observation_space.shape)).astype(np.float32)
     policy = OnnxPolicy.load(file)
-    assert (policy.about["env"], policy.about["market"]) == ("OrderSplit-v0", "notebook")
+    assert (policy.about["env"], policy.about["market"]) == ("OrderSplit-v1", "notebook")
     assert policy.about["inputs"]["observation"]["features"][-1].split(".")[0] == policy.about["venues"][-1]
     actions = policy.predict(rows)[0]
     np.testing.assert_allclose(actions, model.predict(rows, deterministic=True)[0], rtol=0, atol=1e-6)
@@ -533,7 +533,7 @@ def test_export_what_cannot_be(mistake, comparison: Finished):
     assert "no run folder" in mistake("export", mistake.folder / "not there")
     assert "give its run folders" in mistake("export", comparison.folder)
     run, file = mistake.folder / "run", mistake.folder / "mine.onnx"
-    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
+    shutil.copytree(comparison.folder / "ppo" / "OrderSplit-v1_1", run)
     file.write_text("mine", encoding="utf-8")
     assert "exists" in mistake("export", run, "--out", file)
     assert file.read_text(encoding="utf-8") == "mine"
@@ -563,9 +563,9 @@ def test_train_leaves_numbered_runs(tmp_path, monkeypatch, capsys):
     for k in (1, 2):
         assert call(monkeypatch, "train", *options, "--seed", k) == 0
         out = capsys.readouterr().out
-        assert f"OrderSplit-v0_{k}" in out
-        run = tmp_path / "ppo" / f"OrderSplit-v0_{k}"
-        for name in ("best_model.zip", "OrderSplit-v0.zip", "evaluations.npz", "config.yaml", "done.json"):
+        assert f"OrderSplit-v1_{k}" in out
+        run = tmp_path / "ppo" / f"OrderSplit-v1_{k}"
+        for name in ("best_model.zip", "OrderSplit-v1.zip", "evaluations.npz", "config.yaml", "done.json"):
             assert (run / name).is_file()
         held = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         assert held["config"]["seed"] == k
@@ -574,7 +574,7 @@ def test_train_leaves_numbered_runs(tmp_path, monkeypatch, capsys):
         assert {p.name for p in (run / "tensorboard").iterdir()} >= {"learner", "random", "snapshot_oracle"}
         with np.load(run / "evaluations.npz") as log:
             assert log["results"].shape == (len(log["timesteps"]), 500)
-    assert sorted(p.name for p in (tmp_path / "ppo").iterdir()) == ["OrderSplit-v0_1", "OrderSplit-v0_2"]
+    assert sorted(p.name for p in (tmp_path / "ppo").iterdir()) == ["OrderSplit-v1_1", "OrderSplit-v1_2"]
 
 
 def test_train_stopped_by_hand(tmp_path, monkeypatch, capsys):

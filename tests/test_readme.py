@@ -121,7 +121,7 @@ def test_scripts_run_one_after_the_other(tmp_path):
     for words in (
         "train.py --market notebook --timesteps 400",
         "compare.py --market notebook --algos a2c --seeds 1 --timesteps 400 --scenarios 20",
-        "evaluate.py logs/ppo/OrderSplit-v0_1 --scenarios 20",
+        "evaluate.py logs/ppo/OrderSplit-v1_1 --scenarios 20",
     ):
         script, *arguments = words.split()
         subprocess.run([sys.executable, ROOT / "scripts" / script, *arguments], check=True, cwd=tmp_path)

@@ -87,7 +87,7 @@ def test_a_disk_that_is_read_only(refused, mount: Mount, comparison: Finished):
     disk = mount("size=50m")
     folder = Path(shutil.copytree(comparison.folder, disk / "comparison"))
     mount("ro")
-    before, run = tree(disk), folder / "ppo" / "OrderSplit-v0_1"
+    before, run = tree(disk), folder / "ppo" / "OrderSplit-v1_1"
     for command in (TRAIN, COMPARE, SHOW):
         said = refused(*command, "--log-dir", disk / "logs")
         assert said == f"error: --log-dir {disk / 'logs'} cannot be written (Read-only file system); give another"
@@ -110,7 +110,7 @@ def test_a_disk_that_is_full_loses_nothing(size, refused, mount: Mount, monkeypa
     said = refused(*TRAIN, "--log-dir", disk)
     assert said == f"error: --log-dir {disk} cannot be written (No space left on device); give another"
     assert [p for p in disk.rglob(".*")] == []
-    run = disk / "a2c" / "OrderSplit-v0_1"
+    run = disk / "a2c" / "OrderSplit-v1_1"
     assert not (run / "done.json").exists()
     assert all(p.stat().st_size for p in run.glob("*.*"))
     mount("size=50m")

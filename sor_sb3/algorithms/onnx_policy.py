@@ -50,7 +50,7 @@ class OnnxPolicy:
 
         >>> import numpy as np, tempfile, sor_sb3
         >>> from stable_baselines3 import PPO
-        >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=1, seed=0)
+        >>> venv = sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=1, seed=0)
         >>> model = PPO("MlpPolicy", venv, device="cpu", seed=0)  # .learn(...), beforehand and elsewhere
         >>> file = tempfile.mkdtemp() + "/policy.onnx"
         >>> sor_sb3.export_onnx(model, file)

@@ -277,7 +277,7 @@ class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """Actor-critic policy with a venue-shared network, for all of this package's envs.
 
     Splits are drawn from a Gaussian and made weights by the env's own map. Untrained it splits as displays do, and in
-    ``OrderPlace-v0`` rests as `post_and_sweep` does what a schedule need not take yet. Arguments are those of SB3's
+    ``OrderPlace-v1`` rests as `post_and_sweep` does what a schedule need not take yet. Arguments are those of SB3's
     ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of both layers, of actor
     and critic each.
 
@@ -289,7 +289,7 @@ class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
 
 
 class MaskableVenuePolicy(_VenueNetwork, MaskableActorCriticPolicy):  # type: ignore[misc]
-    """`VenuePolicy` for sb3-contrib's MaskablePPO, on ``VenueSelect-v0``."""
+    """`VenuePolicy` for sb3-contrib's MaskablePPO, on ``VenueSelect-v1``."""
 
 
 class _ActionDistribution(Distribution):
@@ -325,7 +325,7 @@ class _ActionDistribution(Distribution):
 
 
 class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
-    """Weights on the simplex of open venues, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
+    """Weights on the simplex of open venues, for ``OrderSplit-v1`` and ``OrderExecute-v1``.
 
     A venue whose halt was announced gets weight 0 exactly. Where all venues are halted the weights are uniform and
     nothing is learned from them (a forced wait). Halts are read from the observation, which must not be normalised.

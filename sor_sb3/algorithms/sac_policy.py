@@ -56,7 +56,7 @@ class _VenueValue(nn.Module):
 
 
 class VenueSACPolicy(SACPolicy):
-    """SAC's policy with a venue-shared network, for ``OrderSplit-v0`` and ``OrderExecute-v0``.
+    """SAC's policy with a venue-shared network, for ``OrderSplit-v1`` and ``OrderExecute-v1``.
 
     Arguments are those of SB3's ``SACPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of
     both layers, of actor and critics each.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1", "OrderPlace-v1")
 
 
 def register_envs() -> None:

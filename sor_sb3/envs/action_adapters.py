@@ -101,7 +101,7 @@ def as_array(actions: Any) -> np.ndarray:
 class VenueSelect(ActionAdapter):
     """``Discrete(K)``: this step's slice, in a later wave what came back, goes to one venue."""
 
-    env_id: ClassVar[str] = "VenueSelect-v0"
+    env_id: ClassVar[str] = "VenueSelect-v1"
     masked: ClassVar[bool] = True
     shape: ClassVar[tuple[int, ...]] = ()
 
@@ -143,7 +143,7 @@ class OrderSplit(ActionAdapter):
     reached, and maps to itself. Finite numbers beyond the bounds count as they are.
     """
 
-    env_id: ClassVar[str] = "OrderSplit-v0"
+    env_id: ClassVar[str] = "OrderSplit-v1"
 
     def decode(
         self, actions: Any, n: int | None = None, is_later: np.ndarray | None = None
@@ -171,7 +171,7 @@ class OrderExecute(OrderSplit):
     in a later wave all that came back in this decision.
     """
 
-    env_id: ClassVar[str] = "OrderExecute-v0"
+    env_id: ClassVar[str] = "OrderExecute-v1"
     paced: ClassVar[bool] = True
 
     def encode(
@@ -197,7 +197,7 @@ class OrderPlace(ActionAdapter):
     decision's first wave only.
     """
 
-    env_id: ClassVar[str] = "OrderPlace-v0"
+    env_id: ClassVar[str] = "OrderPlace-v1"
     paced: ClassVar[bool] = True
     rests: ClassVar[bool] = True
 
@@ -311,6 +311,15 @@ ACTION_ADAPTERS: dict[str, type[ActionAdapter]] = {
 }
 
 
+FIRST_MARKET_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+
+
+def of_the_first_market(env_id: str) -> str:
+    """What to say of an env whose dynamics are gone."""
+    remedy = f"take {env_id[:-1]}1, and train its models anew (docs/from_v0_to_v1.md)"
+    return f"env '{env_id}' belongs to the first market, whose dynamics are gone; {remedy}"
+
+
 def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:
     """The action adapter of a registered env (`sor_sb3:` in front is allowed).
 
@@ -318,6 +327,8 @@ def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...]
         UserError: no env has this name.
     """
     name = str(env_id).removeprefix("sor_sb3:")
+    if name in FIRST_MARKET_IDS:
+        raise UserError(of_the_first_market(name))
     if name not in ACTION_ADAPTERS:
         hint = did_you_mean(name, list(ACTION_ADAPTERS))
         raise UserError(f"env '{env_id}' is unknown{hint}; expected one of {', '.join(ACTION_ADAPTERS)}")

@@ -41,7 +41,7 @@ def check_vec_env(
 
     Example:
         >>> import sor_sb3
-        >>> sor_sb3.check_vec_env(sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=2))
+        >>> sor_sb3.check_vec_env(sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=2))
     """
     assert isinstance(venv, VecEnv), f"{type(venv).__name__} is no stable_baselines3 VecEnv"
     bounds = [venv.action_space.low, venv.action_space.high] if isinstance(venv.action_space, spaces.Box) else []

@@ -16,10 +16,10 @@ from sor_sb3.market.spec import MarketSpec
 class RoutingEnv(gym.Env[np.ndarray, Any]):
     """Fill a parent order over several venues; one episode is one parent order.
 
-    ``VenueSelect-v0``: ``Discrete(K)``, the venue that takes this step's child order.
-    ``OrderSplit-v0``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
-    ``OrderExecute-v0``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
-    ``OrderPlace-v0``: ``Box(-1, 1, (2 K + 1,))``, weights of what to take now, ``max(a, 0) / max(1, sum(max(a, 0)))``,
+    ``VenueSelect-v1``: ``Discrete(K)``, the venue that takes this step's child order.
+    ``OrderSplit-v1``: ``Box(-1, 1, (K,))``, weights ``max(a, 0) / sum(max(a, 0))`` over venues.
+    ``OrderExecute-v1``: ``Box(-1, 1, (K + 1,))``, the same, and last the pace ``(a + 1) / 2`` of what is available.
+    ``OrderPlace-v1``: ``Box(-1, 1, (2 K + 1,))``, weights of what to take now, ``max(a, 0) / max(1, sum(max(a, 0)))``,
     weights of what should rest where, likewise, and last the pace of taking.
 
     **Observation**: float32 (10 + 19 K,), public data and own fills (:mod:`sor_sb3.envs.observation` has the table).
@@ -29,8 +29,8 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     **Step**: the schedule's slice (what an even pace wants done by now, with what was missed carried forward) goes
     out as marketable immediate-or-cancel child orders. Shares that are not filled come back once the child is
-    acknowledged. In ``OrderExecute-v0`` the pace says how much of what is available goes out instead. In
-    ``OrderPlace-v0`` it says how much of what is available or rests does, of which no more than is available; and
+    acknowledged. In ``OrderExecute-v1`` the pace says how much of what is available goes out instead. In
+    ``OrderPlace-v1`` it says how much of what is available or rests does, of which no more than is available; and
     shares may rest, at the observed near touch of a lit venue or at the midpoint in a dark pool, across decisions.
     Resting weights are targets, in shares of what is neither filled, nor in flight, nor taken now, in whole lots;
     they count in first waves. What is missing is posted, what is too much is cancelled, youngest first, and what the
@@ -42,7 +42,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     **Waves**: where the market's ``order.waves`` is above 1 and shares came back, the next step is another wave of the
     same decision, milliseconds later, and distributes those shares alone (the pace is a part of them). A later wave may
     hold back: where no weight is positive nothing is sent, and the shares are left to the decisions to come (in a first
-    wave the weights are then even). ``VenueSelect-v0`` sends what came back to the venue chosen. An episode has at most
+    wave the weights are then even). ``VenueSelect-v1`` sends what came back to the venue chosen. An episode has at most
     ``horizon_steps`` times ``waves`` steps.
 
     **Reward**: minus the cost of the step in bps of the order: execution price against the efficient price at the
@@ -55,7 +55,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     Example:
         >>> import gymnasium as gym
-        >>> env = gym.make("sor_sb3:OrderSplit-v0", market="notebook")
+        >>> env = gym.make("sor_sb3:OrderSplit-v1", market="notebook")
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
         ((67,), (3,))

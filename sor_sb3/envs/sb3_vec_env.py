@@ -135,7 +135,7 @@ def make_vec_env(
     """A native SB3 ``VecEnv`` of `n_envs` parent orders.
 
     Args:
-        env_id: "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0" or "OrderPlace-v0".
+        env_id: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1".
         market: preset name, path, or specification.
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.
@@ -152,7 +152,7 @@ def make_vec_env(
 
     Example:
         >>> import sor_sb3
-        >>> venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
+        >>> venv = sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0)
         >>> venv.reset().shape
         (4, 67)
     """

@@ -147,7 +147,7 @@ def relaxed_bound(
     one. Relaxed: fade, limits, protection, minimum executions, lots, and depletion from tick to tick are left out;
     impact and leaks cost nothing; a child chooses its time of arrival and the quote that it meets.
 
-    Arguments are those of :func:`sor_sb3.evaluation.evaluator.evaluate`; only "OrderExecute-v0" has no schedule.
+    Arguments are those of :func:`sor_sb3.evaluation.evaluator.evaluate`; only "OrderExecute-v1" has no schedule.
 
     Returns:
         float64 (scenarios,), in the market's cost unit.

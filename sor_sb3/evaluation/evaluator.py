@@ -204,7 +204,7 @@ class Evaluator:
 @renamed_arguments(split="data_split")
 def evaluate(
     policies: Mapping[str, Any],
-    env: str = "OrderSplit-v0",
+    env: str = "OrderSplit-v1",
     market: str | MarketSpec = "us_equity",
     scenarios: int = 1000,
     seed: int = 10_000,
@@ -219,7 +219,7 @@ def evaluate(
             ``VecNormalize`` is scored with those statistics; a model that was loaded without its env carries none and
             needs :class:`sor_sb3.policies.normalisation.NormalizedPolicy`. An attribute `kind` ("learned", "rule" or
             "oracle") says what a policy of your own is; without one a policy that nothing trains is a rule.
-        env: "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0" or "OrderPlace-v0".
+        env: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1".
         market: preset name, path, or specification.
         scenarios: how many parent orders.
         seed: of the first; scenario j has seed + j, the same for every policy.
@@ -242,6 +242,6 @@ def evaluate(
     return Evaluator(env, market, scenarios, seed, data_split).evaluate(policies, deterministic)
 
 
-def standard_rules(market: MarketSpec, env_id: str = "OrderSplit-v0") -> list[str]:
+def standard_rules(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:
     """The rules that a comparison runs in this market and env, the oracle last."""
     return [*rule_names(market, env_id), market.oracle]

@@ -169,8 +169,8 @@ def realism_panel(
     if scenarios > 0:
         log = children_of(spec, scenarios, seed)
         found, venues = fill_statistics(log), markouts_by_venue(log)
-        if RESTING_RULE in rule_names(spec, "OrderPlace-v0"):
-            found |= passive_statistics(children_of(spec, scenarios, seed, RESTING_RULE, "OrderPlace-v0"))
+        if RESTING_RULE in rule_names(spec, "OrderPlace-v1"):
+            found |= passive_statistics(children_of(spec, scenarios, seed, RESTING_RULE, "OrderPlace-v1"))
     found |= market_figures(spec) | path_statistics(paths)
     ranges = real_ranges().get(chosen or "", {})
     rows = [_row(key, FIGURES[key], found[key], ranges.get(key)) for key in FIGURES if key in found]
@@ -223,7 +223,7 @@ def _markout_of(venue: str) -> Statistic:
 
 
 def children_of(
-    market: SyntheticMarket, scenarios: int, seed: int, rule: str = RULE, env: str = "OrderSplit-v0"
+    market: SyntheticMarket, scenarios: int, seed: int, rule: str = RULE, env: str = "OrderSplit-v1"
 ) -> ChildLog:
     """The child-order log of a rule."""
     log = Evaluator(env, market, scenarios, seed).score(rule, rule, record=True).children

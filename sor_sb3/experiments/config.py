@@ -5,16 +5,25 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sor_sb3.algorithms.hyperparameters import complete_hyperparameters
 from sor_sb3.algorithms.registry import find_algorithm
-from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.action_adapters import FIRST_MARKET_IDS, make_action_adapter, of_the_first_market
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import standard_rules
 from sor_sb3.market.spec import MarketSpec
 
-EnvId = Literal["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0"]
+
+def _of_this_market(env_id: Any) -> Any:
+    if env_id in FIRST_MARKET_IDS:
+        raise ValueError(of_the_first_market(env_id))
+    return env_id
+
+
+EnvId = Annotated[
+    Literal["VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1", "OrderPlace-v1"], BeforeValidator(_of_this_market)
+]
 VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
 
@@ -106,7 +115,7 @@ def train_config(
 
 def compare_config(
     market: MarketSpec,
-    env: str = "OrderSplit-v0",
+    env: str = "OrderSplit-v1",
     algos: Sequence[str] = ("reinforce", "a2c", "ppo"),
     seeds: int = 5,
     first_seed: int = 0,

@@ -66,18 +66,18 @@ class Policy(ABC):
 class Router(Policy):
     """A rule that turns observations into weights over venues, and those into actions of one env.
 
-    In ``VenueSelect-v0`` a rule that would split sends the slice to the venue of its largest weight, so every rule
-    lies inside the action space of the env that it is compared in. In ``OrderExecute-v0`` it keeps the schedule's pace.
+    In ``VenueSelect-v1`` a rule that would split sends the slice to the venue of its largest weight, so every rule
+    lies inside the action space of the env that it is compared in. In ``OrderExecute-v1`` it keeps the schedule's pace.
     A router reads the observations of `market` and gives the actions of `env_id`; routers that draw have a `seed`.
 
     In a later wave of a decision a rule reads the quotes anew and sends what came back by its own weights, but nothing
-    to a venue that has just rejected; where no weight is left it holds the shares back (``VenueSelect-v0`` cannot).
+    to a venue that has just rejected; where no weight is left it holds the shares back (``VenueSelect-v1`` cannot).
     """
 
     kind = "rule"
     constants: ClassVar[dict[str, tuple[float, ...]]] = {}  # options, each with values that `tuned_constants` may try
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
@@ -97,7 +97,7 @@ class Router(Policy):
         return view.pace
 
     def resting(self, view: ObservationView) -> np.ndarray | None:
-        """What should rest where, weights (n, K) whose rows sum to 1 at most, for ``OrderPlace-v0``: nothing."""
+        """What should rest where, weights (n, K) whose rows sum to 1 at most, for ``OrderPlace-v1``: nothing."""
         return None
 
     def actions(self, observations: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def register_router(name: str, router: type) -> None:
     register_router_name(name)
 
 
-def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", seed: int = 0, **options: Any) -> Any:
+def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", seed: int = 0, **options: Any) -> Any:
     """A router by name.
 
     Args:
@@ -81,7 +81,7 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
         return getattr(import_module(f"sor_sb3.policies.oracles.{module}"), oracle)(core)
     router = _ROUTERS[name]
     if getattr(router, "rests", False) and not make_action_adapter(env, 2).rests:
-        raise UserError(f"router '{name}' lets orders rest, which {env} cannot; take OrderPlace-v0")
+        raise UserError(f"router '{name}' lets orders rest, which {env} cannot; take OrderPlace-v1")
     try:
         signature(router).bind(market, env, seed, **options)
     except TypeError as error:
@@ -89,7 +89,7 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v0", 
     return router(load_market(market), env, seed, **options)
 
 
-def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v0") -> list[str]:
+def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:
     """Rules that mean something in the market (`Router.fits`) and the env, registered ones last."""
     may_rest = make_action_adapter(env_id, market.n_venues).rests
 

@@ -26,7 +26,7 @@ class Observed:
 
     Example:
         >>> from sor_sb3.envs.core import RoutingCore
-        >>> core = RoutingCore("OrderSplit-v0", "notebook", 2)
+        >>> core = RoutingCore("OrderSplit-v1", "notebook", 2)
         >>> core.reset().shape, Observed(core.simulator).open.shape
         ((2, 67), (2, 3))
     """

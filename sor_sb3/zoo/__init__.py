@@ -2,12 +2,12 @@
 
 New algorithms must be registered inside the zoo's process, so this package starts the zoo's command::
 
-    python -m sor_sb3.zoo train --algo reinforce --env OrderSplit-v0 -conf sor_sb3.zoo.reinforce
-    python -m sor_sb3.zoo enjoy --algo reinforce --env OrderSplit-v0 --no-render
+    python -m sor_sb3.zoo train --algo reinforce --env OrderSplit-v1 -conf sor_sb3.zoo.reinforce
+    python -m sor_sb3.zoo enjoy --algo reinforce --env OrderSplit-v1 --no-render
 
 The zoo's own algorithms need only the zoo's own flags::
 
-    rl_zoo3 train --algo ppo --env OrderSplit-v0 --gym-packages sor_sb3 -conf sor_sb3.zoo.ppo
+    rl_zoo3 train --algo ppo --env OrderSplit-v1 --gym-packages sor_sb3 -conf sor_sb3.zoo.ppo
 
 ``sor_sb3.zoo.ALGO`` are this package's tuned settings for ``us_equity``, as the zoo reads them.
 """

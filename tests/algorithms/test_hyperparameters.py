@@ -26,7 +26,7 @@ SHIPPED = sorted(f.name.removesuffix(".yml") for f in FOLDER.iterdir() if f.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1"])
 def test_every_shipped_file_gives_constructor_arguments(name, env_id):
     values = hp.default_hyperparameters(name, env_id, "us_equity")
     assert isinstance(values["n_timesteps"], int)
@@ -38,31 +38,31 @@ def test_every_shipped_file_gives_constructor_arguments(name, env_id):
 
 def test_an_algorithm_without_a_file_takes_the_others():
     others = yaml.safe_load((FOLDER / "others.yml").read_text(encoding="utf-8"))["default"]
-    assert hp.default_hyperparameters("own.module:Own", "OrderSplit-v0", "us_equity") == others
+    assert hp.default_hyperparameters("own.module:Own", "OrderSplit-v1", "us_equity") == others
 
 
 def test_merging_order_is_default_then_env_then_env_at_market(tmp_path, monkeypatch):
     text = """
     default: {n_timesteps: 1, n_envs: 2, gamma: 0.5, ent_coef: 0.0}
-    OrderSplit-v0: {gamma: 0.6, ent_coef: 0.1}
-    OrderSplit-v0@notebook: {ent_coef: 0.2}
-    VenueSelect-v0: {gamma: 0.7}
+    OrderSplit-v1: {gamma: 0.6, ent_coef: 0.1}
+    OrderSplit-v1@notebook: {ent_coef: 0.2}
+    VenueSelect-v1: {gamma: 0.7}
     """
     (tmp_path / "hyperparams").mkdir()
     (tmp_path / "hyperparams" / "ppo.yml").write_text(text, encoding="utf-8")
     monkeypatch.setattr(hp.resources, "files", lambda package: tmp_path)
     start = {"n_timesteps": 1, "n_envs": 2}
-    assert hp.default_hyperparameters("ppo", "OrderSplit-v0", "notebook") == {
+    assert hp.default_hyperparameters("ppo", "OrderSplit-v1", "notebook") == {
         **start,
         "gamma": 0.6,
         "ent_coef": 0.2,
     }
-    assert hp.default_hyperparameters("PPO", "OrderSplit-v0", "us_equity") == {
+    assert hp.default_hyperparameters("PPO", "OrderSplit-v1", "us_equity") == {
         **start,
         "gamma": 0.6,
         "ent_coef": 0.1,
     }
-    assert hp.default_hyperparameters("ppo", "VenueSelect-v0", "notebook") == {
+    assert hp.default_hyperparameters("ppo", "VenueSelect-v1", "notebook") == {
         **start,
         "gamma": 0.7,
         "ent_coef": 0.0,
@@ -159,8 +159,8 @@ ALGORITHMS = algorithm_names()
 
 
 def completed(algo: str, *settings: str, **options: Any) -> dict[str, Any]:
-    space = make_action_adapter("OrderSplit-v0", 3).space
-    env = "OrderSplit-v0" if find_algorithm(algo).fits(space) else "VenueSelect-v0"
+    space = make_action_adapter("OrderSplit-v1", 3).space
+    env = "OrderSplit-v1" if find_algorithm(algo).fits(space) else "VenueSelect-v1"
     return hp.complete_hyperparameters(algo, env, NOTEBOOK, hp.parse_settings(list(settings)), **options)
 
 
@@ -172,7 +172,7 @@ def test_defaults_of_every_algorithm_pass_the_check(algo):
 
 
 @pytest.mark.parametrize("market", ["us_equity", "crypto", "notebook_blind"])
-@pytest.mark.parametrize("env", ["OrderSplit-v0", "VenueSelect-v0", "OrderExecute-v0", "OrderPlace-v0"])
+@pytest.mark.parametrize("env", ["OrderSplit-v1", "VenueSelect-v1", "OrderExecute-v1", "OrderPlace-v1"])
 @pytest.mark.parametrize("algo", ["ppo", "reinforce", "a2c"])
 def test_shipped_defaults_are_not_changed_by_the_check(algo, env, market):
     shipped = hp.default_hyperparameters(algo, env, market)
@@ -293,7 +293,7 @@ def test_a_frequency_in_steps_reaches_the_algorithm():
     arguments = hp.constructor_arguments(completed("sac", "train_freq=[2.0, step]", "policy=MlpPolicy"))
     assert arguments["train_freq"] == (2, "step")
     model = SAC(
-        "MlpPolicy", make_vec_env("OrderSplit-v0", NOTEBOOK, 2), buffer_size=10, train_freq=arguments["train_freq"]
+        "MlpPolicy", make_vec_env("OrderSplit-v1", NOTEBOOK, 2), buffer_size=10, train_freq=arguments["train_freq"]
     )
     assert model.train_freq.frequency == 2
 

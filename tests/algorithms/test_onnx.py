@@ -51,7 +51,7 @@ from sor_sb3.policies.normalisation import NormalizedPolicy
 
 th.set_num_threads(1)
 
-SELECT, SPLIT, EXECUTE, PLACE = "VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0"
+SELECT, SPLIT, EXECUTE, PLACE = "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1", "OrderPlace-v1"
 ROWS = 300
 OFF_POLICY = {"buffer_size": 10, "policy_kwargs": {"net_arch": [16, 12]}}
 

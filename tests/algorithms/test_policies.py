@@ -85,7 +85,7 @@ def test_foreign_spaces_are_refused(space, features):
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, REINFORCE])
-@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1"])
 def test_trains_saves_and_loads(algorithm, env_id, tmp_path):
     venv = make_vec_env(env_id, market="notebook", n_envs=4, seed=0)
     options = {"batch_size": 100} if algorithm is PPO else {}

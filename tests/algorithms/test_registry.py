@@ -41,7 +41,7 @@ def test_case_and_dashes_do_not_matter(name):
 @pytest.mark.parametrize("name", ["PPO", "p-po", "p_po"])
 def test_a_config_names_an_algorithm_one_way(name):
     market = load_market("notebook")
-    assert train_config(name, "OrderSplit-v0", market, 0) == train_config("ppo", "OrderSplit-v0", market, 0)
+    assert train_config(name, "OrderSplit-v1", market, 0) == train_config("ppo", "OrderSplit-v1", market, 0)
 
 
 def test_names_by_action_space():
@@ -70,7 +70,7 @@ def test_class_by_module_and_name():
 
 
 def test_config_keeps_the_case_of_module_and_class():
-    config = train_config("stable_baselines3:PPO", "OrderSplit-v0", load_market("notebook"), 0)
+    config = train_config("stable_baselines3:PPO", "OrderSplit-v1", load_market("notebook"), 0)
     assert find_algorithm(config.algo).load() is PPO
 
 
@@ -95,9 +95,9 @@ def test_register_a_class(own_registry):
 def test_a_registered_class_is_kept_in_configs_by_where_it_is(own_registry):
     """So that the config means the same in a process that has registered nothing."""
     register_algorithm("own", Own, ("Box",))
-    config = train_config("own", "OrderSplit-v0", load_market("notebook"), 0)
+    config = train_config("own", "OrderSplit-v1", load_market("notebook"), 0)
     assert config.algo == f"{__name__}:Own"
-    assert train_config(config.algo, "OrderSplit-v0", load_market("notebook"), 0) == config
+    assert train_config(config.algo, "OrderSplit-v1", load_market("notebook"), 0) == config
     with pytest.raises(UserError, match="does not fit"):
         find_algorithm(config.algo, DISCRETE)
 
@@ -105,7 +105,7 @@ def test_a_registered_class_is_kept_in_configs_by_where_it_is(own_registry):
 def test_a_registered_class_trains_in_a_comparisons_processes(own_registry, tmp_path):
     register_algorithm("own", Own, ("Box",))
     small = {"n_steps": 50, "batch_size": 100, "n_epochs": 1}
-    config = compare_config(load_market("notebook"), "OrderSplit-v0", ["own"], 1, 0, 200, 4, 10, small)
+    config = compare_config(load_market("notebook"), "OrderSplit-v1", ["own"], 1, 0, 200, 4, 10, small)
     results = compare(config, tmp_path, workers=1)
     learned = [policy["name"] for policy in results["policies"] if policy["kind"] == "learned"]
     assert learned == [f"{__name__}:Own"]
@@ -141,7 +141,7 @@ def test_an_optional_package_that_is_missing_is_named(monkeypatch):
 
 @pytest.mark.skipif(find_spec("sbx") is None, reason="needs sbx")
 @pytest.mark.parametrize(
-    ("algo", "env_id"), [("sbx:PPO", "OrderSplit-v0"), ("sbx:SAC", "OrderSplit-v0"), ("sbx:DQN", "VenueSelect-v0")]
+    ("algo", "env_id"), [("sbx:PPO", "OrderSplit-v1"), ("sbx:SAC", "OrderSplit-v1"), ("sbx:DQN", "VenueSelect-v1")]
 )
 def test_sbx_trains_saves_and_loads(algo, env_id, tmp_path):
     settings = {"batch_size": 64, **({"n_steps": 50} if algo == "sbx:PPO" else {"learning_starts": 100})}

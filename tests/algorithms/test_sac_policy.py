@@ -54,7 +54,7 @@ def test_every_parameter_is_optimised_once():
 
 
 def test_trains_saves_and_loads(tmp_path):
-    venv = make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
+    venv = make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0)
     options = {"learning_starts": 50, "buffer_size": 500, "batch_size": 16, "device": "cpu", "seed": 0}
     model = SAC(VenueSACPolicy, venv, policy_kwargs={"hidden": 8}, **options)
     before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}

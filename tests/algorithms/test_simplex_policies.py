@@ -95,7 +95,7 @@ class Watched(RoutingVecEnv):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("policy", SIMPLEX)
 def test_no_weight_goes_to_a_venue_whose_halt_was_heard(policy, algorithm):
-    venv = Watched("OrderSplit-v0", halting(900, 60), n_envs=16, seed=0)
+    venv = Watched("OrderSplit-v1", halting(900, 60), n_envs=16, seed=0)
     model = algorithm(policy, venv, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **ALGORITHMS[algorithm])
     before = [p.detach().clone() for p in model.policy.mlp_extractor.actor.parameters()]
     model.learn(640)
@@ -111,7 +111,7 @@ def test_no_weight_goes_to_a_venue_whose_halt_was_heard(policy, algorithm):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("policy", SIMPLEX)
 def test_a_market_that_is_all_halted_is_a_forced_wait(policy, algorithm):
-    venv = Watched("OrderSplit-v0", halting(1e9, 1e9), n_envs=8, seed=0)
+    venv = Watched("OrderSplit-v1", halting(1e9, 1e9), n_envs=8, seed=0)
     options = {**ALGORITHMS[algorithm], **({"batch_size": 128} if "batch_size" in ALGORITHMS[algorithm] else {})}
     model = algorithm(policy, venv, seed=0, device="cpu", policy_kwargs={"hidden": 8}, **options)
     before = [p.detach().clone() for p in model.policy.mlp_extractor.actor.parameters()]
@@ -159,7 +159,7 @@ def test_every_parameter_is_optimised(policy):
 
 @pytest.mark.parametrize("policy", [*SIMPLEX, VenuePolicy])
 def test_an_env_with_a_pace(policy, tmp_path):
-    venv = WithPace(RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=8, seed=0))
+    venv = WithPace(RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=8, seed=0))
     model = PPO(policy, venv, n_steps=16, batch_size=64, n_epochs=2, seed=0, device="cpu")
     pace = model.policy.mlp_extractor.pace.weight
     before = pace.detach().clone()
@@ -177,7 +177,7 @@ def test_an_env_with_a_pace(policy, tmp_path):
 
 @pytest.mark.parametrize("policy", SIMPLEX)
 def test_saves_and_loads_with_its_arguments(policy, tmp_path):
-    venv = RoutingVecEnv("OrderSplit-v0", "notebook", n_envs=4, seed=0)
+    venv = RoutingVecEnv("OrderSplit-v1", "notebook", n_envs=4, seed=0)
     kwargs = {"hidden": 8, **({"concentration_init": 5.0} if policy is DirichletPolicy else {"log_std_init": -1.0})}
     model = PPO(policy, venv, n_steps=50, batch_size=100, device="cpu", policy_kwargs=kwargs).learn(200)
     model.save(tmp_path / "model")
@@ -205,12 +205,12 @@ def test_foreign_uses_are_refused(policy):
 def test_usable_by_name(name):
     market = load_market("notebook")
     for algo in ("ppo", "a2c", "trpo", "reinforce"):
-        check_settings(train_config(algo, "OrderSplit-v0", market, 0, settings={"policy": name}))
-    config = train_config("ppo", "OrderSplit-v0", market, 0, settings={"policy": name, "normalize": True})
+        check_settings(train_config(algo, "OrderSplit-v1", market, 0, settings={"policy": name}))
+    config = train_config("ppo", "OrderSplit-v1", market, 0, settings={"policy": name, "normalize": True})
     with pytest.raises(UserError, match="normalize"):
         check_settings(config)
     check_settings(
-        train_config("ppo", "OrderSplit-v0", market, 0, settings={"policy": name, "normalize": {"norm_obs": False}})
+        train_config("ppo", "OrderSplit-v1", market, 0, settings={"policy": name, "normalize": {"norm_obs": False}})
     )
 
 
@@ -230,7 +230,7 @@ def test_maskable_ppo_with_the_shared_network_never_takes_a_masked_venue():
             self.hidden += int((~masks).sum())
             super().step_async(actions)
 
-    venv = WatchedSelect("VenueSelect-v0", halting(900, 60), n_envs=16, seed=0)
+    venv = WatchedSelect("VenueSelect-v1", halting(900, 60), n_envs=16, seed=0)
     model = MaskablePPO(MaskableVenuePolicy, venv, n_steps=32, batch_size=256, n_epochs=2, seed=0, device="cpu")
     model.learn(1024)
     assert venv.hidden > 500, "nothing was ever masked"

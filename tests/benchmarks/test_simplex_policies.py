@@ -21,7 +21,7 @@ def test_the_command_writes_its_table_and_keeps_finished_runs(tmp_path, monkeypa
     assert capsys.readouterr().out.strip() in text
     for name in simplex_policies.POLICIES:
         assert f"| {name} |" in text
-    assert "--market notebook --env OrderSplit-v0 --algo ppo --timesteps 1280 --seeds 2 --scenarios 20" in text
+    assert "--market notebook --env OrderSplit-v1 --algo ppo --timesteps 1280 --seeds 2 --scenarios 20" in text
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "logs").rglob("done.json")}
     assert len(done) == 6
     simplex_policies.main()

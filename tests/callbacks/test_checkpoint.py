@@ -69,7 +69,7 @@ class StopAt(BaseCallback):
 
 
 def make_model(algorithm: Any, normalize: bool = False, seed: int = 3, **options: Any) -> Any:
-    venv = make_vec_env("OrderSplit-v0", market="us_equity", n_envs=4)
+    venv = make_vec_env("OrderSplit-v1", market="us_equity", n_envs=4)
     venv = VecNormalize(venv) if normalize else venv
     arguments = {**{**ALGORITHMS, **OTHERS}[algorithm], "learning_rate": lambda left: 3e-3 * left, **options}
     policy = arguments.pop("policy", VenuePolicy)
@@ -79,7 +79,7 @@ def make_model(algorithm: Any, normalize: bool = False, seed: int = 3, **options
 
 
 def evaluation(folder: Path) -> RoutingEvalCallback:
-    return RoutingEvalCallback(Evaluator("OrderSplit-v0", "us_equity", 5, 1, "validation"), 400, folder)
+    return RoutingEvalCallback(Evaluator("OrderSplit-v1", "us_equity", 5, 1, "validation"), 400, folder)
 
 
 def learn(model: Any, folder: Path, stop_at: int | None = None, resume: Path | None = None, keep: int = 0) -> Any:
@@ -281,12 +281,12 @@ def test_a_checkpoint_opens_as_any_saved_model(tmp_path):
     learn(model, tmp_path, stop_at=1000)
     checkpoint = latest_checkpoint(tmp_path / "checkpoints")
     assert PPO.load(checkpoint / "model.zip", device="cpu").num_timesteps == int(checkpoint.name.partition("_")[0])
-    VecNormalize.load(str(checkpoint / "vecnormalize.pkl"), make_vec_env("OrderSplit-v0", market="us_equity"))
+    VecNormalize.load(str(checkpoint / "vecnormalize.pkl"), make_vec_env("OrderSplit-v1", market="us_equity"))
     assert set(json.loads((checkpoint / "digest.json").read_text())) == {"model.zip", "state.pkl", "vecnormalize.pkl"}
 
 
 def test_off_policy_models_are_not_resumed_exactly(tmp_path):
-    venv = make_vec_env("OrderSplit-v0", market="notebook", n_envs=4)
+    venv = make_vec_env("OrderSplit-v1", market="notebook", n_envs=4)
     model = SAC("MlpPolicy", venv, learning_starts=50, buffer_size=200, batch_size=8, device="cpu")
     assert not can_checkpoint(model)
     model.learn(400, callback=ExactCheckpointCallback(tmp_path / "checkpoints", 100, {}))

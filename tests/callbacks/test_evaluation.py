@@ -20,11 +20,11 @@ th.set_num_threads(1)
 
 
 def evaluator(scenarios: int = 10) -> Evaluator:
-    return Evaluator("OrderSplit-v0", "notebook", scenarios, 1, "validation")
+    return Evaluator("OrderSplit-v1", "notebook", scenarios, 1, "validation")
 
 
 def make_model(algorithm=PPO, normalize=False):
-    venv = make_vec_env("OrderSplit-v0", market="notebook", n_envs=8)
+    venv = make_vec_env("OrderSplit-v1", market="notebook", n_envs=8)
     venv = VecNormalize(venv) if normalize else venv
     options = {
         PPO: {"n_steps": 50, "batch_size": 200, "n_epochs": 2, "learning_rate": 3e-3},
@@ -104,7 +104,7 @@ def test_statistics_of_the_best_model_are_kept_with_it(tmp_path):
     model = make_model(A2C, normalize=True)
     model.learn(800, callback=RoutingEvalCallback(evaluator(), 400, tmp_path))
     loaded = VecNormalize.load(
-        str(tmp_path / "best_vecnormalize.pkl"), make_vec_env("OrderSplit-v0", market="notebook")
+        str(tmp_path / "best_vecnormalize.pkl"), make_vec_env("OrderSplit-v1", market="notebook")
     )
     assert isinstance(loaded.obs_rms, RunningMeanStd)
     assert loaded.obs_rms.mean.shape == model.observation_space.shape
@@ -157,9 +157,9 @@ quotes: {level_profile: [1]}
 def test_an_episodes_length_counts_its_waves(tmp_path):
     """Where nobody holds much, children come back, and a decision has a second wave; the file says how many."""
     (tmp_path / "waves.yaml").write_text(WAVES)
-    venv = make_vec_env("OrderSplit-v0", market=tmp_path / "waves.yaml", n_envs=4)
+    venv = make_vec_env("OrderSplit-v1", market=tmp_path / "waves.yaml", n_envs=4)
     model = PPO(VenuePolicy, venv, n_steps=8, learning_rate=0.0, seed=0)
-    judge = Evaluator("OrderSplit-v0", str(tmp_path / "waves.yaml"), 20, 1, "validation")
+    judge = Evaluator("OrderSplit-v1", str(tmp_path / "waves.yaml"), 20, 1, "validation")
     model.learn(32, callback=RoutingEvalCallback(judge, 32, tmp_path / "run"))
     played = judge.score("learner", model)
     with np.load(tmp_path / "run" / "evaluations.npz") as log:

@@ -43,7 +43,7 @@ def test_every_chart_names_tags_that_are_logged(market, tmp_path):
 
     from sor_sb3.callbacks.evaluation import cost_tag, scalars
 
-    evaluator = Evaluator("OrderSplit-v0", market, 5)
+    evaluator = Evaluator("OrderSplit-v1", market, 5)
     scores = evaluator.score("p", "pro_rata")
     logged = scalars(evaluator, scores, 0.5)
     for charts in layout(evaluator.market, cost_tag(evaluator)).values():
@@ -54,7 +54,7 @@ def test_every_chart_names_tags_that_are_logged(market, tmp_path):
 
 
 def test_nothing_is_drawn_where_nothing_is_logged(tmp_path):
-    evaluator = Evaluator("OrderSplit-v0", "notebook", 3)
+    evaluator = Evaluator("OrderSplit-v1", "notebook", 3)
     logger = configure(str(tmp_path), ["csv"])
     assert tensorboard_writer(logger) is None
     log_pictures(logger, load_market("notebook"), evaluator.score("p", "pro_rata"), 0)

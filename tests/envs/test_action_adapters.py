@@ -90,7 +90,13 @@ def test_the_smallest_positive_action_counts():
 
 
 def test_codecs_go_by_the_names_of_the_envs():
-    assert make_action_adapter("sor_sb3:VenueSelect-v0", 3) == VenueSelect(3)
-    assert make_action_adapter("OrderSplit-v0", 3) == OrderSplit(3)
-    with pytest.raises(UserError, match="expected one of VenueSelect-v0, OrderSplit-v0"):
+    assert make_action_adapter("sor_sb3:VenueSelect-v1", 3) == VenueSelect(3)
+    assert make_action_adapter("OrderSplit-v1", 3) == OrderSplit(3)
+    with pytest.raises(UserError, match="expected one of VenueSelect-v1, OrderSplit-v1"):
         make_action_adapter("Nothing-v7", 3)
+
+
+@pytest.mark.parametrize("env_id", ["OrderSplit-v0", "sor_sb3:VenueSelect-v0"])
+def test_envs_of_the_first_market_are_refused(env_id):
+    with pytest.raises(UserError, match=r"belongs to the first market.*-v1, and train its models anew"):
+        make_action_adapter(env_id, 3)

@@ -20,7 +20,7 @@ from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 
 MARKETS = ("notebook", "notebook_blind", "us_equity")
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1")
 adapters = pytest.mark.parametrize(("env_id", "market"), [(e, m) for e in ENV_IDS for m in MARKETS])
 
 
@@ -111,14 +111,14 @@ def test_the_gymnasium_vector_env_resets_in_the_same_step(env_id, market):
 
 
 def test_the_vector_env_takes_a_list_of_seeds():
-    vector = gym.make_vec("sor_sb3:OrderSplit-v0", num_envs=3, market="us_equity")
+    vector = gym.make_vec("sor_sb3:OrderSplit-v1", num_envs=3, market="us_equity")
     by_number, _ = vector.reset(seed=4)
     by_list, _ = vector.reset(seed=[4, 5, 6])
     assert np.array_equal(by_number, by_list)
 
 
 def test_the_vector_envs_observations_are_fresh_arrays():
-    vector = gym.make_vec("sor_sb3:OrderSplit-v0", num_envs=2, market="us_equity")
+    vector = gym.make_vec("sor_sb3:OrderSplit-v1", num_envs=2, market="us_equity")
     rows = [vector.reset(seed=0)[0]]
     copies = [rows[0].copy()]
     for _ in range(45):
@@ -146,7 +146,7 @@ def test_rewards_are_minus_the_cost_of_the_step(env_id, market):
 
 
 def test_each_reward_is_the_ledgers_in_float32():
-    venv = RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=4, seed=1)
+    venv = RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=4, seed=1)
     venv.reset()
     for _ in range(19):
         before = venv.core.simulator.ledger()["shortfall"]
@@ -157,7 +157,7 @@ def test_each_reward_is_the_ledgers_in_float32():
 
 def test_variance_reduction_changes_rewards_but_neither_observations_nor_the_ledger():
     plain, reduced = (
-        RoutingVecEnv("OrderSplit-v0", "us_equity", 64, seed=0, variance_reduction=on) for on in (False, True)
+        RoutingVecEnv("OrderSplit-v1", "us_equity", 64, seed=0, variance_reduction=on) for on in (False, True)
     )
     assert np.array_equal(plain.reset(), reduced.reset())
     returns = np.zeros((2, 64))
@@ -181,7 +181,7 @@ def ends_of(venv, steps: int) -> list[dict]:
 
 
 def test_vec_monitor_reports_the_shortfall_as_the_return():
-    venv = sor_sb3.make_vec_env("OrderSplit-v0", market="us_equity", n_envs=4, seed=0)
+    venv = sor_sb3.make_vec_env("OrderSplit-v1", market="us_equity", n_envs=4, seed=0)
     assert isinstance(venv, VecMonitor)
     venv.reset()
     ended = ends_of(venv, 40)
@@ -192,7 +192,7 @@ def test_vec_monitor_reports_the_shortfall_as_the_return():
 
 
 def test_vec_monitor_takes_our_measures_as_keywords():
-    bare = sor_sb3.make_vec_env("OrderSplit-v0", market="us_equity", n_envs=2, seed=0, monitor=False)
+    bare = sor_sb3.make_vec_env("OrderSplit-v1", market="us_equity", n_envs=2, seed=0, monitor=False)
     venv = VecMonitor(bare, info_keywords=("slippage_bps", "fee_bps", "fill_rate", "completion"))
     venv.reset()
     ended = ends_of(venv, 40)
@@ -200,19 +200,19 @@ def test_vec_monitor_takes_our_measures_as_keywords():
 
 
 def test_splits_meet_different_market_days():
-    rows = [RoutingVecEnv("OrderSplit-v0", "us_equity", 2, seed=0, data_split=s).reset() for s in ("train", "test")]
+    rows = [RoutingVecEnv("OrderSplit-v1", "us_equity", 2, seed=0, data_split=s).reset() for s in ("train", "test")]
     assert not np.array_equal(*rows)
 
 
 def test_episodes_of_a_seed_differ_and_reseeding_starts_over():
-    env = single("OrderSplit-v0", "us_equity")
+    env = single("OrderSplit-v1", "us_equity")
     first, second = env.reset(seed=3)[0], env.reset()[0]
     assert not np.array_equal(first, second)
     assert np.array_equal(first, env.reset(seed=3)[0]) and np.array_equal(second, env.reset()[0])
 
 
 def test_envs_without_a_seed_differ():
-    rows = [RoutingVecEnv("OrderSplit-v0", "us_equity", 3).reset() for _ in range(2)]
+    rows = [RoutingVecEnv("OrderSplit-v1", "us_equity", 3).reset() for _ in range(2)]
     assert not np.array_equal(*rows) and not np.array_equal(rows[0][0], rows[0][1])
 
 
@@ -225,20 +225,20 @@ def test_envs_without_a_seed_differ():
 )
 def test_what_is_unknown_is_refused_in_one_sentence(options, said):
     for make in (
-        lambda: single("OrderSplit-v0", **{"market": "us_equity", **options}),
-        lambda: sor_sb3.make_vec_env("OrderSplit-v0", **options),
+        lambda: single("OrderSplit-v1", **{"market": "us_equity", **options}),
+        lambda: sor_sb3.make_vec_env("OrderSplit-v1", **options),
     ):
         with pytest.raises(UserError, match=said):
             make()
 
 
 def test_an_unknown_env_is_refused_with_a_suggestion():
-    with pytest.raises(UserError, match=r"env 'OrderSplits-v0' is unknown \(did you mean 'OrderSplit-v0'\?\)"):
-        sor_sb3.make_vec_env("OrderSplits-v0")
+    with pytest.raises(UserError, match=r"env 'OrderSplits-v1' is unknown \(did you mean 'OrderSplit-v1'\?\)"):
+        sor_sb3.make_vec_env("OrderSplits-v1")
 
 
 def test_the_package_prefix_is_allowed_everywhere():
-    assert sor_sb3.make_vec_env("sor_sb3:OrderSplit-v0", market="notebook").action_space.shape == (3,)
+    assert sor_sb3.make_vec_env("sor_sb3:OrderSplit-v1", market="notebook").action_space.shape == (3,)
 
 
 def test_importing_the_package_loads_neither_torch_nor_numba():

@@ -15,7 +15,7 @@ from sor_sb3.envs.checks import check_vec_env
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 
 MARKETS = ("notebook", "notebook_blind", "us_equity")
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1")
 
 
 def single(env_id: str, market: str) -> gym.Env:
@@ -36,7 +36,7 @@ def test_our_vec_env_keeps_the_contract_bare_and_wrapped(env_id, market):
 
 
 def test_a_batch_of_one_keeps_the_contract_too():
-    check_vec_env(RoutingVecEnv("VenueSelect-v0", "us_equity", n_envs=1), steps=45)
+    check_vec_env(RoutingVecEnv("VenueSelect-v1", "us_equity", n_envs=1), steps=45)
 
 
 @pytest.mark.parametrize("env_id", ENV_IDS)
@@ -72,7 +72,7 @@ def test_dict_observations_are_understood():
 
 
 def test_statistics_of_vec_normalize_stay_as_they_were():
-    venv: Any = VecNormalize(RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2))
+    venv: Any = VecNormalize(RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=2))
     mean = venv.obs_rms.mean.copy()
     check_vec_env(venv, steps=45)
     assert venv.training and np.array_equal(venv.obs_rms.mean, mean)
@@ -399,9 +399,9 @@ BROKEN = [kind for kind in _Broken.__subclasses__()]
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
 def test_a_trap_is_caught_and_named(kind):
-    venv = kind("OrderSplit-v0", "us_equity", n_envs=3, seed=0)
+    venv = kind("OrderSplit-v1", "us_equity", n_envs=3, seed=0)
     with pytest.raises(AssertionError, match=kind.says) as caught:
-        check_vec_env(venv, steps=45, make_single=lambda i: single("OrderSplit-v0", "us_equity"))
+        check_vec_env(venv, steps=45, make_single=lambda i: single("OrderSplit-v1", "us_equity"))
     assert "\n" not in str(caught.value), "one sentence"
 
 
@@ -445,16 +445,16 @@ class OneMask(_BrokenMasks):
 @pytest.mark.parametrize("kind", [ShortMasks, IntegerMasks, EmptyMasks, OneMask], ids=lambda kind: kind.__name__)
 def test_broken_masks_are_caught(kind):
     with pytest.raises(AssertionError, match=kind.says):
-        check_vec_env(kind("VenueSelect-v0", "us_equity", n_envs=2), steps=45)
+        check_vec_env(kind("VenueSelect-v1", "us_equity", n_envs=2), steps=45)
 
 
 def test_too_few_steps_to_see_an_episode_end_is_an_error():
     with pytest.raises(AssertionError, match="give more steps"):
-        check_vec_env(RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2), steps=5)
+        check_vec_env(RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=2), steps=5)
 
 
 def test_an_infinite_action_box_is_an_error():
-    venv = RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2)
+    venv = RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=2)
     venv.action_space = spaces.Box(-np.inf, np.inf, (8,), np.float32)
     with pytest.raises(AssertionError, match="infinite bounds"):
         check_vec_env(venv)

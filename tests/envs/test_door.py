@@ -18,7 +18,7 @@ from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market, preset_names
 
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1")
 BOXES = ENV_IDS[1:]
 N = 4
 K = load_market("us_equity").n_venues
@@ -49,9 +49,9 @@ def stepper(adapter: str, env_id: str, market: Any = "us_equity", n: int = N) ->
 
 def sound(env_id: str, n: int = N, k: int = K) -> np.ndarray:
     """Actions that every adapter takes."""
-    if env_id == "VenueSelect-v0":
+    if env_id == "VenueSelect-v1":
         return np.zeros(n, np.int64)
-    return np.ones((n, k + (env_id == "OrderExecute-v0")), np.float32)
+    return np.ones((n, k + (env_id == "OrderExecute-v1")), np.float32)
 
 
 def refused(step: Any, actions: Any) -> str:
@@ -85,7 +85,7 @@ def test_what_is_not_finite_is_refused_with_row_and_venue(adapter, env_id, value
 @pytest.mark.parametrize("market", preset_names())
 def test_one_nan_among_many_rows_is_found_in_every_market(market):
     k = load_market(market).n_venues
-    step, actions = stepper("sb3", "OrderSplit-v0", market, n=50), sound("OrderSplit-v0", 50, k)
+    step, actions = stepper("sb3", "OrderSplit-v1", market, n=50), sound("OrderSplit-v1", 50, k)
     actions[37, k - 1] = np.nan
     assert f"row 37 for venue {load_market(market).venue_names[-1]}" in refused(step, actions)
 
@@ -93,10 +93,10 @@ def test_one_nan_among_many_rows_is_found_in_every_market(market):
 @adapters
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_pace_that_is_not_finite_is_refused(adapter, value):
-    actions = sound("OrderExecute-v0")
+    actions = sound("OrderExecute-v1")
     actions[0, -1] = value
-    said = refused(stepper(adapter, "OrderExecute-v0"), actions)
-    assert said == f"OrderExecute-v0: the action of row 0 for the pace is {value}; expected a finite number"
+    said = refused(stepper(adapter, "OrderExecute-v1"), actions)
+    assert said == f"OrderExecute-v1: the action of row 0 for the pace is {value}; expected a finite number"
 
 
 @adapters
@@ -104,9 +104,9 @@ def test_a_pace_that_is_not_finite_is_refused(adapter, value):
 def test_a_venue_number_out_of_range_or_not_whole_is_refused(adapter, value):
     actions = np.zeros(N, dtype=np.asarray(value).dtype)
     actions[0] = value
-    said = refused(stepper(adapter, "VenueSelect-v0"), actions)
+    said = refused(stepper(adapter, "VenueSelect-v1"), actions)
     assert said.startswith(
-        f"VenueSelect-v0: the action of row 0 is {actions[0]}; expected a whole number from 0 (venue "
+        f"VenueSelect-v1: the action of row 0 is {actions[0]}; expected a whole number from 0 (venue "
     )
     assert said.endswith(f"to {K - 1} (venue {load_market('us_equity').venue_names[-1]})")
 
@@ -114,7 +114,7 @@ def test_a_venue_number_out_of_range_or_not_whole_is_refused(adapter, value):
 @adapters
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64, np.float32, np.float64])
 def test_whole_numbers_of_any_type_are_venue_numbers(adapter, dtype):
-    rewards = [stepper(adapter, "VenueSelect-v0")(np.full(N, 3, t)) for t in (np.int64, dtype)]
+    rewards = [stepper(adapter, "VenueSelect-v1")(np.full(N, 3, t)) for t in (np.int64, dtype)]
     np.testing.assert_array_equal(*rewards)
 
 
@@ -140,9 +140,9 @@ def test_too_few_and_too_many_rows_are_refused(adapter, env_id, rows):
 
 
 def test_the_case_of_one_row_for_four_envs():
-    said = refused(stepper("sb3", "OrderSplit-v0"), np.ones((10,), np.float32))
-    assert said == "OrderSplit-v0: actions are (10,); expected 4 rows of 10"
-    assert "actions are (2,); expected 4 rows of 1" in refused(stepper("sb3", "VenueSelect-v0"), np.array([0, 0]))
+    said = refused(stepper("sb3", "OrderSplit-v1"), np.ones((10,), np.float32))
+    assert said == "OrderSplit-v1: actions are (10,); expected 4 rows of 10"
+    assert "actions are (2,); expected 4 rows of 1" in refused(stepper("sb3", "VenueSelect-v1"), np.array([0, 0]))
 
 
 @adapters
@@ -174,8 +174,8 @@ def test_lists_of_anything_else_are_refused(adapter, env_id, actions):
 @pytest.mark.parametrize("actions", [None, 1.0, 3, "left", {}, object(), np.float32(1), np.array(0)])
 @pytest.mark.parametrize("adapter", ["sb3", "vector"])
 def test_one_number_is_no_batch(adapter, actions):
-    refused(stepper(adapter, "VenueSelect-v0"), actions)
-    refused(stepper(adapter, "OrderSplit-v0"), actions)
+    refused(stepper(adapter, "VenueSelect-v1"), actions)
+    refused(stepper(adapter, "OrderSplit-v1"), actions)
 
 
 @adapters
@@ -192,8 +192,8 @@ def test_how_an_array_lies_in_memory_does_not_matter(adapter, env_id):
 
 
 def test_integers_and_halves_are_weights():
-    step = [stepper("sb3", "OrderSplit-v0") for _ in range(3)]
-    expected = step[0](sound("OrderSplit-v0"))
+    step = [stepper("sb3", "OrderSplit-v1") for _ in range(3)]
+    expected = step[0](sound("OrderSplit-v1"))
     np.testing.assert_array_equal(step[1](np.ones((N, K), np.int64)), expected)
     np.testing.assert_array_equal(step[2](np.ones((N, K), np.float16)), expected)
 
@@ -205,49 +205,49 @@ def test_integers_and_halves_are_weights():
 def test_a_number_of_envs_or_threads_that_is_no_count_is_refused(value):
     for name in ("n_envs", "threads"):
         with pytest.raises(UserError, match=rf"^{name} is .*; expected a whole number of at least 1$"):
-            sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", **{name: value})
+            sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", **{name: value})
     with pytest.raises(UserError, match=r"^envs_per_scenario is "):
-        sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", envs_per_scenario=value)
+        sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", envs_per_scenario=value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, None])
 def test_gymnasium_and_the_evaluator_refuse_them_too(value):
     with pytest.raises(UserError, match=r"^n_envs is .*; expected a whole number of at least 1$"):
-        gym.make_vec("sor_sb3:OrderSplit-v0", num_envs=value, market="notebook")
+        gym.make_vec("sor_sb3:OrderSplit-v1", num_envs=value, market="notebook")
     with pytest.raises(UserError, match=r"^scenarios is .*; expected a whole number of at least 1$"):
         sor_sb3.evaluate({"p": "all_in"}, market="notebook", scenarios=value)
 
 
 def test_numpys_integers_are_counts():
-    assert sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=np.int64(3)).num_envs == 3
+    assert sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=np.int64(3)).num_envs == 3
 
 
 @pytest.mark.parametrize("value", ["", "Test", "training", None, 0, ["train"]])
 def test_an_unknown_data_split_is_refused(value):
     for make in (gym.make, sor_sb3.make_vec_env):
         with pytest.raises(UserError, match=r"is unknown; expected one of train, validation, test"):
-            make("sor_sb3:OrderSplit-v0", market="notebook", data_split=value)
+            make("sor_sb3:OrderSplit-v1", market="notebook", data_split=value)
 
 
 @pytest.mark.parametrize("seeds", [[], [1], [1, 2, 3], [1, 2, 3, 4, 5]])
 def test_seeds_of_the_wrong_number_change_nothing(seeds):
-    core = RoutingCore("OrderSplit-v0", "notebook", N)
+    core = RoutingCore("OrderSplit-v1", "notebook", N)
     before = core.seeds.copy()
     with pytest.raises(UserError, match=rf"^{len(seeds)} seeds are given; expected 4, one for each env$"):
         core.seed(seeds)
     np.testing.assert_array_equal(core.seeds, before)
     with pytest.raises(UserError, match="seeds are given"):
-        gym.make_vec("sor_sb3:OrderSplit-v0", num_envs=N, market="notebook").reset(seed=seeds)
+        gym.make_vec("sor_sb3:OrderSplit-v1", num_envs=N, market="notebook").reset(seed=seeds)
 
 
 @pytest.mark.parametrize("seed", [2.5, "7", np.nan, [1, 2, 3.5, 4]])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
-    core = RoutingCore("OrderSplit-v0", "notebook", N)
+    core = RoutingCore("OrderSplit-v1", "notebook", N)
     with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
         core.seed([0, seed, 1, 2]) if not isinstance(seed, list) else core.seed(seed)
     if not isinstance(seed, list):
         with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
-            sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", seed=seed)
+            sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", seed=seed)
         with pytest.raises(UserError, match=r"^seed is .*; expected a whole number$"):
             sor_sb3.evaluate({"p": "all_in"}, market="notebook", scenarios=2, seed=seed)
 
@@ -262,14 +262,14 @@ def test_a_step_before_the_first_reset_is_refused(env_id):
 def test_old_argument_names_work_with_a_warning(old):
     new = {"envs_per_scenario": 2} if "envs_per_day" in old else {"data_split": "test"}
     with pytest.warns(DeprecationWarning, match=f"'{next(iter(old))}' is now '{next(iter(new))}'"):
-        venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0, **old)
-    expected = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0, **new)
+        venv = sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0, **old)
+    expected = sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0, **new)
     np.testing.assert_array_equal(venv.reset(), expected.reset())
 
 
 def test_the_other_doors_take_the_old_name_of_the_data_split():
     with pytest.warns(DeprecationWarning, match="'split' is now 'data_split'"):
-        lone: Any = gym.make("sor_sb3:OrderSplit-v0", market="notebook", split="test")
+        lone: Any = gym.make("sor_sb3:OrderSplit-v1", market="notebook", split="test")
     assert lone.unwrapped.core.data_split == "test"
     with pytest.warns(DeprecationWarning, match="'split' is now 'data_split'"):
         result = sor_sb3.evaluate({"p": "all_in"}, market="notebook", scenarios=2, split="validation")
@@ -356,7 +356,7 @@ def take_or_refuse(batch: tuple[tuple[str, str, str], Any]) -> None:
         assert np.isfinite(rewards).all()
         rows = np.asarray(actions, dtype=np.float64)
         assert np.isfinite(rows).all(), "what is not finite was taken"
-        if env_id == "VenueSelect-v0":
+        if env_id == "VenueSelect-v1":
             assert np.all((rows >= 0) & (rows < load_market(market).n_venues) & (rows == np.floor(rows)))
 
 

@@ -15,7 +15,7 @@ from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 
-ENV, MARKET, N, PER_SCENARIO = "OrderSplit-v0", "us_equity", 12, 4
+ENV, MARKET, N, PER_SCENARIO = "OrderSplit-v1", "us_equity", 12, 4
 WAVES = load_market(MARKET).order.waves
 
 
@@ -130,7 +130,7 @@ def test_luck_of_the_day_goes_out_of_the_rewards():
     [
         (ENV, 10, 4, "multiple of envs_per_scenario"),
         (ENV, 8, 0, "multiple of envs_per_scenario"),
-        ("OrderExecute-v0", 8, 4, "expected 1 in OrderExecute-v0"),
+        ("OrderExecute-v1", 8, 4, "expected 1 in OrderExecute-v1"),
     ],
 )
 def test_what_does_not_fit_is_refused(env, n_envs, envs_per_scenario, said):
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused(env, n_envs, envs_per_scenario, said):
 
 
 def test_episodes_that_part_are_noticed():
-    venv = DummyVecEnv([lambda: RoutingEnv("OrderExecute-v0", "notebook")] * 2)
+    venv = DummyVecEnv([lambda: RoutingEnv("OrderExecute-v1", "notebook")] * 2)
     parted = LeaveOneOutBaseline(venv, 2)
     parted.reset()
     all_now, wait = np.ones(4, "f4"), np.full(4, -1, "f4")

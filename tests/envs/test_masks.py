@@ -26,7 +26,7 @@ def halting(per_hour: float, duration_s: float) -> MarketSpec:
 
 
 def test_masks_hide_halted_venues_as_heard():
-    venv = RoutingVecEnv("VenueSelect-v0", halting(600, 30), n_envs=64, seed=0)
+    venv = RoutingVecEnv("VenueSelect-v1", halting(600, 30), n_envs=64, seed=0)
     rows: Any = venv.reset()
     hidden = 0
     for _ in range(20):
@@ -40,7 +40,7 @@ def test_masks_hide_halted_venues_as_heard():
 
 
 def test_where_all_are_halted_the_step_is_a_forced_wait():
-    venv = RoutingVecEnv("VenueSelect-v0", halting(1e9, 1e9), n_envs=4, seed=0)
+    venv = RoutingVecEnv("VenueSelect-v1", halting(1e9, 1e9), n_envs=4, seed=0)
     rows: Any = venv.reset()
     assert not rows[:, OPEN].any(), "some venue is open"
     total = np.zeros(4)
@@ -58,12 +58,12 @@ def test_where_all_are_halted_the_step_is_a_forced_wait():
 
 
 def test_masks_of_the_three_ways_to_ask_agree():
-    venv = RoutingVecEnv("VenueSelect-v0", halting(600, 30), n_envs=8, seed=3)
+    venv = RoutingVecEnv("VenueSelect-v1", halting(600, 30), n_envs=8, seed=3)
     venv.reset()
     rows = venv.env_method("action_masks")
     assert venv.has_attr("action_masks")
     for i in range(8):
-        env = gym.make("sor_sb3:VenueSelect-v0", market=halting(600, 30))
+        env = gym.make("sor_sb3:VenueSelect-v1", market=halting(600, 30))
         env.reset(seed=3 + i)
         assert np.array_equal(env.get_wrapper_attr("action_masks")(), rows[i])
         assert np.array_equal(venv.env_method("action_masks", indices=i)[0], rows[i])
@@ -75,18 +75,18 @@ def test_masks_of_the_three_ways_to_ask_agree():
 
 
 def test_a_mask_is_the_callers_own():
-    venv = RoutingVecEnv("VenueSelect-v0", "us_equity", n_envs=2, seed=0)
+    venv = RoutingVecEnv("VenueSelect-v1", "us_equity", n_envs=2, seed=0)
     venv.reset()
     venv.env_method("action_masks")[0][:] = False
     assert venv.env_method("action_masks")[0].any()
 
 
 def test_splits_have_no_masks():
-    venv = RoutingVecEnv("OrderSplit-v0", "us_equity", n_envs=2)
+    venv = RoutingVecEnv("OrderSplit-v1", "us_equity", n_envs=2)
     assert not venv.has_attr("action_masks")
     with pytest.raises(AttributeError):
         venv.env_method("action_masks")
-    assert not hasattr(gym.make("sor_sb3:OrderSplit-v0").unwrapped, "action_masks")
+    assert not hasattr(gym.make("sor_sb3:OrderSplit-v1").unwrapped, "action_masks")
 
 
 def test_maskable_ppo_trains_and_never_takes_a_masked_venue():
@@ -101,7 +101,7 @@ def test_maskable_ppo_trains_and_never_takes_a_masked_venue():
             Watched.taken += (~masks).sum()
             super().step_async(actions)
 
-    venv = Watched("VenueSelect-v0", halting(600, 30), n_envs=16, seed=0)
+    venv = Watched("VenueSelect-v1", halting(600, 30), n_envs=16, seed=0)
     MaskablePPO("MlpPolicy", venv, n_steps=32, batch_size=256, n_epochs=2, seed=0).learn(2048)
     assert Watched.taken > 500, "nothing was ever masked"
 
@@ -109,5 +109,5 @@ def test_maskable_ppo_trains_and_never_takes_a_masked_venue():
 def test_plain_algorithms_train_through_the_public_name():
     from stable_baselines3 import A2C
 
-    venv = sor_sb3.make_vec_env("OrderSplit-v0", market="us_equity", n_envs=8, seed=0)
+    venv = sor_sb3.make_vec_env("OrderSplit-v1", market="us_equity", n_envs=8, seed=0)
     A2C("MlpPolicy", venv, n_steps=20, seed=0).learn(640)

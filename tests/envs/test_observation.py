@@ -162,7 +162,7 @@ def test_rows_are_the_members_asked_for(market, seed):
 
 @pytest.mark.parametrize("market", MARKETS)
 def test_typical_values_are_of_order_one(market):
-    core = RoutingCore("OrderSplit-v0", market, 512)
+    core = RoutingCore("OrderSplit-v1", market, 512)
     core.seed(list(range(512)))
     rows = [core.reset()]
     k = core.market.n_venues

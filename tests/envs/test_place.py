@@ -16,7 +16,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
 from tests.simulator.test_resting import still_market
 
-ENV = "OrderPlace-v0"
+ENV = "OrderPlace-v1"
 VENUES = ("NYSE", "ARCA", "POOL")
 
 
@@ -160,21 +160,21 @@ def test_a_lone_env_equals_a_member_of_a_batch():
 def test_rules_that_only_take_cost_what_they_cost_in_order_execute(market):
     spec = load_market(market)
     costs = {}
-    for env in ("OrderExecute-v0", ENV):
-        names = [name for name in routers.rule_names(spec, "OrderExecute-v0") if name != "random"]
+    for env in ("OrderExecute-v1", ENV):
+        names = [name for name in routers.rule_names(spec, "OrderExecute-v1") if name != "random"]
         policies = {name: routers.make(name, spec, env) for name in names if not name.startswith("dark")}
         result = sor_sb3.evaluate(policies, env=env, market=spec, scenarios=20)
         costs[env] = {name: scores.cost for name, scores in result.scores.items()}
     for name, cost in costs[ENV].items():
-        np.testing.assert_allclose(cost, costs["OrderExecute-v0"][name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(cost, costs["OrderExecute-v1"][name], rtol=0, atol=1e-9, err_msg=name)
 
 
 # ------------------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("env", ["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"])
+@pytest.mark.parametrize("env", ["VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1"])
 def test_a_rule_that_posts_is_refused_where_nothing_rests(env):
-    with pytest.raises(UserError, match=f"'post_and_sweep' lets orders rest, which {env} cannot; take OrderPlace-v0"):
+    with pytest.raises(UserError, match=f"'post_and_sweep' lets orders rest, which {env} cannot; take OrderPlace-v1"):
         routers.make("post_and_sweep", "us_equity", env)
     assert "post_and_sweep" not in routers.rule_names(load_market("us_equity"), env)
 
@@ -189,5 +189,5 @@ def test_a_market_without_traded_volume_is_refused():
 def test_there_are_no_masks_and_no_neighbours_in_step():
     with pytest.raises(AttributeError, match="has no action masks"):
         sor_sb3.make_vec_env(ENV, n_envs=2).env_method("action_masks")
-    with pytest.raises(UserError, match="expected 1 in OrderPlace-v0"):
+    with pytest.raises(UserError, match="expected 1 in OrderPlace-v1"):
         sor_sb3.make_vec_env(ENV, n_envs=8, envs_per_scenario=4)

@@ -10,7 +10,7 @@ from sor_sb3.envs.observation import ObservationView
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
 
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1")
 N = 64
 
 
@@ -65,7 +65,7 @@ def test_a_later_wave_sends_what_came_back_and_no_more(env_id):
 
 
 def test_a_pace_is_a_part_of_what_came_back():
-    core, later = begun("OrderExecute-v0")
+    core, later = begun("OrderExecute-v1")
     returned = core.simulator.read("returned_shares")
     actions = to_one_venue(core, 0)
     actions[:, -1] = 0.0  # half
@@ -76,7 +76,7 @@ def test_a_pace_is_a_part_of_what_came_back():
 
 @pytest.mark.parametrize("waves", [1, 2, 3])
 def test_an_episode_has_at_most_a_step_for_each_wave_of_each_decision(waves):
-    core = RoutingCore("OrderSplit-v0", of_waves(waves), N)
+    core = RoutingCore("OrderSplit-v1", of_waves(waves), N)
     core.seed(list(range(N)))
     core.reset()
     steps, most = np.zeros(N, int), 20 * waves
@@ -91,7 +91,7 @@ def test_an_episode_has_at_most_a_step_for_each_wave_of_each_decision(waves):
 
 
 def test_waves_cost_what_the_ledger_says():
-    core = RoutingCore("OrderSplit-v0", of_waves(3), N)
+    core = RoutingCore("OrderSplit-v1", of_waves(3), N)
     core.seed(list(range(N)))
     core.reset()
     total, running, rng = np.zeros(N), np.ones(N, dtype=bool), np.random.default_rng(0)

@@ -15,7 +15,7 @@ from sor_sb3.market.loading import load_market
 from tests.market.quote_fixtures import write_recording
 
 
-def recorded(name: str, market: Any = "us_equity", env: str = "OrderSplit-v0", n: int = 12) -> tuple[Any, ChildLog]:
+def recorded(name: str, market: Any = "us_equity", env: str = "OrderSplit-v1", n: int = 12) -> tuple[Any, ChildLog]:
     scores = Evaluator(env, market, n).score(name, name, record=True)
     assert scores.children is not None
     return scores, scores.children
@@ -184,7 +184,7 @@ def test_resting_fills_count_in_the_parents_measures_and_not_among_children():
 # --- against the evaluator and a slow reckoning -----------------------------------------------------
 
 
-@pytest.mark.parametrize("env", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env", ["VenueSelect-v1", "OrderSplit-v1"])
 @pytest.mark.parametrize("name", ["net_price_sweep", "dark_then_sweep", "round_robin", "random"])
 def test_every_parents_shortfall_is_the_evaluators_cost(name, env):
     scores, log = recorded(name, env=env, n=30)

@@ -33,7 +33,7 @@ class Looks:
         return (weights / weights.max()).astype(np.float32), state
 
 
-def answers(policy: Any, env: str = "OrderSplit-v0", market: Any = "us_equity") -> dict[str, tuple[str, float]]:
+def answers(policy: Any, env: str = "OrderSplit-v1", market: Any = "us_equity") -> dict[str, tuple[str, float]]:
     evaluator = Evaluator(env, market, 20)
     found = audit(evaluator, evaluator.policies([policy])[policy] if isinstance(policy, str) else policy)
     return {f.key: (f.answer, f.moved_percent) for f in found.findings}
@@ -63,7 +63,7 @@ def test_size_and_urgency_are_told_apart():
     assert answers(Looks("slice_shares"))["size"] == ("yes, ignores it", 0.0)
 
 
-@pytest.mark.parametrize("env", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env", ["VenueSelect-v1", "OrderSplit-v1"])
 def test_a_constant_policy_is_called_constant_and_ignores_all(env):
     found = answers("best_fixed_venue", env)
     assert found["constant"] == ("yes, constant", 0.0)
@@ -88,7 +88,7 @@ def test_the_notebook_is_asked_about_what_it_has():
 
 
 def test_flow_moves_off_a_halted_favourite():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 20)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 20)
     found = audit(evaluator, evaluator.policies(["all_in_sized"])["all_in_sized"])
     k = MARKET.venue_names.index(found.favourite)
     for flow in found.flow_percent.values():
@@ -99,7 +99,7 @@ def test_flow_moves_off_a_halted_favourite():
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
 def test_every_change_is_seen_and_undone(market):
-    evaluator = Evaluator("OrderSplit-v0", market, 5)
+    evaluator = Evaluator("OrderSplit-v1", market, 5)
     before = evaluator.start()
     simulator, observer = evaluator.core.simulator, evaluator.core.observer
     for question in _questions(evaluator):
@@ -111,7 +111,7 @@ def test_every_change_is_seen_and_undone(market):
 
 
 def test_audited_policies_cost_what_they_cost():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 10)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 10)
     policy = evaluator.policies(["pro_rata"])["pro_rata"]
     before = evaluator.score("p", policy).cost
     audit(evaluator, policy)
@@ -135,7 +135,7 @@ class SplitsByLitSize:
 
 def test_size_and_price_are_asked_at_the_favourite_lit_venue():
     market = load_market("dark")
-    found = audit(Evaluator("OrderSplit-v0", market, 20), SplitsByLitSize(market))
+    found = audit(Evaluator("OrderSplit-v1", market, 20), SplitsByLitSize(market))
     venues = {f.key: f.venue for f in found.findings}
     assert found.favourite != "LIT"  # a pool, which displays nothing
     assert (venues["size"], venues["price"], venues["constant"]) == ("LIT", "LIT", "")
@@ -145,7 +145,7 @@ def test_size_and_price_are_asked_at_the_favourite_lit_venue():
 
 
 def test_the_answer_is_data_beside_its_words():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 10)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 10)
     for name in ("all_in_sized", "random", "best_fixed_venue"):
         for finding in audit(evaluator, evaluator.policies([name])[name]).findings:
             assert finding.yes == finding.answer.startswith("yes")

@@ -17,7 +17,7 @@ from sor_sb3.simulator.views import Truth
 from tests.simulator.test_promises import changed
 
 N = 15
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1")
 
 
 class Chance:
@@ -52,8 +52,8 @@ def test_no_policy_goes_below_it(name, env_id):
 @pytest.mark.parametrize("options", [{"synchronise_arrivals": True}, {"lot_shares": 0.05}, {"waves": 3}])
 def test_it_holds_for_children_that_wait_or_come_late(options):
     market = changed(load_market("crypto"), order=options, venues={"latency_ms": lambda ms: 20 * ms})
-    bound = relaxed_bound(market, "OrderSplit-v0", N)
-    core, seeds = RoutingCore("OrderSplit-v0", market, N, "test"), list(range(10_000, 10_000 + N))
+    bound = relaxed_bound(market, "OrderSplit-v1", N)
+    core, seeds = RoutingCore("OrderSplit-v1", market, N, "test"), list(range(10_000, 10_000 + N))
     for rule in routers.rule_names(market):
         assert np.all(bounded_cost(core, routers.make(rule, market), seeds) >= bound - 1e-9), rule
     core.reset()
@@ -79,8 +79,8 @@ def still_market(**order) -> SyntheticMarket:
 
 def test_it_is_the_optimum_of_one_order_that_two_venues_share():
     """By hand: 400 shares at the touch and at least 50, 150 at the most, of the 100 that are left a tick behind it."""
-    bound = relaxed_bound(still_market(), "OrderSplit-v0", 20)
-    core = RoutingCore("OrderSplit-v0", still_market(lot_shares=5.0), 20, "test")
+    bound = relaxed_bound(still_market(), "OrderSplit-v1", 20)
+    core = RoutingCore("OrderSplit-v1", still_market(lot_shares=5.0), 20, "test")
     oracle = SnapshotOracle(core, Continuation())
     cost = bounded_cost(core, oracle, list(range(10_000, 10_020)))
     touch = Truth(core.simulator).offset_bps.min(axis=1)  # the venues stand on the same grid
@@ -91,7 +91,7 @@ def test_it_is_the_optimum_of_one_order_that_two_venues_share():
 def test_what_it_bounds_is_the_shortfall_in_the_mean():
     """What the bounded cost leaves out has mean 0, children that ride on the noise included."""
     market = changed(load_market("us_equity"), order={"horizon_steps": 5, "quantity_shares": 1250.0})
-    core = RoutingCore("OrderSplit-v0", market, 20_000, "test")
+    core = RoutingCore("OrderSplit-v1", market, 20_000, "test")
     cost = bounded_cost(core, routers.make("round_robin", market), list(range(20_000)))
     left_out = core.simulator.ledger()["shortfall"] - cost
     error = left_out.std() / np.sqrt(left_out.size)
@@ -100,11 +100,11 @@ def test_what_it_bounds_is_the_shortfall_in_the_mean():
 
 
 def test_the_notebooks_bound_is_its_optimum():
-    assert relaxed_bound("notebook", "OrderSplit-v0", 2000).mean() == pytest.approx(1.7013, abs=0.01)
+    assert relaxed_bound("notebook", "OrderSplit-v1", 2000).mean() == pytest.approx(1.7013, abs=0.01)
 
 
 def test_what_rests_is_refused():
     with pytest.raises(UserError, match="lets orders rest"):
-        relaxed_bound("us_equity", "OrderPlace-v0", 2)
+        relaxed_bound("us_equity", "OrderPlace-v1", 2)
     with pytest.raises(UserError, match="does not rest"):
-        Clairvoyant(RoutingCore("OrderPlace-v0", "us_equity", 1))
+        Clairvoyant(RoutingCore("OrderPlace-v1", "us_equity", 1))

@@ -15,14 +15,14 @@ from tests.market.quote_fixtures import write_recording
 NAMES = ("all_in_sized", "pro_rata", "round_robin", "random")
 
 
-def recorded(name: str, market: object = "us_equity", env: str = "OrderSplit-v0", n: int = 12) -> tuple:
+def recorded(name: str, market: object = "us_equity", env: str = "OrderSplit-v1", n: int = 12) -> tuple:
     evaluator = Evaluator(env, market, n)
     scores = evaluator.score(name, name, record=True)
     assert scores.children is not None
     return evaluator, scores, scores.children
 
 
-@pytest.mark.parametrize("env", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env", ["VenueSelect-v1", "OrderSplit-v1"])
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_are_conserved_and_agree_with_the_simulators_totals(name, env):
     evaluator, _, log = recorded(name, env=env)
@@ -46,7 +46,7 @@ def test_prices_and_fees_add_up_to_the_ledger(name):
 
 
 def test_prints_are_those_of_the_ledger_and_nothing_is_filled_below_the_touch_but_at_the_midpoint():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 12)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 12)
     observations, recorder = evaluator.start(), ChildRecorder(evaluator.core.simulator)
     prints = 0
     policy = evaluator.policies(["pro_rata"])["pro_rata"]
@@ -101,7 +101,7 @@ def test_with_protection_nearly_nothing_trades_through_and_without_it_much_does(
 
 
 def test_recording_changes_no_score_and_is_dropped_after_each():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 10)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 10)
     plain = evaluator.evaluate(evaluator.policies(NAMES))
     seen: list[ChildLog] = []
     told = evaluator.evaluate(evaluator.policies(NAMES), each=lambda scores: seen.append(scores.children))
@@ -113,7 +113,7 @@ def test_recording_changes_no_score_and_is_dropped_after_each():
 
 
 def test_seeds_follow_each_other_in_one_log():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 6)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 6)
     both = evaluator.score("x", ["all_in_sized", "pro_rata"], record=True).children
     two = [evaluator.score(name, name, record=True).children for name in ("all_in_sized", "pro_rata")]
     assert both.n_orders == 12
@@ -127,7 +127,7 @@ def test_seeds_follow_each_other_in_one_log():
 
 
 def test_an_order_done_early_is_logged_no_further():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 4)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 4)
     evaluator.start()
     simulator = evaluator.core.simulator
     recorder = ChildRecorder(simulator)
@@ -150,9 +150,9 @@ def test_prices_of_a_recording_come_with_its_arrival_mid(tmp_path):
 
 
 def test_fees_are_read_per_member_wherever_they_are_kept():
-    simulator = Evaluator("OrderSplit-v0", "us_equity", 3).core.simulator
+    simulator = Evaluator("OrderSplit-v1", "us_equity", 3).core.simulator
     shared = take_fees_bps(simulator)
     assert shared.shape == (3, 10) and (shared == shared[0]).all()
-    drawn = Evaluator("OrderSplit-v0", "heldout/us_equity_varied", 3)
+    drawn = Evaluator("OrderSplit-v1", "heldout/us_equity_varied", 3)
     drawn.start()
     assert len(np.unique(take_fees_bps(drawn.core.simulator))) == 21

@@ -25,7 +25,7 @@ from sor_sb3.routers import ROUTER_NAMES, make
 from tests.market.quote_fixtures import write_recording
 
 th.set_num_threads(1)
-ENVS = ("VenueSelect-v0", "OrderSplit-v0")
+ENVS = ("VenueSelect-v1", "OrderSplit-v1")
 
 
 def untrained(algorithm: Any, env_id: str, market: str = "us_equity", policy: Any = VenuePolicy, seed: int = 0) -> Any:
@@ -128,7 +128,7 @@ def test_scenarios_are_aligned_and_addressed_by_seed():
 
 def test_every_policy_meets_the_same_first_observations():
     one, two = Recorder(), Recorder()
-    result = evaluate({"one": one, "rule": "all_in", "two": two}, "VenueSelect-v0", "notebook", scenarios=7)
+    result = evaluate({"one": one, "rule": "all_in", "two": two}, "VenueSelect-v1", "notebook", scenarios=7)
     assert result.n_scenarios == 7
     np.testing.assert_array_equal(one.observations, two.observations)
 
@@ -143,7 +143,7 @@ def test_evaluating_again_gives_the_same_numbers():
 
 
 def test_scoring_order_does_not_matter():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", 10)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", 10)
     names = ["all_in_sized", "pro_rata", "snapshot_oracle"]
     one = evaluator.evaluate(evaluator.policies(names))
     two = evaluator.evaluate(evaluator.policies(names[::-1]))
@@ -152,7 +152,7 @@ def test_scoring_order_does_not_matter():
 
 
 def test_splits_share_no_days():
-    starts = {s: Evaluator("OrderSplit-v0", "us_equity", 50, 0, s).start() for s in ("train", "validation", "test")}
+    starts = {s: Evaluator("OrderSplit-v1", "us_equity", 50, 0, s).start() for s in ("train", "validation", "test")}
     rows = np.concatenate(list(starts.values()))
     assert len(np.unique(rows, axis=0)) == 150
     costs = [evaluate({"p": "all_in"}, scenarios=50, seed=0, data_split=s).scores["p"].cost for s in starts]
@@ -176,16 +176,16 @@ def test_parts_sum_to_the_cost_and_shares_to_one(market):
 
 def test_venue_shares_of_a_fixed_venue():
     market = load_market("us_equity")
-    fixed = make("best_fixed_venue", market, "VenueSelect-v0", venue="NYSE")
-    shares = evaluate({"fixed": fixed}, "VenueSelect-v0", market, scenarios=8).scores["fixed"].venue_shares
+    fixed = make("best_fixed_venue", market, "VenueSelect-v1", venue="NYSE")
+    shares = evaluate({"fixed": fixed}, "VenueSelect-v1", market, scenarios=8).scores["fixed"].venue_shares
     np.testing.assert_array_equal(shares, [[float(n == "NYSE") for n in market.venue_names]])
 
 
 def test_latency_is_there_and_back_of_each_child():
     market = fixed_latency_market()
     latency_ms = {v.name: v.latency_ms for v in market.venues}
-    fixed = {n: make("best_fixed_venue", market, "VenueSelect-v0", venue=n) for n in ("NYSE", "EDGX")}
-    result = evaluate(fixed, "VenueSelect-v0", market, scenarios=8)
+    fixed = {n: make("best_fixed_venue", market, "VenueSelect-v1", venue=n) for n in ("NYSE", "EDGX")}
+    result = evaluate(fixed, "VenueSelect-v1", market, scenarios=8)
     for name, scores in result.scores.items():
         expected = 2 * latency_ms[name]
         assert scores.latency_quantiles_ms() == pytest.approx(dict.fromkeys(("p50", "p95", "p99"), expected))
@@ -227,7 +227,7 @@ def test_gap_closed_needs_reference_and_oracle():
 
 
 def test_names_are_sorted_by_cost_and_filtered_by_kind():
-    model = untrained(PPO, "OrderSplit-v0", "notebook")
+    model = untrained(PPO, "OrderSplit-v1", "notebook")
     policies = {"mine": model, "random": "random", "all_in": "all_in", "snapshot_oracle": "snapshot_oracle"}
     result = evaluate(policies, market="notebook", scenarios=30)
     assert [result.cost(n).mean for n in result.names()] == sorted(result.cost(n).mean for n in policies)
@@ -239,13 +239,13 @@ def test_names_are_sorted_by_cost_and_filtered_by_kind():
 
 def test_kind_is_of_the_policy_not_of_its_name():
     market = load_market("notebook")
-    policies = {"my name": make("all_in", market), "random": untrained(PPO, "OrderSplit-v0", "notebook")}
+    policies = {"my name": make("all_in", market), "random": untrained(PPO, "OrderSplit-v1", "notebook")}
     result = evaluate(policies, market=market, scenarios=4)
     assert {n: s.kind for n, s in result.scores.items()} == {"my name": "rule", "random": "learned"}
 
 
 def test_a_list_is_one_policy_trained_with_several_seeds():
-    members = [untrained(PPO, "OrderSplit-v0", "notebook", seed=s) for s in (0, 1, 2)]
+    members = [untrained(PPO, "OrderSplit-v1", "notebook", seed=s) for s in (0, 1, 2)]
     result = evaluate({"ppo": members, "all_in": "all_in"}, market="notebook", scenarios=9)
     scores = result.scores["ppo"]
     assert (scores.n_seeds, scores.cost.shape, scores.venue_shares.shape) == (3, (3, 9), (3, 3))
@@ -271,7 +271,7 @@ def test_recordings_have_time_blocks_and_other_markets_have_none(tmp_path):
 
 def test_state_and_episode_starts_are_handed_on():
     recorder = Recorder()
-    evaluate({"r": recorder}, "VenueSelect-v0", "notebook", scenarios=3)
+    evaluate({"r": recorder}, "VenueSelect-v1", "notebook", scenarios=3)
     steps = load_market("notebook").order.horizon_steps
     assert recorder.states == [None, *range(1, steps)]
     assert recorder.starts[0].all()
@@ -281,7 +281,7 @@ def test_state_and_episode_starts_are_handed_on():
 
 def test_masks_go_to_those_that_want_them():
     market, recorder = halting_market(), MaskRecorder()
-    scores = evaluate({"r": recorder}, "VenueSelect-v0", market, scenarios=10).scores["r"]
+    scores = evaluate({"r": recorder}, "VenueSelect-v1", market, scenarios=10).scores["r"]
     masks = np.stack(recorder.masks)
     assert masks.shape[1:] == (10, 10) and len(masks) >= market.order.horizon_steps
     assert masks.dtype == bool
@@ -292,13 +292,13 @@ def test_masks_go_to_those_that_want_them():
 
 def test_no_masks_where_the_env_has_none():
     recorder = MaskRecorder()
-    evaluate({"r": recorder}, "OrderSplit-v0", "us_equity", scenarios=3)
+    evaluate({"r": recorder}, "OrderSplit-v1", "us_equity", scenarios=3)
     assert set(recorder.masks) == {None} and len(recorder.masks) >= load_market("us_equity").order.horizon_steps
 
 
 def halted_actions(policy: Any, market: SyntheticMarket, monkeypatch: pytest.MonkeyPatch) -> int:
     """How often a policy's action goes to a venue that is halted while another is open."""
-    evaluator = Evaluator("VenueSelect-v0", market, 40)
+    evaluator = Evaluator("VenueSelect-v1", market, 40)
     wrong, step = [], evaluator.core.step
 
     def watched(actions):
@@ -312,27 +312,27 @@ def halted_actions(policy: Any, market: SyntheticMarket, monkeypatch: pytest.Mon
 
 def test_maskable_ppo_never_takes_a_halted_venue(monkeypatch):
     market = halting_market()
-    assert halted_actions(untrained(PPO, "VenueSelect-v0", policy="MlpPolicy"), market, monkeypatch) > 0
-    assert halted_actions(untrained(MaskablePPO, "VenueSelect-v0", policy="MlpPolicy"), market, monkeypatch) == 0
+    assert halted_actions(untrained(PPO, "VenueSelect-v1", policy="MlpPolicy"), market, monkeypatch) > 0
+    assert halted_actions(untrained(MaskablePPO, "VenueSelect-v1", policy="MlpPolicy"), market, monkeypatch) == 0
 
 
 def test_a_normalised_maskable_ppo_never_takes_a_halted_venue(monkeypatch):
-    model = untrained(MaskablePPO, "VenueSelect-v0", policy="MlpPolicy")
-    policy = NormalizedPolicy(model, VecNormalize(make_vec_env("VenueSelect-v0", n_envs=1)))
+    model = untrained(MaskablePPO, "VenueSelect-v1", policy="MlpPolicy")
+    policy = NormalizedPolicy(model, VecNormalize(make_vec_env("VenueSelect-v1", n_envs=1)))
     assert halted_actions(policy, halting_market(), monkeypatch) == 0
 
 
 def test_recurrent_policies_are_scored():
-    model = untrained(RecurrentPPO, "OrderSplit-v0", "notebook", "MlpLstmPolicy")
+    model = untrained(RecurrentPPO, "OrderSplit-v1", "notebook", "MlpLstmPolicy")
     result = evaluate({"r": model, "s": model}, market="notebook", scenarios=5)
     assert result.difference("r", "s").mean == 0.0
 
 
 def test_a_normalised_policy_sees_normalised_rows_and_leaves_the_statistics_alone():
-    venv: Any = VecNormalize(make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0))
+    venv: Any = VecNormalize(make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0))
     model = A2C("MlpPolicy", venv, seed=0, device="cpu").learn(100)
     mean, count = venv.obs_rms.mean.copy(), venv.obs_rms.count
-    rows = Evaluator("OrderSplit-v0", "notebook", 5).start()
+    rows = Evaluator("OrderSplit-v1", "notebook", 5).start()
     actions, _ = NormalizedPolicy(model, venv).predict(rows, deterministic=True)
     np.testing.assert_array_equal(actions, model.predict(venv.normalize_obs(rows), deterministic=True)[0])
     evaluate({"n": NormalizedPolicy(model, venv)}, market="notebook", scenarios=5)
@@ -355,11 +355,11 @@ def test_global_generators_are_left_alone(env_id):
 
 
 def test_deterministic_repeats_and_stochastic_draws():
-    model = untrained(PPO, "VenueSelect-v0", "notebook")
+    model = untrained(PPO, "VenueSelect-v1", "notebook")
 
     def costs(deterministic: bool, seed: int = 0) -> np.ndarray:
         th.manual_seed(seed)
-        result = evaluate({"p": model}, "VenueSelect-v0", "notebook", scenarios=10, deterministic=deterministic)
+        result = evaluate({"p": model}, "VenueSelect-v1", "notebook", scenarios=10, deterministic=deterministic)
         return result.scores["p"].cost
 
     np.testing.assert_array_equal(costs(True), costs(True, seed=1))
@@ -375,7 +375,7 @@ def test_deterministic_repeats_and_stochastic_draws():
     ("options", "message"),
     [
         ({"market": "us_equty"}, "did you mean 'us_equity'"),
-        ({"env": "OrderSplt-v0"}, "did you mean 'OrderSplit-v0'"),
+        ({"env": "OrderSplt-v1"}, "did you mean 'OrderSplit-v1'"),
         ({"data_split": "tset"}, "data_split 'tset' is unknown"),
     ],
 )
@@ -395,7 +395,7 @@ def test_the_public_name_is_this_function():
 
 
 def test_standard_rules_end_with_the_oracle():
-    rules = standard_rules(load_market("us_equity"), "OrderPlace-v0")
+    rules = standard_rules(load_market("us_equity"), "OrderPlace-v1")
     assert rules == [*ROUTER_NAMES, "snapshot_oracle"]
     assert set(standard_rules(load_market("us_equity"))) < set(rules)  # what needs resting orders is left out
     assert "vwap" not in standard_rules(load_market("notebook"))

@@ -22,7 +22,7 @@ def ppo(env_id: str, market: str = "us_equity") -> PPO:
 
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
-@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1"])
 @pytest.mark.parametrize("who", ["ppo", "net_price_sweep", "random", "round_robin", "snapshot_oracle"])
 def test_costs_add_up_to_the_evaluators_number(who, env_id, market):
     evaluator = Evaluator(env_id, market, N, FIRST)
@@ -78,7 +78,7 @@ def check_by_hand(e: Explanation) -> int:
     ("market", "who"), [("us_equity", "round_robin"), ("dark", "dark_then_sweep"), ("crypto", "pro_rata")]
 )
 def test_every_fill_can_be_worked_out_by_hand_and_is_the_ledgers(market, who):
-    evaluator = Evaluator("OrderSplit-v0", market, 3, FIRST)
+    evaluator = Evaluator("OrderSplit-v1", market, 3, FIRST)
     policy = evaluator.policies([who])[who]
     found = [explain(evaluator, who, policy, FIRST + j) for j in range(3)]
     assert sum(check_by_hand(e) for e in found) > 50
@@ -90,14 +90,14 @@ def test_a_sweep_pays_level_by_level_and_by_hand():
     market = load_market("us_equity")
     order = market.order.model_copy(update={"limit": "sweep", "limit_offset_bps": 3.0, "quantity_shares": 60_000})
     market = market.model_copy(update={"order": order, "order_protection": False})
-    evaluator = Evaluator("OrderSplit-v0", market, 2, FIRST)
+    evaluator = Evaluator("OrderSplit-v1", market, 2, FIRST)
     found = explain(evaluator, "pro_rata", evaluator.policies(["pro_rata"])["pro_rata"], FIRST)
     check_by_hand(found)
     assert any(len(child.print_shares) > 2 for d in found.decisions for child in d.children)
 
 
 def test_a_recording_too(tmp_path):
-    evaluator = Evaluator("OrderSplit-v0", str(write_recording(tmp_path / "quotes.parquet", duration_s=7200)), 3)
+    evaluator = Evaluator("OrderSplit-v1", str(write_recording(tmp_path / "quotes.parquet", duration_s=7200)), 3)
     policy = evaluator.policies(["pro_rata"])["pro_rata"]
     found = explain(evaluator, "pro_rata", policy, 10_001)
     assert found.cost == evaluator.score("p", policy).cost[0, 1]
@@ -105,7 +105,7 @@ def test_a_recording_too(tmp_path):
 
 @pytest.mark.parametrize("market", ["us_equity", "notebook"])
 def test_the_venue_that_was_chosen_costs_what_the_order_cost(market):
-    evaluator = Evaluator("VenueSelect-v0", market, N, FIRST)
+    evaluator = Evaluator("VenueSelect-v1", market, N, FIRST)
     found = explain(evaluator, "all_in", evaluator.policies(["all_in"])["all_in"], FIRST + 2)
     for d in found.decisions:
         chosen = int(np.argmax(d.sent_shares))
@@ -117,8 +117,8 @@ def test_the_venue_that_was_chosen_costs_what_the_order_cost(market):
 
 def test_an_alternative_is_what_happens_to_one_who_takes_it():
     # A router that leaves all_in's way at one step, and is run for real.
-    evaluator = Evaluator("VenueSelect-v0", "us_equity", N, FIRST)
-    rule = make("all_in", evaluator.market, "VenueSelect-v0")
+    evaluator = Evaluator("VenueSelect-v1", "us_equity", N, FIRST)
+    rule = make("all_in", evaluator.market, "VenueSelect-v1")
     found = explain(evaluator, "all_in", rule, FIRST + 1)
 
     class Detour:
@@ -138,7 +138,7 @@ def test_an_alternative_is_what_happens_to_one_who_takes_it():
 
 
 def test_explaining_changes_nothing():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", N, FIRST)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", N, FIRST)
     policy = evaluator.policies(["random"])["random"]
     before = evaluator.score("p", policy).cost
     explain(evaluator, "p", policy, FIRST)
@@ -146,6 +146,6 @@ def test_explaining_changes_nothing():
 
 
 def test_an_unknown_scenario_is_named():
-    evaluator = Evaluator("OrderSplit-v0", "us_equity", N, FIRST)
+    evaluator = Evaluator("OrderSplit-v1", "us_equity", N, FIRST)
     with pytest.raises(ValueError, match=r"scenario 7 is not among 500 to 505"):
         explain(evaluator, "p", evaluator.policies(["pro_rata"])["pro_rata"], 7)

@@ -64,7 +64,7 @@ def test_fills_at_rest_worked_by_hand():
 
 
 def test_they_agree_with_the_analysis_and_have_intervals():
-    scores = Evaluator("OrderSplit-v0", "us_equity", 30).score("p", "pro_rata", record=True)
+    scores = Evaluator("OrderSplit-v1", "us_equity", 30).score("p", "pro_rata", record=True)
     log, found = scores.children, fill_statistics(scores.children)
     assert isinstance(log, ChildLog)
     totals = analyse(log).totals

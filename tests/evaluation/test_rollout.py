@@ -22,7 +22,7 @@ from sor_sb3.routers import Router, make
 from sor_sb3.simulator.views import Observed, Truth
 
 th.set_num_threads(1)
-SPLIT, SELECT = "OrderSplit-v0", "VenueSelect-v0"
+SPLIT, SELECT = "OrderSplit-v1", "VenueSelect-v1"
 
 
 class Answers:
@@ -121,9 +121,9 @@ def test_a_rollout_may_start_in_the_middle_of_episodes():
         (None, r"policy 'mine' returned a NoneType; expected \(actions, state\)"),
         (np.ones((6, 3)), r"policy 'mine' returned a ndarray; expected \(actions, state\)"),
         ((np.ones((6, 3)), None, None), r"policy 'mine' returned a tuple; expected"),
-        ((None, None), r"policy 'mine': OrderSplit-v0: actions are of type object; expected numbers"),
-        ((np.ones(3), None), r"policy 'mine': OrderSplit-v0: actions are \(3,\); expected 6 rows of 3"),
-        ((np.ones((5, 3)), None), r"policy 'mine': OrderSplit-v0: actions are \(5, 3\); expected 6 rows of 3"),
+        ((None, None), r"policy 'mine': OrderSplit-v1: actions are of type object; expected numbers"),
+        ((np.ones(3), None), r"policy 'mine': OrderSplit-v1: actions are \(3,\); expected 6 rows of 3"),
+        ((np.ones((5, 3)), None), r"policy 'mine': OrderSplit-v1: actions are \(5, 3\); expected 6 rows of 3"),
         ((np.full((6, 3), np.nan), None), r"policy 'mine': .* of row 0 for venue .* is nan; expected a finite number"),
         (([[1.0], [1.0, 2.0]], None), r"policy 'mine': actions are no array of numbers"),
     ],
@@ -145,7 +145,7 @@ def test_a_policy_that_answers_nan_is_refused_and_not_waited_for(market):
 def test_a_venue_that_is_none_is_refused(action):
     policy = Answers(lambda rows: (np.full(len(rows), action), None))
     with pytest.raises(
-        UserError, match=f"policy 'p': VenueSelect-v0: the action of row 0 is {action}; expected a whole"
+        UserError, match=f"policy 'p': VenueSelect-v1: the action of row 0 is {action}; expected a whole"
     ):
         evaluate({"p": policy}, SELECT, "notebook", scenarios=4)
 
@@ -195,7 +195,7 @@ def model_of(algorithm: Any, venv: Any, policy: str = "MlpPolicy") -> Any:
     ("algorithm", "env_id", "policy"),
     [
         (PPO, SPLIT, "MlpPolicy"),
-        (A2C, "OrderExecute-v0", "MlpPolicy"),
+        (A2C, "OrderExecute-v1", "MlpPolicy"),
         (MaskablePPO, SELECT, "MlpPolicy"),
         (RecurrentPPO, SPLIT, "MlpLstmPolicy"),
     ],

@@ -54,7 +54,7 @@ def test_files(comparison: Finished):
     for name in ("results.json", "comparison.png", "learning_curves.png", "config.yaml", "timing.json"):
         assert (folder / name).is_file(), name
     for run in RUN_NAMES:
-        for name in ("best_model.zip", "OrderSplit-v0.zip", "evaluations.npz", "config.yaml", "done.json"):
+        for name in ("best_model.zip", "OrderSplit-v1.zip", "evaluations.npz", "config.yaml", "done.json"):
             assert (folder / run / name).is_file(), (run, name)
     for name in ("comparison.png", "learning_curves.png"):
         assert (folder / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -82,7 +82,7 @@ def is_interval(value: Any) -> bool:
 
 
 def test_results_follow_the_schema(results: dict[str, Any]):
-    assert (results["market"], results["env"], results["scenarios"]) == ("notebook", "OrderSplit-v0", 20)
+    assert (results["market"], results["env"], results["scenarios"]) == ("notebook", "OrderSplit-v1", 20)
     assert results["cost_unit"] == load_market("notebook").cost_unit
     assert {p["name"] for p in results["policies"]} == NAMES
     for policy in results["policies"]:
@@ -172,7 +172,7 @@ def test_the_same_command_again_trains_nothing(comparison: Finished, monkeypatch
     before = tree(comparison.folder)
     arguments = (*COMPARISON, "--log-dir", comparison.folder.parent)
     assert call(monkeypatch, *arguments) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("notebook, OrderSplit-v0")
+    assert capsys.readouterr().out.splitlines()[0].startswith("notebook, OrderSplit-v1")
     after = tree(comparison.folder)
     for run in RUN_NAMES:
         for name in (n for n in before if n.startswith(run)):
@@ -186,7 +186,7 @@ def test_the_same_command_again_trains_nothing(comparison: Finished, monkeypatch
         ["--scenarios", "21"],
         ["--seeds", "3"],
         ["--set", "gamma=0.9"],
-        ["--env", "VenueSelect-v0"],
+        ["--env", "VenueSelect-v1"],
         ["--market", "us_equity"],
     ],
     ids=lambda change: change[0],
@@ -220,7 +220,7 @@ def test_a_folder_of_the_version_before_is_read(comparison: Finished, tmp_path, 
     for name in (n for n in before if n.startswith(RUN_NAMES)):
         assert after[name] == before[name]
     assert (folder / "results.json").read_bytes() == (comparison.folder / "results.json").read_bytes()
-    run = folder / "ppo" / "OrderSplit-v0_1"
+    run = folder / "ppo" / "OrderSplit-v1_1"
     assert call(monkeypatch, "evaluate", run, "--scenarios", 5) == 0
     assert call(monkeypatch, "explain", run, "--scenario", 7, "--step", 1) == 0
 
@@ -372,7 +372,7 @@ def test_runs_have_folders_of_their_own(tmp_path):
     comparison = Comparison(config, tmp_path)
     folders = [comparison.run_folder(run) for run in config.runs]
     assert len(set(folders)) == 9
-    assert folders[4] == tmp_path / "a2c" / "OrderSplit-v0_2"
+    assert folders[4] == tmp_path / "a2c" / "OrderSplit-v1_2"
     assert all(f.parent.parent == tmp_path for f in folders)
 
 

@@ -45,7 +45,7 @@ FITTING = [(algo, env_id) for env_id in ENV_IDS for algo in algorithm_names(make
 def first_env(algo: str) -> str:
     """The env in which an algorithm is tried by default; the others that it fits are slow tests."""
     fitting = [env_id for name, env_id in FITTING if name == algo]
-    return "OrderSplit-v0" if "OrderSplit-v0" in fitting else fitting[0]
+    return "OrderSplit-v1" if "OrderSplit-v1" in fitting else fitting[0]
 
 
 def quick_config(algo: str, env_id: str) -> TrainConfig:

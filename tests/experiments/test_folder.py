@@ -21,14 +21,14 @@ from tests.conftest import Finished
 
 
 def test_new_run_folders_are_numbered_from_one(tmp_path):
-    made = [folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v0") for _ in range(2)]
+    made = [folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v1") for _ in range(2)]
     assert [f.relative_to(tmp_path).as_posix() for f in made] == [
-        "ppo/OrderSplit-v0_1",
-        "ppo/OrderSplit-v0_2",
+        "ppo/OrderSplit-v1_1",
+        "ppo/OrderSplit-v1_2",
     ]
-    (tmp_path / "ppo" / "OrderSplit-v0_1").rmdir()
-    assert folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v0").name == "OrderSplit-v0_1"
-    assert folders.new_run_folder(tmp_path / "ppo", "VenueSelect-v0").name == "VenueSelect-v0_1"
+    (tmp_path / "ppo" / "OrderSplit-v1_1").rmdir()
+    assert folders.new_run_folder(tmp_path / "ppo", "OrderSplit-v1").name == "OrderSplit-v1_1"
+    assert folders.new_run_folder(tmp_path / "ppo", "VenueSelect-v1").name == "VenueSelect-v1_1"
 
 
 def test_runs_that_start_together_share_no_folder(tmp_path):
@@ -83,8 +83,8 @@ def test_a_comparison_that_never_began_gives_way(tmp_path):
     assert claim(tmp_path, a_comparison()) is False
     assert claim(tmp_path, a_comparison(scenarios=6)) is False
     assert claim(tmp_path, a_comparison(scenarios=6)) is True
-    (tmp_path / "a2c" / "OrderSplit-v0_1").mkdir(parents=True)
-    (tmp_path / "a2c" / "OrderSplit-v0_1" / "config.yaml").touch()
+    (tmp_path / "a2c" / "OrderSplit-v1_1").mkdir(parents=True)
+    (tmp_path / "a2c" / "OrderSplit-v1_1" / "config.yaml").touch()
     with pytest.raises(UserError, match="--name"):
         claim(tmp_path, a_comparison())
 
@@ -92,8 +92,8 @@ def test_a_comparison_that_never_began_gives_way(tmp_path):
 @pytest.mark.parametrize("work", [None, "done.json", "checkpoints/000000000100_steps"])
 def test_a_failed_comparison_lets_go_of_its_folder_unless_there_is_work_in_it(tmp_path, work):
     claim(tmp_path, a_comparison())
-    run = tmp_path / "a2c" / "OrderSplit-v0_1"
-    for name in ("a2c/OrderSplit-v0_1/config.yaml", "tensorboard/a2c_seed_0/events", "notes.txt"):
+    run = tmp_path / "a2c" / "OrderSplit-v1_1"
+    for name in ("a2c/OrderSplit-v1_1/config.yaml", "tensorboard/a2c_seed_0/events", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     if work is not None:
@@ -105,7 +105,7 @@ def test_a_failed_comparison_lets_go_of_its_folder_unless_there_is_work_in_it(tm
 
 def test_every_config_names_its_kind(comparison: Finished):
     assert folders.read_config(comparison.folder)["kind"] == "compare"
-    assert folders.read_config(comparison.folder / "ppo" / "OrderSplit-v0_1")["kind"] == "train"
+    assert folders.read_config(comparison.folder / "ppo" / "OrderSplit-v1_1")["kind"] == "train"
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):

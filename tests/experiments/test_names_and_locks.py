@@ -39,7 +39,7 @@ def is_under(folder: Path, log_dir: Path) -> bool:
 @example("é" * 300)
 def test_whatever_a_market_is_called_the_folder_is_under_the_log_dir(name):
     log_dir = Path("logs")
-    for folder in (named_folder(log_dir, None, name, "OrderSplit-v0"), log_dir / path_component(name)):
+    for folder in (named_folder(log_dir, None, name, "OrderSplit-v1"), log_dir / path_component(name)):
         assert is_under(folder, log_dir)
         assert all(0 < len(part.encode()) < 255 for part in folder.parts)
         assert not any(part.startswith(".") or "\0" in part or "\\" in part for part in folder.parts)
@@ -47,7 +47,7 @@ def test_whatever_a_market_is_called_the_folder_is_under_the_log_dir(name):
 
 def test_names_of_presets_and_algorithms_stay_as_they_are():
     for name in preset_names():
-        assert named_folder(Path("logs"), None, name, "E-v0") == Path("logs") / f"{name}_E-v0"
+        assert named_folder(Path("logs"), None, name, "E-v1") == Path("logs") / f"{name}_E-v1"
         assert path_component(name) == name.replace("/", "_")
     assert path_component("stable_baselines3:A2C") == "stable_baselines3_A2C"
 
@@ -55,7 +55,7 @@ def test_names_of_presets_and_algorithms_stay_as_they_are():
 @pytest.mark.parametrize("name", ["..", ".", "", "../up", "a/../../up", "/tmp/elsewhere", "a/../.."])
 def test_a_name_that_leads_out_of_the_log_dir_is_refused(name, monkeypatch, capsys, tmp_path):
     with pytest.raises(UserError, match="is not a folder under --log-dir"):
-        named_folder(tmp_path / "logs", name, "m", "E-v0")
+        named_folder(tmp_path / "logs", name, "m", "E-v1")
     options = ("--market", "notebook", "--log-dir", tmp_path / "logs", "--name", name)
     assert call(monkeypatch, "compare", *options) == 2
     assert "error: --name" in capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_a_name_that_leads_out_of_the_log_dir_is_refused(name, monkeypatch, caps
 
 @pytest.mark.parametrize("name", ["mine", "a/b", "with space", "a/../b"])
 def test_a_name_inside_the_log_dir_is_taken(name):
-    assert named_folder(Path("logs"), name, "m", "E-v0") == Path(os.path.normpath(f"logs/{name}"))
+    assert named_folder(Path("logs"), name, "m", "E-v1") == Path(os.path.normpath(f"logs/{name}"))
 
 
 def test_a_markets_name_is_no_way_out(monkeypatch, capsys, tmp_path):
@@ -75,7 +75,7 @@ def test_a_markets_name_is_no_way_out(monkeypatch, capsys, tmp_path):
     assert call(monkeypatch, "compare", "--market", file, *tiny_options, "--log-dir", log_dir) == 0
     assert [p.name for p in (tmp_path / "inside").iterdir()] == ["logs"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["inside", "up.yaml"]
-    assert (log_dir / "a" / "up_OrderSplit-v0" / "results.json").is_file()
+    assert (log_dir / "a" / "up_OrderSplit-v1" / "results.json").is_file()
     assert len(list((log_dir / "markets").iterdir())) == 1
 
 
@@ -110,7 +110,7 @@ def test_a_lock_dies_with_its_process(tmp_path):
 @pytest.mark.parametrize("job", ["compare", "report", "resume", "export"])
 def test_every_command_that_writes_into_a_folder_waits_its_turn(job, comparison: Finished, monkeypatch, capsys):
     folder = comparison.folder
-    run = folder / "ppo" / "OrderSplit-v0_1"
+    run = folder / "ppo" / "OrderSplit-v1_1"
     commands = {
         "compare": ("compare", "--repeat", folder, "--name", folder.name, "--log-dir", folder.parent),
         "report": ("report", folder),

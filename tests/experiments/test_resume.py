@@ -56,7 +56,7 @@ def assert_same_model(one: Path, other: Path) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("OrderSplit-v0.zip", "best_model.zip"):
+    for name in ("OrderSplit-v1.zip", "best_model.zip"):
         assert_same_model(one / name, other / name)
     with np.load(one / "evaluations.npz") as mine, np.load(other / "evaluations.npz") as theirs:
         for key in mine:
@@ -66,12 +66,12 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(("algo", "market"), [("ppo", "us_equity"), ("a2c", "notebook"), ("reinforce", "notebook")])
 def test_killed_in_training_and_resumed(algo, market, tmp_path):
-    config = train_config(algo, "OrderSplit-v0", load_market(market), 4, STEPS, ENVS)
+    config = train_config(algo, "OrderSplit-v1", load_market(market), 4, STEPS, ENVS)
     train(config, tmp_path / "straight")
 
     arguments = ("train", "--algo", algo, "--market", market, "--seed", 4, "--timesteps", STEPS, "--n-envs", ENVS)
     process = start(tmp_path / "output.txt", *arguments, "--log-dir", tmp_path / "logs", "--no-progress")
-    folder = tmp_path / "logs" / algo / "OrderSplit-v0_1"
+    folder = tmp_path / "logs" / algo / "OrderSplit-v1_1"
     kept = folder / "checkpoints"
     kill_when(process, lambda: len([c for c in checkpoints(kept) if is_whole(c)]) >= 2, "two checkpoints")
     assert not (folder / "done.json").exists()
@@ -100,7 +100,7 @@ def test_a_finished_run_is_left_alone(comparison: Finished, monkeypatch, capsys)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_comparison_goes_on_from_the_checkpoints_of_its_runs(comparison: Finished, tmp_path):
     arguments = (*COMPARISON, "--workers", 1, "--log-dir", tmp_path)
-    run = tmp_path / "comparison" / "ppo" / "OrderSplit-v0_1"
+    run = tmp_path / "comparison" / "ppo" / "OrderSplit-v1_1"
     process = start(tmp_path / "output.txt", *arguments)
     kill_when(process, lambda: latest_checkpoint(run / "checkpoints"), "a checkpoint of PPO")
     board = tmp_path / "comparison" / "tensorboard" / "ppo_seed_0"
@@ -109,12 +109,12 @@ def test_a_comparison_goes_on_from_the_checkpoints_of_its_runs(comparison: Finis
     done = run_command(*arguments)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "comparison" / "results.json").read_bytes() == (comparison.folder / "results.json").read_bytes()
-    assert_same_run(comparison.folder / "ppo" / "OrderSplit-v0_1", run)
+    assert_same_run(comparison.folder / "ppo" / "OrderSplit-v1_1", run)
     assert before < set(board.iterdir()), "the run was not resumed: its TensorBoard folder was made anew"
 
 
 def tiny(tmp_path: Path, **settings: Any) -> Any:
-    return train_config("a2c", "OrderSplit-v0", load_market("notebook"), 0, 400, 4, settings).model_copy(
+    return train_config("a2c", "OrderSplit-v1", load_market("notebook"), 0, 400, 4, settings).model_copy(
         update={"validation_scenarios": 4, "evaluations": 3}
     )
 
@@ -183,5 +183,5 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(training, "train", stop)
     assert call(monkeypatch, "train", "--market", "notebook", "--algo", "a2c", "--log-dir", tmp_path) == 130
-    folder = tmp_path / "a2c" / "OrderSplit-v0_1"
+    folder = tmp_path / "a2c" / "OrderSplit-v1_1"
     assert f"continue with: sor-sb3 train --resume {folder}" in capsys.readouterr().err

@@ -45,13 +45,13 @@ def actions_of(policy: Any, config: TrainConfig) -> np.ndarray:
 
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_defaults_work_with_n_envs_one(algo, tmp_path):
-    config = tiny_config(algo, "OrderSplit-v0", timesteps=100).model_copy(update={"validation_scenarios": 2})
+    config = tiny_config(algo, "OrderSplit-v1", timesteps=100).model_copy(update={"validation_scenarios": 2})
     config.hyperparameters["n_envs"] = 1
     assert train(config, tmp_path).num_timesteps >= 100
 
 
 def test_two_runs_of_one_config_are_identical(tmp_path):
-    config = tiny_config("ppo", "OrderSplit-v0", "us_equity")
+    config = tiny_config("ppo", "OrderSplit-v1", "us_equity")
     models = [train(config, tmp_path / name) for name in "ab"]
     for one, other in zip(models[0].policy.parameters(), models[1].policy.parameters(), strict=True):
         assert th.equal(one, other)
@@ -62,7 +62,7 @@ def test_two_runs_of_one_config_are_identical(tmp_path):
 def test_training_seeds_meet_different_days():
     rows = []
     for seed in (0, 1):
-        config = tiny_config("ppo", "OrderSplit-v0", "us_equity").model_copy(update={"seed": seed})
+        config = tiny_config("ppo", "OrderSplit-v1", "us_equity").model_copy(update={"seed": seed})
         venv = make_training_env(config)
         venv.seed(seed << SEED_STRIDE_BITS)
         rows.append(venv.reset())
@@ -71,17 +71,17 @@ def test_training_seeds_meet_different_days():
 
 
 def test_folder_has_the_layout_of_the_zoo(tmp_path):
-    config = tiny_config("ppo", "OrderSplit-v0")
+    config = tiny_config("ppo", "OrderSplit-v1")
     train(config, tmp_path)
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    zoo = {f"OrderSplit-v0/{name}" for name in ("args.yml", "config.yml", "command.txt")}
-    assert files == {"OrderSplit-v0.zip", "best_model.zip", "evaluations.npz", "config.yaml", "done.json", *zoo}
-    arguments = yaml.safe_load((tmp_path / "OrderSplit-v0" / "args.yml").read_text(encoding="utf-8"))
-    assert (arguments["algo"], arguments["env"], arguments["seed"]) == ("ppo", "OrderSplit-v0", 0)
+    zoo = {f"OrderSplit-v1/{name}" for name in ("args.yml", "config.yml", "command.txt")}
+    assert files == {"OrderSplit-v1.zip", "best_model.zip", "evaluations.npz", "config.yaml", "done.json", *zoo}
+    arguments = yaml.safe_load((tmp_path / "OrderSplit-v1" / "args.yml").read_text(encoding="utf-8"))
+    assert (arguments["algo"], arguments["env"], arguments["seed"]) == ("ppo", "OrderSplit-v1", 0)
     assert arguments["market"] == "notebook"
-    hyperparameters = yaml.safe_load((tmp_path / "OrderSplit-v0" / "config.yml").read_text(encoding="utf-8"))
+    hyperparameters = yaml.safe_load((tmp_path / "OrderSplit-v1" / "config.yml").read_text(encoding="utf-8"))
     assert hyperparameters == config.hyperparameters
-    assert (tmp_path / "OrderSplit-v0" / "command.txt").read_text(encoding="utf-8").count("\n") == 1
+    assert (tmp_path / "OrderSplit-v1" / "command.txt").read_text(encoding="utf-8").count("\n") == 1
     with np.load(tmp_path / "evaluations.npz") as log:  # keys and shapes of SB3's EvalCallback
         assert set(log.files) == {"timesteps", "results", "ep_lengths"}
         assert log["timesteps"].tolist() == [0, 200, 400]
@@ -89,7 +89,7 @@ def test_folder_has_the_layout_of_the_zoo(tmp_path):
 
 
 def test_normalised_runs_keep_their_statistics(tmp_path):
-    config = tiny_config("a2c", "OrderSplit-v0", normalize={"norm_reward": False}, policy="MlpPolicy", policy_kwargs={})
+    config = tiny_config("a2c", "OrderSplit-v1", normalize={"norm_reward": False}, policy="MlpPolicy", policy_kwargs={})
     model = train(config, tmp_path)
     last = load_policy(config, tmp_path, best=False)
     assert isinstance(last, NormalizedPolicy)
@@ -111,7 +111,7 @@ WITH_FILLS = {"eval/slippage_bps", "eval/fee_bps", "eval/fill_rate"}
 def test_tensorboard_shows_learner_and_baselines_in_one_chart(market, cost, tmp_path):
     spec = load_market(market)
     names = [spec.reference_router, "all_in_sized", spec.oracle]
-    config = tiny_config("ppo", "OrderSplit-v0", market).model_copy(update={"validation_scenarios": 60})
+    config = tiny_config("ppo", "OrderSplit-v1", market).model_copy(update={"validation_scenarios": 60})
     train(config, tmp_path, tmp_path / "board" / "learner", names, tmp_path / "board")
     learner = scalars_of(tmp_path / "board" / "learner")
     expected = EVERY_MARKET | {cost} | {f"venue_share/{name}" for name in spec.venue_names}
@@ -135,7 +135,7 @@ def test_tensorboard_shows_learner_and_baselines_in_one_chart(market, cost, tmp_
 
 
 def test_tensorboard_has_the_hyperparameters_with_the_metrics(tmp_path):
-    config = tiny_config("ppo", "OrderSplit-v0", normalize={"norm_obs": False})
+    config = tiny_config("ppo", "OrderSplit-v1", normalize={"norm_obs": False})
     train(config, tmp_path, tmp_path / "board")
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     start = HParamsPluginData.FromString(
@@ -156,33 +156,33 @@ def test_tensorboard_has_the_hyperparameters_with_the_metrics(tmp_path):
 
 def test_progress_is_reported(tmp_path):
     told: list[int] = []
-    train(tiny_config("ppo", "OrderSplit-v0"), tmp_path, report=told.append)
+    train(tiny_config("ppo", "OrderSplit-v1"), tmp_path, report=told.append)
     assert told == [100, 200, 300, 400]
 
 
 @pytest.mark.parametrize("n_envs", [0, -1, 1.5, True, "many"])
 def test_n_envs_must_be_a_whole_number(n_envs):
     with pytest.raises(UserError, match="n_envs is"):
-        train_config("ppo", "OrderSplit-v0", load_market("notebook"), 0, settings={"n_envs": n_envs})
+        train_config("ppo", "OrderSplit-v1", load_market("notebook"), 0, settings={"n_envs": n_envs})
 
 
 def test_a_default_of_envs_per_scenario_gives_way_to_the_number_of_envs():
     market = load_market("us_equity")
     for n_envs, envs_per_scenario in ((256, 8), (12, 4), (7, 1)):
-        config = train_config("ppo", "OrderSplit-v0", market, 0, n_envs=n_envs)
+        config = train_config("ppo", "OrderSplit-v1", market, 0, n_envs=n_envs)
         assert config.hyperparameters["envs_per_scenario"] == envs_per_scenario
-    assert train_config("ppo", "OrderSplit-v0", load_market("dark"), 0).hyperparameters["envs_per_scenario"] == 1
+    assert train_config("ppo", "OrderSplit-v1", load_market("dark"), 0).hyperparameters["envs_per_scenario"] == 1
 
 
 def test_envs_per_scenario_that_a_user_sets_must_fit():
     settings = {"n_envs": 12, "envs_per_scenario": 8}
-    config = train_config("ppo", "OrderSplit-v0", load_market("us_equity"), 0, settings=settings)
+    config = train_config("ppo", "OrderSplit-v1", load_market("us_equity"), 0, settings=settings)
     with pytest.raises(UserError, match="multiple of envs_per_scenario"):
         make_training_env(config)
 
 
 def test_envs_of_one_day_train_relative_to_each_other():
-    config = train_config("ppo", "OrderSplit-v0", load_market("us_equity"), 3, n_envs=16)
+    config = train_config("ppo", "OrderSplit-v1", load_market("us_equity"), 3, n_envs=16)
     venv = make_training_env(config)
     venv.seed(config.seed << SEED_STRIDE_BITS)
     rows = venv.reset().reshape(2, 8, -1)
@@ -193,12 +193,12 @@ def test_envs_of_one_day_train_relative_to_each_other():
 
 
 def test_digest_tells_configs_apart():
-    config = tiny_config("ppo", "OrderSplit-v0")
-    assert config.digest() == tiny_config("ppo", "OrderSplit-v0").digest()
+    config = tiny_config("ppo", "OrderSplit-v1")
+    assert config.digest() == tiny_config("ppo", "OrderSplit-v1").digest()
     others = [
-        tiny_config("ppo", "OrderSplit-v0", gamma=0.9),
-        tiny_config("ppo", "VenueSelect-v0"),
-        tiny_config("ppo", "OrderSplit-v0", "us_equity"),
+        tiny_config("ppo", "OrderSplit-v1", gamma=0.9),
+        tiny_config("ppo", "VenueSelect-v1"),
+        tiny_config("ppo", "OrderSplit-v1", "us_equity"),
         config.model_copy(update={"seed": 1}),
     ]
     assert len({config.digest(), *(o.digest() for o in others)}) == 5
@@ -206,7 +206,7 @@ def test_digest_tells_configs_apart():
 
 def test_a_config_survives_its_file():
     for market in ("us_equity", "notebook"):
-        config = tiny_config("ppo", "OrderSplit-v0", market)
+        config = tiny_config("ppo", "OrderSplit-v1", market)
         again = TrainConfig.model_validate(yaml.safe_load(yaml.safe_dump(config.canonical())))
         assert again == config
         assert again.digest() == config.digest()
@@ -215,11 +215,11 @@ def test_a_config_survives_its_file():
 @pytest.mark.parametrize("settings", [{"no_such_thing": 1}, {"learning_rate": "lin_fast"}, {"policy": "NoPolicy"}])
 def test_settings_that_the_algorithm_refuses(settings, tmp_path):
     with pytest.raises(UserError):
-        train(tiny_config("ppo", "OrderSplit-v0", **settings), tmp_path / "run")
+        train(tiny_config("ppo", "OrderSplit-v1", **settings), tmp_path / "run")
 
 
 def test_a_damaged_model_is_a_user_error(tmp_path):
-    config = tiny_config("ppo", "OrderSplit-v0")
+    config = tiny_config("ppo", "OrderSplit-v1")
     (tmp_path / "best_model.zip").write_bytes(b"not a zip")
     with pytest.raises(UserError, match=r"best_model\.zip"):
         load_policy(config, tmp_path)
@@ -232,13 +232,13 @@ def test_digest_follows_a_recordings_content_not_its_path(tmp_path):
     moved = tmp_path / "moved" / "a.parquet"
     moved.write_bytes(first.read_bytes())
     other = write_recording(tmp_path / "other" / "a.parquet", seed=2)
-    digests = [train_config("ppo", "OrderSplit-v0", load_market(p), 0).digest() for p in (first, moved, other)]
+    digests = [train_config("ppo", "OrderSplit-v1", load_market(p), 0).digest() for p in (first, moved, other)]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_prose_is_no_part_of_the_digest():
     market = load_market("us_equity")
-    config = train_config("ppo", "OrderSplit-v0", market, 0)
+    config = train_config("ppo", "OrderSplit-v1", market, 0)
     prose = {"description": "other words", "sources": {"fees": "a page"}, "fees_as_of": "yesterday"}
     told = market.model_copy(update=prose)
     assert config.model_copy(update={"market": told}).digest() == config.digest()
@@ -250,14 +250,14 @@ def test_prose_is_no_part_of_the_digest():
 
 def test_normalize_that_cannot_be_is_a_sentence():
     with pytest.raises(UserError, match="normalize"):
-        make_training_env(tiny_config("a2c", "OrderSplit-v0", normalize={"foo": 1}, policy="MlpPolicy"))
+        make_training_env(tiny_config("a2c", "OrderSplit-v1", normalize={"foo": 1}, policy="MlpPolicy"))
 
 
 @pytest.mark.parametrize("best", [True, False])
 def test_a_run_without_its_statistics_is_refused(best, tmp_path):
-    config = tiny_config("a2c", "OrderSplit-v0", normalize=True, policy="MlpPolicy", policy_kwargs={})
+    config = tiny_config("a2c", "OrderSplit-v1", normalize=True, policy="MlpPolicy", policy_kwargs={})
     train(config, tmp_path)
-    statistics = tmp_path / ("best_vecnormalize.pkl" if best else "OrderSplit-v0/vecnormalize.pkl")
+    statistics = tmp_path / ("best_vecnormalize.pkl" if best else "OrderSplit-v1/vecnormalize.pkl")
     statistics.write_bytes(b"no pickle")
     with pytest.raises(UserError, match=rf"{statistics.name} cannot be read"):
         load_policy(config, tmp_path, best)
@@ -267,7 +267,7 @@ def test_a_run_without_its_statistics_is_refused(best, tmp_path):
 
 
 def test_baselines_that_are_scored_already_are_not_scored_again(tmp_path, monkeypatch):
-    config = tiny_config("ppo", "OrderSplit-v0", "us_equity").model_copy(update={"validation_scenarios": 40})
+    config = tiny_config("ppo", "OrderSplit-v1", "us_equity").model_copy(update={"validation_scenarios": 40})
     names = [config.market.reference_router, config.market.oracle]
     evaluator = validation_evaluator(config.env, config.market, 40)
     scored = evaluator.evaluate(evaluator.policies(names))

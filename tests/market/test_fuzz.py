@@ -238,7 +238,7 @@ def check_market(folder: Path, text: str, env: str, seed: int) -> None:
     assert time.perf_counter() - start < LONGEST_S
 
 
-ENV_NAMES = ["OrderSplit-v0", "VenueSelect-v0", "OrderExecute-v0"]
+ENV_NAMES = ["OrderSplit-v1", "VenueSelect-v1", "OrderExecute-v1"]
 ENVS = st.sampled_from(ENV_NAMES)
 SEEDS = st.integers(0, 2**32 - 1)
 

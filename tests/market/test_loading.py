@@ -304,7 +304,7 @@ def test_markets_know_the_routers_that_there_are():
     for name in preset_names():
         market = load_market(name)
         meant = [rule for rule, needs in router_names.RULE_NEEDS.items() if not needs or getattr(market, needs)]
-        assert set(rules) & set(sor_sb3.routers.rule_names(market, "OrderPlace-v0")) == set(rules) & set(meant)
+        assert set(rules) & set(sor_sb3.routers.rule_names(market, "OrderPlace-v1")) == set(rules) & set(meant)
 
 
 # ------------------------------------------------------------------------------------------------ what YAML may be

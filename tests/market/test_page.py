@@ -20,7 +20,7 @@ BY_HAND = PAGE[PAGE.index("## A fill by hand") : PAGE.index("## Four envs")]
 @pytest.fixture
 def core() -> RoutingCore:
     text = re.findall(r"```yaml\n(.*?)```", BY_HAND, flags=re.DOTALL)[0]
-    core = RoutingCore("OrderSplit-v0", parse_market(text, "by_hand.yaml", Path()), 1)
+    core = RoutingCore("OrderSplit-v1", parse_market(text, "by_hand.yaml", Path()), 1)
     core.seed([5])
     core.reset()
     return core

@@ -13,7 +13,7 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.policies.oracles.clairvoyant import Clairvoyant, compositions
 from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1")
 
 
 def small_market(**order) -> SyntheticMarket:
@@ -65,7 +65,7 @@ def played(core: RoutingCore, policy, seeds: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("waves", [1, 2])
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_no_policy_is_ever_cheaper(env_id, waves):
-    few = (env_id == "OrderExecute-v0") + (waves > 1)  # these have far more choices
+    few = (env_id == "OrderExecute-v1") + (waves > 1)  # these have far more choices
     market, seeds = small_market(waves=waves, quantity_shares=(600.0, 300.0, 200.0)[few]), list(range(25))
     core = RoutingCore(env_id, market, len(seeds), "test")
     clairvoyant = Clairvoyant(core)
@@ -95,18 +95,18 @@ def test_the_evaluator_runs_it_by_name():
 
 def test_a_split_without_lots_is_refused():
     with pytest.raises(UserError, match="lot_shares"):
-        Clairvoyant(RoutingCore("OrderSplit-v0", small_market(lot_shares=None), 1))
-    Clairvoyant(RoutingCore("VenueSelect-v0", small_market(lot_shares=None), 1))
+        Clairvoyant(RoutingCore("OrderSplit-v1", small_market(lot_shares=None), 1))
+    Clairvoyant(RoutingCore("VenueSelect-v1", small_market(lot_shares=None), 1))
 
 
 def test_a_large_market_is_refused_in_a_sentence():
-    core = RoutingCore("OrderSplit-v0", small_market(lot_shares=1.0), 1)
+    core = RoutingCore("OrderSplit-v1", small_market(lot_shares=1.0), 1)
     with pytest.raises(UserError, match="fewer venues, steps or lots"):
         Clairvoyant(core).predict(core.reset())
 
 
 def test_it_wants_the_beginning_of_an_episode():
-    core = RoutingCore("OrderSplit-v0", small_market(), 1)
+    core = RoutingCore("OrderSplit-v1", small_market(), 1)
     core.reset()
     rows, _, _ = core.step(np.ones((1, 3)))
     with pytest.raises(UserError, match="middle of an episode"):

@@ -108,8 +108,8 @@ def test_first_order_conditions_hold_on_random_instances():
 
 def test_the_rule_places_what_the_schedule_wants_and_rests_where_it_takes_nothing_else():
     market = load_market("us_equity")
-    rule = routers.make("cont_kukanov", market, "OrderPlace-v0", patience=4, underfill=1.5)
-    core = RoutingCore("OrderPlace-v0", market, 64)
+    rule = routers.make("cont_kukanov", market, "OrderPlace-v1", patience=4, underfill=1.5)
+    core = RoutingCore("OrderPlace-v1", market, 64)
     core.seed(list(range(64)))
     rows, order = core.reset(), market.order
     for _ in range(12):

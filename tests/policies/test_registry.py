@@ -62,7 +62,7 @@ class OnlyPredicts:
 def test_the_rules_are_found_in_their_folder_in_this_order():
     assert routers.ROUTER_NAMES == RULES
     for name in RULES:
-        env_id = "OrderPlace-v0" if registry._ROUTERS[name].rests else "OrderSplit-v0"
+        env_id = "OrderPlace-v1" if registry._ROUTERS[name].rests else "OrderSplit-v1"
         constants = {what: values[0] for what, values in registry._ROUTERS[name].constants.items()}
         assert routers.make(name, "us_equity", env_id, **constants).name == name
 
@@ -84,7 +84,7 @@ def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
 def test_each_rule_says_where_it_means_something():
     for preset in preset_names():
         market = load_market(preset)
-        left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v0"))
+        left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v1"))
         assert ("vwap" in left_out) == (not market.has_volume)
         assert ("dark_first" in left_out) == (not market.has_dark)
         assert ("dark_then_sweep" in left_out) == (not market.has_dark or market.order.waves == 1)

@@ -19,7 +19,7 @@ from tests.simulator.market_strategies import SEEDS, markets
 from tests.simulator.records import orders_of, venues_of
 
 MARKETS = ("notebook", "notebook_blind", "us_equity")
-ENV_IDS = ("VenueSelect-v0", "OrderSplit-v0")
+ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1")
 FEES = (0.3, -0.2, 0.1, 0.0)
 
 
@@ -143,7 +143,7 @@ def test_net_price_sweep_is_the_cheapest_split_where_quotes_are_firm():
     )
     splits = np.array([(a, b, 10 - a - b) for a in range(11) for b in range(11 - a)]) / 10.0
     for seed in range(12):
-        core = RoutingCore("OrderSplit-v0", market, len(splits) + 1)
+        core = RoutingCore("OrderSplit-v1", market, len(splits) + 1)
         core.seed([seed] * core.n)
         rule = routers.make("net_price_sweep", market).predict(core.reset())[0][:1]
         core.step(np.concatenate([splits, rule]).astype(np.float32))
@@ -208,12 +208,12 @@ def test_best_fixed_venue_is_the_cheapest_on_training_days():
 
 def test_random_is_uniform_over_open_venues_and_follows_its_seed():
     market = hand_made()
-    core = RoutingCore("VenueSelect-v0", market, 4000)
+    core = RoutingCore("VenueSelect-v1", market, 4000)
     core.seed(list(range(4000)))
     core.reset()
     venues_of(core.simulator)["open"] = [1, 0, 1, 1]
     rows = core.observer.observe()
-    choices = routers.make("random", market, "VenueSelect-v0", seed=1).predict(rows)[0]
+    choices = routers.make("random", market, "VenueSelect-v1", seed=1).predict(rows)[0]
     counts = np.bincount(choices, minlength=4)
     assert counts[1] == 0 and np.all(np.abs(counts[[0, 2, 3]] - 4000 / 3) < 5 * np.sqrt(4000 * 2 / 9))
     split = routers.make("random", market, seed=1).predict(rows)[0]
@@ -255,13 +255,13 @@ def test_a_rule_without_a_venue_left_holds_back_where_the_env_can():
     for name in ("best_price", "net_price_sweep", "pro_rata"):
         assert scene.route(name).tolist() == [0.0] * 4
         row = Observer(scene.simulator).observe()
-        assert 0 <= routers.make(name, scene.market, "VenueSelect-v0").predict(row)[0][0] < 4
+        assert 0 <= routers.make(name, scene.market, "VenueSelect-v1").predict(row)[0][0] < 4
 
 
 def test_in_a_later_wave_all_that_came_back_is_offered():
     scene = Scene().second_wave(40.0)
     row = Observer(scene.simulator).observe()
-    assert routers.make("net_price_sweep", scene.market, "OrderExecute-v0").predict(row)[0][0, -1] == 1.0
+    assert routers.make("net_price_sweep", scene.market, "OrderExecute-v1").predict(row)[0][0, -1] == 1.0
 
 
 def test_dark_then_sweep_asks_the_pools_first_and_sweeps_what_comes_back():
@@ -313,7 +313,7 @@ TAKERS = tuple(name for name in routers.ROUTER_NAMES if not registry._ROUTERS[na
 OPEN_MINDED = [name for name in TAKERS if name != "best_fixed_venue"]
 
 
-def quickly(name: str, market, env_id: str = "OrderSplit-v0"):
+def quickly(name: str, market, env_id: str = "OrderSplit-v1"):
     """A rule of such a name that is not tuned first."""
     constants = {what: values[0] for what, values in registry._ROUTERS[name].constants.items()}
     options = {"venue": market.venue_names[-1]} if name == "best_fixed_venue" else constants
@@ -387,14 +387,14 @@ def test_the_numbers_of_venues_do_not_matter(name):
 def test_a_rule_takes_nothing_but_observations():
     """Same rows, another scenario underneath: the same actions."""
     market = load_market("us_equity")
-    rows = np.asarray(RoutingCore("OrderSplit-v0", market, 5).reset())
+    rows = np.asarray(RoutingCore("OrderSplit-v1", market, 5).reset())
     for name in routers.rule_names(market):
         first, second = (quickly(name, market).predict(rows.copy())[0] for _ in range(2))
         assert np.array_equal(first, second), name
 
 
 def test_rules_leave_the_observation_alone():
-    rows = RoutingCore("OrderSplit-v0", "us_equity", 5).reset()
+    rows = RoutingCore("OrderSplit-v1", "us_equity", 5).reset()
     kept = rows.copy()
     for name in TAKERS:
         quickly(name, load_market("us_equity")).predict(rows)
@@ -430,6 +430,6 @@ def test_options_that_a_router_does_not_know_are_refused_by_name():
 def test_evaluate_policy_of_sb3_takes_a_rule():
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    venv = sor_sb3.make_vec_env("OrderSplit-v0", market="notebook", n_envs=4, seed=0)
+    venv = sor_sb3.make_vec_env("OrderSplit-v1", market="notebook", n_envs=4, seed=0)
     mean, _ = evaluate_policy(routers.make("all_in_sized", "notebook"), venv, n_eval_episodes=8)
     assert -1.9 < mean < -1.5

@@ -62,7 +62,7 @@ def in_depth(market: str) -> MarketSpec:
 @pytest.mark.parametrize("market", ["us_equity", "crypto", "dark", "notebook", "heldout/us_equity_varied"])
 def test_no_hidden_field_changes_an_observation(market):
     assert set(HIDDEN) < set(ALL_FIELDS) and len(HIDDEN) > 40
-    core = RoutingCore("OrderSplit-v0", in_depth(market), 20)
+    core = RoutingCore("OrderSplit-v1", in_depth(market), 20)
     core.seed(list(range(20)))
     core.reset()
     rng = np.random.default_rng(0)

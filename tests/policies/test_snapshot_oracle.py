@@ -19,7 +19,7 @@ from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.views import Truth
 
 SPLIT, SELECT, EXECUTE = (
-    make_action_adapter(f"{name}-v0", 2) for name in ("OrderSplit", "VenueSelect", "OrderExecute")
+    make_action_adapter(f"{name}-v1", 2) for name in ("OrderSplit", "VenueSelect", "OrderExecute")
 )
 
 
@@ -184,26 +184,26 @@ def test_no_rule_beats_it_at_any_size(name, scale):
 @pytest.mark.parametrize("name", ["crypto", "dark"])
 def test_more_freedom_is_not_dearer(name):
     market, costs = load_market(name), {}
-    for env_id in ("OrderSplit-v0", "OrderExecute-v0"):
+    for env_id in ("OrderSplit-v1", "OrderExecute-v1"):
         result = sor_sb3.evaluate({"it": market.oracle}, market=market, env=env_id, scenarios=300)
         costs[env_id] = result.scores["it"].cost[0]
-    saved = costs["OrderSplit-v0"] - costs["OrderExecute-v0"]
+    saved = costs["OrderSplit-v1"] - costs["OrderExecute-v1"]
     assert saved.mean() > -2.0 * saved.std() / np.sqrt(saved.size)
 
 
 def test_the_continuation_is_fitted_once_and_always_the_same():
     market = load_market("dark")
-    first = fitted_continuation(market, "VenueSelect-v0")
-    assert fitted_continuation(market, "sor_sb3:VenueSelect-v0") is first
+    first = fitted_continuation(market, "VenueSelect-v1")
+    assert fitted_continuation(market, "sor_sb3:VenueSelect-v1") is first
     from sor_sb3.policies.oracles import snapshot
 
     snapshot._FITTED.clear()
-    assert fitted_continuation(market, "VenueSelect-v0") == first
+    assert fitted_continuation(market, "VenueSelect-v1") == first
     assert first.price_bps > 0.0
 
 
 def test_the_oracle_changes_nothing_by_looking():
-    core = RoutingCore("OrderSplit-v0", "us_equity", 8)
+    core = RoutingCore("OrderSplit-v1", "us_equity", 8)
     core.seed(list(range(8)))
     rows, before = core.reset(), core.get_state()["simulator"]
     oracle = SnapshotOracle(core, Continuation(1.0))
@@ -213,7 +213,7 @@ def test_the_oracle_changes_nothing_by_looking():
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
 
 
-@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1"])
 def test_the_oracle_is_made_from_any_of_our_faces(env_id):
     market = random_market(np.random.default_rng(1))
     envs = [
@@ -233,7 +233,7 @@ def test_the_oracle_is_made_from_any_of_our_faces(env_id):
 
 
 def test_a_crumb_of_a_lot_is_placed_too():
-    core = RoutingCore("OrderExecute-v0", "us_equity", 4)
+    core = RoutingCore("OrderExecute-v1", "us_equity", 4)
     core.reset()
     core.simulator.overwrite(available_shares=1e-9, remaining_shares=1e-9)
     lots, pace, _ = place(core.simulator, core.action_adapter, Continuation(1.0))

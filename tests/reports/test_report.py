@@ -87,7 +87,7 @@ def rules_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A report of rules alone on us_equity, where every measure has a value."""
     folder = tmp_path_factory.mktemp("rules")
     market = load_market("us_equity")
-    judge = Evaluator("OrderSplit-v0", market, 40)
+    judge = Evaluator("OrderSplit-v1", market, 40)
     policies = judge.policies(RULES)
     report = ReportWriter(market, policies)
     evaluation = judge.evaluate(policies, each=report.add)
@@ -106,7 +106,7 @@ def test_compare_leaves_a_report(comparison: Finished):
     assert f"<h1>{results['headline']}</h1>" in text
     assert f"report: {folder / REPORT_HTML}" in comparison.stdout
     markdown = (folder / REPORT_MARKDOWN).read_text(encoding="utf-8")
-    assert markdown.startswith(f"# notebook, OrderSplit-v0\n\n**{results['headline']}**\n")
+    assert markdown.startswith(f"# notebook, OrderSplit-v1\n\n**{results['headline']}**\n")
     for policy in results["policies"]:
         assert f"| {policy['name']} |" in markdown and policy["name"] in text
     assert set(data["curves"]) == {"reinforce", "ppo"} and len(data["curves"]["ppo"]["steps"]) > 2
@@ -176,7 +176,7 @@ def test_report_writes_the_same_again_and_touches_nothing_else(comparison: Finis
 
 
 def test_report_of_a_training_run(comparison: Finished, tmp_path):
-    folder = copied(comparison, tmp_path) / "ppo" / "OrderSplit-v0_1"
+    folder = copied(comparison, tmp_path) / "ppo" / "OrderSplit-v1_1"
     page = report_folder(folder, scenarios=30)
     assert page == folder / REPORT_HTML
     data = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
@@ -202,7 +202,7 @@ def test_folders_that_hold_no_finished_work_are_user_errors(command, comparison:
 def test_explain_costs_what_the_evaluator_says(scenario, comparison: Finished):
     held = Comparison(read_comparison(comparison.folder), comparison.folder)
     inside = 10_000 <= scenario < 10_020
-    judge = held.test_evaluator() if inside else Evaluator("OrderSplit-v0", held.config.market, 1, scenario)
+    judge = held.test_evaluator() if inside else Evaluator("OrderSplit-v1", held.config.market, 1, scenario)
     policies = policies_of(held.runs, held.config.routers, judge)
     cheapest = json.loads((comparison.folder / "results.json").read_text(encoding="utf-8"))["policies"]
     default = next(p["name"] for p in cheapest if p["kind"] == "learned")
@@ -227,7 +227,7 @@ def test_explain_prints_every_step_and_writes_a_page(comparison: Finished, tmp_p
 
 
 def test_explain_of_a_training_run(comparison: Finished):
-    found = explain_folder(comparison.folder / "ppo" / "OrderSplit-v0_2", 77)
+    found = explain_folder(comparison.folder / "ppo" / "OrderSplit-v1_2", 77)
     assert (found.policy, found.scenario) == ("ppo", 77)
 
 

@@ -32,9 +32,9 @@ def wide_market() -> dict:
 @pytest.mark.parametrize(
     ("env", "algo"),
     [
-        pytest.param("OrderSplit-v0", "ppo", marks=pytest.mark.slow),
-        ("OrderExecute-v0", "reinforce"),
-        pytest.param("VenueSelect-v0", "maskableppo", marks=pytest.mark.slow),
+        pytest.param("OrderSplit-v1", "ppo", marks=pytest.mark.slow),
+        ("OrderExecute-v1", "reinforce"),
+        pytest.param("VenueSelect-v1", "maskableppo", marks=pytest.mark.slow),
     ],
 )
 def test_a_comparison_in_a_wide_market_ends_with_a_report(env, algo, tmp_path):

@@ -17,7 +17,7 @@ RANDOM = 50 * (0.03 + math.log(4) / 150 + 0.0055)  # 2.2371
 OPTIMUM = 1.7013
 
 
-def costs(market: str, router: str, n: int, env_id: str = "OrderSplit-v0", first: int = 0) -> np.ndarray:
+def costs(market: str, router: str, n: int, env_id: str = "OrderSplit-v1", first: int = 0) -> np.ndarray:
     """Shortfall per scenario; float64 (n,)."""
     core = RoutingCore(env_id, market, n, "test")
     core.seed(list(range(first, first + n)))
@@ -68,12 +68,12 @@ def test_the_mean_by_adaptive_quadrature():
     assert pytest.approx(2.2371, abs=5e-5) == RANDOM
 
 
-@pytest.mark.parametrize("env_id", ["OrderSplit-v0", "VenueSelect-v0"])
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "VenueSelect-v1"])
 def test_random_costs_what_it_must(env_id):
     assert within(costs("notebook", "random", 4000, env_id), RANDOM)
 
 
-@pytest.mark.parametrize("env_id", ["OrderSplit-v0", "VenueSelect-v0"])
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "VenueSelect-v1"])
 def test_the_oracle_costs_the_optimum(env_id):
     assert within(costs("notebook", "snapshot_oracle", 4000, env_id), OPTIMUM)
 
@@ -86,7 +86,7 @@ def test_routers_that_look_beat_chance_in_the_notebook_and_none_beats_the_optimu
     assert costs("notebook", "all_in_sized", 1000).mean() < 0.8 * RANDOM
 
 
-@pytest.mark.parametrize("env_id", ["OrderSplit-v0", "VenueSelect-v0"])
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "VenueSelect-v1"])
 def test_nothing_can_be_learned_from_the_blind_notebook(env_id):
     for i, name in enumerate(n for n in ROUTER_NAMES if n != "vwap"):
         assert within(costs("notebook_blind", name, 3000, env_id, first=10_000 * i), RANDOM), name

@@ -177,7 +177,7 @@ def test_chasing_the_rebate_at_a_toxic_venue_loses_to_the_sweep():
         routers.make("best_fixed_venue", market, venue=cheapest.name),
         routers.make("net_price_sweep", market),
     ):
-        core = RoutingCore("OrderSplit-v0", market, 1000, "test")
+        core = RoutingCore("OrderSplit-v1", market, 1000, "test")
         core.seed(list(range(1000)))
         rows, done = core.reset(), np.zeros(1000, dtype=bool)
         while not done.all():

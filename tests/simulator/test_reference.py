@@ -18,7 +18,7 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.reference.order import Fill
 from tests.simulator.market_strategies import SEEDS, markets
 
-ENVS = ("VenueSelect-v0", "OrderSplit-v0", "OrderExecute-v0", "OrderPlace-v0")
+ENVS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1", "OrderPlace-v1")
 
 
 class WatchedEnv(PlainEnv):
@@ -278,7 +278,7 @@ def hard_market(name: str) -> SyntheticMarket:
 
 def some_action(generator: np.random.Generator, env_id: str, n_venues: int) -> np.ndarray:
     """Mostly a split at random; now and then everything to one venue, or evenly to all, or nothing in a later wave."""
-    if env_id == "VenueSelect-v0":
+    if env_id == "VenueSelect-v1":
         return np.asarray(generator.integers(n_venues))
     kind, action = generator.random(), generator.uniform(-1.0, 1.0, n_venues)
     if kind < 0.1:
@@ -286,20 +286,20 @@ def some_action(generator: np.random.Generator, env_id: str, n_venues: int) -> n
     elif kind < 0.25:
         action = np.eye(n_venues)[generator.integers(n_venues)]
     pace = generator.uniform(-1.0, 1.0)
-    if env_id == "OrderPlace-v0":
+    if env_id == "OrderPlace-v1":
         rest = generator.uniform(-1.0, 1.0, n_venues) * generator.choice([0.0, 0.2, 1.0])
         return np.array([*action, *rest, 0.5 * pace - 0.5], dtype=np.float32)
-    return np.array([*action, *([pace] if env_id == "OrderExecute-v0" else [])], dtype=np.float32)
+    return np.array([*action, *([pace] if env_id == "OrderExecute-v1" else [])], dtype=np.float32)
 
 
 def plainly(plain: PlainEnv, env_id: str, action: np.ndarray) -> tuple[Any, ...]:
     """Do the same in the plain env."""
-    if env_id == "VenueSelect-v0":
+    if env_id == "VenueSelect-v1":
         return plain.step(np.eye(plain.n_venues)[action])
-    if env_id == "OrderSplit-v0":
+    if env_id == "OrderSplit-v1":
         return plain.step(action)
     pace = float(np.clip(0.5 * (float(action[-1]) + 1.0), 0.0, 1.0))
-    if env_id == "OrderExecute-v0":
+    if env_id == "OrderExecute-v1":
         return plain.split(action[:-1].astype(np.float64), pace)
     take, rest = np.maximum(action[:-1].astype(np.float64), 0.0).reshape(2, -1)
     return plain.place(take / max(take.sum(), 1.0), pace, rest / max(rest.sum(), 1.0))
@@ -344,8 +344,8 @@ def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: 
 
 def play_both(market: SyntheticMarket, seed: int, episodes: int, env_id: str, split: str = "train") -> set[str]:
     """Play whole episodes in both envs on the same numbers and compare all that they say; what happened in them."""
-    if env_id == "OrderPlace-v0" and not market.has_volume:
-        env_id = "OrderSplit-v0"  # nothing would fill what rests
+    if env_id == "OrderPlace-v1" and not market.has_volume:
+        env_id = "OrderSplit-v1"  # nothing would fill what rests
     core = RoutingCore(env_id, market, 1, split)
     plain = WatchedEnv(market, CounterDraws(market.venue_names, split))
     generator = np.random.default_rng(seed)
@@ -391,13 +391,13 @@ def test_same_trajectories_where_all_that_is_rare_is_frequent(name, features):
 @pytest.mark.parametrize("market", ["us_equity", hard_market("everything")], ids=["us_equity", "everything"])
 def test_variance_reduction_leaves_out_the_same_noise(market):
     market = load_market(market)
-    ours = RoutingVecEnv("OrderSplit-v0", market, 1, seed=7, variance_reduction=True)
+    ours = RoutingVecEnv("OrderSplit-v1", market, 1, seed=7, variance_reduction=True)
     plain = PlainEnv(market, CounterDraws(market.venue_names), variance_reduction=True)
     generator = np.random.default_rng(0)
     ours.reset()
     plain.reset(seed=7)
     for _ in range(4 * market.order.horizon_steps):
-        action = some_action(generator, "OrderSplit-v0", market.n_venues)
+        action = some_action(generator, "OrderSplit-v1", market.n_venues)
         _, rewards, dones, _ = ours.step(action[None])
         _, reward, done, _, _ = plain.step(action)
         assert reward == pytest.approx(rewards[0], rel=1e-5, abs=1e-6) and done == dones[0]
@@ -427,7 +427,7 @@ def test_same_trajectories_where_trades_have_sizes(sizes):
     market = changed(
         "us_equity", {"latency_ms": 30.0}, volume={"trade_shares": 90.0, "trade_sizes": sizes, "side_correlation": 0.8}
     )
-    assert {"rests", "passive_fill"} <= play_both(market, 3, 4, "OrderPlace-v0")
+    assert {"rests", "passive_fill"} <= play_both(market, 3, 4, "OrderPlace-v1")
 
 
 def test_it_is_an_ordinary_gymnasium_env():
@@ -445,7 +445,7 @@ def test_a_family_of_markets_is_refused():
 def test_drawn_from_a_generator_it_is_the_same_market_on_average(market):
     parts = ("spread", "impact", "fee")
     costs: dict[RoutingEnv | PlainEnv, list[list[float]]] = {}
-    for env in (RoutingEnv("OrderSplit-v0", market), PlainEnv(market)):
+    for env in (RoutingEnv("OrderSplit-v1", market), PlainEnv(market)):
         env.reset(seed=0)
         costs[env] = []
         while len(costs[env]) < 200:

@@ -293,7 +293,7 @@ def test_recorded_levels_obey_the_limit_and_mirror(tmp_path: Path) -> None:
 
 def test_the_router_sees_recorded_levels(tmp_path: Path) -> None:
     market = load_market(write_levels(tmp_path / "levels.parquet"), LEVELS | {"order.quantity_shares": 600})
-    core = RoutingCore("OrderSplit-v0", market, 1)
+    core = RoutingCore("OrderSplit-v1", market, 1)
     windows = {"window_low_s": np.array([10.0]), "window_cumulative_s": np.zeros(2)}
     core.simulator.recording = core.simulator.recording._replace(**windows)
     core.seed([0])
@@ -358,7 +358,7 @@ def test_no_look_ahead(tmp_path: Path, latency_ms: float) -> None:
         market = replay(path, latency_ms=latency_ms, quantity_shares=2000, horizon_steps=10, step_s=1.0)
         venues = tuple(v.model_copy(update={"latency_sigma": 0.0}) for v in market.venues)
         markets.append(market.model_copy(update={"venues": venues, "price_scale_bps": 1.0}))
-    cores = [RoutingCore("OrderSplit-v0", market, 1) for market in markets]
+    cores = [RoutingCore("OrderSplit-v1", market, 1) for market in markets]
     start_s = cut_s - 4.8
     for core in cores:
         windows = {"window_low_s": np.array([start_s]), "window_cumulative_s": np.zeros(2)}
@@ -455,7 +455,7 @@ def test_nothing_fills_that_is_not_recorded(folder: Path) -> None:
 # -------------------------------------------------------------------------------------------------- faces
 
 
-@pytest.mark.parametrize("env_id", ["VenueSelect-v0", "OrderSplit-v0"])
+@pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1"])
 def test_gymnasium_accepts_a_replay(folder: Path, env_id: str) -> None:
     env = gym.make(f"sor_sb3:{env_id}", market=str(folder / "quotes.parquet"))
     check_env(env.unwrapped, skip_render_check=True)
@@ -465,7 +465,7 @@ def test_rules_and_oracle_run_on_every_split(folder: Path) -> None:
     market = replay(folder / "quotes.parquet", trades_file=folder / "trades.parquet", take_fee_bps={"NYSE": 0.3})
     assert "vwap" in standard_rules(market)
     for split in ("train", "validation", "test"):
-        evaluator = Evaluator("OrderSplit-v0", market, 200, data_split=split)
+        evaluator = Evaluator("OrderSplit-v1", market, 200, data_split=split)
         result = evaluator.evaluate(evaluator.policies(standard_rules(market)))
         assert result.blocks is not None
         assert all(np.isfinite(scores.cost).all() for scores in result.scores.values())

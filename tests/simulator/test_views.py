@@ -16,7 +16,7 @@ PACKAGE = Path(sor_sb3.__file__).parent
 
 
 def core(n: int = 30) -> RoutingCore:
-    core = RoutingCore("OrderSplit-v0", "us_equity", n)
+    core = RoutingCore("OrderSplit-v1", "us_equity", n)
     core.seed(list(range(n)))
     core.reset()
     return core
@@ -63,7 +63,7 @@ def test_only_oracles_and_evaluation_ask_for_the_truth():
 @pytest.mark.parametrize("paced", [False, True])
 def test_no_weight_and_no_pace_keeps_a_step_from_ending(market, value, paced):
     """The envs refuse such actions; a kernel that met one all the same would still end."""
-    simulator = RoutingCore("OrderExecute-v0", market, 3).simulator
+    simulator = RoutingCore("OrderExecute-v1", market, 3).simulator
     simulator.reset(np.arange(3, dtype=np.uint64), np.zeros(3, dtype=np.int64))
     weights = np.full((3, simulator.market.n_venues), value)
     for _ in range(3):

@@ -24,7 +24,7 @@ def run(folder: Path, *command: str) -> str:
 
 
 @needs_zoo
-@pytest.mark.parametrize("env_id", ["OrderSplit-v0", "VenueSelect-v0"])
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "VenueSelect-v1"])
 def test_reinforce_trains_and_is_watched(env_id, tmp_path):
     flags = ["--algo", "reinforce", "--env", env_id]
     said = run(
@@ -37,7 +37,7 @@ def test_reinforce_trains_and_is_watched(env_id, tmp_path):
 
 @needs_zoo
 def test_the_zoos_own_algorithms_need_nothing_but_its_flags(tmp_path):
-    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--env", "OrderSplit-v0", *TINY]
+    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--env", "OrderSplit-v1", *TINY]
     settings = [
         "--gym-packages",
         "sor_sb3",
@@ -50,7 +50,7 @@ def test_the_zoos_own_algorithms_need_nothing_but_its_flags(tmp_path):
         "batch_size:40",
     ]
     run(tmp_path, *command, *settings, "--env-kwargs", "market:'notebook'")
-    assert (tmp_path / "logs" / "ppo" / "OrderSplit-v0_1" / "OrderSplit-v0.zip").is_file()
+    assert (tmp_path / "logs" / "ppo" / "OrderSplit-v1_1" / "OrderSplit-v1.zip").is_file()
 
 
 @needs_zoo
@@ -65,7 +65,7 @@ def test_reinforce_on_an_env_that_is_not_ours(tmp_path):
 
 @needs_zoo
 def test_reinforce_is_optimised(tmp_path):
-    flags = ["--algo", "reinforce", "--env", "OrderSplit-v0", "-conf", "sor_sb3.zoo.reinforce", "-n", "200"]
+    flags = ["--algo", "reinforce", "--env", "OrderSplit-v1", "-conf", "sor_sb3.zoo.reinforce", "-n", "200"]
     tuning = ["-optimize", "--n-trials", "2", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots"]
     run(tmp_path, *ZOO, "train", *flags, *tuning, "--n-eval-envs", "1", "-f", "logs", "-params", "n_envs:2")
     assert list((tmp_path / "logs" / "reinforce").glob("report_*"))

@@ -57,7 +57,7 @@ class Clairvoyant(Oracle):
             raise UserError(f"router 'clairvoyant' does not rest orders, as {core.env_id} lets one; use another env")
         if not core.action_adapter.masked and core.market.order.lot_shares is None:
             what = f"router 'clairvoyant' tries every split of {core.market.name}, which needs whole lots"
-            raise UserError(f"{what}: set order.lot_shares in the market, or use VenueSelect-v0")
+            raise UserError(f"{what}: set order.lot_shares in the market, or use VenueSelect-v1")
         super().__init__(core)
         self._plans: dict[int, tuple[int, dict[Any, np.ndarray]]] = {}  # by member: the episode's key, its actions
 

@@ -428,7 +428,7 @@ def _fit(market: MarketSpec, adapter: ActionAdapter) -> Continuation:
         return min(costs, key=lambda c: costs[c])
 
     if adapter.paced:
-        best_of(fitted_continuation(market, "OrderSplit-v0")._replace(scheduled=True))
+        best_of(fitted_continuation(market, "OrderSplit-v1")._replace(scheduled=True))
     best = best_of(*(Continuation(times * scale) for times in (1.0, 2.0, 4.0)))
     best = best_of(*(best._replace(per_slice_bps=slope * scale) for slope in (0.05, 0.5)))
     for step in (1.4, 1.2):
@@ -500,9 +500,9 @@ class SnapshotOracle(Oracle):
     """Places a wave's shares with full knowledge of books, latencies and sizes at arrival; blind to what comes after.
 
     The oracle places whole lots: the market's, or 32 equal lots of the wave's shares where the market has none. A share
-    that comes back, or that ``OrderExecute-v0`` lets the oracle keep, is charged what a share left for later costs
+    that comes back, or that ``OrderExecute-v1`` lets the oracle keep, is charged what a share left for later costs
     (`fitted_continuation`; at the last decision, the clean-up's price), and what is left is charged the push of what
-    fills. In ``VenueSelect-v0`` the oracle takes the one cheapest venue. A child that arrives after the path's tick is
+    fills. In ``VenueSelect-v1`` the oracle takes the one cheapest venue. A child that arrives after the path's tick is
     taken to come back. The oracle is myopic: a policy may be cheaper, and reports say so.
     """
 

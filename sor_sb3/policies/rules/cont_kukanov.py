@@ -230,7 +230,7 @@ class ContKukanov(_PostingRule):
     constants: ClassVar = {"patience": (4, 1, 2, 8, 16), "underfill": (1.5, 1.1, 2.0, 4.0)}
     draws: ClassVar[int] = 64  # of the outflows
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v1", seed: int = 0, **constants: Any) -> None:
         if len(constants) < len(self.constants):
             constants = tuned_constants(type(self), market, env_id) | constants
         super().__init__(market, env_id, seed, **constants)

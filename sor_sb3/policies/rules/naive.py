@@ -21,7 +21,7 @@ class RandomRouter(Router):
 
     name = "random"
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0) -> None:
         super().__init__(market, env_id, seed)
         self._generator = np.random.default_rng(seed)
 
@@ -61,7 +61,7 @@ class BestFixedVenue(Router):
     calibration_scenarios: ClassVar[int] = 256
 
     def __init__(
-        self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0, venue: str | None = None
+        self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0, venue: str | None = None
     ) -> None:
         super().__init__(market, env_id, seed)
         if venue is not None and venue not in market.venue_names:
@@ -74,7 +74,7 @@ class BestFixedVenue(Router):
     def _cheapest_venue(self) -> str:
         costs: list[float] = []
         for one_hot in np.eye(self.market.n_venues):
-            core = RoutingCore("VenueSelect-v0", self.market, self.calibration_scenarios, data_split="train")
+            core = RoutingCore("VenueSelect-v1", self.market, self.calibration_scenarios, data_split="train")
             core.seed(list(range(core.n)))
             core.reset()
             weights = np.tile(one_hot, (core.n, 1))

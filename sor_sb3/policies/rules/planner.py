@@ -91,7 +91,7 @@ class Planner(Router):
     def __init__(
         self,
         market: MarketSpec,
-        env_id: str = "OrderSplit-v0",
+        env_id: str = "OrderSplit-v1",
         seed: int = 0,
         draw: int | None = None,
         continuation: tuple[float, float] | None = None,

@@ -62,7 +62,7 @@ class NetPriceSweep(Router):
 class StaleSniper(BestPrice):
     """Buys what is offered below the observed midpoint of another venue, by size; else as `best_price`.
 
-    In ``OrderExecute-v0`` it takes all that is offered so, and keeps the schedule's pace otherwise. A check of markets
+    In ``OrderExecute-v1`` it takes all that is offered so, and keeps the schedule's pace otherwise. A check of markets
     rather than a router: where quotes are realistic it gains nothing over `best_price`, since an offer that the price
     has passed is gone before a child arrives.
     """

@@ -24,7 +24,7 @@ class _PostingRule(NetPriceSweep):
     rests = True
     constants: ClassVar[dict[str, tuple[float, ...]]] = {"patience": (4, 1, 8), "ahead": (0.15, 0.3, 1.0)}
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v1", seed: int = 0, **constants: Any) -> None:
         super().__init__(market, env_id, seed)
         if len(constants) < len(self.constants):
             constants = tuned_constants(type(self), market, env_id) | constants
@@ -78,7 +78,7 @@ class PostAndSweep(_PostingRule):
     name = "post_and_sweep"
     constants: ClassVar = _PostingRule.constants | {"venues": (4, 2, 8)}
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v0", seed: int = 0, **constants: Any) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v1", seed: int = 0, **constants: Any) -> None:
         if len(constants) < len(self.constants):
             constants = tuned_constants(type(self), market, env_id) | constants
         super().__init__(market, env_id, seed, **constants)

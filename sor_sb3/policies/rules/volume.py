@@ -41,7 +41,7 @@ class DarkFirst(NetPriceSweep):
     def __init__(
         self,
         market: MarketSpec,
-        env_id: str = "OrderSplit-v0",
+        env_id: str = "OrderSplit-v1",
         seed: int = 0,
         dark_share: float | None = None,
         least_attention: float | None = None,
@@ -117,7 +117,7 @@ class Vwap(Router):
         """Where traded volume is published."""
         return market.has_volume
 
-    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v0", seed: int = 0) -> None:
+    def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0) -> None:
         if not self.fits(market):
             remedy = "leave the router out, or give recorded quotes a trades file (--trades FILE)"
             raise UserError(f"router 'vwap' needs traded volume and market '{market.name}' has none; {remedy}")
