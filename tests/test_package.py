@@ -21,6 +21,7 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.aggregates",
     "sor_sb3.evaluation.evaluator",
     "sor_sb3.evaluation.formats",
+    "sor_sb3.evaluation.prints",
     "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
