@@ -103,6 +103,7 @@ def training_state(model: OnPolicyAlgorithm) -> dict[str, Any]:
         "random": _random_state(model),
         "env": [_layer_state(layer) for layer in _layers(model.env)],
         "buffer": buffer.get_state() if hasattr(buffer, "get_state") else None,
+        "memory": getattr(model, "_last_lstm_states", None),  # of a recurrent policy, in the middle of episodes
         "noise": {name: getattr(model.policy.action_dist, name).detach() for name in matrices},
         "logger": {name: dict(getattr(model.logger, name)) for name in _LOGGER_FIELDS},
     }
@@ -123,6 +124,8 @@ def restore(model: OnPolicyAlgorithm, checkpoint: Path, state: Mapping[str, Any]
             vars(layer).update(saved)
     if state["buffer"] is not None:
         model.rollout_buffer.set_state(state["buffer"])  # type: ignore[attr-defined]
+    if state.get("memory") is not None:
+        model._last_lstm_states = state["memory"]  # type: ignore[attr-defined]
     for name, matrix in state["noise"].items():
         setattr(model.policy.action_dist, name, matrix)
     for name, values in state["logger"].items():

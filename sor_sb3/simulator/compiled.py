@@ -25,7 +25,8 @@ _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
     "policies/oracles/*.py",
-    "evaluation/true_quotes.py",
+    "policies/rules/*.py",
+    "evaluation/*.py",
 )
 
 

@@ -56,6 +56,9 @@ ROWS = 300
 OFF_POLICY = {"buffer_size": 10, "policy_kwargs": {"net_arch": [16, 12]}}
 
 
+D = len(MARKET_FEATURES) + 10 * len(VENUE_FEATURES)  # features of us_equity
+
+
 @cache
 def rows_of(market: str) -> np.ndarray:
     """Real observations (300, D) of random orders under way; of every ten, four have halted venues, one all of them."""
@@ -389,15 +392,15 @@ def test_observations_of_other_types_and_layouts():
 @pytest.mark.parametrize(
     ("observation", "words"),
     [
-        (np.zeros(126), "shape"),
-        (np.zeros((2, 128)), "shape"),
-        (np.zeros((1, 1, 127)), "shape"),
+        (np.zeros(D - 1), "shape"),
+        (np.zeros((2, D + 1)), "shape"),
+        (np.zeros((1, 1, D)), "shape"),
         (np.float32(1.0), "shape"),
-        ({"row": np.zeros(127)}, "dict"),
-        ((np.zeros(127), {}), "tuple"),
-        (np.where(np.arange(127) == 5, np.nan, 0.0), "nan at row 0, feature 5"),
-        (np.where(np.arange(254) == 130, np.inf, 0.0).reshape(2, 127), "inf at row 1, feature 3"),
-        (np.full(127, 3e38, np.float32), "sum of .* not finite"),
+        ({"row": np.zeros(D)}, "dict"),
+        ((np.zeros(D), {}), "tuple"),
+        (np.where(np.arange(D) == 5, np.nan, 0.0), "nan at row 0, feature 5"),
+        (np.where(np.arange(2 * D) == D + 3, np.inf, 0.0).reshape(2, D), "inf at row 1, feature 3"),
+        (np.full(D, 3e38, np.float32), "sum of .* not finite"),
     ],
 )
 def test_observations_that_cannot_be(observation, words):
@@ -406,7 +409,7 @@ def test_observations_that_cannot_be(observation, words):
         with th.no_grad():
             weights.mul_(1e38)
         model.policy.mlp_extractor.policy_net = nn.Sequential()
-        model.policy.action_net = nn.Linear(127, len(weights))
+        model.policy.action_net = nn.Linear(D, len(weights))
         with th.no_grad():
             model.policy.action_net.weight.fill_(1.0)
         with pytest.raises(UserError, match=words):

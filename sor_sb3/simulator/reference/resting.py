@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom, norm
-
-if TYPE_CHECKING:
-    from sor_sb3.simulator.reference.order import ReferenceMarket
 
 ROUNDING = 1e-9
 ROOM = 4  # resting orders of ours at a venue at most
@@ -50,7 +47,7 @@ class RestingOrder:
 class RestingBook:
     """The resting orders of one parent order."""
 
-    def __init__(self, order: ReferenceMarket) -> None:
+    def __init__(self, order: Any) -> None:  # a ReferenceMarket, which imports this file
         self.order, self.path, self.market = order, order.path, order.market
         self.at: list[list[RestingOrder]] = [[] for _ in range(order.n_venues)]
         self.profile = np.array(self.market.quotes.level_profile) / self.market.quotes.level_profile[0]
