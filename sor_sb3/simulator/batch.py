@@ -191,7 +191,8 @@ class BatchSimulator:
         """
         k = self.market.n_venues
         if name in (MARKET.names or ()):
-            values = np.broadcast_to(self.parameters.market[name], self.n)
+            values = self.parameters.market[name]
+            values = np.broadcast_to(values, (self.n, *values.shape[1:]))
             values = np.array(values if which is None else values[which])
         elif name in VENUE_PARAMETER_FIELDS and not self.parameters.is_drawn:
             values = np.tile(self.parameters.venues[name][0, :k], (self.n if which is None else len(which), 1))
