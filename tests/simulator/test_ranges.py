@@ -45,9 +45,9 @@ def test_a_member_of_a_batch_is_a_lone_episode():
 def test_a_range_of_one_point_is_that_market():
     plain = load_market("us_equity")
     fixed = changed(plain)
-    pinned = fixed.model_copy(
-        update={"randomise": {"venues.NYSE.take_fee_bps": (0.3, 0.3), "informed.jump_bps": (2.0, 2.0)}}
-    )
+    jump_bps = plain.informed.jump_bps
+    ranges = {"venues.NYSE.take_fee_bps": (0.3, 0.3), "informed.jump_bps": (jump_bps, jump_bps)}
+    pinned = fixed.model_copy(update={"randomise": ranges})
     a, b = BatchSimulator(plain, 3), BatchSimulator(pinned, 3)
     for simulator in (a, b):
         simulator.reset(np.arange(3, dtype=np.uint64), np.zeros(3, np.int64))
