@@ -278,8 +278,7 @@ def send_children(
             if rest.size > 0:
                 for j in lanes(order, market):
                     block.passive_shares[j], block.passive_value_bps[j], block.passive_cost[j] = 0.0, 0.0, 0.0
-                row, push = (member + order - i) * n_venues, push_bps(block, order)
-                set_targets(block, order, fixed, market, rest, row, push)
+                set_targets(block, order, fixed, market, rest, (member + order - i) * n_venues)
             block.idle_shares[order] = _idle_shares(block, order, market)
 
 
@@ -539,18 +538,10 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 
 @njit(inline="always")
-def worst_offer_bps(block: Any, i: int, market: Any) -> float:
-    """The highest all-in price above the efficient price that any lit venue has offered so far."""
-    worst_bps = block.worst_offered_bps[i]
-    for j in lanes(i, market):
-        worst_bps = max(worst_bps, block.lane_worst_bps[j])
-    return worst_bps
-
-
-@njit(inline="always")
 def clean_up(block: Any, i: int, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
-    block.worst_offered_bps[i] = worst_offer_bps(block, i, market)
+    for j in lanes(i, market):
+        block.worst_offered_bps[i] = max(block.worst_offered_bps[i], block.lane_worst_bps[j])
     for j in lanes(i, market):  # what is in flight is swept with the rest; stepped on, a finished order does nothing
         block.child_shares[j] = 0.0
     block.in_flight[i], block.in_flight_shares[i], block.available_shares[i] = 0, 0.0, 0.0

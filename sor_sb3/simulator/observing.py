@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit
 
-from sor_sb3.simulator.book import level_of, now_s
+from sor_sb3.simulator.book import observed_level
 from sor_sb3.simulator.paths import midpoint_at, near_shares_at, price_at, touch_at
 from sor_sb3.simulator.paths.synthetic import draw_latency_ms
 from sor_sb3.simulator.state import lanes
@@ -26,7 +26,7 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
     The path has laid down what the feeds show at a decision; in a later wave the same tick is asked again.
     """
     elapsed_ms, push = block.elapsed_ms[i], push_bps(block, i)
-    at_s, ask_bps, bid_bps = now_s(block, i, market, elapsed_ms), math.inf, -math.inf
+    ask_bps, bid_bps = math.inf, -math.inf
     mark_bps = price_at(block, i, market, recording, elapsed_ms)
     block.mark_bps[i] = mark_bps
     for j in lanes(i, market):
@@ -48,9 +48,7 @@ def look(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None:
                 far_bps, _, shares, _ = touch_at(block, i, j, market, recording, elapsed_ms)
                 block.offset_bps[j], block.quote_shares[j] = far_bps - mark_bps, shares
             if block.open[j] == 1.0:
-                _, _, taken, _ = level_of(block, i, j, fixed, market, recording, ask, shown, tick, 0, at_s)
-                left = shown - taken
-                block.observed_shares[j] = left if left > 1e-9 * shown else 0.0
+                block.observed_shares[j] = observed_level(block, i, j, fixed, market, recording, 0)[1]
                 if shown > 0.0:
                     ask_bps, bid_bps = min(ask_bps, ask), max(bid_bps, block.observed_bid_bps[j])
     if market.has_dark == 1:

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from sor_sb3.simulator.elementary import exp, log
+from sor_sb3.simulator.observing import push_bps
 from sor_sb3.simulator.paths import fallen_ms, midpoint_at, near_shares_at, price_at, touch_at
 from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS
 from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
@@ -82,13 +83,13 @@ def _cancel(block: Any, i: int, j: Any, r: Any, fixed: Any, shares: float) -> No
 
 
 @njit
-def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float, push: float) -> bool:
+def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float) -> bool:
     """Send an order of `shares` to rest at the observed near touch, or in a dark pool; False where no room is left."""
     for r in rests_of(j):
         if block.rest_shares[r] <= 0.0 and block.rest_cancel_shares[r] <= 0.0:
             block.rest_shares[r], block.rest_number[r] = shares, block.step[i] + 1.0
             block.rest_key[r] = 0.0 if fixed.dark[j] == 1.0 else _near_key(block, i, j, market)
-            block.rest_price_bps[r] = block.observed_bid_bps[j] + push
+            block.rest_price_bps[r] = block.observed_bid_bps[j] + push_bps(block, i)
             block.rest_arrives_ms[r] = block.elapsed_ms[i] + block.latency_ms[j]
             block.rest_answer_ms[r] = block.rest_arrives_ms[r] + block.latency_ms[j] - fixed.speed_bump_ms[j]
             block.rest_ahead_shares[r], block.rest_cancel_ms[r] = 0.0, 0.0
@@ -101,7 +102,7 @@ def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float, pu
 
 
 @njit
-def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int, push: float) -> None:
+def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int) -> None:
     """Move what rests towards `weights` (flat, from `row` on) of what is neither filled, nor in flight, nor taken now.
 
     The missing is posted as far as shares are free; what is too much is cancelled, youngest first, and what is too far
@@ -133,7 +134,7 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
         missing = min(-excess, free)
         missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
         quoted = fixed.dark[j] == 1.0 or block.observed_quote_shares[j] > 0.0
-        if missing >= least and block.open[j] == 1.0 and quoted and _post(block, i, j, fixed, market, missing, push):
+        if missing >= least and block.open[j] == 1.0 and quoted and _post(block, i, j, fixed, market, missing):
             free -= missing
 
 
@@ -166,7 +167,7 @@ def _book_passive(
 
     `value_bps` is the efficient price of the moment without our push.
     """
-    share_cost, push = market.cost_scale / market.quantity_shares, block.permanent_bps[i] + block.transient_bps[i]
+    share_cost, push = market.cost_scale / market.quantity_shares, push_bps(block, i)
     spread_bps, timing_bps = price_bps - push - value_bps, value_bps - block.mark_bps[i]
     cost = filled * (spread_bps + timing_bps + fixed.make_fee_bps[j]) * share_cost
     block.spread_cost[i] += filled * spread_bps * share_cost
@@ -305,7 +306,7 @@ def _meet_in_the_dark(
         mid_bps, trades = midpoint_at(block, i, fixed, market, recording, at_ms - begin_ms)
         if trades:
             value_bps = price_at(block, i, market, recording, at_ms - begin_ms)
-            price_bps = mid_bps + block.permanent_bps[i] + block.transient_bps[i]
+            price_bps = mid_bps + push_bps(block, i)
             _book_passive(block, i, j, fixed, market, filled, price_bps, value_bps, at_ms)
             block.rest_shares[r] -= filled
             block.taken_shares[j] += filled

@@ -248,11 +248,6 @@ class ReferencePath:
         """The efficient price so long after the tick's begin."""
         return self.price + self.smooth * min(ms / self.dt_ms, 1.0) + (self.news_bps if ms >= self.news_ms else 0.0)
 
-    def noise_between(self, begin_ms: float, end_ms: float) -> float:
-        """The part of the price's move between two moments of a tick that has mean 0 whatever came before the tick."""
-        news = self.news_bps if begin_ms < self.news_ms <= end_ms else 0.0
-        return self.noise * (end_ms - begin_ms) / self.dt_ms + news
-
     # ------------------------------------------------------------------------------------------------ quotes
 
     def _quoted_anew(self, price: float) -> tuple[np.ndarray, np.ndarray]:
