@@ -52,6 +52,7 @@ VolumeWeight = Annotated[Weight, AfterValidator(_nothing_if_tiny)]
 PositiveWeight = Annotated[float, Field(gt=0, le=1e9), _DIVISOR]
 LevelProfile = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+MOST_TICKS = 30_000  # of a step, more than eight hours at the slowest clock: every one is computed
 MOST_LOTS = 1e9  # of a parent order: more could not be counted exactly
 VenueName = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -355,6 +356,9 @@ class SyntheticMarket(_Market):
         if abs(self.ticks_per_step * self.path_dt_s - self.order.step_s) > 1e-9 * self.order.step_s:
             what = f"order.step_s is {self.order.step_s:g} and path_dt_s is {self.path_dt_s:g}"
             raise ValueError(f"{what}; expected a whole number of path_dt_s in a step; change one of them")
+        if self.ticks_per_step > MOST_TICKS:
+            what = f"order.step_s is {self.order.step_s:g} and path_dt_s is {self.path_dt_s:g}"
+            raise ValueError(f"{what}; expected at most {MOST_TICKS:,} ticks of path_dt_s in a step; shorten the step")
         check_ranges(self)
         return self
 

@@ -147,15 +147,15 @@ def binomial(n: float, p: float, u: float) -> float:
         z = normal(np.int64(u * 4294967296.0))
         skewed = (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0
         return min(max(np.floor(n * p + np.sqrt(variance) * z + skewed + 0.5), 0.0), n)
-    if p >= 1.0:
-        return n
+    flipped = p > 0.5  # count what is rare, so that the walk from 0 is short
+    p, u = (1.0 - p, 1.0 - u) if flipped else (p, u)
     k, chance, odds = 0.0, np.exp(n * np.log1p(-p)), p / (1.0 - p)
     total = chance
-    while u > total and k < n:
+    while u > total and k < n and chance > 0.0:
         chance *= odds * (n - k) / (k + 1.0)
         k += 1.0
         total += chance
-    return k
+    return n - k if flipped else k
 
 
 @njit(inline="always")

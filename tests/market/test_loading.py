@@ -475,6 +475,7 @@ def test_a_walk_of_a_recorded_venue_is_refused_with_what_replaced_it(tmp_path):
         ("name: tiny", "path_dt_s: 0.3", ("order.step_s is 1 and path_dt_s is 0.3", "a whole number of path_dt_s")),
         ("step_s: 1", "step_s: 0.5", ("order.step_s is 0.5 and path_dt_s is 1", "a whole number of path_dt_s")),
         ("step_s: 1", "step_s: 2.5", ("order.step_s is 2.5 and path_dt_s is 1",)),
+        ("step_s: 1", "step_s: 100000", ("order.step_s is 100000", "at most 30,000 ticks", "shorten the step")),
         ("name: tiny", "path_dt_s: 2", ("'path_dt_s' is 2", "above 0 to 1")),
         ("name: tiny", "path_dt_s: 0", ("'path_dt_s' is 0", "above 0 to 1")),
         ("step_s: 1", "step_s: 1, waves: 5", ("'order.waves' is 5", "from 1 to 4")),

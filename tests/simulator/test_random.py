@@ -1,20 +1,23 @@
-"""Addressed randomness: moments, reach, independence of neighbours, and streams that never meet."""
+"""Counter-based random numbers: moments, reach, independence of neighbours, and streams that never meet."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
+from scipy import stats
 from scipy.special import ndtri
 
 from sor_sb3.simulator.random import (
     DATA_SPLITS,
+    binomial,
     draw_bits,
     episode_keys,
     high_word,
     low_word,
     name_key,
     normal,
+    poisson,
     seed_word,
     uniform,
 )
@@ -174,3 +177,23 @@ def test_an_address_is_a_pure_function_and_distinct(seed, episode, other_seed, o
 def test_keys_are_the_same_on_every_machine_and_version():
     assert name_key("NYSE") == 0xB4245850C8D6E34A
     assert episode_keys("test", np.array([1], dtype=np.uint64), np.array([2]))[0] == 0x95DE1E6D2A293DCA
+
+
+@pytest.mark.parametrize("mean", [0.3, 5.0, 150.0, 2200.0])
+def test_poisson_is_the_quantile(mean: float) -> None:
+    u = (np.random.default_rng(1).integers(0, 2**32, 500) + 0.5) / 2**32
+    np.testing.assert_array_equal([poisson(mean, x) for x in u], stats.poisson.ppf(u, mean))
+
+
+@pytest.mark.parametrize(("n", "p"), [(50.0, 0.02), (200.0, 0.3), (200.0, 0.95), (5000.0, 0.2), (8.0, 1.0), (9.0, 0.0)])
+def test_binomial_is_the_quantile(n: float, p: float) -> None:
+    u = (np.random.default_rng(2).integers(0, 2**32, 500) + 0.5) / 2**32
+    off = 1.0 if n * p * (1.0 - p) > 200.0 else 0.0  # of the normal expansion
+    np.testing.assert_allclose([binomial(n, p, x) for x in u], stats.binom.ppf(u, n, p), rtol=0.0, atol=off)
+
+
+@pytest.mark.parametrize("u", [2.0**-33, 0.5, 1.0 - 2.0**-33])
+@pytest.mark.parametrize("p", [1e-15, 1.0 - 1e-15])
+def test_binomial_of_very_many_ends(p: float, u: float) -> None:
+    n = 1e15
+    assert abs(binomial(n, p, u) - n * p) < 30.0
