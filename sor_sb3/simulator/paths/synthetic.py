@@ -417,22 +417,25 @@ def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
 
     The more so, the nearer the bid is to the efficient price within the best quotes: sellers know what a bid is worth.
     """
+    first, last = np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)
     best, ask, total, there = -math.inf, math.inf, 0.0, 0.0
-    for j in lanes(i, market):
-        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            best, ask = max(best, block.bid_ticks[j]), min(ask, block.ask_ticks[j])
-    for j in lanes(i, market):
+    for j in range(first, last):
+        quotes = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        best = max(best, block.bid_ticks[j] if quotes else -math.inf)
+        ask = min(ask, block.ask_ticks[j] if quotes else math.inf)
         total += block.tick_outflow_shares[j]
-        if fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best:
-            there += block.tick_outflow_shares[j]
+    for j in range(first, last):
+        is_best = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0) & (block.bid_ticks[j] == best)
+        there += block.tick_outflow_shares[j] if is_best else 0.0
     if there <= 0.0:
         return
     place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (ask - best) - 1.0
-    total *= 1.0 - market.side_correlation * min(max(place, -1.0), 1.0)
-    for j in lanes(i, market):
-        is_best = fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.bid_ticks[j] == best
-        sold = block.tick_outflow_shares[j] * total / there if is_best else 0.0
-        block.tick_volume_shares[j] += sold - block.tick_outflow_shares[j]
+    per_share = total * (1.0 - market.side_correlation * min(max(place, -1.0), 1.0)) / there
+    for j in range(first, last):
+        is_best = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0) & (block.bid_ticks[j] == best)
+        outflow = block.tick_outflow_shares[j]
+        sold = outflow * per_share if is_best else 0.0
+        block.tick_volume_shares[j] += sold - outflow
         block.tick_outflow_shares[j] = sold
 
 
