@@ -89,10 +89,11 @@ def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_
 
 
 @njit
-def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, printed: Any) -> float:
+def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, posted: Any, printed: Any) -> float:
     """Cost (bps x shares) of whole `lots` (K,) as children: fills, what they push the rest up by, and what is left.
 
-    What is left costs `ceiling` a share. `printed` is what we filled before in this decision. The functions that fill
+    What is left costs `ceiling` a share. Where `posted` (3, lots + 1) is not empty, the entry of `lots` after the
+    venues' are lots that rest: by their number, the shares that will fill of them, what these cost, and the leak. `printed` is what we filled before in this decision. The functions that fill
     children in the simulator fill them here, in the same order, on the copy of the state that the oracle works on.
     """
     block, i, fixed, market, _ = order
@@ -111,6 +112,11 @@ def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, printed
     cost, left, pushed, leaked, at = 0.0, block.remaining_shares[i], 0.0, 0.0, 0
     for j in lanes(i, market):
         leaked += fixed.leak_bps_per_share[j] * block.sent_shares[j]
+    if posted.size > 0:
+        resting = lots[n_venues]
+        left -= posted[0, resting]
+        cost += posted[1, resting]
+        leaked += posted[2, resting]
     while at < n_venues:
         at_ms, end = books[books[at].turn].arrives_ms, at
         if at_ms == NEVER_MS:
@@ -242,20 +248,22 @@ def _place(costs: Any, best: Any, choice: Any) -> None:
 
 
 @njit
-def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool, books: Any, printed: Any) -> float:
-    """Move 1, 2, 4, ... or all lots from venue to venue while it gets cheaper; the last of `lots` are kept back."""
-    n_venues = order[3].n_venues
-    targets, lowest = n_venues + (1 if may_wait else 0), _cost(order, lots, lot, ceiling, books, printed)
+def _exchange(
+    order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool, books: Any, posted: Any, printed: Any
+) -> float:
+    """Move 1, 2, 4, ... or all lots from place to place while it gets cheaper; the last of `lots` are kept back."""
+    places = lots.size
+    targets, lowest = places - (0 if may_wait else 1), _cost(order, lots, lot, ceiling, books, posted, printed)
     for _ in range(MOST_ROUNDS):
         improved = False
-        for a in range(n_venues + 1):
+        for a in range(places):
             for b in range(targets):
                 moved = 1
                 while a != b and lots[a] > 0:
                     moved = min(moved, lots[a])
                     lots[a] -= moved
                     lots[b] += moved
-                    cost = _cost(order, lots, lot, ceiling, books, printed)
+                    cost = _cost(order, lots, lot, ceiling, books, posted, printed)
                     if cost < lowest - 1e-12 * (1.0 + abs(lowest)):
                         lowest, improved = cost, True
                     else:
@@ -270,23 +278,28 @@ def _exchange(order: Any, lots: Any, lot: float, ceiling: float, may_wait: bool,
 
 
 @njit
-def _start(order: Any, lots: Any, lot: float, may_wait: bool, ceiling: float, books: Any, starts: Any) -> int:
-    """Fill `starts` (.., K + 1) with placements that would be best if venues could be priced one by one; how many."""
+def _start(
+    order: Any, n_lots: int, lot: float, may_wait: bool, ceiling: float, books: Any, posted: Any, starts: Any
+) -> int:
+    """Fill `starts` (.., places + 1) with placements that would be best if each could be priced by itself; how many."""
     block, i, fixed, market, _ = order
-    n_venues, n_lots, n = market.n_venues, lots, 0
-    costs, best = np.empty((n_venues, n_lots + 1)), np.empty((n_venues + 1, n_lots + 1))
-    choice = np.empty((n_venues, n_lots + 1), np.int64)
+    places, n = starts.shape[1] - 1, 0
+    costs, best = np.empty((places, n_lots + 1)), np.empty((places + 1, n_lots + 1))
+    choice = np.empty((places, n_lots + 1), np.int64)
+    for x in range(n_lots + 1 if posted.size > 0 else 0):
+        rest = block.remaining_shares[i] - posted[0, x]
+        costs[places - 1, x] = posted[1, x] - posted[0, x] * ceiling + rest * _push_of(order, 0.0, posted[2, x])
     untaken_bps = -math.inf
     while untaken_bps < math.inf:
         untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
         for saturated in range(2):
             _separable_costs(order, lot, ceiling, saturated == 1, untaken_bps, books, costs)
             _place(costs, best, choice)
-            left = int(np.argmin(best[n_venues])) if may_wait else n_lots
-            if best[n_venues, left] == np.inf:  # not lots enough to take all better quotes
+            left = int(np.argmin(best[places])) if may_wait else n_lots
+            if best[places, left] == np.inf:  # not lots enough to take all better quotes
                 continue
-            starts[n, n_venues] = n_lots - left
-            for k in range(n_venues - 1, -1, -1):
+            starts[n, places] = n_lots - left
+            for k in range(places - 1, -1, -1):
                 starts[n, k] = choice[k, left]
                 left -= choice[k, left]
             n += 1
@@ -294,10 +307,18 @@ def _start(order: Any, lots: Any, lot: float, may_wait: bool, ceiling: float, bo
 
 
 @njit
-def _route(
-    order: Any, n_lots: int, lot: float, may_wait: bool, may_pause: bool, ceiling: float, books: Any, out: Any
+def route(
+    order: Any,
+    n_lots: int,
+    lot: float,
+    may_wait: bool,
+    may_pause: bool,
+    ceiling: float,
+    books: Any,
+    posted: Any,
+    out: Any,
 ) -> float:
-    """Fill `out` (K + 1,) with the cheapest whole lots found, last those kept back; returns what the placement costs.
+    """Fill `out` (K + 1,), or (K + 2,) with those that rest (see `_cost`), with the cheapest whole lots found, last those kept back; returns what the placement costs.
 
     Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`. Fade depends on
     what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over venues as if they
@@ -308,22 +329,22 @@ def _route(
     n_venues, printed = market.n_venues, np.empty(3 + 3 * market.n_venues)
     _remember(block, i, market, printed)
     _look_up(order, _longest_expected_ms(block, i, fixed, market), books)
-    starts, lowest = np.zeros((2 * n_venues + 3, n_venues + 1), np.int64), np.inf
-    n = _start(order, n_lots, lot, may_wait, ceiling, books, starts)
+    starts, lowest = np.zeros((2 * n_venues + 3, out.size), np.int64), np.inf
+    n = _start(order, n_lots, lot, may_wait, ceiling, books, posted, starts)
     if may_wait or may_pause:
-        starts[n, n_venues] = n_lots
+        starts[n, -1] = n_lots
         n += 1
     costs = np.empty(n)
     for start in range(n):
-        costs[start] = _cost(order, starts[start], lot, ceiling, books, printed)
+        costs[start] = _cost(order, starts[start], lot, ceiling, books, posted, printed)
     for _ in range(SEARCHES):
         start = int(np.argmin(costs))
         cost = costs[start]
         if cost == np.inf:
             break
         costs[costs == cost] = np.inf
-        if may_wait or starts[start, n_venues] == 0:
-            cost = _exchange(order, starts[start], lot, ceiling, may_wait, books, printed)
+        if may_wait or starts[start, -1] == 0:
+            cost = _exchange(order, starts[start], lot, ceiling, may_wait, books, posted, printed)
         if cost < lowest:
             lowest = cost
             out[:] = starts[start]
@@ -340,7 +361,7 @@ def _select(order: Any, shares: float, ceiling: float, books: Any, out: Any) -> 
     lowest, best = np.inf, 0
     for k in range(market.n_venues):
         out[k] = 1
-        cost = _cost(order, out, shares, ceiling, books, printed)
+        cost = _cost(order, out, shares, ceiling, books, np.empty((3, 0)), printed)
         out[k] = 0
         if cost < lowest:
             lowest, best = cost, k
@@ -363,9 +384,9 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
 
 @entry_point()
 def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any) -> None:
-    """Fill `out` (N, K + 1), see `_route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
+    """Fill `out` (N, K + 1), see `route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
-    books = np.empty(state.market[0].n_venues, BOOKS)
+    books, posted = np.empty(state.market[0].n_venues, BOOKS), np.empty((3, 0))
     for member in range(len(out)):
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market, row = member % per_block, state.market[member if drawn else 0], out[member]
@@ -383,7 +404,8 @@ def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out
         else:
             lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(shares / market.lot_shares - 1e-9), 1)
             may_pause = block.wave[i] > 0
-            costs[member] = _route(order, lots, shares / lots, may_wait, may_pause, ceilings[member], books, row)
+            ceiling = ceilings[member]
+            costs[member] = route(order, lots, shares / lots, may_wait, may_pause, ceiling, books, posted, row)
             pace[member] = 1.0 - row[-1] / lots
 
 
