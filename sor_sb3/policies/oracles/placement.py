@@ -259,11 +259,11 @@ def _fit(market: MarketSpec) -> Patience:
                 costs[candidate] = float(_mean_cost(market, candidate))
         return min(costs, key=lambda c: costs[c])
 
-    best = best_of(*(Patience(times * scale, 0.1 * scale) for times in (-1.0, 0.0, 1.0)))
+    best = best_of(*(Patience(t * scale, 0.1 * scale, share) for t in (-1.0, 0.0, 1.0) for share in (0.0, 0.5)))
     best = best_of(*(best._replace(per_slice_bps=slope * scale) for slope in (0.03, 0.3)))
-    best = best_of(*(best._replace(resting=share) for share in (0.3, 1.0)))
     for step in (0.5, 0.25):
         best = best_of(*(best._replace(price_bps=best.price_bps + d * step * scale) for d in (-1.0, 1.0)))
+    best = best_of(*(best._replace(resting=share) for share in (0.0, 0.25, 0.5, 1.0)))
     return best
 
 
