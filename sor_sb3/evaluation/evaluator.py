@@ -18,7 +18,7 @@ from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interv
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
-from sor_sb3.policies.registry import ORACLE_NAMES, make, rule_names
+from sor_sb3.policies.registry import ORACLE_NAMES, make, oracle_name, rule_names
 from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -91,12 +91,27 @@ class Evaluation:
         """Cost of a policy minus that of another, paired by scenario; negative is cheaper."""
         return paired_difference(self.scores[name].cost, self.scores[against].cost, self.blocks)
 
+    @property
+    def oracle(self) -> str:
+        """The oracle of the market in this env."""
+        return oracle_name(self.market, self.env_id)
+
+    @property
+    def gap_end(self) -> str:
+        """What gap closed goes to: the oracle, or the planner where that was run too and is significantly cheaper."""
+        both = self.oracle in self.scores and "planner" in self.scores
+        return "planner" if both and self.passes_oracle("planner") else self.oracle
+
+    def passes_oracle(self, name: str) -> bool:
+        """Whether a policy is cheaper than the oracle, which is myopic, by more than the interval."""
+        return self.n_scenarios > 1 and self.difference(name, self.oracle).ci95_high < 0.0
+
     def gap_closed(self, name: str) -> Estimate | None:
-        """Share of the way from the market's reference router to its oracle; None where either was not run."""
-        reference, oracle = self.scores.get(self.market.reference_router), self.scores.get(self.market.oracle)
-        if reference is None or oracle is None:
+        """Share of the way from the market's reference router to `gap_end`; None where either was not run."""
+        reference, end = self.scores.get(self.market.reference_router), self.scores.get(self.gap_end)
+        if reference is None or end is None:
             return None
-        return gap_closed(self.scores[name].cost, reference.cost, oracle.cost, self.blocks)
+        return gap_closed(self.scores[name].cost, reference.cost, end.cost, self.blocks)
 
     def names(self, *kinds: Kind) -> list[str]:
         """Policies of these kinds (all, by default), cheapest first."""
@@ -244,4 +259,4 @@ def evaluate(
 
 def standard_rules(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:
     """The rules that a comparison runs in this market and env, the oracle last."""
-    return [*rule_names(market, env_id), market.oracle]
+    return [*rule_names(market, env_id), oracle_name(market, env_id)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation
+from sor_sb3.evaluation.formats import interval, signed
 from sor_sb3.evaluation.statistics import holm, pairing_variance_reduction, probability_better
 from sor_sb3.evaluation.verdicts import compared, finite, headline
 
@@ -45,6 +46,16 @@ def policy_entry(evaluation: Evaluation, name: str) -> dict[str, Any]:
     }
 
 
+def beyond_oracle(evaluation: Evaluation) -> list[str]:
+    """A sentence for each policy that is cheaper than the oracle, whose sight ends with a step, cheapest first."""
+    if evaluation.oracle not in evaluation.scores:
+        return []
+    passing = [name for name in evaluation.names("learned", "rule") if evaluation.passes_oracle(name)]
+    unit, oracle = evaluation.market.cost_unit, evaluation.oracle
+    found = [(name, evaluation.difference(name, oracle)) for name in passing]
+    return [f"{name} passes {oracle}, which is myopic: {signed(d.mean)} {unit} {interval(d.ci95)}" for name, d in found]
+
+
 def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any]) -> dict[str, Any]:
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
@@ -71,7 +82,9 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
         "price_unit": market.price_unit,
         "best_rule": best_rule,
         "reference_rule": reference,
-        "oracle": market.oracle,
+        "oracle": evaluation.oracle,
+        "gap_end": evaluation.gap_end,
+        "beyond_oracle": beyond_oracle(evaluation),
         "config": config,
         "policies": [policy_entry(evaluation, name) for name in evaluation.names()],
         "comparisons": [

@@ -77,8 +77,8 @@ class Comparison:
         return run, folder, tensorboard_dir
 
     def _baselines(self, validation: Evaluation) -> Evaluation:
-        """What gap closed is computed from: the costs of the reference rule and of the oracle."""
-        names = (self.config.market.reference_router, self.config.market.oracle)
+        """What gap closed is computed from: the costs of the reference rule, of the oracle and of the planner."""
+        names = (self.config.market.reference_router, validation.oracle, "planner")
         known = {name: validation.scores[name] for name in names if name in validation.scores}
         return replace(validation, scores={k: replace(scores, latency_ms=np.zeros(0)) for k, scores in known.items()})
 

@@ -16,7 +16,7 @@ RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only", "cont_kukanov"), "has_volume"),
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
-ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "clairvoyant": "has_lots"}
+ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "placement_oracle": "has_volume", "clairvoyant": "has_lots"}
 """Oracles by name, each with the property of a market that it needs."""
 
 _REMEDIES = {

@@ -266,7 +266,7 @@ class _Market(_Spec):
     description: str = ""
     order: OrderSpec
     reference_router: str = "round_robin"  # the naive router that "gap closed" is measured from
-    oracle: str = "snapshot_oracle"  # and the oracle that it is measured to
+    oracle: str = "snapshot_oracle"  # and the oracle that it is measured to; `placement_oracle` where orders may rest
     order_protection: bool = False  # no child fills through a better observed quote that is left untaken elsewhere
     fees_as_of: str = ""  # which version of the venues' fee schedules `take_fee_bps` follows
     sources: dict[str, str] = Field(default_factory=dict)

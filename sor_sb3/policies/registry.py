@@ -28,7 +28,11 @@ def _found_rules() -> dict[str, type[Router]]:
     return found
 
 
-_ORACLES = {"snapshot_oracle": "snapshot:SnapshotOracle", "clairvoyant": "clairvoyant:Clairvoyant"}
+_ORACLES = {
+    "snapshot_oracle": "snapshot:SnapshotOracle",
+    "placement_oracle": "placement:PlacementOracle",
+    "clairvoyant": "clairvoyant:Clairvoyant",
+}
 _ROUTERS: dict[str, Any] = dict(_found_rules())
 ROUTER_NAMES = tuple(_ROUTERS)
 for _name in ROUTER_NAMES:
@@ -87,6 +91,16 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
     except TypeError as error:
         raise UserError(f"router '{name}' does not take these options: {error}") from None
     return router(load_market(market), env, seed, **options)
+
+
+def oracle_name(market: MarketSpec, env_id: str) -> str:
+    """The oracle of a market in an env: `market.oracle`; of snapshot and placement oracle the one that the env takes.
+
+    Where orders may rest, that is `placement_oracle`; elsewhere `snapshot_oracle`.
+    """
+    if market.oracle not in ("snapshot_oracle", "placement_oracle"):
+        return market.oracle
+    return "placement_oracle" if make_action_adapter(env_id, market.n_venues).rests else "snapshot_oracle"
 
 
 def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:

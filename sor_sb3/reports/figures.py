@@ -259,11 +259,11 @@ def gap_closed(data: Data) -> Figure | None:
     axes.axvline(0.0, color=MUTED, linewidth=0.8)
     axes.axvline(100.0, color=KINDS["oracle"], linewidth=1, linestyle="--")
     name_rows(axes, [p["name"] for p in rows])
-    axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['oracle']})")
+    axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['gap_end']})")
     numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 1)
     description = f"Share of the gap closed, per cent: {numbers}."
     caption = (
-        f"How much of the way from the naive router, {results['reference_rule']}, to {results['oracle']}, which sees "
+        f"How much of the way from the naive router, {results['reference_rule']}, to {results['gap_end']}, which sees "
         "hidden state, each policy goes. Line: 95 % interval."
     )
     return finished(figure, "gap", "Gap closed", description, caption)

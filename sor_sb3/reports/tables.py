@@ -19,7 +19,7 @@ def policies_table(results: dict[str, Any]) -> Table:
         title=f"{results['market']}, {results['env']}, {results['scenarios']} test scenarios; cost in "
         f"{results['cost_unit']}, 95 % intervals",
         caption=f"best rule, named on validation scenarios: {results['best_rule']}; gap closed from "
-        f"{results['reference_rule']} to {results['oracle']}",
+        f"{results['reference_rule']} to {results['gap_end']}",
         title_justify="left",
         caption_justify="left",
     )
@@ -57,5 +57,7 @@ def print_results(results: dict[str, Any], console: Console | None = None) -> No
     """The table, then a sentence a comparison."""
     console = console or wide_console(190)
     console.print(policies_table(results))
+    for sentence in results["beyond_oracle"]:
+        console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
     for comparison in results["comparisons"]:
         console.print(f"  {comparison['sentence']}", highlight=False, markup=False, soft_wrap=True)

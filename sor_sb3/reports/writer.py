@@ -150,7 +150,7 @@ def _distribution(costs: np.ndarray) -> dict[str, float]:
 def _aggregates(evaluation: Evaluation, best_rule: str) -> Data | None:
     """rliable's four, of scores on which the reference has mean 0 and the oracle 1; None without such a scale."""
     scores, blocks = evaluation.scores, evaluation.blocks
-    reference, oracle = scores.get(evaluation.market.reference_router), scores.get(evaluation.market.oracle)
+    reference, oracle = scores.get(evaluation.market.reference_router), scores.get(evaluation.gap_end)
     if reference is None or oracle is None:
         return None
     normalised = {n: normalised_scores(s.cost, reference.cost, oracle.cost) for n, s in scores.items()}

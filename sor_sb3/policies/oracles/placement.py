@@ -13,7 +13,7 @@ from numba import njit
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.policies.oracles.snapshot import BOOKS, FIT_SCENARIOS, FIT_SEED, LOTS, route
+from sor_sb3.policies.oracles.snapshot import BOOKS, FIT_SCENARIOS, FIT_SEED, LOTS, Posted, resting_lots, route
 from sor_sb3.policies.protocol import Oracle
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
@@ -23,7 +23,7 @@ SURPLUS_VENUES = 4  # where shares rest that the coming step does not fill, at m
 
 
 class Patience(NamedTuple):
-    """What a share costs that the coming step leaves, above the efficient price at its end, and how many of them rest."""
+    """What a share costs that the coming step leaves, above the efficient price at its end, and how many rest."""
 
     price_bps: float = 0.0
     per_slice_bps: float = 0.0  # more for each even slice that the order is behind its schedule
@@ -56,7 +56,9 @@ class Prospect(NamedTuple):
 def _kept_shares(simulator: BatchSimulator, truth: Truth) -> np.ndarray:
     """Shares (n, K) of orders that the simulator counts towards a target: see `set_targets`."""
     n, n_venues = truth.dark.shape
-    rests = {name: getattr(truth, f"rest_{name}").reshape(n, n_venues, -1) for name in ("shares", "cancel_shares", "key")}
+    rests = {
+        name: getattr(truth, f"rest_{name}").reshape(n, n_venues, -1) for name in ("shares", "cancel_shares", "key")
+    }
     cancelling = rests["cancel_shares"] > 0.0
     pending = truth.rest_cancel_ms.reshape(rests["key"].shape) >= 0.0
     kept = np.maximum(rests["shares"] - np.where(cancelling & pending, rests["cancel_shares"], 0.0), 0.0)
@@ -118,14 +120,24 @@ def prospect(simulator: BatchSimulator) -> Prospect:
 
 @njit
 def _post_greedily(
-    lots: int, lot: float, ceiling: float, coming: float, fill: Any, price: Any, leak: Any, posted: Any, turn: Any
-) -> None:
-    """Fill `posted` (3, lots + 1, see `snapshot._cost`) and `turn` (lots,), the venue of each further lot that rests.
+    lots: int,
+    lot: float,
+    whole: float,
+    ceiling: float,
+    coming: float,
+    fill: Any,
+    price: Any,
+    leak: Any,
+    dark: Any,
+    turn: Any,
+) -> Posted:
+    """What lots that rest will come to, and in `turn` (lots,) the venue of each further lot.
 
     The next lot goes where most is saved against the `ceiling`; from where nothing is, `turn` is -1.
     """
-    used = np.zeros(fill.size)
-    posted[0, 0], posted[1, 0], posted[2, 0] = coming, 0.0, 0.0
+    used, dark_fill = np.zeros(fill.size), np.zeros((fill.size, lots + 2))
+    posted = Posted(np.zeros(lots + 1), np.zeros(lots + 1), np.zeros(lots + 1), dark_fill, price, whole)
+    posted.filled[0] = coming
     for x in range(lots):
         most, best = 0.0, -1
         for k in range(fill.size):
@@ -133,18 +145,25 @@ def _post_greedily(
             if saved > most:
                 most, best = saved, k
         turn[x] = best
-        posted[:, x + 1] = posted[:, x]
+        filled, paid, leaked = 0.0, 0.0, 0.0
+        posted.dark[:, x + 1] = posted.dark[:, x]
         if best >= 0:
             filled = max(min(lot, fill[best] - used[best] * lot), 0.0)
+            paid, leaked = filled * price[best], leak[best] * lot
             used[best] += 1.0
-            posted[0, x + 1] += filled
-            posted[1, x + 1] += filled * price[best]
-            posted[2, x + 1] += leak[best] * lot
+            if dark[best] == 1.0:
+                posted.dark[best, x + 1] += filled
+        posted.filled[x + 1] = posted.filled[x] + filled
+        posted.cost[x + 1] = posted.cost[x] + paid
+        posted.leaked[x + 1] = posted.leaked[x] + leaked
+    for k in range(fill.size):
+        posted.dark[k, lots + 1] = fill[k]
+    return posted
 
 
 @entry_point()
 def _place_batch(
-    state: Any, ceilings: Any, coming: Any, new_fill: Any, new_bps: Any, leak: Any, takes: Any, posts: Any, out: Any
+    state: Any, ceilings: Any, coming: Any, new_fill: Any, new_bps: Any, venues: Any, takes: Any, posts: Any, out: Any
 ) -> None:
     """Fill `takes` and `posts` (N, K) with lots, and `out` (N, 2) with the shares of a lot and how many are kept."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
@@ -158,20 +177,20 @@ def _place_batch(
             continue
         lots = LOTS if market.lot_shares <= 0.0 else max(math.ceil(shares / market.lot_shares - 1e-9), 1)
         order, lot, ceiling = (block, i, fixed, market, state.recording), shares / lots, ceilings[member]
-        posted, turn = np.empty((3, lots + 1)), np.empty(lots, np.int64)
-        _post_greedily(
-            lots, lot, ceiling, coming[member], new_fill[member], new_bps[member], leak[member], posted, turn
-        )
+        turn, fill, price = np.empty(lots, np.int64), new_fill[member], new_bps[member]
+        leak, dark = venues[0, member], venues[1, member]
+        least = market.lot_shares if market.lot_shares > 0.0 else lot
+        posted = _post_greedily(lots, least, lot / least, ceiling, coming[member], fill, price, leak, dark, turn)
         row[:] = 0
         route(order, lots, lot, True, True, ceiling, books, posted, row)
         out[member, 0], out[member, 1] = lot, row[n_venues + 1]
         for k in range(n_venues):
             takes[member, k] = row[k]
-        for x in range(row[n_venues]):
+        for x in range(resting_lots(row, posted)):
             if turn[x] >= 0:
                 posts[member, turn[x]] += 1
-            else:
-                out[member, 1] += 1
+                out[member, 1] -= 1
+        out[member, 1] += row[n_venues]
 
 
 def plan(simulator: BatchSimulator, patience: Patience) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -182,11 +201,11 @@ def plan(simulator: BatchSimulator, patience: Patience) -> tuple[np.ndarray, np.
     left_bps = patience.price_bps + patience.per_slice_bps * behind
     is_last = truth.step >= order.horizon_steps - 1
     ceilings = coming.end_bps + np.where(is_last, coming.cleanup_bps, left_bps)
-    leak = np.where(truth.dark, truth.leak_bps_per_share, 0.0)
-    takes, posts, out = np.zeros((2, simulator.n, n_venues), np.int64), None, np.zeros((simulator.n, 2))
-    takes, posts = takes
+    venues = np.stack([truth.leak_bps_per_share, truth.dark.astype(np.float64)])
+    takes, posts = np.zeros((2, simulator.n, n_venues), np.int64)
+    out = np.zeros((simulator.n, 2))  # shares of a lot, and lots kept back
     copy, fills = simulator.branch(np.arange(simulator.n)), coming.kept_fill.sum(axis=1)
-    _place_batch(copy.kernel_state(), ceilings, fills, coming.new_fill, coming.new_bps, leak, takes, posts, out)
+    _place_batch(copy.kernel_state(), ceilings, fills, coming.new_fill, coming.new_bps, venues, takes, posts, out)
     lot, left = out[:, :1], out[:, 1]
     # orders at rest stay, unless the coming step would fill them at more than waiting costs
     unwanted = (coming.kept_fill > 0.0) & (coming.kept_bps > ceilings[:, None])

@@ -49,6 +49,31 @@ BOOKS = np.dtype(  # what children meet, by venue
 )
 
 
+class Posted(NamedTuple):
+    """What becomes of lots that rest, by their number, if they go where they save most; empty where none may."""
+
+    filled: np.ndarray  # (lots + 1,), shares that fill in the step
+    cost: np.ndarray  # (lots + 1,), of these
+    leaked: np.ndarray  # (lots + 1,), bps
+    dark: np.ndarray  # (K, lots + 2), of the shares those in each dark pool; last all that it would fill
+    price: np.ndarray  # (K,), of fills
+    whole: float  # what a lot is of a whole one of the market's, which alone may rest
+
+
+@njit
+def no_posts() -> Posted:
+    """Nothing may rest."""
+    return Posted(np.empty(0), np.empty(0), np.empty(0), np.empty((0, 0)), np.empty(0), 1.0)
+
+
+@njit
+def resting_lots(lots: Any, posted: Any) -> int:
+    """How many whole lots of the market's rest, of `lots` (K + 2,): no more than those that are not taken."""
+    if posted.filled.size == 0:
+        return 0
+    return min(lots[-2], int(math.floor((lots[-2] + lots[-1]) * posted.whole + 1e-9)))
+
+
 # ------------------------------------------------------------------------------------ what a placement costs
 
 
@@ -92,8 +117,8 @@ def _fill(order: Any, j: int, books: Any, limit_bps: float, shares: float, fade_
 def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, posted: Any, printed: Any) -> float:
     """Cost (bps x shares) of whole `lots` (K,) as children: fills, what they push the rest up by, and what is left.
 
-    What is left costs `ceiling` a share. Where `posted` (3, lots + 1) is not empty, the entry of `lots` after the
-    venues' are lots that rest: by their number, the shares that will fill of them, what these cost, and the leak. `printed` is what we filled before in this decision. The functions that fill
+    What is left costs `ceiling` a share. Where `posted` is not empty (see `Posted`), the entry of `lots` after the
+    venues' are lots that rest. `printed` is what we filled before in this decision. The functions that fill
     children in the simulator fill them here, in the same order, on the copy of the state that the oracle works on.
     """
     block, i, fixed, market, _ = order
@@ -112,11 +137,11 @@ def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, posted:
     cost, left, pushed, leaked, at = 0.0, block.remaining_shares[i], 0.0, 0.0, 0
     for j in lanes(i, market):
         leaked += fixed.leak_bps_per_share[j] * block.sent_shares[j]
-    if posted.size > 0:
-        resting = lots[n_venues]
-        left -= posted[0, resting]
-        cost += posted[1, resting]
-        leaked += posted[2, resting]
+    resting = resting_lots(lots, posted)
+    if posted.filled.size > 0:
+        left -= posted.filled[resting]
+        cost += posted.cost[resting]
+        leaked += posted.leaked[resting]
     while at < n_venues:
         at_ms, end = books[books[at].turn].arrives_ms, at
         if at_ms == NEVER_MS:
@@ -133,6 +158,11 @@ def _cost(order: Any, lots: Any, lot: float, ceiling: float, books: Any, posted:
                 cost += paid
                 left -= filled
                 pushed += fixed.impact[j] * filled
+                if posted.filled.size > 0 and fixed.dark[j] == 1.0:  # the pool holds so much in all
+                    twice = max(filled + posted.dark[j - begin, resting] - posted.dark[j - begin, -1], 0.0)
+                    twice = min(twice, posted.dark[j - begin, resting])
+                    left += twice
+                    cost -= twice * posted.price[j - begin]
             books[j - begin].filled = filled
             end += 1
         for turn in range(at, end):
@@ -286,9 +316,10 @@ def _start(
     places, n = starts.shape[1] - 1, 0
     costs, best = np.empty((places, n_lots + 1)), np.empty((places + 1, n_lots + 1))
     choice = np.empty((places, n_lots + 1), np.int64)
-    for x in range(n_lots + 1 if posted.size > 0 else 0):
-        rest = block.remaining_shares[i] - posted[0, x]
-        costs[places - 1, x] = posted[1, x] - posted[0, x] * ceiling + rest * _push_of(order, 0.0, posted[2, x])
+    for x in range(n_lots + 1 if posted.filled.size > 0 else 0):
+        rest = block.remaining_shares[i] - posted.filled[x]
+        leak = rest * _push_of(order, 0.0, posted.leaked[x])
+        costs[places - 1, x] = posted.cost[x] - posted.filled[x] * ceiling + leak
     untaken_bps = -math.inf
     while untaken_bps < math.inf:
         untaken_bps = _next_quote_bps(block, fixed, i, market, untaken_bps)
@@ -318,7 +349,9 @@ def route(
     posted: Any,
     out: Any,
 ) -> float:
-    """Fill `out` (K + 1,), or (K + 2,) with those that rest (see `_cost`), with the cheapest whole lots found, last those kept back; returns what the placement costs.
+    """Fill `out` with the cheapest whole lots found; returns what the placement costs.
+
+    It is (K + 1,), last those kept back; where orders may rest (see `_cost`) it is (K + 2,), those that rest before.
 
     Any number of lots may be kept back if the router `may_wait`, or else all of them if it `may_pause`. Fade depends on
     what fills elsewhere before, so that venues cannot be priced one by one. Dynamic programming over venues as if they
@@ -361,7 +394,7 @@ def _select(order: Any, shares: float, ceiling: float, books: Any, out: Any) -> 
     lowest, best = np.inf, 0
     for k in range(market.n_venues):
         out[k] = 1
-        cost = _cost(order, out, shares, ceiling, books, np.empty((3, 0)), printed)
+        cost = _cost(order, out, shares, ceiling, books, no_posts(), printed)
         out[k] = 0
         if cost < lowest:
             lowest, best = cost, k
@@ -386,7 +419,7 @@ def _cheapest(block: Any, i: int, market: Any, out: Any) -> None:
 def _route_batch(state: Any, ceilings: Any, one_venue: bool, may_wait: bool, out: Any, pace: Any, costs: Any) -> None:
     """Fill `out` (N, K + 1), see `route`, `pace` (N,), the share of what is offered that is sent, and `costs` (N,)."""
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
-    books, posted = np.empty(state.market[0].n_venues, BOOKS), np.empty((3, 0))
+    books, posted = np.empty(state.market[0].n_venues, BOOKS), no_posts()
     for member in range(len(out)):
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market, row = member % per_block, state.market[member if drawn else 0], out[member]
