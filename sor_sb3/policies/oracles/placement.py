@@ -219,12 +219,16 @@ def plan(simulator: BatchSimulator, patience: Patience) -> tuple[np.ndarray, np.
 
 
 def _surplus(truth: Truth, coming: Prospect, posted: np.ndarray, lots: np.ndarray) -> np.ndarray:
-    """Lots (n, K) that rest for the steps to come, of `lots` (n,), where the queue is shortest for the outflow.
+    """Lots (n, K) that rest for the steps to come, of `lots` (n,), by what the outflow would save against taking.
 
+    By how long the queue is they are not: the oracle can join a short one whenever the coming step fills it.
     No venue is among them whose fills in the coming step are not wanted.
     """
     rests = truth.open & ~truth.dark & (truth.observed_near_shares > 0.0) & (coming.new_fill <= posted + 1e-9)
-    score = np.where(rests, truth.recent_outflow_shares / (truth.observed_near_shares + 1e-9), 0.0)
+    taking = np.where(truth.observed_shares > 0.0, truth.observed_offset_bps + truth.take_fee_bps, np.inf)
+    best = taking.min(axis=1, keepdims=True)
+    saving = np.where(np.isfinite(best), best, 0.0) + truth.observed_near_offset_bps - truth.make_fee_bps
+    score = np.where(rests, np.maximum(saving, 0.0) * truth.recent_outflow_shares, 0.0)
     worst = -np.sort(-score, axis=1)[:, min(SURPLUS_VENUES, score.shape[1]) - 1, None]
     score = np.where(score >= np.maximum(worst, 1e-300), score, 0.0)
     total = score.sum(axis=1, keepdims=True)

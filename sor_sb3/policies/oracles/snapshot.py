@@ -71,7 +71,7 @@ def resting_lots(lots: Any, posted: Any) -> int:
     """How many whole lots of the market's rest, of `lots` (K + 2,): no more than those that are not taken."""
     if posted.filled.size == 0:
         return 0
-    return min(lots[-2], int(math.floor((lots[-2] + lots[-1]) * posted.whole + 1e-9)))
+    return min(lots[-2], math.floor((lots[-2] + lots[-1]) * posted.whole + 1e-9))
 
 
 # ------------------------------------------------------------------------------------ what a placement costs
