@@ -430,7 +430,12 @@ def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
     if there <= 0.0:
         return
     place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (ask - best) - 1.0
-    per_share = total * (1.0 - market.side_correlation * min(max(place, -1.0), 1.0)) / there
+    place = min(max(place, -1.0), 1.0)
+    richness = 1.0 - market.side_correlation * place
+    if market.flow_focus > 1.0:
+        near = exp(market.flow_focus * log(max(0.5 - 0.5 * place, 1e-9)))  # its mean over places is 1 / (focus + 1)
+        richness = 1.0 - market.side_correlation * (1.0 - (market.flow_focus + 1.0) * near)
+    per_share = total * richness / there
     for j in range(first, last):
         is_best = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0) & (block.bid_ticks[j] == best)
         outflow = block.tick_outflow_shares[j]
