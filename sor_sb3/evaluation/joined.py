@@ -1,4 +1,4 @@
-"""What becomes of a small order that joins the queue at the best near touch and stays: the figures of a market's queues.
+"""What becomes of a small order that joins the queue at the best near touch and stays: figures of a market's queues.
 
 No rule is in it: a lot a scenario, at one of the venues that are at the best bid, for `JOIN_S` at the price that it
 joined at.
