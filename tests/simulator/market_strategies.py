@@ -174,6 +174,8 @@ def markets(draw: Any) -> SyntheticMarket:
                 "news_per_s": draw(st.sampled_from([0.0, 0.5, 100.0])),
                 "jump_bps": draw(st.sampled_from([0.3, 3.0])),
                 "removed_fraction": draw(st.sampled_from([0.0, 0.5, 1.0])),
+                "flow_foresight": draw(st.sampled_from([0.0, 0.8])),
+                "flow_focus": draw(st.sampled_from([1.0, 12.0])),
             },
             "volume": {
                 "shares_per_day": draw(st.sampled_from([0.0, 1e7, 1e9])),
