@@ -73,9 +73,8 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
         follows = at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block
         if drawn or not follows:  # the end of a run of neighbours, which move together
             advance_paths(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0], True)
-            for order in range(i + 1 - begun, i + 1):
-                if market.fills_all == 0:
-                    look(block, order, fixed, market, state.recording)
+            if market.fills_all == 0:
+                look(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0])
             begun = 0
 
 
@@ -83,9 +82,7 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
 def _pass_time(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, scratch: Any, work: Any) -> None:
     """Take orders ``i .. i + n - 1`` from the last wave of a decision to the next decision."""
     for tick in range(market.ticks_per_step):
-        for order in range(i, i + n):
-            pass_tick(block, order, fixed, market, recording, tick, work)
-            block.tick[order] += 1
+        pass_tick(block, i, n, fixed, market, recording, tick, work)
         advance_paths(block, i, n, fixed, market, recording, scratch, tick + 1 == market.ticks_per_step)
     for order in range(i, i + n):
         end_decision(block, order, fixed, market)
@@ -115,13 +112,17 @@ def _step_batch(
                     first = order + (0 if stays else 1) - running
                     _pass_time(block, first, running, fixed, market, recording, scratch[0], work[0])
                     running = 0
+            running = 0
             for order in range(i, i + together):
                 member = at + order
                 cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
                 ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
                 done[member] = ended and block.wave[order] == 0
-                if market.fills_all == 0 and not done[member]:
-                    look(block, order, fixed, market, recording)
+                running += 0 if done[member] else 1
+                if running > 0 and (done[member] or order + 1 == i + together) and market.fills_all == 0:
+                    first = order + (0 if done[member] else 1) - running
+                    look(block, first, running, fixed, market, recording, scratch[0])
+                    running = 0
 
 
 @entry_point()

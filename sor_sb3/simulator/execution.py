@@ -480,22 +480,29 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     return True
 
 
-@njit(inline="always")
-def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick: int, work: Any) -> None:
-    """Fill what arrives in a decision's `tick`, before the path moves on, and gather the tick's noise."""
+@njit(error_model="numpy")
+def pass_tick(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, tick: int, work: Any) -> None:
+    """Fill what arrives in a decision's `tick`, before the path moves on, and gather the tick's noise.
+
+    Of orders ``i .. i + n - 1``.
+    """
     tick_ms = 1e3 * market.path_dt_s
-    if tick > 0:
-        block.idle_shares[i] = _idle_shares(block, i, market)
-    if block.in_flight[i] > 0:
-        fill_until(block, i, fixed, market, recording, (tick + 1) * tick_ms, tick * tick_ms, work)
-        hear_answers(block, i, market, (tick + 1) * tick_ms)
-    if block.resting[i] > 0:
-        pass_resting(block, i, fixed, market, recording, tick)
-    noise = block.idle_shares[i] * block.tick_noise_bps[i]
-    if block.paced[i] == 0.0:  # a free pace may end the episode where drift says so
-        scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-        noise += scheduled * (block.smooth_move_bps[i] + block.news_bps[i] - block.tick_noise_bps[i])
-    block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
+    for order in range(i, i + n):
+        if tick > 0:
+            block.idle_shares[order] = _idle_shares(block, order, market)
+        if block.in_flight[order] > 0:
+            fill_until(block, order, fixed, market, recording, (tick + 1) * tick_ms, tick * tick_ms, work)
+            hear_answers(block, order, market, (tick + 1) * tick_ms)
+        if block.resting[order] > 0:
+            pass_resting(block, order, fixed, market, recording, tick)
+    scale, per_horizon = market.cost_scale / market.quantity_shares, 1.0 / market.horizon_steps
+    for order in range(np.uint64(i), np.uint64(i + n)):
+        scheduled = market.quantity_shares * (1.0 - (block.step[order] + 1.0) * per_horizon)
+        drift_bps = block.smooth_move_bps[order] + block.news_bps[order] - block.tick_noise_bps[order]
+        drift_bps = drift_bps if block.paced[order] == 0.0 else 0.0  # a free pace may end the episode where drift says so
+        noise = block.idle_shares[order] * block.tick_noise_bps[order] + scheduled * drift_bps
+        block.step_noise_cost[order] += noise * scale
+        block.tick[order] += 1
 
 
 @njit(inline="always")
