@@ -181,7 +181,7 @@ class RoutingCore:
 
     def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
         """What finished episodes report, one dict for each of `which` (see `BatchSimulator.measures`)."""
-        ledger, measures = self.simulator.ledger(which), self.simulator.measures(which)
+        ledger, measures = self.simulator.results(which)
         costs = [  # keys are written out: dict(zip(...)) takes three times as long, and this is a tenth of a step
             {"shortfall": total, "spread": spread, "impact": impact, "timing": timing, "fee": fee, "cleanup": cleanup}
             for total, spread, impact, timing, fee, cleanup in _rows(ledger, ("shortfall", *LEDGER_PARTS))

@@ -322,8 +322,7 @@ class BatchSimulator:
 
     def ledger(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
-        sums = self._sums(which)
-        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
+        return self._ledger(self._sums(which))
 
     def measures(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Measures of finished episodes, float64 (n,) each; NaN where all children fill, so that none has a meaning.
@@ -332,7 +331,18 @@ class BatchSimulator:
         whole order. fill_rate: filled / sent, over marketable child orders. completion: share of the order that was
         filled before the clean-up.
         """
-        _, _, _, fee, _, _, value, sent, filled, passive = self._sums(which)
+        return self._measures(self._sums(which))
+
+    def results(self, which: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """`ledger` and `measures` at once."""
+        sums = self._sums(which)
+        return self._ledger(sums), self._measures(sums)
+
+    def _ledger(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
+
+    def _measures(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        _, _, _, fee, _, _, value, sent, filled, passive = sums
         if self.parameters.market["fills_all"][0] == 1:
             return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
         with np.errstate(invalid="ignore", divide="ignore"):

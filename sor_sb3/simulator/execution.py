@@ -221,7 +221,8 @@ def _dispatch(block: Any, i: int, fixed: Any, market: Any) -> None:
     observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
     if market.order_protection == 1:
         untaken = untaken_quotes(block, i, fixed, market, True)
-    latest_ms, elapsed_ms = latest_expected_ms(block, i, fixed, market), block.elapsed_ms[i]
+    latest_ms = latest_expected_ms(block, i, fixed, market) if market.synchronise == 1 else 0.0
+    elapsed_ms = block.elapsed_ms[i]
     for j in lanes(i, market):
         sent = block.sent_shares[j]
         if sent <= 0.0:
@@ -499,7 +500,9 @@ def pass_tick(block: Any, i: int, n: int, fixed: Any, market: Any, recording: An
     for order in range(np.uint64(i), np.uint64(i + n)):
         scheduled = market.quantity_shares * (1.0 - (block.step[order] + 1.0) * per_horizon)
         drift_bps = block.smooth_move_bps[order] + block.news_bps[order] - block.tick_noise_bps[order]
-        drift_bps = drift_bps if block.paced[order] == 0.0 else 0.0  # a free pace may end the episode where drift says so
+        drift_bps = (
+            drift_bps if block.paced[order] == 0.0 else 0.0
+        )  # a free pace may end the episode where drift says so
         noise = block.idle_shares[order] * block.tick_noise_bps[order] + scheduled * drift_bps
         block.step_noise_cost[order] += noise * scale
         block.tick[order] += 1

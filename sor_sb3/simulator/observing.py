@@ -52,7 +52,7 @@ def _see_quotes(block: Any, i: int, fixed: Any, market: Any, recording: Any, ela
             continue
         if recording is not None or block.observed_tick[j] != tick or changes_until(block, i, j, market, elapsed_ms):
             _see_other_quote(block, i, j, fixed, market, recording, elapsed_ms)
-        if block.open[j] == 1.0 and block.episode_filled_shares[j] > 0.0:
+        if block.open[j] == 1.0 and block.slots_used[j] > 0:
             block.observed_shares[j] = observed_level(block, i, j, fixed, market, recording, 0)[1]
 
 
@@ -85,4 +85,7 @@ def _observe_midpoint(block: Any, i: int, fixed: Any, market: Any) -> None:
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
         lit = fixed.dark[j] == 0.0
         far_bps, near_bps = block.observed_ask_bps[j] - middle, middle - block.observed_bid_bps[j]
-        block.observed_offset_bps[j], block.observed_near_offset_bps[j] = (far_bps if lit else 0.0), (near_bps if lit else 0.0)
+        block.observed_offset_bps[j], block.observed_near_offset_bps[j] = (
+            (far_bps if lit else 0.0),
+            (near_bps if lit else 0.0),
+        )

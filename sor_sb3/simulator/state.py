@@ -304,6 +304,7 @@ HIDDEN_VENUE_FIELDS = dict(
     # our own doing
     taken_shares="f8",  # of size unseen at the midpoint or in the dark, not refilled
     taken_s="f8",  # when that was last written, since arrival
+    slots_used="i8",  # a bit for each of the venue's slots that holds a price
     ack_ms="f8",  # of a child sent now: from the decision or wave to its answer
     filled_shares="f8",  # in this env step, whenever the child was sent
     fill_cost="f8",  # of that fill, all-in, in cost units of the whole order

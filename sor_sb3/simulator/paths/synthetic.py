@@ -193,6 +193,10 @@ def change_ms(block: Any, i: int, j: int, market: Any) -> float:
 @njit(inline="always")
 def changes_until(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> bool:
     """Whether the quote of lane `j` is already the next one, `elapsed_ms` into the tick."""
+    grid, tick_bps, end_bps = block.grid_bps[i], market.tick_bps, block.next_price_bps[i]
+    ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
+    if (end_bps <= ask_bps) & (end_bps >= bid_bps):  # mostly: the price does not pass the quote
+        return (elapsed_ms > 0.0) & (elapsed_ms >= block.u_change[j] * 1e3 * market.path_dt_s)
     return elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
 
 
@@ -236,8 +240,10 @@ def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: 
     """The midpoint of the best quotes of open venues in force, and whether they neither lock nor cross."""
     ask, bid = math.inf, -math.inf
     for j in lanes(i, market):
-        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
+        its_ask, its_bid = block.ask_ticks[j], block.bid_ticks[j]
+        if (fixed.dark[j] == 0.0) & (block.open[j] == 1.0):
+            if elapsed_ms > 0.0 and changes_until(block, i, j, market, elapsed_ms):
+                its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
             ask, bid = min(ask, its_ask), max(bid, its_bid)
     if ask == math.inf:
         return synthetic_price(block, i, market, elapsed_ms), False
@@ -311,7 +317,11 @@ def _move_prices(block: Any, first: int, last: int, market: Any) -> None:
     of, sd, tick_ms = ORDER_DRAWS, market.volatility_log_sd, 1e3 * market.path_dt_s
     calm_bps, log_decay, log_shock = market.volatility_tick_bps, market.volatility_decay, market.volatility_shock
     stress_volatility, foresight = market.stress_volatility, market.flow_foresight
-    unforeseen, jump_chance, jump_sd_bps = math.sqrt(1.0 - foresight * foresight), market.jump_probability, market.jump_sd_bps
+    unforeseen, jump_chance, jump_sd_bps = (
+        math.sqrt(1.0 - foresight * foresight),
+        market.jump_probability,
+        market.jump_sd_bps,
+    )
     drift_decay, drift_shock, dt_s = market.drift_decay, market.drift_shock, market.path_dt_s
     per_drift = market.signal_correlation / market.drift_sd_bps_per_s if market.drift_sd_bps_per_s > 0.0 else 0.0
     signal_noise, news_chance, jump_bps = market.signal_noise, market.news_probability, market.news_jump_bps
@@ -440,14 +450,22 @@ def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
         best, lowest = max(best, bid if quotes else -math.inf), min(lowest, ask if quotes else math.inf)
         total += block.tick_outflow_shares[j]
     for j in range(first, last):
-        bid, outflow, quotes = block.bid_ticks[j], block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        bid, outflow, quotes = (
+            block.bid_ticks[j],
+            block.tick_outflow_shares[j],
+            (fixed.dark[j] == 0.0) & (block.open[j] == 1.0),
+        )
         there += outflow if quotes & (bid == best) else 0.0
     if there <= 0.0:
         return
     place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (lowest - best) - 1.0
     per_share = total * (1.0 - market.side_correlation * min(max(place, -1.0), 1.0)) / there
     for j in range(first, last):
-        bid, outflow, quotes = block.bid_ticks[j], block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        bid, outflow, quotes = (
+            block.bid_ticks[j],
+            block.tick_outflow_shares[j],
+            (fixed.dark[j] == 0.0) & (block.open[j] == 1.0),
+        )
         sold = outflow * per_share if quotes & (bid == best) else 0.0
         block.tick_volume_shares[j] += sold - outflow
         block.tick_outflow_shares[j] = sold
@@ -480,7 +498,10 @@ def _observe_quotes(block: Any, i: int, n: int, fixed: Any, market: Any) -> None
         lit = fixed.dark[j] == 0.0
         shares = round_lots(exp(block.next_log_shares[j]), lot_shares)
         near_shares = round_lots(exp(block.next_near_log_shares[j]), lot_shares)
-        block.observed_quote_shares[j], block.observed_near_shares[j] = (shares if lit else 0.0), (near_shares if lit else 0.0)
+        block.observed_quote_shares[j], block.observed_near_shares[j] = (
+            (shares if lit else 0.0),
+            (near_shares if lit else 0.0),
+        )
     for member in range(i, i + n):
         grid, tick_bps, tick = block.grid_bps[member], market.tick_bps, block.tick[member]
         for j in range(np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)):
@@ -498,7 +519,8 @@ def _observe_late_feeds(block: Any, i: int, fixed: Any, market: Any) -> None:
     tick_ms, grid, tick_bps = 1e3 * market.path_dt_s, block.grid_bps[i], market.tick_bps
     for j in lanes(i, market):
         feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
-        if fixed.dark[j] == 0.0 and feed_ms > 0.0 and feed_ms > tick_ms - change_ms(block, i, j, market):
+        unheard = feed_ms > 0.0 and not changes_until(block, i, j, market, tick_ms - feed_ms)
+        if fixed.dark[j] == 0.0 and unheard:
             block.observed_ask_bps[j] = grid + tick_bps * block.ask_ticks[j]
             block.observed_bid_bps[j] = grid + tick_bps * block.bid_ticks[j]
             block.observed_quote_shares[j] = round_lots(exp(block.log_shares[j]), market.round_lot_shares)
