@@ -30,7 +30,7 @@ from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.execution import takes_orders
 from sor_sb3.simulator.paths import touch_at
-from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, change_ms, draw_latency_ms
+from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, change_ms, draw_latency_ms, latencies_stream
 from sor_sb3.simulator.random import PLACES_PER_STEP, stream_at, uniform_at
 from sor_sb3.simulator.state import MOST_LEVELS, SLOTS, lanes
 from sor_sb3.simulator.views import Truth
@@ -47,11 +47,10 @@ def _latencies(state: Any, waves: int, out: Any) -> None:
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market = member % per_block, state.market[member if drawn else 0]
         for wave in range(waves):
-            block.wave[i] = wave
+            stream = latencies_stream(block.tick[i], wave)
             for j in lanes(i, market):
                 k = j - i * market.n_venues
-                out[member, k] = max(out[member, k], draw_latency_ms(block, i, j, fixed, market))
-        block.wave[i] = 0
+                out[member, k] = max(out[member, k], draw_latency_ms(block, j, stream, fixed, market))
 
 
 @entry_point()

@@ -90,21 +90,32 @@ def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: 
     )
 
 
+@njit(inline="always")
+def latencies_stream(tick: int, wave: int) -> Any:
+    """What the stream of the latencies of a tick and wave is beyond a venue's key."""
+    return stream_at(np.uint64(0), LATENCY_PLACE + tick * MOST_WAVES + wave)
+
+
+@njit(inline="always")
+def draw_latency_ms(block: Any, j: Any, stream: Any, fixed: Any, market: Any) -> float:
+    """The latency of a child that is sent to lane `j` at the tick and wave of `stream`."""
+    stream, of = block.venue_key[j] + stream, LATENCY_DRAWS
+    regime_factor = market.congest_factor if block.congested[j] == 1.0 else 1.0
+    tail_factor = market.tail_factor if uniform_at(stream, of.u_tail) < market.tail_probability else 1.0
+    return latency_ms(fixed, j, normal_at(stream, of.z_latency), regime_factor, tail_factor)
+
+
 @njit(error_model="numpy")
 def draw_latencies(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any) -> None:
     """The latencies of children that orders ``i .. i + n - 1`` send now: drawn by the path's tick and the wave."""
-    n_venues, of = market.n_venues, LATENCY_DRAWS
+    n_venues = market.n_venues
     for member in range(i, i + n):
-        stream = stream_at(np.uint64(0), LATENCY_PLACE + block.tick[member] * MOST_WAVES + block.wave[member])
+        stream = latencies_stream(block.tick[member], block.wave[member])
         for j in range(np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)):
             scratch.stream[j] = stream
-    congested, tail, chance = market.congest_factor, market.tail_factor, market.tail_probability
     for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
-        stream = block.venue_key[j] + scratch.stream[j]
-        regime_factor = congested if block.congested[j] == 1.0 else 1.0
-        tail_factor = tail if uniform_at(stream, of.u_tail) < chance else 1.0
         block.observed_latency_ms[j] = block.latency_ms[j]
-        block.latency_ms[j] = latency_ms(fixed, j, normal_at(stream, of.z_latency), regime_factor, tail_factor)
+        block.latency_ms[j] = draw_latency_ms(block, j, scratch.stream[j], fixed, market)
 
 
 @njit(inline="always")
