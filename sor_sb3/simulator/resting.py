@@ -16,6 +16,7 @@ from numba import njit
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.observing import push_bps
 from sor_sb3.simulator.paths import fallen_ms, midpoint_at, near_shares_at, price_at, touch_at
+from sor_sb3.simulator.paths.replay import recorded_queue
 from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS
 from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
 from sor_sb3.simulator.state import RESTS, lanes
@@ -185,12 +186,18 @@ def _book_passive(
 
 @njit
 def _ahead_at(
-    block: Any, i: int, j: Any, market: Any, key: float, bid: float, near_shares: float
+    block: Any, i: int, j: Any, market: Any, recording: Any, key: float, bid: float, elapsed_ms: float
 ) -> tuple[float, float]:
-    """The displayed queue at a price of a lane, and what stands at better prices; none of both above the near touch."""
+    """The displayed queue at a price of a lane, and what stands at better prices; none of both above the near touch.
+
+    The near touch, `bid` in ticks, is the one in force `elapsed_ms` into the tick.
+    """
     behind = (bid - key) / market.level_ticks
     if behind < 0.0:
         return 0.0, 0.0
+    near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
+    if recording is not None and recording.near_level_px.shape[1] > 0:
+        return recorded_queue(block, i, j, market, recording, key, near_shares, elapsed_ms)
     better, levels = 0.0, min(np.int64(math.ceil(behind - 1e-9)), market.n_levels)
     for level in range(levels):
         better += near_shares * market.level_profile[level]
@@ -217,8 +224,7 @@ def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recordi
         ask = math.floor((far_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
         bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
         takes = shares > 0.0 and block.rest_key[r] < ask
-        near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
-        ahead, _ = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
+        ahead, _ = _ahead_at(block, i, j, market, recording, block.rest_key[r], bid, elapsed_ms)
         block.rest_ahead_shares[r] = ahead
     if not takes:
         block.rest_cancel_shares[r], block.rest_cancel_ms[r], block.rest_shares[r] = block.rest_shares[r], RESTS_MS, 0.0
@@ -273,8 +279,7 @@ def _meet_outflow(
             half_lives = part * market.path_dt_s / market.cancel_half_life_s
             ahead = _after_cancels(ahead, half_lives, market, uniform_at(stream, VENUE_DRAWS.u_cancel))
         if ahead > 0.0 or key < bid:
-            near_shares = near_shares_at(block, i, j, market, recording, 0.0)
-            shown, better = _ahead_at(block, i, j, market, key, bid, near_shares)
+            shown, better = _ahead_at(block, i, j, market, recording, key, bid, 0.0)
             ahead = min(ahead, shown) if key >= bid else ahead
         flow = part * block.tick_outflow_shares[j]
         reaching = max(flow - better - filled, 0.0)
