@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.policies.registry import rule_names
 
-MARGINS = {  # by how much the oracle is below the best rule at least, in the market's cost unit: about half of what it is
+MARGINS = {  # the least by which the oracle is below the best rule, in the market's cost unit: half of what is measured
     "us_equity": 0.35,
     "tick_bound": 0.8,
     "crypto": 0.25,
@@ -35,7 +37,7 @@ def check_that_there_is_something_to_learn(name: str, scenarios: int) -> None:
     chain = [market.oracle, best, market.reference_router, *([worst] if name != "notebook" else [])]
     judge = Evaluator("OrderSplit-v1", market, scenarios)
     result = judge.evaluate(judge.policies(list(dict.fromkeys(chain))))
-    for cheaper, dearer in zip(chain, chain[1:], strict=False):
+    for cheaper, dearer in pairwise(chain):
         gap = result.difference(dearer, cheaper)
         assert gap.ci95_low > 0.0, f"{name}: {dearer} - {cheaper} is {gap.mean:.4f}, interval from {gap.ci95_low:.4f}"
     assert result.difference(best, market.oracle).mean > MARGINS[name]
