@@ -279,7 +279,7 @@ def send_children(
             if rest.size > 0:
                 for j in lanes(order, market):
                     block.passive_shares[j], block.passive_value_bps[j], block.passive_cost[j] = 0.0, 0.0, 0.0
-                set_targets(block, order, fixed, market, rest, (member + order - i) * n_venues)
+                set_targets(block, order, fixed, market, rest, (member + order - i) * n_venues, work.shares)
             block.idle_shares[order] = _idle_shares(block, order, market)
 
 

@@ -16,6 +16,15 @@ ROUNDING = 1e-9
 ROOM = 4  # resting orders of ours at a venue at most
 
 
+def _cancelled(n: int, p: float, u: float) -> float:
+    """How many of `n` orders are cancelled, each with chance `p`: a quantile, by its normal expansion for many."""
+    variance, z = n * p * (1.0 - p), norm.ppf(u)
+    gone = binom.ppf(u, n, p) if n > 0 else 0.0
+    if variance > 200.0:
+        gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
+    return float(min(max(gone, 0.0), n))
+
+
 @dataclass
 class RestingOrder:
     """One order of ours, from when it is sent until its end is known."""
@@ -76,7 +85,7 @@ class RestingBook:
         order, lot = self.order, self.market.order.lot_shares
         least = 1e-9 * order.quantity if lot is None else lot
         free = order.available - float(order.sent.sum())
-        base = max(free + self.known, 0.0)
+        base, missing = max(free + self.known, 0.0), np.zeros(len(weights))
         for k, weight in enumerate(weights):
             target = weight * base if lot is None else math.floor(weight * base / lot + ROUNDING) * lot
             excess = self._kept(k) - target
@@ -89,11 +98,13 @@ class RestingBook:
                 ):
                     self._cancel(k, one, min(excess, one.shares))
                     excess -= one.cancelling
-            missing = min(-excess, free)
-            missing = missing if lot is None else math.floor(missing / lot + ROUNDING) * lot
-            if missing >= least and self.path.open[k] and len(self.at[k]) < ROOM:
-                self._post(k, missing)
-                free -= missing
+            if -excess >= least and self.path.open[k]:
+                missing[k] = -excess
+        missing *= min(max(free, 0.0) / max(missing.sum(), 1e-300), 1.0)  # an equal part, where too few are free
+        for k, shares in enumerate(missing):
+            post = shares if lot is None else math.floor(shares / lot + ROUNDING) * lot
+            if post >= least and len(self.at[k]) < ROOM:
+                self._post(k, post)
 
     def _kept(self, k: int) -> float:
         """Shares that stay; orders too far behind the touch are cancelled."""
@@ -211,12 +222,11 @@ class RestingBook:
         size = self.market.volume.trade_shares
         if size is None:
             return float(ahead * 2.0 ** (half_lives * math.log(u)))
-        n, p = math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives
-        variance, z = n * p * (1.0 - p), norm.ppf(u)
-        gone = binom.ppf(u, n, p) if n > 0 else 0.0
-        if variance > 200.0:  # its normal expansion
-            gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
-        return float(max(ahead - min(max(gone, 0.0), n) * size, 0.0))
+        n = math.floor(ahead / size + ROUNDING)
+        left, over = n - _cancelled(n, 1.0 - 2.0**-half_lives, u), ahead / size - n
+        if over > ROUNDING:  # between those of the next whole numbers of orders
+            left += over * (n + 1 - _cancelled(n + 1, 1.0 - 2.0**-half_lives, u) - left)
+        return float(left * size)
 
     def _meet_in_the_dark(self, k: int, one: RestingOrder, at_ms: float, begin_ms: float) -> None:
         path, order = self.path, self.order
