@@ -105,15 +105,15 @@ def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float) ->
 def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int) -> None:
     """Move what rests towards `weights` (flat, from `row` on) of what is neither filled, nor in flight, nor taken now.
 
-    The missing is posted as far as shares are free; what is too much is cancelled, youngest first, and what is too far
-    behind the touch as a whole. Differences below a lot are let be.
+    The missing is posted as far as shares are free, each of which may rest `most_resting_ratio` times; what is too much
+    is cancelled, youngest first, and what is too far behind the touch as a whole. Differences below a lot are let be.
     """
     least = market.lot_shares if market.lot_shares > 0.0 else 1e-9 * market.quantity_shares
     taken = 0.0
     for j in lanes(i, market):
         taken += block.sent_shares[j]
     free = block.available_shares[i] - taken
-    base = max(free + block.resting_shares[i], 0.0)
+    base = max(free + block.resting_shares[i] - block.overbooked_shares[i], 0.0)
     for j in lanes(i, market):
         target = weights[row + np.int64(j) - i * market.n_venues] * base
         if target < 0.5 * least and block.rest_total_shares[j] <= 0.0:
@@ -131,11 +131,11 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
             shares = min(excess, block.rest_shares[youngest])
             _cancel(block, i, j, youngest, fixed, shares)
             excess -= shares
-        missing = min(-excess, free)
+        missing = min(-excess, free * market.most_resting_ratio)
         missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
         quoted = fixed.dark[j] == 1.0 or block.observed_quote_shares[j] > 0.0
         if missing >= least and block.open[j] == 1.0 and quoted and _post(block, i, j, fixed, market, missing):
-            free -= missing
+            free -= missing / market.most_resting_ratio
 
 
 @njit
@@ -220,6 +220,8 @@ def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recordi
         near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
         ahead, _ = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
         block.rest_ahead_shares[r] = ahead
+        if takes:
+            block.leak_bps[i] += market.display_leak_bps_per_share * block.rest_shares[r]
     if not takes:
         block.rest_cancel_shares[r], block.rest_cancel_ms[r], block.rest_shares[r] = block.rest_shares[r], RESTS_MS, 0.0
 
@@ -404,3 +406,21 @@ def age_resting(block: Any, i: int, market: Any) -> None:
                 block.rest_arrives_ms[r] = max(block.rest_arrives_ms[r] - step_ms, 0.0)
             if block.rest_cancel_ms[r] > 0.0:
                 block.rest_cancel_ms[r] = max(block.rest_cancel_ms[r] - step_ms, 1e-12)
+
+
+@njit
+def sell_excess(block: Any, i: int, market: Any) -> None:
+    """Sell what is filled beyond the order, if anything, at the efficient price less a stated cost.
+
+    The ledger marked these shares with our push, which selling does not earn: nobody gains by pushing the price.
+    """
+    block.resting_shares[i], shares = 0.0, -block.remaining_shares[i]
+    if shares <= 0.0:
+        return
+    lost_bps = market.overfill_cost_bps + push_bps(block, i)
+    cost = shares * lost_bps * market.cost_scale / market.quantity_shares
+    block.cleanup_cost[i] += cost
+    block.step_cost[i] += cost
+    price_bps = block.mark_bps[i] - market.overfill_cost_bps
+    block.cleanup_shares[i], block.cleanup_value_bps_shares[i] = -shares, -shares * price_bps
+    block.remaining_shares[i] = 0.0

@@ -76,7 +76,7 @@ class RestingBook:
         order, lot = self.order, self.market.order.lot_shares
         least = 1e-9 * order.quantity if lot is None else lot
         free = order.available - float(order.sent.sum())
-        base = max(free + self.known, 0.0)
+        base, ratio = max(free + self.known - order.overbooked, 0.0), order.most_resting
         for k, weight in enumerate(weights):
             target = weight * base if lot is None else math.floor(weight * base / lot + ROUNDING) * lot
             excess = self._kept(k) - target
@@ -89,11 +89,11 @@ class RestingBook:
                 ):
                     self._cancel(k, one, min(excess, one.shares))
                     excess -= one.cancelling
-            missing = min(-excess, free)
+            missing = min(-excess, free * ratio)
             missing = missing if lot is None else math.floor(missing / lot + ROUNDING) * lot
             if missing >= least and self.path.open[k] and len(self.at[k]) < ROOM:
                 self._post(k, missing)
-                free -= missing
+                free -= missing / ratio
 
     def _kept(self, k: int) -> float:
         """Shares that stay; orders too far behind the touch are cancelled."""
@@ -164,6 +164,7 @@ class RestingBook:
             one.cancelling, one.cancel_ms = 0.0, math.inf
         elif self.order.lit[k]:
             one.ahead, _ = self._queue(one.ticks, quotes.bid[k], quotes.near_size[k])
+            self.order.leak_bps += self.market.response.display_leakage_bps_per_1000_shares / 1000.0 * one.shares
 
     def _queue(self, ticks: float, bid: float, near_size: float) -> tuple[float, float]:
         """What is displayed at a price and what at better ones; nothing above the near touch."""
