@@ -272,7 +272,7 @@ class BatchSimulator:
             weights: float64 (N, K), non-negative, rows summing to 1, or less where the rest is held back.
             pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
             rest: float64 (N, K), non-negative, rows summing to 1 (or `order.overbooking.most_ratio`) at most: what
-                should rest where, in shares of what is neither filled, nor in flight, nor sent now. None: nothing rests.
+                should rest where, in shares of what is neither filled, nor in flight, nor sent now; None: nothing.
             then: what else to do with each part of the batch, in the thread that stepped it.
 
         Returns:

@@ -196,13 +196,13 @@ def test_rules_do_what_they_would_do_if_the_order_were_the_typical_one(env, name
         rows, done, compared = core.reset(), False, 0
         while not done:
             action, expected = rule.actions(rows), its_rule.actions(own_rows)
-            if own_rows[0, 3] > 0.0:  # the schedule wants something, which says what a decision's part is
+            if own_rows[0, 3] > 0.0 and own_rows[0, 4] == 0.0:  # what the schedule wants says what an even slice is
                 np.testing.assert_allclose(action[i], expected[0], atol=2e-3)
                 compared += 1
             own_rows, _, ends = alone.step(expected)
             rows, _, _ = core.step(np.tile(expected, (4, 1)))
             done = bool(ends[0])
-        assert compared >= 3
+        assert compared >= 2
 
 
 def test_no_policy_passes_the_bound_of_drawn_orders():
