@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sor_sb3.envs.core import RoutingCore
+from sor_sb3.evaluation.analysis import analyse
+from sor_sb3.evaluation.evaluator import Evaluator
+from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, markets
@@ -133,3 +136,39 @@ def test_weights_of_what_rests_may_sum_to_the_ratio() -> None:
         rows, _, _ = core.step([[0.0, 0.0, 1.0, 1.0, -1.0]])
         assert core.simulator.read("resting_shares")[0] == pytest.approx(rests)
         assert rows[0, 1] == 1.0, "what is not known to be filled is the order"
+
+
+class RestsAll:
+    """As much as may rest, everywhere alike."""
+
+    kind = "rule"
+
+    def __init__(self, n_venues: int) -> None:
+        self.action = np.array([*np.zeros(n_venues), *np.ones(n_venues), -1.0], dtype=np.float32)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.tile(self.action, (len(observation), 1)), state
+
+
+def test_an_overfilled_order_is_analysed_as_what_it_paid() -> None:
+    """The desk's measures, made from the log of fills, give the ledger's shortfall."""
+    settings = {"order.overbooking.most_ratio": 5.0, "order.overbooking.overfill_cost_bps": 1.0}
+    market = load_market("us_equity", settings | {"order.quantity_shares": 500, "order.lot_shares": None})
+    evaluator = Evaluator("OrderPlace-v1", market, 40)
+    scores = evaluator.score("rests all", RestsAll(market.n_venues), record=True)
+    log = scores.children
+    assert (log.cleanup_shares < 0.0).any()
+    done = (log.filled_shares + log.passive_shares).sum(axis=(1, 2)) + log.cleanup_shares
+    np.testing.assert_allclose(done, 500.0, rtol=1e-9)
+    np.testing.assert_allclose(analyse(log).parents["shortfall_bps"], scores.cost[0], atol=1e-6)
+
+
+def test_what_variance_reduction_leaves_out_has_mean_zero() -> None:
+    """Where all rests, more than all, or what is too much waits to be sold."""
+    market = changed(overbooked(load_market("us_equity"), 5.0), order={"quantity_shares": 1000.0, "lot_shares": None})
+    simulator = run(market, np.arange(3000, dtype=np.uint64), 1)
+    noise = simulator.read("noise_cost")
+    assert (simulator.read("cleanup_shares") < 0.0).mean() > 0.05
+    assert abs(noise.mean()) < 4.0 * noise.std() / np.sqrt(len(noise))
+    plain = simulator.ledger()["shortfall"]
+    assert (plain - noise).var() < plain.var()
