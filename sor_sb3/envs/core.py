@@ -80,7 +80,9 @@ class RoutingCore:
         n, threads = whole_number("n_envs", n, 1), whole_number("threads", threads, 1)
         self.market = load_market(market)
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
-        self.action_adapter = make_action_adapter(env_id, self.market.n_venues, self.market.venue_names)
+        self.action_adapter = make_action_adapter(
+            env_id, self.market.n_venues, self.market.venue_names, self.market.order.most_resting_ratio
+        )
         self.env_id = self.action_adapter.env_id
         if self.action_adapter.rests and not self.market.has_volume:
             lacks = f"market '{self.market.name}' publishes no traded volume, which fills what rests"

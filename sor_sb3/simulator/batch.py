@@ -272,8 +272,8 @@ class BatchSimulator:
         Args:
             weights: float64 (N, K), non-negative, rows summing to 1, or less where the rest is held back.
             pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
-            rest: float64 (N, K), non-negative, rows summing to 1 at most: what should rest where, in shares of what is
-                neither filled, nor in flight, nor sent now. None: nothing rests.
+            rest: float64 (N, K), non-negative, rows summing to 1 (or `order.overbooking.most_ratio`) at most: what
+                should rest where, in shares of what is neither filled, nor in flight, nor sent now; None: nothing.
             then: what else to do with each part of the batch, in the thread that stepped it.
 
         Returns:
@@ -329,23 +329,23 @@ class BatchSimulator:
 
         slippage_bps: average fill price against the arrival mid, fees apart, of shares filled. fee_bps: fees on the
         whole order. fill_rate: filled / sent, over marketable child orders. completion: share of the order that was
-        filled before the clean-up.
+        filled before the clean-up; above 1 where overbooked orders were filled beyond it.
         """
-        return self._measures(self._sums(which))
+        return self._measures(self._sums(which), which)
 
     def results(self, which: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """`ledger` and `measures` at once."""
         sums = self._sums(which)
-        return self._ledger(sums), self._measures(sums)
+        return self._ledger(sums), self._measures(sums, which)
 
     def _ledger(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
 
-    def _measures(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+    def _measures(self, sums: np.ndarray, which: np.ndarray | None) -> dict[str, np.ndarray]:
         _, _, _, fee, _, _, value, sent, filled, passive = sums
         if self.parameters.market["fills_all"][0] == 1:
             return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
         with np.errstate(invalid="ignore", divide="ignore"):
-            quantity = self.market.order.quantity_shares
+            quantity = self.read("quantity_shares", which)
             values = value / (filled + passive), fee, filled / sent, (filled + passive) / quantity
         return dict(zip(MEASURES, values, strict=True))
