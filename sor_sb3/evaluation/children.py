@@ -22,6 +22,7 @@ from sor_sb3.simulator.views import Truth
 REFERENCE_PRICE = 100.0
 """Dollars a share, for fees in mils and dollars where a market names no price; `us_equity` is a share at $100."""
 MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
+FINEST_S, LONGEST_S = 0.25, 60.0  # the midpoint is known at least so often, and for so long after the deadline
 EXCEPTION_S = 1.0  # a better quote is protected once it has stood so long (Rule 611(b)(8))
 TIE_BPS = 1e-6  # prices nearer than this are one price
 
@@ -219,8 +220,8 @@ class ChildRecorder:
         self.push_bps: np.ndarray  # (N,), our own, when the env step began
         self._path = TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
         if self._priced:
-            spacing_s = MARKOUT_HORIZONS_STEPS[0] * order.step_s
-            self._path = true_path(simulator, spacing_s, MARKOUT_HORIZONS_STEPS[-1] * order.step_s)
+            spacing_s = min(MARKOUT_HORIZONS_STEPS[0] * order.step_s, FINEST_S)
+            self._path = true_path(simulator, spacing_s, max(MARKOUT_HORIZONS_STEPS[-1] * order.step_s, LONGEST_S))
 
     def before(self) -> None:
         """At an env step: what the router could know, and what is true."""

@@ -233,6 +233,7 @@ class InformedFlow(_Spec):
     news_per_s: PerSecond = 0.0
     jump_bps: NonNegativeBps = 1.0  # up or down, equally likely
     flow_foresight: Annotated[float, Field(ge=0, le=0.95)] = 0.0  # correlation of who trades with the next tick's move
+    flow_focus: Annotated[float, Field(ge=1, le=100)] = 1.0  # 1: sellers prefer near bids; more: they wait for them
     removed_fraction: Probability = 0.5  # of the displayed touch, where news is against it, until it is quoted anew
 
 

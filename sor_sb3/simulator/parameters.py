@@ -145,7 +145,7 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None
     m["stress_volatility"] = stress["volatility_factor"]
     m["news_probability"] = _chance(tick_s, 3600.0 * informed["news_per_s"])
     m["news_jump_bps"], m["news_removed"] = informed["jump_bps"], informed["removed_fraction"]
-    m["flow_foresight"] = informed["flow_foresight"]
+    m["flow_foresight"], m["flow_focus"] = informed["flow_foresight"], informed["flow_focus"]
     shares = np.asarray(sum(venue["volume_share"] for venue in values["venues"]), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_tick = volume["shares_per_day"] * tick_s / volume["day_s"] / shares

@@ -130,6 +130,7 @@ MARKET = _record(
     news_jump_bps="f8",
     news_removed="f8",
     flow_foresight="f8",
+    flow_focus="f8",
     # volume
     volume_per_tick="f8",
     volume_curve="f8",

@@ -456,28 +456,25 @@ def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
     """
     first, last = np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)
     best, lowest, total, there = -math.inf, math.inf, 0.0, 0.0
-    for j in range(first, last):
+    for j in range(first, last):  # what is picked is read before, so that no branch is needed
         bid, ask, quotes = block.bid_ticks[j], block.ask_ticks[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
         best, lowest = max(best, bid if quotes else -math.inf), min(lowest, ask if quotes else math.inf)
         total += block.tick_outflow_shares[j]
     for j in range(first, last):
-        bid, outflow, quotes = (
-            block.bid_ticks[j],
-            block.tick_outflow_shares[j],
-            (fixed.dark[j] == 0.0) & (block.open[j] == 1.0),
-        )
-        there += outflow if quotes & (bid == best) else 0.0
+        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        there += outflow if quotes & (block.bid_ticks[j] == best) else 0.0
     if there <= 0.0:
         return
     place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (lowest - best) - 1.0
-    per_share = total * (1.0 - market.side_correlation * min(max(place, -1.0), 1.0)) / there
+    place = min(max(place, -1.0), 1.0)
+    richness = 1.0 - market.side_correlation * place
+    if market.flow_focus > 1.0:
+        near = exp(market.flow_focus * log(max(0.5 - 0.5 * place, 1e-9)))  # its mean over places is 1 / (focus + 1)
+        richness = 1.0 - market.side_correlation * (1.0 - (market.flow_focus + 1.0) * near)
+    per_share = total * richness / there
     for j in range(first, last):
-        bid, outflow, quotes = (
-            block.bid_ticks[j],
-            block.tick_outflow_shares[j],
-            (fixed.dark[j] == 0.0) & (block.open[j] == 1.0),
-        )
-        sold = outflow * per_share if quotes & (bid == best) else 0.0
+        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        sold = outflow * per_share if quotes & (block.bid_ticks[j] == best) else 0.0
         block.tick_volume_shares[j] += sold - outflow
         block.tick_outflow_shares[j] = sold
 
