@@ -131,7 +131,7 @@ def test_the_rule_overbooks_where_the_market_lets_it():
     """More rests in all than it wants done, up to the ratio; where too much is dear, no more than without."""
     most, sums = 2.0, {}
     for cost_bps in (None, 0.1, 1e4):
-        settings = {"order.lot_shares": None}
+        settings: dict[str, Any] = {"order.lot_shares": None}
         if cost_bps is not None:
             settings |= {"order.overbooking.most_ratio": most, "order.overbooking.overfill_cost_bps": cost_bps}
         market = load_market("us_equity", settings)
