@@ -130,7 +130,8 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
                     youngest, number = r, block.rest_number[r]
             if youngest < 0:
                 break
-            shares = min(excess, block.rest_shares[youngest])
+            whole = block.rest_shares[youngest]
+            shares = whole if excess > whole * (1.0 - 1e-9) else excess  # rounding leaves no order behind
             _cancel(block, i, j, youngest, fixed, shares)
             excess -= shares
         quoted = fixed.dark[j] == 1.0 or block.observed_quote_shares[j] > 0.0

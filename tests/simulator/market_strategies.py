@@ -100,7 +100,7 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
 @st.composite
 def ranges(draw: Any, names: list[str], quantity: float) -> dict[str, list[float]]:
     """What each episode draws for itself, if anything."""
-    some = {
+    some: dict[str, list[float]] = {
         "order.quantity_shares": [0.5 * quantity, 2.0 * quantity],
         "order.horizon_steps": [1, 5],
         "venues.*.take_fee_bps": [-1.0, 2.0],

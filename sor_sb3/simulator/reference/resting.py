@@ -97,7 +97,7 @@ class RestingBook:
                     and one.cancelling <= 0.0
                     and one.gone <= 0.0
                 ):
-                    self._cancel(k, one, min(excess, one.shares))
+                    self._cancel(k, one, one.shares if excess > one.shares * (1.0 - ROUNDING) else excess)
                     excess -= one.cancelling
             if -excess >= least and self.path.open[k]:
                 missing[k] = -excess
