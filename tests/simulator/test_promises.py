@@ -78,7 +78,8 @@ def test_shares_are_conserved(market, seed, policy):
         if s.pace is None:
             wanted = before["slice_shares"]
         elif market.order.lot_shares is None:
-            wanted = np.minimum(s.pace[live] * (offered + np.where(first, before["resting_shares"], 0.0)), offered)
+            bound = np.where(first, before["resting_shares"] - before["overbooked_shares"], 0.0)
+            wanted = np.minimum(s.pace[live] * np.maximum(offered + bound, 0.0), offered)
         else:
             wanted = after["sent_shares"]
         assert np.all(wanted <= offered * (1 + 1e-11))
