@@ -251,7 +251,7 @@ def some_actions(
     if not policy.rests:
         return weights, pace, None
     weights *= np.array([[g.choice([0.0, g.random(), 1.0])] for g in generators])
-    pace = np.array([p * g.choice([0.2, 1.0]) for p, g in zip(pace, generators, strict=True)])  # type: ignore[arg-type]
+    pace = np.array([p * g.choice([0.2, 1.0]) for p, g in zip(pace, generators, strict=True)])
     rest = np.concatenate([some_weights(g, 1, n_venues) * g.choice([g.random(), 1.0]) for g in generators])
     stays = np.array([[g.random() < 0.5] for g in generators])
     return weights, pace, rest if before is None else np.where(stays, before, rest)
