@@ -24,6 +24,7 @@ from sor_sb3.evaluation.fill_statistics import (
     markouts_by_venue,
     passive_statistics,
 )
+from sor_sb3.evaluation.joined import JOIN_STATISTICS, join_statistics, joined_orders
 from sor_sb3.evaluation.path_statistics import PATH_STATISTICS, Interval, Statistic, leader, path_statistics
 from sor_sb3.evaluation.true_quotes import QuotePaths, recorded_quotes, simulated_quotes
 from sor_sb3.market.loading import load_market
@@ -32,7 +33,7 @@ from sor_sb3.policies.registry import rule_names
 from sor_sb3.safe_yaml import parse_yaml
 
 RULE, RESTING_RULE = "net_price_sweep", "post_and_sweep"
-PATH_SCENARIOS, PATH_DURATION_S = 48, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
+PATH_SCENARIOS, PATH_DURATION_S = 96, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
 BLOCK_S = 1800.0  # of a recording: its scenarios
 WIDE = 3.0  # a range whose high end is more than so many times its low end says why
 
@@ -41,7 +42,9 @@ MARKET_FIGURES: dict[str, Statistic] = {
     "participation_percent": Statistic("parent order, share of the market's volume in its life", "%", 1),
     "dark_supply_percent": Statistic("supplied in the dark, share of lit volume", "%", 1),
 }
-FIGURES: dict[str, Statistic] = FILL_STATISTICS | PASSIVE_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
+FIGURES: dict[str, Statistic] = (
+    FILL_STATISTICS | PASSIVE_STATISTICS | JOIN_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
+)
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,8 @@ def realism_panel(
 
     Args:
         market: preset name, path, or specification.
-        scenarios: parent orders of `RULE`, and of `RESTING_RULE` for fills at rest, whose first seed is `seed`; 0
-            leaves the figures of fills out.
+        scenarios: parent orders of `RULE`, of `RESTING_RULE` for fills at rest, and lots that join, whose first seed is
+            `seed`; 0 leaves the figures of fills out.
         asset_class: of ``realism_ranges.yaml``; None takes the class that names the market, if any.
         path_scenarios: how many stretches of `path_duration_s` the figures of quotes come from.
 
@@ -171,6 +174,7 @@ def realism_panel(
         found, venues = fill_statistics(log), markouts_by_venue(log)
         if RESTING_RULE in rule_names(spec, "OrderPlace-v1"):
             found |= passive_statistics(children_of(spec, scenarios, seed, RESTING_RULE, "OrderPlace-v1"))
+            found |= join_statistics(joined_orders(spec, scenarios, seed))
     found |= market_figures(spec) | path_statistics(paths)
     ranges = real_ranges().get(chosen or "", {})
     rows = [_row(key, FIGURES[key], found[key], ranges.get(key)) for key in FIGURES if key in found]

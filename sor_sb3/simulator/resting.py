@@ -107,14 +107,14 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
 
     What is too much is cancelled, youngest first, and what is too far behind the touch as a whole. What is missing
     (laid into `missing_shares`, by lane) is posted; where fewer shares are free, since cancels are under way, an equal
-    part of it everywhere. Differences below a lot are let be.
+    part of it everywhere; each may rest `most_resting_ratio` times. Differences below a lot are let be.
     """
     least = market.lot_shares if market.lot_shares > 0.0 else 1e-9 * market.quantity_shares
     taken, all_missing = 0.0, 0.0
     for j in lanes(i, market):
         taken += block.sent_shares[j]
     free = block.available_shares[i] - taken
-    base = max(free + block.resting_shares[i], 0.0)
+    base = max(free + block.resting_shares[i] - block.overbooked_shares[i], 0.0)
     for j in lanes(i, market):
         missing_shares[j] = 0.0
         target = weights[row + np.int64(j) - i * market.n_venues] * base
@@ -137,7 +137,7 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
         if -excess >= least and block.open[j] == 1.0 and quoted:
             missing_shares[j] = -excess
             all_missing -= excess
-    part = min(max(free, 0.0) / all_missing, 1.0) if all_missing > 0.0 else 0.0
+    part = min(max(free, 0.0) * market.most_resting_ratio / all_missing, 1.0) if all_missing > 0.0 else 0.0
     for j in lanes(i, market):
         missing = missing_shares[j] * part
         missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
@@ -232,6 +232,8 @@ def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recordi
         takes = shares > 0.0 and block.rest_key[r] < ask
         ahead, _ = _ahead_at(block, i, j, market, recording, block.rest_key[r], bid, elapsed_ms)
         block.rest_ahead_shares[r] = ahead
+        if takes:
+            block.leak_bps[i] += market.display_leak_bps_per_share * block.rest_shares[r]
     if not takes:
         block.rest_cancel_shares[r], block.rest_cancel_ms[r], block.rest_shares[r] = block.rest_shares[r], RESTS_MS, 0.0
 
@@ -422,3 +424,21 @@ def age_resting(block: Any, i: int, market: Any) -> None:
                 block.rest_arrives_ms[r] = max(block.rest_arrives_ms[r] - step_ms, 0.0)
             if block.rest_cancel_ms[r] > 0.0:
                 block.rest_cancel_ms[r] = max(block.rest_cancel_ms[r] - step_ms, 1e-12)
+
+
+@njit
+def sell_excess(block: Any, i: int, market: Any) -> None:
+    """Sell what is filled beyond the order, if anything, at the efficient price less a stated cost.
+
+    The ledger marked these shares with our push, which selling does not earn: nobody gains by pushing the price.
+    """
+    block.resting_shares[i], shares = 0.0, -block.remaining_shares[i]
+    if shares <= 0.0:
+        return
+    lost_bps = market.overfill_cost_bps + push_bps(block, i)
+    cost = shares * lost_bps * market.cost_scale / market.quantity_shares
+    block.cleanup_cost[i] += cost
+    block.step_cost[i] += cost
+    price_bps = block.mark_bps[i] - market.overfill_cost_bps
+    block.cleanup_shares[i], block.cleanup_value_bps_shares[i] = -shares, -shares * price_bps
+    block.remaining_shares[i] = 0.0

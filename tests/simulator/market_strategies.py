@@ -98,9 +98,11 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
 
 
 @st.composite
-def ranges(draw: Any, names: list[str]) -> dict[str, list[float]]:
+def ranges(draw: Any, names: list[str], quantity: float) -> dict[str, list[float]]:
     """What each episode draws for itself, if anything."""
     some = {
+        "order.quantity_shares": [0.5 * quantity, 2.0 * quantity],
+        "order.horizon_steps": [1, 5],
         "venues.*.take_fee_bps": [-1.0, 2.0],
         f"venues.{names[0]}.size_shares": [10.0, 1000.0],
         "informed.jump_bps": [0.0, 5.0],
@@ -127,6 +129,7 @@ def orders(draw: Any) -> tuple[dict[str, Any], float]:
         "wave_timeout_ms": path_dt_s * 1000.0 * draw(st.sampled_from([0.01, 0.3, 0.99])),
         "synchronise_arrivals": draw(st.booleans()),
         "repeg_ticks": draw(st.sampled_from([0, 1, 5])),
+        "overbooking": draw(st.sampled_from([None, {"most_ratio": 1.5, "overfill_cost_bps": 2.0}])),
     }
     return order, path_dt_s
 
@@ -156,7 +159,7 @@ def markets(draw: Any) -> SyntheticMarket:
             "order": order,
             "path_dt_s": path_dt_s,
             "order_protection": draw(st.booleans()),
-            "randomise": draw(ranges(names)),
+            "randomise": draw(ranges(names, order["quantity_shares"])),
             "venues": [draw(venues(names[0])), *(draw(venues(name, may_be_dark=True)) for name in names[1:])],
             "quotes": draw(quotes()),
             "price": {
@@ -189,6 +192,7 @@ def markets(draw: Any) -> SyntheticMarket:
                 "cleanup_penalty_bps": draw(floats(0, 5)),
                 "cancel_half_life_s": draw(st.sampled_from([0.05, 30.0])),
                 "outage_reject_ms": draw(st.sampled_from([1.0, 3000.0])),
+                "display_leakage_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
             },
         }
     )

@@ -188,9 +188,9 @@ def filled_at_rest(market: SyntheticMarket, n: int = 3000) -> dict[str, np.ndarr
             spread.append((simulator.read("spread_cost") - paid_before) * quantity)
     price.append(simulator.read("price_bps"))
     later = np.array(price[1 + LATER_TICKS :])
-    sums = {"shares": np.array(shares), "earned": -np.array(spread)}
-    sums["markout"] = sums["shares"] * later - (np.array(value) + sums["earned"])
-    return {name: each.sum(axis=0) for name, each in sums.items()}
+    filled, earned = np.array(shares), -np.array(spread)
+    markout = filled * later - (np.array(value) + earned)
+    return {name: each.sum(axis=0) for name, each in (("shares", filled), ("earned", earned), ("markout", markout))}
 
 
 def mean_markout(market: SyntheticMarket) -> tuple[float, float, float]:

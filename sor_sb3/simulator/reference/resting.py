@@ -85,7 +85,8 @@ class RestingBook:
         order, lot = self.order, self.market.order.lot_shares
         least = 1e-9 * order.quantity if lot is None else lot
         free = order.available - float(order.sent.sum())
-        base, missing = max(free + self.known, 0.0), np.zeros(len(weights))
+        base, ratio = max(free + self.known - order.overbooked, 0.0), order.most_resting
+        missing = np.zeros(len(weights))
         for k, weight in enumerate(weights):
             target = weight * base if lot is None else math.floor(weight * base / lot + ROUNDING) * lot
             excess = self._kept(k) - target
@@ -100,7 +101,7 @@ class RestingBook:
                     excess -= one.cancelling
             if -excess >= least and self.path.open[k]:
                 missing[k] = -excess
-        missing *= min(max(free, 0.0) / max(missing.sum(), 1e-300), 1.0)  # an equal part, where too few are free
+        missing *= min(max(free, 0.0) * ratio / max(missing.sum(), 1e-300), 1.0)  # an equal part, if too few are free
         for k, shares in enumerate(missing):
             post = shares if lot is None else math.floor(shares / lot + ROUNDING) * lot
             if post >= least and len(self.at[k]) < ROOM:
@@ -175,6 +176,7 @@ class RestingBook:
             one.cancelling, one.cancel_ms = 0.0, math.inf
         elif self.order.lit[k]:
             one.ahead, _ = self._queue(one.ticks, quotes.bid[k], quotes.near_size[k])
+            self.order.leak_bps += self.market.response.display_leakage_bps_per_1000_shares / 1000.0 * one.shares
 
     def _queue(self, ticks: float, bid: float, near_size: float) -> tuple[float, float]:
         """What is displayed at a price and what at better ones; nothing above the near touch."""
