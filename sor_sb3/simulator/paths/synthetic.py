@@ -465,7 +465,8 @@ def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
         there += outflow if quotes & (block.bid_ticks[j] == best) else 0.0
     if there <= 0.0:
         return
-    place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (lowest - best) - 1.0
+    above = (block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best
+    place = 2.0 * above / max(lowest - best, 1.0) - 1.0  # locked: nothing lies between
     place = min(max(place, -1.0), 1.0)
     richness = 1.0 - market.side_correlation * place
     if market.flow_focus > 1.0:

@@ -392,7 +392,8 @@ class ReferencePath:
                 self.quotes.bid[there].max(),
                 np.min(self.quotes.ask, where=self.lit & self.open, initial=math.inf),
             )
-            place = 2.0 * ((self.price - self.grid_bps) / self.market.quotes.tick_bps - bid) / (ask - bid) - 1.0
+            above = (self.price - self.grid_bps) / self.market.quotes.tick_bps - bid
+            place = 2.0 * above / max(ask - bid, 1.0) - 1.0
             near = 0.5 - 0.5 * min(max(place, -1.0), 1.0)
             focus = self.market.informed.flow_focus
             informed = (focus + 1.0) * near**focus
