@@ -1,4 +1,4 @@
-"""Memory of an env, and how the time of a step grows with venues, envs and the horizon.
+"""Memory of an env, and how the time of a step grows with venues, envs, the horizon and levels of books.
 
     python benchmarks/bench_growth.py [--quick] [--out FILE.json]
 
@@ -24,8 +24,9 @@ from sor_sb3.market.spec import MarketSpec, SyntheticMarket
 TITLE = "Growth"
 VENUES, ENVS, HORIZONS = (2, 4, 8, 16, 32, 64), (256, 512, 1024, 2048, 4096, 8192, 16_384), (10, 20, 40, 80, 160)
 QUICK_VENUES, QUICK_ENVS, QUICK_HORIZONS = (2, 8, 64), (256, 1024, 4096), (10, 20, 80)
+LEVELS, QUICK_LEVELS = (1, 2, 3, 4, 5, 6, 7, 8), (1, 4, 8)
 N_ENVS = 1024
-SERIES = {"venues": "venues", "envs": "envs", "horizon": "steps of the horizon"}
+SERIES = {"venues": "venues", "envs": "envs", "horizon": "steps of the horizon", "levels": "levels of a book"}
 PARTS = {"step": "VecEnv step", "kernel": "kernel alone", "observation": "observation alone"}
 
 
@@ -48,6 +49,18 @@ def with_horizon(steps: int) -> SyntheticMarket:
     base = load_market(MARKET)
     order = base.order.model_dump() | {"horizon_steps": steps}
     return SyntheticMarket.model_validate(base.model_dump() | {"order": order})
+
+
+def with_levels(levels: int) -> SyntheticMarket:
+    """us_equity with so many levels a side, all of which a child may sweep."""
+    base = load_market(MARKET)
+    assert isinstance(base, SyntheticMarket)
+    order = base.order.model_dump() | {"limit": "sweep", "limit_offset_bps": 10.0}
+    quotes = base.quotes.model_dump() | {"level_profile": [1.0] * levels}
+    return SyntheticMarket.model_validate(base.model_dump() | {"order": order, "quotes": quotes})
+
+
+MARKETS = {"venues": market_of, "horizon": with_horizon, "levels": with_levels}
 
 
 class Stepper:
@@ -90,10 +103,11 @@ def series_cases(series: str, quick: bool) -> list[Case]:
         "venues": QUICK_VENUES if quick else VENUES,
         "envs": QUICK_ENVS if quick else ENVS,
         "horizon": QUICK_HORIZONS if quick else HORIZONS,
+        "levels": QUICK_LEVELS if quick else LEVELS,
     }[series]
     cases = []
     for x in sizes:
-        market = {"venues": market_of, "horizon": with_horizon}.get(series, lambda _: load_market(MARKET))(x)
+        market = MARKETS[series](x) if series in MARKETS else load_market(MARKET)
         stepper = Stepper(market, x if series == "envs" else N_ENVS)
         for part in PARTS if series == "venues" else ("step",):
             facts = {"series": series, "part": part, "x": x, "steps": 1 if series == "horizon" else stepper.horizon}
@@ -162,7 +176,7 @@ def measure(quick: bool) -> Results:
 
 
 def _per_unit_ratio(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Time per unit at the largest x to that at 8 venues, 1,024 envs or 20 steps (or the first point)."""
+    """Time per unit at the largest x to that at 8 venues or levels, 1,024 envs or 20 steps (or the first point)."""
     usual = [point for point in points if point["x"] in (8, N_ENVS, 20)] or points
     return {
         "from": usual[0]["x"],

@@ -2,8 +2,9 @@
 
     python benchmarks/bench_simulator.py [--quick] [--out FILE.json]
 
-Random actions, drawn beforehand; whole episodes, resets included. Cases with one thread are read by the CPU clock of
-the process, those with threads or processes, and what they are compared with, by the wall clock.
+Random actions, drawn beforehand, or those of rules, recorded beforehand; whole episodes, resets included. Cases with
+one thread are read by the CPU clock of the process, those with threads or processes, and what they are compared with,
+by the wall clock.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 import sor_sb3
 from sor_sb3.market.loading import load_market
+from sor_sb3.policies.registry import make
 from sor_sb3.simulator.batch import BatchSimulator
 
 TITLE = "Env steps"
@@ -46,6 +48,13 @@ MARKET, ENV_ID = "us_equity", "OrderSplit-v1"
 BATCHES = (1, 8, 64, 256, 1024, 4096, 16_384)
 QUICK_BATCHES = (1, 8, 1024)
 PROCESSES = (2, 8)
+DECISIONS = (
+    ("OrderSplit-v1", "net_price_sweep"),
+    ("OrderSplit-v1", ""),
+    ("OrderPlace-v1", "post_and_sweep"),
+    ("OrderPlace-v1", ""),
+)
+DECISION_ENVS = 1024
 PLAIN, PLAIN_ENV = "plain env, DummyVecEnv x 8", "plain env, gym.Env.step"
 ONE_LOOP, TWO_LOOPS = "a loop that only computes, one thread", "the same loop on each of two threads"
 LOOP_TURNS = 20_000_000
@@ -63,6 +72,44 @@ def step_vec_env(venv: VecEnv) -> Callable[[], int]:
     actions = random_actions(venv.action_space, horizon, venv.num_envs)
     venv.seed(0)
     venv.reset()
+    return play(venv, actions)
+
+
+def recorded_actions(venv: VecEnv, env_id: str, rule: str) -> np.ndarray:
+    """What a rule does over a horizon's worth of steps of every env, float32 (steps, n, action)."""
+    router, actions = make(rule, MARKET, env_id), []
+    venv.seed(0)
+    observations = venv.reset()
+    for _ in range(load_market(MARKET).order.horizon_steps):
+        action = np.array(router.predict(observations)[0])
+        actions.append(action)
+        observations = venv.step(action)[0]
+    return np.stack(actions)
+
+
+def decision_cases(n: int) -> list[Case]:
+    """What a decision costs where children, waves and resting orders are those of a rule, or random, in a batch of n.
+
+    A decision takes one env step or, where shares came back, several; `decisions` is their number an env step.
+    """
+    cases = []
+    for env_id, rule in DECISIONS:
+        venv = sor_sb3.make_vec_env(env_id, MARKET, n_envs=n, monitor=False)
+        horizon = load_market(MARKET).order.horizon_steps
+        actions = recorded_actions(venv, env_id, rule) if rule else random_actions(venv.action_space, horizon, n)
+        venv.seed(0)
+        venv.reset()
+        waves = []
+        for action in actions:
+            waves.append(venv.core.simulator.read("wave"))
+            venv.step(action)
+        facts = {"n_envs": n, "threads": 1, "decisions": float(np.mean(np.array(waves) == 0))}
+        cases.append(Case(f"{env_id}, {rule or 'random'}", play(venv, actions), facts=facts))
+    return cases
+
+
+def play(venv: VecEnv, actions: np.ndarray) -> Callable[[], int]:
+    """Steps of every env with these actions (steps, n, ...); counts env steps."""
 
     def run() -> int:
         for action in actions:
@@ -174,13 +221,22 @@ def measure(quick: bool) -> Results:
     cases = [*plain_cases(), *compute_cases(LOOP_TURNS // (10 if quick else 1))]
     for n in batches:
         cases += batch_cases(n)
+    decisions = decision_cases(DECISION_ENVS)
+    cases += decisions
     closers = [case.facts.pop("close") for case in cases if "close" in case.facts]
     try:
         alternate(cases, 3 if quick else 9, 0.05 if quick else 0.25)
     finally:
         for close in closers:
             close()
-    return {"market": MARKET, "env": ENV_ID, "rows": rows_of(cases)}
+    rows = rows_of(cases)
+    names = {case.name for case in decisions}
+    ticks = int(BatchSimulator(load_market(MARKET), 1).read("ticks_per_step")[0])
+    made = [row for row in rows if row["case"] in names]
+    for row in made:
+        row["decisions_per_s"] = [rate * row["decisions"] for rate in row["per_s"]]
+        row["ticks_per_s"] = [rate * ticks for rate in row["decisions_per_s"]]
+    return {"market": MARKET, "env": ENV_ID, "rows": [row for row in rows if row not in made], "decisions": made}
 
 
 def by_batch(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -220,7 +276,19 @@ def sheets(results: Results) -> list[Sheet]:
         "to_env": "times plain gym.Env.step",
         "to_one_thread": "two threads to one",
     }
+    decision_columns = (
+        Column("case", "env and actions"),
+        Column("per_s", "env steps / s"),
+        Column("decisions_per_s", "decisions / s"),
+        Column("ticks_per_s", "path ticks / s"),
+    )
+    decision_note = (
+        f"{DECISION_ENVS:,} envs, one thread by the CPU clock, observations and resets included. A decision is one env "
+        "step, or several waves of it; the path moves by whole ticks, once a decision. Random actions send children to "
+        "every venue in every wave."
+    )
     return [
+        Sheet(f"Decisions, {results['market']}", decision_columns, results["decisions"], decision_note),
         Sheet(
             f"Ours, {results['env']} of {results['market']}, by batch size", columns, by_batch(results["rows"]), note
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from measuring import (
 from plain_env import PlainEnv
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_util import make_vec_env as make_dummy_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 import sor_sb3
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
@@ -59,12 +60,28 @@ def our_env(n_envs: int, envs_per_scenario: int = 1) -> VecEnv:
     )
 
 
-def learn(model: Any) -> Callable[[], int]:
-    """A rollout and its update."""
+class Watched(VecEnvWrapper):
+    """Counts the CPU time that the env takes."""
+
+    spent_s = 0.0
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        before = time.process_time()
+        stepped = self.venv.step_wait()
+        self.spent_s += time.process_time() - before
+        return stepped
+
+
+def learn(model: Any, watched: Watched, facts: dict[str, Any]) -> Callable[[], int]:
+    """A rollout and its update; `facts` learn what share of the CPU time the env took."""
 
     def run() -> int:
-        before = model.num_timesteps
+        before, begun, watched.spent_s = model.num_timesteps, time.process_time(), 0.0
         model.learn(model.n_steps * model.n_envs, reset_num_timesteps=False)
+        facts["env_percent"] = 100.0 * watched.spent_s / (time.process_time() - begun)
         return int(model.num_timesteps - before)
 
     return run
@@ -88,10 +105,13 @@ def case(
     **settings: Any,
 ) -> Case:
     """A case that learns."""
-    model = algorithm(policy, venv, seed=0, **settings)
+    watched = Watched(venv)
+    model = algorithm(policy, watched, seed=0, **settings)
     facts = {"threads": 1, "group": title.partition(",")[0], "rollout": model.n_steps * model.n_envs}
     facts["batch"] = getattr(model, "batch_size", facts["rollout"])
-    return Case(title, learn(model), against, warm_up=warm_up, facts=facts)
+    timed = Case(title, lambda: 0, against, warm_up=warm_up, facts=facts)
+    timed.run = learn(model, watched, timed.facts)
+    return timed
 
 
 def plain_case(title: str, algorithm: Any, policy: Any, quick: bool, warm_up: bool = False, **settings: Any) -> Case:
@@ -167,7 +187,13 @@ def sheets(results: Results) -> list[Sheet]:
     """One table an algorithm."""
     ratios = {"to_defaults": "times defaults on plain x 8", "to_same": "times the same settings on plain x 8"}
     what, *rest = case_columns("training steps", **ratios)
-    columns = (what, Column("rollout", "steps a rollout"), Column("batch", "batch"), *rest)
+    columns = (
+        what,
+        Column("rollout", "steps a rollout"),
+        Column("batch", "batch"),
+        *rest,
+        Column("env_percent", "env, % of the time"),
+    )
     notes = {
         "PPO": "SB3's defaults: 2,048 steps of 8 envs, batch 64, 10 epochs. Rollouts of 16,384 steps and 10 epochs, "
         "batch 4,096, but for the shipped settings, which are a PPO of fewer epochs. " + results["said"],

@@ -215,7 +215,7 @@ class PlainEnv(ReferenceMarket, gym.Env[np.ndarray, np.ndarray]):
         row = np.empty(MARKET_FEATURES + self.n_venues * VENUE_FEATURES, dtype=np.float32)
         row[:MARKET_FEATURES] = (
             1.0 - self.step_number / self.horizon,
-            (self.available + in_flight + self.resting.known) / self.quantity,
+            (self.available + in_flight + self.resting.known - self.overbooked) / self.quantity,
             in_flight / self.quantity,
             math.log1p(wanted / self.share_scale),
             self.wave,

@@ -1,7 +1,10 @@
 """Writes docs/realism.md: the realism panels of all presets side by side, and of recordings where files are given.
 
 python benchmarks/realism.py
-python benchmarks/realism.py --quotes quotes.parquet --class us_equity
+python benchmarks/realism.py --recording us_equity stock.yaml --recording fx eurusd.yaml
+
+A recording is a YAML market (`model: replay`), whose name heads its column, or a file of quotes, after the class of
+asset whose ranges it is held against. The page names no path.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import argparse
 import math
 from pathlib import Path
 
-from sor_sb3.evaluation.realism import FIGURES, Panel, Row, panel_of, real_ranges
+from sor_sb3.evaluation.realism import FIGURES, RECORDED_SCENARIOS, Panel, Row, panel_of, real_ranges
 from sor_sb3.market.loading import load_market, preset_names
 
 MARKS = {"inside": "", "outside": " **outside**", "too wide": " *too wide*", "": ""}
@@ -25,6 +28,32 @@ def cell(row: Row | None) -> str:
     return f"{row.found.value:.{digits}f} ± {half:.{digits}f}{MARKS[row.verdict]}"
 
 
+def recorded_note(panels: list[Panel]) -> list[str]:
+    """What columns of recordings are, where there are any."""
+    names = [panel.market for panel in panels if not panel.rule]
+    if not names:
+        return []
+    return [
+        "",
+        f"Recordings: {', '.join(names)}. A recording stands beside the presets as what one day was: its quotes are "
+        "held forward, so venues cross more than they did; its intervals are over half hours; what rests in its replay "
+        f"(at most {RECORDED_SCENARIOS} orders, whose windows overlap) meets the recorded trades, stamped as they "
+        "were, to the second in the stock's, so that a fill and the quote that it left may change places.",
+    ]
+
+
+def contradictions(panels: list[Panel]) -> list[str]:
+    """A line for each recording that has figures outside the ranges of its class."""
+    lines = []
+    for panel in panels:
+        said = [
+            f"{row.statistic.label} {cell(row).split(' **')[0]}" for row in panel.outside() if row.verdict == "outside"
+        ]
+        if not panel.rule and said:
+            lines.append(f"- {panel.market}, against {panel.asset_class}: {'; '.join(said)}.")
+    return ["", "Where a recording is outside a range:", "", *lines] if lines else []
+
+
 def page(panels: list[Panel], scenarios: int) -> str:
     """The Markdown page."""
     by_market = [{row.key: row for row in panel.rows} for panel in panels]
@@ -33,11 +62,12 @@ def page(panels: list[Panel], scenarios: int) -> str:
         "",
         "<!-- written by benchmarks/realism.py -->",
         "",
-        f"The realism panel of every market that quotes, as `sor-sb3 markets check NAME` prints it with {scenarios} "
-        "orders of `net_price_sweep` (and of `post_and_sweep` for fills at rest): a figure, half the width of its "
-        "95 % interval, and a mark where the figure is outside its range, or its interval wider than that. Figures of "
-        "quotes come from the true path while nobody trades. Ranges and their sources, one line a figure and class: "
-        "[`realism_ranges.yaml`](../sor_sb3/evaluation/realism_ranges.yaml).",
+        f"The realism panel of every market that quotes, as `sor-sb3 markets check NAME` prints it with {scenarios:,} "
+        "orders of `net_price_sweep` (of `post_and_sweep` for fills at rest, and as many lots that join the best bid): "
+        "a figure, half the width of its 95 % interval, and a mark where the figure is outside its range, or its "
+        "interval wider than that. Figures of quotes come from the true path while nobody trades. Ranges and their "
+        "sources, one line a figure and class: [`realism_ranges.yaml`](../sor_sb3/evaluation/realism_ranges.yaml).",
+        *recorded_note(panels),
         "",
         "| figure | unit | " + " | ".join(panel.market for panel in panels) + " |",
         "|---|---|" + "---|" * len(panels),
@@ -46,6 +76,7 @@ def page(panels: list[Panel], scenarios: int) -> str:
         cells = [cell(rows.get(key)) for rows in by_market]
         if any(cells):
             lines.append(f"| {statistic.label} | {statistic.unit} | " + " | ".join(cells) + " |")
+    lines += contradictions(panels)
     lines += ["", "## Ranges", "", "| class | figure | from | to | source |", "|---|---|---|---|---|"]
     for name in dict.fromkeys(panel.asset_class for panel in panels if panel.asset_class):
         for key, real in real_ranges()[name].items():
@@ -58,14 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenarios", type=int, default=2000)
     parser.add_argument("--markets", default=",".join(preset_names()))
-    parser.add_argument("--quotes", type=Path, action="append", default=[], help="a recording; may be repeated")
-    parser.add_argument("--class", dest="asset_class", default=None, help="of the recordings")
+    parser.add_argument("--recording", nargs=2, action="append", default=[], metavar=("CLASS", "MARKET"))
     parser.add_argument("--out", type=Path, default=Path("docs/realism.md"))
     arguments = parser.parse_args()
     panels = []
-    for name in [*arguments.markets.split(","), *arguments.quotes]:
-        is_file = isinstance(name, Path)
-        panel = panel_of(load_market(name), arguments.scenarios, arguments.asset_class if is_file else None)
+    markets = [(None, name) for name in arguments.markets.split(",")]
+    for asset_class, name in [*markets, *arguments.recording]:
+        panel = panel_of(load_market(name), arguments.scenarios, asset_class)
         if panel is not None:
             panels.append(panel)
             print(panel.market, [row.key for row in panel.outside()], flush=True)

@@ -44,6 +44,14 @@ def _batch(key: str, n_envs: int = 1024) -> Callable[[Results], Measured]:
     return read
 
 
+def _decisions(case: str) -> Callable[[Results], Measured]:
+    def read(results: Results) -> Measured:
+        row = next(row for row in results["decisions"] if row["case"] == case)
+        return row["decisions_per_s"][0], f"{number(row['ticks_per_s'])} path ticks"
+
+    return read
+
+
 def _two_threads(results: Results) -> Measured:
     value, _ = _batch("two to one", 4096)(results)
     loop, at_1024 = _case(results, TWO_LOOPS)["to_one_thread"][0], _batch("two to one")(results)[0]
@@ -107,9 +115,17 @@ def _growth(series: str) -> Callable[[Results], Measured]:
 
 
 TARGETS = (
-    Target("env steps / s of a core, 1,024 envs", "bench_simulator", 700_000, "", _batch("ours, VecEnv")),
-    Target("the same to a plain DummyVecEnv x 8", "bench_simulator", 40, "x", _batch("ours, VecEnv to_plain")),
-    Target("the kernel alone, steps / s of a core", "bench_simulator", 1_000_000, "", _batch("kernel alone")),
+    *(
+        Target(f"decisions / s of a core, 1,024 envs, {case}", "bench_simulator", goal, "", _decisions(case))
+        for case, goal in (("OrderSplit-v1, net_price_sweep", 400_000), ("OrderPlace-v1, post_and_sweep", 250_000))
+    ),
+    Target(
+        "OrderSplit, random actions, to a plain DummyVecEnv x 8",
+        "bench_simulator",
+        40,
+        "x",
+        _batch("ours, VecEnv to_plain"),
+    ),
     Target("two threads to one, 4,096 envs, wall", "bench_simulator", 1.6, "x", _two_threads),
     Target("gym.Env.step to the plain env's", "bench_simulator", 3, "x", _ratio("ours, gym.Env.step", "to_env")),
     Target(
@@ -123,6 +139,14 @@ TARGETS = (
         Target(f"{name} {what}", "bench_training", goal, "x", _ratio(f"{name}, MlpPolicy, ours", key))
         for name in ("A2C", "REINFORCE")
         for what, goal, key in (("at the same rollout", 12, "to_same"), ("to its defaults", 25, "to_defaults"))
+    ),
+    Target(
+        "the env's share of PPO's CPU time as shipped",
+        "bench_training",
+        30,
+        "%",
+        lambda results: (_case(results, "PPO, VenuePolicy as shipped, ours")["env_percent"], ""),
+        at_most=True,
     ),
     Target("time to 95 %, to SB3's defaults", "time_to_result", 8, "x", _time("mlp_ours", "sb3_defaults")),
     Target("time to 95 %, to the same settings on plain x 8", "time_to_result", 3, "x", _time("mlp_ours", "mlp_plain")),

@@ -20,6 +20,7 @@ class ActionAdapter(ABC):
 
     n_venues: int
     venue_names: tuple[str, ...] = field(default=(), compare=False)  # for messages
+    most_resting_ratio: float = 1.0  # of the market's order: what weights of what rests may sum to
     env_id: ClassVar[str]
     masked: ClassVar[bool] = False
     paced: ClassVar[bool] = False
@@ -52,7 +53,10 @@ class ActionAdapter(ABC):
         """
 
     def resting(self, actions: Any) -> np.ndarray | None:
-        """What should rest where, of actions that `decode` accepts: weights (N, K), rows summing to 1 at most."""
+        """What should rest where, of actions that `decode` accepts: weights (N, K), whose rows sum to 1 at most.
+
+        They sum to `most_resting_ratio` at most where that is more.
+        """
         return None
 
     @abstractmethod
@@ -190,7 +194,8 @@ _NONE_LATER = np.zeros(0, dtype=np.bool_)
 class OrderPlace(ActionAdapter):
     """``Box(-1, 1, (2 K + 1,))``: weights of what to take now, weights of what should rest where, the pace of taking.
 
-    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. The last
+    Both kinds of weights are ``max(a, 0) / max(1, sum(max(a, 0)))``: what they lack of 1 is held back. (Where
+    `order.overbooking` is set, those of what rests sum to its `most_ratio` at most, in place of 1.) The last
     component a is the pace ``(a + 1) / 2``, the share to take now of what is neither known to be filled nor in flight.
     Resting weights are targets, in shares of that less what is taken now: the simulator posts what is missing at the
     near touch (or at the midpoint of a dark pool) and cancels what is too much, youngest first. They count in a
@@ -215,14 +220,14 @@ class OrderPlace(ActionAdapter):
         wrong = _read_paces(rows, pace)
         if wrong >= 0:
             self._refuse(rows, wrong)
-        _at_most_one(rows, 0, weights)
+        _at_most(rows, 0, 1.0, weights)
         return weights, pace
 
     def resting(self, actions: Any) -> np.ndarray:
         """Weights (N, K) of what should rest where."""
         rows = self._rows_of_floats(actions, None)
         weights = np.empty((len(rows), self.n_venues))
-        _at_most_one(rows, self.n_venues, weights)
+        _at_most(rows, self.n_venues, self.most_resting_ratio, weights)
         return weights
 
     def _refuse(self, rows: np.ndarray, i: int) -> NoReturn:
@@ -254,10 +259,10 @@ def _read_paces(rows: Any, pace: Any) -> int:
 
 
 @entry_point(nogil=True)
-def _at_most_one(rows: Any, first: int, weights: Any) -> None:
-    """Fill `weights` (N, K) with positive parts of `rows` from column `first` on, scaled down where they exceed 1.
+def _at_most(rows: Any, first: int, most: float, weights: Any) -> None:
+    """Fill `weights` (N, K) with positive parts of `rows` from column `first` on, scaled down to a sum of `most`.
 
-    So are sums below 1 by less than float32 rounds: a rule that takes all holds nothing back.
+    So are sums below it by less than float32 rounds: a rule that takes all holds nothing back.
     """
     for i in range(len(weights)):
         largest, total = 1.0, 0.0  # so that sums of finite numbers are finite
@@ -267,8 +272,8 @@ def _at_most_one(rows: Any, first: int, weights: Any) -> None:
         for k in range(weights.shape[1]):
             total += weights[i, k] / largest
         for k in range(weights.shape[1]):
-            if total > (1.0 - ROUNDING) / largest:
-                weights[i, k] = weights[i, k] / largest / total
+            if total > most * (1.0 - ROUNDING) / largest:
+                weights[i, k] = weights[i, k] / largest / total * most
 
 
 @entry_point(nogil=True)
@@ -320,7 +325,9 @@ def of_the_first_market(env_id: str) -> str:
     return f"env '{env_id}' belongs to the first market, whose dynamics are gone; {remedy}"
 
 
-def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...] = ()) -> ActionAdapter:
+def make_action_adapter(
+    env_id: str, n_venues: int, venue_names: tuple[str, ...] = (), most_resting_ratio: float = 1.0
+) -> ActionAdapter:
     """The action adapter of a registered env (`sor_sb3:` in front is allowed).
 
     Raises:
@@ -332,4 +339,4 @@ def make_action_adapter(env_id: str, n_venues: int, venue_names: tuple[str, ...]
     if name not in ACTION_ADAPTERS:
         hint = did_you_mean(name, list(ACTION_ADAPTERS))
         raise UserError(f"env '{env_id}' is unknown{hint}; expected one of {', '.join(ACTION_ADAPTERS)}")
-    return ACTION_ADAPTERS[name](n_venues, venue_names)
+    return ACTION_ADAPTERS[name](n_venues, venue_names, most_resting_ratio)

@@ -7,8 +7,8 @@ A row is ``MARKET_FEATURES`` followed by ``VENUE_FEATURES`` of each venue in tur
 ================  ====================================================================================
 market feature    meaning
 ================  ====================================================================================
-time_left         share of the horizon that is left, 1 at the first decision
-remaining         share of the parent order that is not known to be filled
+time_left         share of the horizon that is left, 1 at the first decision (of the typical horizon where it is drawn)
+remaining         share of the parent order that is not known to be filled (of the typical order where it is drawn)
 in_flight         share of it that children carry that have not been acknowledged
 slice             log(1 + shares to be done / an even slice): the schedule's; in a later wave what came back
 wave              of the decision, 0 in the first
@@ -44,6 +44,9 @@ queue_ahead       log(1 + shares before the oldest of these orders / an even sli
 sweep_share       share of the slice that a sweep puts here which takes displayed levels, within the limit, in order
                   of all-in price; in the notebook, whose cost is linear, 1 at the cheapest venue
 ================  ====================================================================================
+
+Where a market draws the order's size or horizon, "the parent order", "the horizon" and "an even slice" are those of its
+typical order, here and in `ObservationView`: what is to be done, and in how many decisions, can be read from every row.
 
 `slice_excess`, `best_all_in` and `sweep_share` are answers of rules (`all_in_sized`, `all_in`, `net_price_sweep`):
 they save a learner the arithmetic, and say nothing that the other features do not.
@@ -104,11 +107,12 @@ def _write_row(
         volume += block.recent_volume_shares[j]
     per_volume, in_flight = 1.0 / volume if volume > 0.0 else 0.0, block.in_flight[i] > 0
     wanted, is_later = block.slice_shares[i], block.wave[i] > 0
-    out[row, 0] = 1.0 - block.step[i] / market.horizon_steps
-    left = block.available_shares[i] + block.in_flight_shares[i] + block.resting_shares[i]
-    per_order = 1.0 / market.quantity_shares
+    quantity_shares, horizon_steps = scales[3], scales[4]  # of the typical order
+    out[row, 0] = market.horizon_steps / horizon_steps - block.step[i] / horizon_steps
+    left = block.available_shares[i] + block.in_flight_shares[i] + block.resting_shares[i] - block.overbooked_shares[i]
+    per_order = 1.0 / quantity_shares
     out[row, 1] = left * per_order
-    out[row, 2] = block.in_flight_shares[i] / market.quantity_shares
+    out[row, 2] = block.in_flight_shares[i] / quantity_shares
     out[row, 3] = log(1.0 + wanted / scales[1])
     out[row, 4] = block.wave[i]
     out[row, 5] = min(block.returned_shares[i] / max(block.step_shares[i], 1e-300), 1.0) if is_later else 0.0
@@ -175,7 +179,8 @@ class Observer:
 
     def __init__(self, simulator: BatchSimulator) -> None:
         self.simulator = simulator
-        self._scales = simulator.market.scales
+        order = simulator.market.order
+        self._scales = (*simulator.market.scales, order.quantity_shares, float(order.horizon_steps))
         self._everyone = np.arange(simulator.n)
         self.size = _G + simulator.market.n_venues * _F
 
@@ -207,6 +212,8 @@ class ObservationView:
     in_flight_share: np.ndarray
     slice_shares: np.ndarray
     slice_of_order: np.ndarray  # the same, as a share of the parent order
+    even_slices: np.ndarray  # in the parent order: 1 over the share of it that a decision does which keeps the schedule
+    schedule_left: np.ndarray  # share of the parent order that the schedule leaves to this decision and those after it
     wave: np.ndarray  # int64, 0 in the first
     returned: np.ndarray
     signal: np.ndarray
@@ -260,11 +267,21 @@ class ObservationView:
         per_venue = rows[:, _G:].reshape(len(rows), market.n_venues, _F)
         f = {name: per_venue[:, :, i] for i, name in enumerate(VENUE_FEATURES)}
         m = {name: rows[:, i] for i, name in enumerate(MARKET_FEATURES)}
+        horizon = float(market.order.horizon_steps)
+        slice_of_order = np.expm1(m["slice"]) / horizon
+        even_slices, schedule_left = np.full(len(rows), horizon), m["time_left"]
+        if market.draws_order:  # what is left and not wanted now, the schedule does evenly in the decisions to come
+            decisions = np.rint(m["time_left"] * horizon)
+            later = np.maximum(m["remaining"] - m["in_flight"] - slice_of_order, 0.0)
+            even = np.where(decisions > 1.0, later / np.maximum(decisions - 1.0, 1.0), slice_of_order)
+            even_slices, schedule_left = 1.0 / np.maximum(even, 1e-9), even * decisions
         return cls(
+            even_slices=even_slices,
+            schedule_left=schedule_left,
             **{name: m[name] for name in ("time_left", "remaining", "returned", "signal")},
             in_flight_share=m["in_flight"],
             slice_shares=np.expm1(m["slice"]) * shares,
-            slice_of_order=np.expm1(m["slice"]) / market.order.horizon_steps,
+            slice_of_order=slice_of_order,
             wave=np.rint(m["wave"]).astype(np.int64),
             spread_bps=m["spread"] * price,
             open=f["open"] > 0.5,

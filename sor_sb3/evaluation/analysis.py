@@ -168,7 +168,7 @@ def _parents(cells: _Cells) -> dict[str, np.ndarray]:
         start_mid=start,
     )
     to_bps = tca.BPS / log.quantity_shares
-    swept = np.where(log.cleanup_shares > 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
+    swept = np.where(log.cleanup_shares != 0.0, (cleanup_price[:, 0] - start) * log.cleanup_shares, 0.0) * to_bps
     done, sent = (cells.filled + log.passive_shares).sum(axis=2), cells.sent.sum(axis=2)  # (N, T)
     first_wave = log.active & (log.wave == 0)
     volumes = np.where(first_wave, log.volume_shares.sum(axis=2), 0.0)
@@ -326,7 +326,7 @@ def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
         low, high = (f"{e:.3g}" for e in edges)
         labels = (f"up to {low}", f"{low} to {high}", f"above {high}")
         cuts.append(_cut(name, f"{what} ({unit})", labels, with_waves(state), log))
-    behind = log.slice_shares / (log.quantity_shares[:, None] / log.horizon_steps)
+    behind = log.slice_shares / (log.quantity_shares / log.horizon_steps)[:, None]
     state = (behind > URGENCY_EDGES[0]).astype(int) + (behind > URGENCY_EDGES[1])
     labels = ("on schedule", "up to twice", "more than twice")
     title = "this step's slice over an even slice (urgency)"
@@ -345,7 +345,7 @@ def analyse(log: ChildLog, priced: bool = True, price_unit: str = "bps") -> Poli
         if not priced:
             return PolicyAnalysis(states=states)
         cells = _Cells(log)
-        horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.horizon_steps]) * log.step_s
+        horizons_s = np.array([h for h in MARKOUT_HORIZONS_STEPS if h <= log.horizon_steps.max()]) * log.step_s
         mids = {f"{seconds:g} s": cells.mid_after_fill(seconds) for seconds in horizons_s}
         parents = _parents(cells)
         markouts = [_at_horizon(cells, later) for later in mids.values()]

@@ -30,7 +30,7 @@ from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.execution import takes_orders
 from sor_sb3.simulator.paths import touch_at
-from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, change_ms, draw_latency_ms
+from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS, change_ms, draw_latency_ms, latencies_stream
 from sor_sb3.simulator.random import PLACES_PER_STEP, stream_at, uniform_at
 from sor_sb3.simulator.state import MOST_LEVELS, SLOTS, lanes
 from sor_sb3.simulator.views import Truth
@@ -47,11 +47,10 @@ def _latencies(state: Any, waves: int, out: Any) -> None:
         block, fixed = state.blocks[member // per_block], state.venues[member // per_block if drawn else 0]
         i, market = member % per_block, state.market[member if drawn else 0]
         for wave in range(waves):
-            block.wave[i] = wave
+            stream = latencies_stream(block.tick[i], wave)
             for j in lanes(i, market):
                 k = j - i * market.n_venues
-                out[member, k] = max(out[member, k], draw_latency_ms(block, i, j, fixed, market))
-        block.wave[i] = 0
+                out[member, k] = max(out[member, k], draw_latency_ms(block, j, stream, fixed, market))
 
 
 @entry_point()
@@ -167,8 +166,29 @@ def relaxed_bound(
         simulator = BatchSimulator(market, scenarios, data_split)
         simulator.reset(seeds, np.zeros(scenarios, dtype=np.int64))
         return _notebook_bounds(simulator, scheduled)
-    paths = _record(market, seeds, data_split, scheduled)
-    return np.array([_solve(path, market, scheduled) for path in paths])
+    found = np.empty(scenarios)
+    for horizon, which, quantity in _orders(market, seeds, data_split):
+        paths = _record(horizon, seeds[which], data_split, scheduled)
+        found[which] = [_solve(path, horizon, q, scheduled) for path, q in zip(paths, quantity, strict=True)]
+    return found
+
+
+def _orders(
+    market: SyntheticMarket, seeds: np.ndarray, data_split: str
+) -> list[tuple[SyntheticMarket, np.ndarray, np.ndarray]]:
+    """The market with each horizon that these scenarios draw, which ones draw it, and their quantities."""
+    simulator = BatchSimulator(market, len(seeds), data_split)
+    simulator.reset(seeds, np.zeros(len(seeds), dtype=np.int64))
+    horizons, quantity = simulator.read("horizon_steps"), simulator.read("quantity_shares")
+    ranges = {path: ends for path, ends in market.randomise.items() if not path.startswith("order.")}
+    found = []
+    for horizon in np.unique(horizons):
+        order, which = (
+            market.order.model_copy(update={"horizon_steps": int(horizon)}),
+            np.flatnonzero(horizons == horizon),
+        )
+        found.append((market.model_copy(update={"order": order, "randomise": ranges}), which, quantity[which]))
+    return found
 
 
 def bounded_cost(core: RoutingCore, policy: Any, seeds: list[int]) -> np.ndarray:
@@ -179,7 +199,8 @@ def bounded_cost(core: RoutingCore, policy: Any, seeds: list[int]) -> np.ndarray
     """
     core.seed(list(seeds))
     rows, simulator = core.reset(), core.simulator
-    truth, quantity = Truth(simulator), core.market.order.quantity_shares
+    truth = Truth(simulator)
+    quantity = truth.quantity_shares
     total, running = np.zeros(core.n), np.full(core.n, True)
     while running.any():
         begins, noise_bps = truth.wave == 0, truth.tick_noise_bps
@@ -257,17 +278,14 @@ def _record(market: SyntheticMarket, seeds: np.ndarray, data_split: str, schedul
     return [_Path(**{name: values[i] for name, values in stacked.items()}) for i in range(n)]
 
 
-def _solve(path: _Path, market: SyntheticMarket, scheduled: bool) -> float:
+def _solve(path: _Path, market: SyntheticMarket, quantity_shares: float, scheduled: bool) -> float:
     """The bounded cost of the cheapest fills of one scenario, in bps of the order.
 
     A share that is filled in tick m costs its price; one that is not, the clean-up's, and the noise of every tick that
     it sees begin is left out. So a fill saves the clean-up's price and earns the noise after its own tick. In a tick in
     which children may be in flight, all that is left may be, and the noise is not left out.
     """
-    steps, shares = (
-        market.order.horizon_steps,
-        path.shares / market.order.quantity_shares,
-    )  # of the order, for the solver
+    steps, shares = market.order.horizon_steps, path.shares / quantity_shares  # of the order, for the solver
     after = np.cumsum(path.noise_bps[::-1])[::-1] - path.noise_bps  # noise of the ticks after each
     left_bps = path.closing_bps + path.cleanup_bps
     slope = path.price_bps - left_bps + after[:, None, None]
@@ -281,7 +299,7 @@ def _solve(path: _Path, market: SyntheticMarket, scheduled: bool) -> float:
         rows = [t[None, :] // market.ticks_per_step <= np.arange(steps)[:, None]]
         room = [np.arange(1, steps + 1) / steps]
     for venue in np.flatnonzero(path.dark_shares.any(axis=0)):
-        held = path.dark_shares[:, venue] / market.order.quantity_shares
+        held = path.dark_shares[:, venue] / quantity_shares
         supply = np.cumsum(np.diff(held, prepend=-1.0) != 0.0)  # counts how often it was supplied or went dry
         spells = np.unique(supply[t[k == venue]])
         rows.append((k == venue)[None, :] & (supply[t][None, :] == spells[:, None]))

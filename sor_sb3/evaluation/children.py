@@ -22,6 +22,7 @@ from sor_sb3.simulator.views import Truth
 REFERENCE_PRICE = 100.0
 """Dollars a share, for fees in mils and dollars where a market names no price; `us_equity` is a share at $100."""
 MARKOUT_HORIZONS_STEPS = (0.2, 1.0, 2.0, 4.0, 8.0)
+FINEST_S, LONGEST_S = 0.25, 60.0  # the midpoint is known at least so often, and for so long after the deadline
 EXCEPTION_S = 1.0  # a better quote is protected once it has stood so long (Rule 611(b)(8))
 TIE_BPS = 1e-6  # prices nearer than this are one price
 
@@ -63,10 +64,12 @@ class ChildLog:
         slice_shares: float64 (N, T), what the schedule wanted; in a later wave what came back.
         active: bool (N, T), whether the order was still being worked.
         path_mid_bps: float64 (N, M), true midpoint every `path_grid_s` from arrival on, without our own push.
-        cleanup_shares: float64 (N,), of the order's `quantity_shares` (N,), swept at the deadline.
+        cleanup_shares: float64 (N,), of the order's `quantity_shares` (N,), swept at the deadline; negative where
+            resting orders filled more than the order and the excess was sold.
         cleanup_price_bps: float64 (N,), at this price above the arrival mid, all-in; NaN if none.
         shortfall: float64 (N,), by the simulator's ledger, in cost units.
         arrival_mid_px: float64 (N,), recorded arrival mid, or `REFERENCE_PRICE` where the market names no price.
+        horizon_steps: int (N,), decisions until the deadline.
         step_s: length of a decision.
     """
 
@@ -110,7 +113,7 @@ class ChildLog:
     dark: np.ndarray
     path_grid_s: float
     transient_half_life_s: float
-    horizon_steps: int
+    horizon_steps: np.ndarray
     step_s: float
     venue_names: tuple[str, ...]
 
@@ -217,8 +220,8 @@ class ChildRecorder:
         self.push_bps: np.ndarray  # (N,), our own, when the env step began
         self._path = TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
         if self._priced:
-            spacing_s = MARKOUT_HORIZONS_STEPS[0] * order.step_s
-            self._path = true_path(simulator, spacing_s, MARKOUT_HORIZONS_STEPS[-1] * order.step_s)
+            spacing_s = min(MARKOUT_HORIZONS_STEPS[0] * order.step_s, FINEST_S)
+            self._path = true_path(simulator, spacing_s, max(MARKOUT_HORIZONS_STEPS[-1] * order.step_s, LONGEST_S))
 
     def before(self) -> None:
         """At an env step: what the router could know, and what is true."""
@@ -362,7 +365,7 @@ class ChildRecorder:
         """The log, once every order is done."""
         truth, market = self._truth, self._market
         swept = truth.cleanup_shares
-        price = np.divide(truth.cleanup_value_bps_shares, swept, out=np.full(len(swept), np.nan), where=swept > 0.0)
+        price = np.divide(truth.cleanup_value_bps_shares, swept, out=np.full(len(swept), np.nan), where=swept != 0.0)
         return ChildLog(
             **{name: np.stack([step[name] for step in self._steps], axis=1) for name in (*_CELLS, *_ROWS)},
             fee_bps=self._fee,
@@ -376,7 +379,7 @@ class ChildRecorder:
             arrival_mid_px=np.where(truth.arrival_mid_px > 0.0, truth.arrival_mid_px, REFERENCE_PRICE),
             dark=truth.dark,
             transient_half_life_s=float(max(truth.transient_half_life_s[0], 1e-9)),
-            horizon_steps=market.order.horizon_steps,
+            horizon_steps=truth.horizon_steps,
             step_s=float(market.order.step_s),
             venue_names=tuple(market.venue_names),
         )

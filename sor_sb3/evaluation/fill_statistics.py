@@ -30,7 +30,7 @@ FILL_STATISTICS: dict[str, Statistic] = {
     **{f"markout_{s:g}s_bps": Statistic(f"markout of our fills after {s:g} s", "bps") for s in MARKOUT_S},
 }
 
-PASSIVE_MARKOUT_S = (1.0, 10.0)
+PASSIVE_MARKOUT_S = (1.0, 10.0, 60.0)
 PASSIVE_STATISTICS: dict[str, Statistic] = {
     "passive_percent": Statistic("filled at rest, share of the order", "%", 1),
     **{

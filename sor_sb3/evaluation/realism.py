@@ -7,6 +7,7 @@ while nobody trades. Ranges and their sources are in ``realism_ranges.yaml``; no
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -24,6 +25,7 @@ from sor_sb3.evaluation.fill_statistics import (
     markouts_by_venue,
     passive_statistics,
 )
+from sor_sb3.evaluation.joined import JOIN_STATISTICS, join_statistics, joined_orders
 from sor_sb3.evaluation.path_statistics import PATH_STATISTICS, Interval, Statistic, leader, path_statistics
 from sor_sb3.evaluation.true_quotes import QuotePaths, recorded_quotes, simulated_quotes
 from sor_sb3.market.loading import load_market
@@ -32,8 +34,9 @@ from sor_sb3.policies.registry import rule_names
 from sor_sb3.safe_yaml import parse_yaml
 
 RULE, RESTING_RULE = "net_price_sweep", "post_and_sweep"
-PATH_SCENARIOS, PATH_DURATION_S = 48, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
+PATH_SCENARIOS, PATH_DURATION_S = 96, 7200.0  # two hours each, so that autocorrelations at 300 s have a meaning
 BLOCK_S = 1800.0  # of a recording: its scenarios
+RECORDED_SCENARIOS = 200  # of a recording's replay, at most: its windows overlap
 WIDE = 3.0  # a range whose high end is more than so many times its low end says why
 
 Verdict = Literal["inside", "outside", "too wide", ""]
@@ -41,7 +44,9 @@ MARKET_FIGURES: dict[str, Statistic] = {
     "participation_percent": Statistic("parent order, share of the market's volume in its life", "%", 1),
     "dark_supply_percent": Statistic("supplied in the dark, share of lit volume", "%", 1),
 }
-FIGURES: dict[str, Statistic] = FILL_STATISTICS | PASSIVE_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
+FIGURES: dict[str, Statistic] = (
+    FILL_STATISTICS | PASSIVE_STATISTICS | JOIN_STATISTICS | MARKET_FIGURES | PATH_STATISTICS
+)
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,8 @@ def realism_panel(
 
     Args:
         market: preset name, path, or specification.
-        scenarios: parent orders of `RULE`, and of `RESTING_RULE` for fills at rest, whose first seed is `seed`; 0
-            leaves the figures of fills out.
+        scenarios: parent orders of `RULE`, of `RESTING_RULE` for fills at rest, and lots that join, whose first seed is
+            `seed`; 0 leaves the figures of fills out.
         asset_class: of ``realism_ranges.yaml``; None takes the class that names the market, if any.
         path_scenarios: how many stretches of `path_duration_s` the figures of quotes come from.
 
@@ -169,8 +174,7 @@ def realism_panel(
     if scenarios > 0:
         log = children_of(spec, scenarios, seed)
         found, venues = fill_statistics(log), markouts_by_venue(log)
-        if RESTING_RULE in rule_names(spec, "OrderPlace-v1"):
-            found |= passive_statistics(children_of(spec, scenarios, seed, RESTING_RULE, "OrderPlace-v1"))
+        found |= resting_figures(spec, scenarios, seed)
     found |= market_figures(spec) | path_statistics(paths)
     ranges = real_ranges().get(chosen or "", {})
     rows = [_row(key, FIGURES[key], found[key], ranges.get(key)) for key in FIGURES if key in found]
@@ -202,16 +206,31 @@ def panel_of(market: MarketSpec, scenarios: int = 2000, asset_class: str | None 
 
         quotes = quotes_of(market)
         block_s = min(BLOCK_S, float(np.diff(quotes.segments, axis=1).max()))
-        return recorded_panel(recorded_quotes(quotes, market.venue_names, block_s), market.name, chosen)
+        paths = recorded_quotes(quotes, market.venue_names, block_s)
+        resting = resting_figures(market, min(scenarios, RECORDED_SCENARIOS)) if scenarios > 0 else {}
+        return recorded_panel(paths, market.name, chosen, resting)
     return None
 
 
-def recorded_panel(paths: QuotePaths, name: str, asset_class: str | None = None) -> Panel:
-    """The figures of quotes of a recording (`sor_sb3.evaluation.true_quotes.recorded_quotes`), in the same table."""
-    ranges = real_ranges().get(asset_class or "", {})
-    rows = tuple(_row(k, FIGURES[k], v, ranges.get(k)) for k, v in path_statistics(paths).items())
+def recorded_panel(
+    paths: QuotePaths, name: str, asset_class: str | None = None, resting: Mapping[str, Interval] | None = None
+) -> Panel:
+    """The figures of quotes of a recording (`sor_sb3.evaluation.true_quotes.recorded_quotes`), in the same table.
+
+    `resting` are figures of what rests in its replay, where it has trades.
+    """
+    ranges, found = real_ranges().get(asset_class or "", {}), dict(resting or {}) | path_statistics(paths)
+    rows = tuple(_row(key, FIGURES[key], found[key], ranges.get(key)) for key in FIGURES if key in found)
     duration_s = paths.ask_bps.shape[1] * paths.grid_s
     return Panel(name, asset_class, "", 0, 0, paths.n, duration_s, leader(paths), rows)
+
+
+def resting_figures(market: MarketSpec, scenarios: int, seed: int = 10_000) -> dict[str, Interval]:
+    """Figures of what rests, of `RESTING_RULE` and of lots that join; none where no trades are published."""
+    if RESTING_RULE not in rule_names(market, "OrderPlace-v1"):
+        return {}
+    found = passive_statistics(children_of(market, scenarios, seed, RESTING_RULE, "OrderPlace-v1"))
+    return found | join_statistics(joined_orders(market, scenarios, seed))
 
 
 def _row(key: str, statistic: Statistic, found: Interval, real: Range | None) -> Row:
@@ -223,7 +242,7 @@ def _markout_of(venue: str) -> Statistic:
 
 
 def children_of(
-    market: SyntheticMarket, scenarios: int, seed: int, rule: str = RULE, env: str = "OrderSplit-v1"
+    market: MarketSpec, scenarios: int, seed: int, rule: str = RULE, env: str = "OrderSplit-v1"
 ) -> ChildLog:
     """The child-order log of a rule."""
     log = Evaluator(env, market, scenarios, seed).score(rule, rule, record=True).children

@@ -189,7 +189,7 @@ def true_path(simulator: BatchSimulator, spacing_s: float, beyond_s: float = 0.0
     market, order = simulator.market, simulator.market.order
     shadow.parameters.market = shadow.parameters.market.copy()
     tick_s = float(shadow.parameters.market["path_dt_s"][0])
-    ticks = round(order.step_s / tick_s) * order.horizon_steps
+    ticks = round(order.step_s / tick_s) * int(simulator.read("horizon_steps").max())
     ticks += int(np.ceil(beyond_s / tick_s)) if isinstance(market, SyntheticMarket) else 0
     for name, value in (("ticks_per_step", 1), ("step_s", tick_s), ("waves", 1), ("horizon_steps", ticks + 1)):
         shadow.parameters.market[name] = value

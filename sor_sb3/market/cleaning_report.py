@@ -66,6 +66,7 @@ class CleaningReport:
     largest_jump: str = ""  # the same of the largest jump that was kept, if it is above `JUMP_TO_TELL`
     trades_read: int = 0
     trades_kept: int = 0
+    trades_with_side: int = 0  # of them, those whose file says who the aggressor was
 
     @property
     def not_quoting(self) -> int:
@@ -90,7 +91,10 @@ class CleaningReport:
         ]
         if self.trades_read:
             kept = f"{self.trades_kept:,} kept (of these venues and session hours, with a price and a size above 0)"
-            lines.append(f"Trades: {self.trades_read:,} read, {kept}.")
+            said = f"{self.trades_with_side:,} say their side, the quote rule that of the others"
+            said = said if self.trades_with_side else "the quote rule says their side"
+            said = "all say their side" if self.trades_with_side == self.trades_kept else said
+            lines.append(f"Trades: {self.trades_read:,} read, {kept}; {said}.")
         return lines + self.warnings()
 
     def warnings(self) -> list[str]:

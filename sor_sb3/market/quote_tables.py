@@ -30,6 +30,8 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 QUOTE_COLUMNS: Columns = {name: (name,) for name in ("ts", "venue", "bid_px", "bid_sz", "ask_px", "ask_sz")}
 MOST_LEVELS = 8  # of a side; the first is in QUOTE_COLUMNS, further ones have a number, as in ask_px_2
 TRADE_COLUMNS: Columns = {"ts": ("ts",), "venue": ("venue",), "px": ("px", "price"), "sz": ("sz", "size")}
+SIDE = "side"  # of trades, where a file has it: whose marketable order it was
+_SIDES = {"buy": 1.0, "b": 1.0, "1": 1.0, "1.0": 1.0, "sell": -1.0, "s": -1.0, "-1": -1.0, "-1.0": -1.0}
 
 _EARLIEST_NS = 100_000_000_000_000_000  # March 1973: an integer below this counts s, ms or us, not ns
 _EMPTY_NUMBERS = pa.array(["", "nan", "na", "n/a", "null", "none"])
@@ -71,7 +73,8 @@ def _read_bytes(path: Path, kind: str) -> bytes:
 def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, bytes]:
     """The `columns` of a file, and its bytes; `kind` ("quote", "trade") names it in messages.
 
-    Of quotes there may be further levels: `bid_px_2`, `bid_sz_2`, `ask_px_2`, `ask_sz_2`, and so on.
+    Of quotes there may be further levels: `bid_px_2`, `bid_sz_2`, `ask_px_2`, `ask_sz_2`, and so on. Of trades there
+    may be a `side`: 1 where the buyer was the aggressor, -1 where the seller was, NaN where the file does not say.
 
     Raises:
         QuoteFileError: the file cannot be read as a table of these columns; the message names file, column and row.
@@ -83,15 +86,16 @@ def read_table(path: Path, columns: Columns, kind: str) -> tuple[QuoteTable, byt
         raise QuoteFileError(f"{path} has columns but no rows: give a {kind} file with at least one row.")
     code, names = _venue_codes(path, table.column("venue"))
     ts = _timestamps(path, table.column("ts"))
-    numeric = [name for name in table.column_names if name not in ("ts", "venue")]
-    numbers = {name: _numbers(path, name, table.column(name)) for name in numeric}
+    others = [name for name in table.column_names if name not in ("ts", "venue")]
+    numbers = {name: (_sides if name == SIDE else _numbers)(path, name, table.column(name)) for name in others}
     return QuoteTable(path, ts, code, names, numbers), content
 
 
 def _match_columns(path: Path, present: Sequence[str], columns: Columns) -> dict[str, str]:
     """Returns the file's own name of each column."""
     found: dict[str, str] = {}
-    for name, aliases in (columns | _further_levels(path, present, columns)).items():
+    sides: Columns = {SIDE: (SIDE,)} if columns is TRADE_COLUMNS and SIDE in present else {}
+    for name, aliases in (columns | sides | _further_levels(path, present, columns)).items():
         here = [alias for alias in aliases if alias in present]
         if not here:
             what = f"{path} has no column {' or '.join(map(repr, aliases))}"
@@ -199,6 +203,29 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
         row = _first_failure(column, pa.float64())
         _bad_value(path, name, row, column[row].as_py(), "a number: correct it, or leave it empty if unknown")
     return np.asarray(pc.fill_null(values, np.nan).to_numpy(), dtype=np.float64)
+
+
+def _sides(path: Path, name: str, column: pa.ChunkedArray) -> FloatArray:
+    """1 where the aggressor bought, -1 where it sold, NaN where nothing is said."""
+    column = _plain(column)
+    if not _is_text(column) and not pa.types.is_boolean(column.type):
+        values = _numbers(path, name, column)
+        wrong = ~(np.isnan(values) | (np.abs(values) == 1.0))
+    else:
+        text = pc.utf8_lower(pc.fill_null(column.cast(pa.string()), ""))
+        distinct = pc.unique(text)
+        empty = pc.is_in(distinct, value_set=_EMPTY_NUMBERS).to_pylist()
+        of = {
+            word: np.nan if none else _SIDES.get(word, 0.0)
+            for word, none in zip(distinct.to_pylist(), empty, strict=True)
+        }
+        values = np.array([of[word] for word in text.to_pylist()], dtype=np.float64)
+        wrong = values == 0.0
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        expected = "a side of the aggressor: write buy or sell, b or s, 1 or -1, or leave it empty if unknown"
+        _bad_value(path, name, row, column[row].as_py(), expected)
+    return values
 
 
 def _first_failure(column: pa.ChunkedArray, kind: pa.DataType) -> int:

@@ -79,7 +79,8 @@ def load_quotes(
             (without an offset it is UTC). Rows may be in any order; of equal stamps the last counts.
         venues: the venues to keep; None keeps all that have a usable quote.
         assumed_depth_shares: stands in for missing (NaN, empty) sizes, not for sizes of 0.
-        trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares).
+        trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares) and, if known, `side`, of the aggressor: buy
+            or sell, b or s, 1 or -1. Where it is missing or empty the quote rule decides.
         session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts from its
             first quote inside the session on.
         max_spread_bps: a quote with a wider spread, relative to its mid, is absurd; active venues had up to 226 bps.
@@ -219,8 +220,12 @@ def _tape(
     rows = keep[np.lexsort((table.ts[keep], venue[keep]))]
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))
-    counts |= {"trades_read": len(table.ts), "trades_kept": len(rows)}
-    sold = np.append(0.0, np.cumsum(sz[rows] * _sold_part(table.ts[rows], venue[rows], px[rows], quotes)))
+    part = _sold_part(table.ts[rows], venue[rows], px[rows], quotes)
+    side = table.numbers.get(quote_tables.SIDE, np.full(len(venue), np.nan))[rows]
+    part = np.where(np.isnan(side), part, side < 0.0)
+    sided = int(np.sum(~np.isnan(side)))
+    counts |= {"trades_read": len(table.ts), "trades_kept": len(rows), "trades_with_side": sided}
+    sold = np.append(0.0, np.cumsum(sz[rows] * part))
     cumulative = [sums[1:] - np.repeat(sums[first[:-1]], np.diff(first)) for sums in (total, sold)]
     return first, table.ts[rows], cumulative[0], cumulative[1]
 

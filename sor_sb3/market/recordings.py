@@ -139,10 +139,12 @@ def _quotes_as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int)
     mid_px = recording.mid_px
     if side == "sell":
         bids, asks, mid_px = (-asks[0], *asks[1:]), (-bids[0], *bids[1:]), -mid_px
-    levels = asks[2][:, : n_levels - 1]
-    level_px = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
     quotes = {"bid_px": bids[0], "bid_shares": bids[1], "ask_px": asks[0], "ask_shares": asks[1], "mid_px": mid_px}
-    return {**quotes, "level_px": level_px, "level_shares": np.ascontiguousarray(levels[..., 1])}
+    for name, recorded in (("level", asks[2]), ("near_level", bids[2])):
+        levels = recorded[:, : n_levels - 1]
+        quotes[f"{name}_px"] = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
+        quotes[f"{name}_shares"] = np.ascontiguousarray(levels[..., 1])
+    return quotes
 
 
 def quotes_of(market: ReplayMarket) -> QuoteRecording:

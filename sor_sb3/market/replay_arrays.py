@@ -23,6 +23,8 @@ class Recording(NamedTuple):
     ask_shares: np.ndarray
     level_px: np.ndarray  # (R, L - 1) asks behind the touch, rising; NaN: the book ends there
     level_shares: np.ndarray  # (R, L - 1)
+    near_level_px: np.ndarray  # (R, L - 1) bids behind the touch, falling; NaN: the book ends there
+    near_level_shares: np.ndarray  # (R, L - 1)
     mid_time_s: np.ndarray
     mid_px: np.ndarray
     trade_time_s: np.ndarray

@@ -63,6 +63,17 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Overbooking(_Spec):
+    """How much more may rest than is left to be done, and what it costs when all of it is filled.
+
+    What is filled beyond the order is sold at the decision's end, at the efficient price of then (without our push of
+    it) less `overfill_cost_bps`; the order is done, and what still rests is gone.
+    """
+
+    most_ratio: Annotated[float, Field(ge=1, le=100)]  # shares that rest over what is left, not in flight nor taken now
+    overfill_cost_bps: NonNegativeBps  # of a share filled beyond the order
+
+
 class OrderSpec(_Spec):
     """The parent order, one episode, and how its children are sent.
 
@@ -83,6 +94,12 @@ class OrderSpec(_Spec):
         1  # a resting order further behind the touch is cancelled (a replay: in level spacings)
     )
     synchronise_arrivals: bool = False  # hold near children back by the expected difference, so that all arrive at once
+    overbooking: Overbooking | None = None  # None: what rests, is in flight and is done is never more than the order
+
+    @property
+    def most_resting_ratio(self) -> float:
+        """How much may rest at most, in shares of what is neither done, nor in flight, nor taken now."""
+        return 1.0 if self.overbooking is None else self.overbooking.most_ratio
 
     @model_validator(mode="after")
     def _check(self) -> OrderSpec:
@@ -216,6 +233,7 @@ class InformedFlow(_Spec):
     news_per_s: PerSecond = 0.0
     jump_bps: NonNegativeBps = 1.0  # up or down, equally likely
     flow_foresight: Annotated[float, Field(ge=0, le=0.95)] = 0.0  # correlation of who trades with the next tick's move
+    flow_focus: Annotated[float, Field(ge=1, le=100)] = 1.0  # 1: sellers prefer near bids; more: they wait for them
     removed_fraction: Probability = 0.5  # of the displayed touch, where news is against it, until it is quoted anew
 
 
@@ -242,7 +260,8 @@ class Response(_Spec):
     cancel_half_life_s: Seconds = 30.0  # of the queue before a resting order, by cancellations
     cleanup_penalty_bps: NonNegativeBps = 2.0  # above the worst price that the episode offered
     outage_reject_ms: PositiveMilliseconds = 50.0  # a child in an outage is given up after it (an old one: on arrival)
-    leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool gave away has moved the mid
+    leakage_half_life_s: Seconds = 10.0  # in which half of what a leaky pool, or a display, gave away has moved the mid
+    display_leakage_bps_per_1000_shares: NonNegativeBps = 0.0  # of ours that come to rest at a lit venue: as the pools'
 
 
 PROSE_FIELDS = {"description", "fees_as_of", "sources"}
@@ -309,6 +328,11 @@ class _Market(_Spec):
         return any(getattr(venue, "dark", None) is not None for venue in self.venues)  # type: ignore[attr-defined]
 
     @property
+    def draws_order(self) -> bool:
+        """Whether episodes draw the order's size or horizon."""
+        return False
+
+    @property
     def has_dark_and_waves(self) -> bool:
         """Whether what a dark pool returns can be sent on in the same decision."""
         return self.has_dark and self.order.waves > 1
@@ -332,7 +356,8 @@ class SyntheticMarket(_Market):
 
     `randomise` makes a family of markets: by the dotted path of a number, such as ``informed.news_per_s`` or
     ``venues.*.latency_ms`` (each venue by itself), the range [low, high] from which every episode draws that number
-    uniformly, by its seed. The number itself stays the typical value, which sets the units of observations.
+    uniformly, by its seed. The number itself stays the typical value, which sets the units of observations. Of the
+    order the size and the horizon (whole steps) may be drawn.
     """
 
     is_synthetic: ClassVar[bool] = True
@@ -376,6 +401,11 @@ class SyntheticMarket(_Market):
         return median(all_in), self._even_slice_shares, _nothing_if_tiny(latency_ms) or 1.0
 
     @property
+    def draws_order(self) -> bool:
+        """Whether episodes draw the order's size or horizon."""
+        return any(path.startswith("order.") for path in self.randomise)
+
+    @property
     def has_volume(self) -> bool:
         """Whether traded volume is published, as `vwap` needs."""
         return self.volume.shares_per_day > 0 and any(v.volume_share > 0 for v in self.venues)
@@ -391,11 +421,13 @@ def ranged_paths(market: SyntheticMarket) -> dict[tuple[str, ...], tuple[float, 
     return found
 
 
+RANDOMISED_OF_ORDER = ("quantity_shares", "horizon_steps")
 RANDOMISED_PARTS = ("quotes", "price", "stress", "latency", "informed", "volume", "response")
 
 
 def check_ranges(market: SyntheticMarket) -> None:
     """A ValueError unless every path of `randomise` names a number that may vary, within what is allowed there."""
+    of_order = [f"order.{field}" for field in RANDOMISED_OF_ORDER]
     known = ", ".join((*RANDOMISED_PARTS, "venues"))
     for path, (low, high) in ranged_paths(market).items():
         where = "randomise." + ".".join(path)
@@ -403,8 +435,9 @@ def check_ranges(market: SyntheticMarket) -> None:
             raise ValueError(f"{where} is [{low}, {high}]; expected the lower end first")
         if (instead := instead_of(path)) is not None:
             raise ValueError(f"{where} is of the first market: {instead}")
-        if path[0] not in known.split(", "):
-            raise ValueError(f"{where}: '{path[0]}' cannot be randomised; expected a path that begins with {known}")
+        if path[0] not in known.split(", ") and ".".join(path) not in of_order:
+            expected = f"expected {', '.join(of_order)}, or a path that begins with {known}"
+            raise ValueError(f"{where}: '{'.'.join(path)}' cannot be randomised; {expected}")
         target: Any = market
         for part in path:
             owner: Any = target

@@ -155,6 +155,8 @@ def print_explanation(explanation: Explanation, console: Console | None = None, 
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
     swept = f"{number(e.cleanup_shares, 0)} shares swept at the end"
+    if e.cleanup_shares < 0.0:
+        swept = f"{number(-e.cleanup_shares, 0)} shares filled beyond the order, and sold"
     console.print(f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; {swept}", highlight=False)
     if step is None:
         console.print(_table(summary_rows(e), "The order", set(), ("sent to", "best single venue")))

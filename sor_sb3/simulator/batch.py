@@ -73,9 +73,8 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
         follows = at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block
         if drawn or not follows:  # the end of a run of neighbours, which move together
             advance_paths(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0], True)
-            for order in range(i + 1 - begun, i + 1):
-                if market.fills_all == 0:
-                    look(block, order, fixed, market, state.recording)
+            if market.fills_all == 0:
+                look(block, i + 1 - begun, begun, fixed, market, state.recording, scratch[0])
             begun = 0
 
 
@@ -83,9 +82,7 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
 def _pass_time(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, scratch: Any, work: Any) -> None:
     """Take orders ``i .. i + n - 1`` from the last wave of a decision to the next decision."""
     for tick in range(market.ticks_per_step):
-        for order in range(i, i + n):
-            pass_tick(block, order, fixed, market, recording, tick, work)
-            block.tick[order] += 1
+        pass_tick(block, i, n, fixed, market, recording, tick, work)
         advance_paths(block, i, n, fixed, market, recording, scratch, tick + 1 == market.ticks_per_step)
     for order in range(i, i + n):
         end_decision(block, order, fixed, market)
@@ -115,13 +112,17 @@ def _step_batch(
                     first = order + (0 if stays else 1) - running
                     _pass_time(block, first, running, fixed, market, recording, scratch[0], work[0])
                     running = 0
+            running = 0
             for order in range(i, i + together):
                 member = at + order
                 cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
                 ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
                 done[member] = ended and block.wave[order] == 0
-                if market.fills_all == 0 and not done[member]:
-                    look(block, order, fixed, market, recording)
+                running += 0 if done[member] else 1
+                if running > 0 and (done[member] or order + 1 == i + together) and market.fills_all == 0:
+                    first = order + (0 if done[member] else 1) - running
+                    look(block, first, running, fixed, market, recording, scratch[0])
+                    running = 0
 
 
 @entry_point()
@@ -271,8 +272,8 @@ class BatchSimulator:
         Args:
             weights: float64 (N, K), non-negative, rows summing to 1, or less where the rest is held back.
             pace: float64 (N,) share of the remainder to send now; None sends this step's slice of the schedule.
-            rest: float64 (N, K), non-negative, rows summing to 1 at most: what should rest where, in shares of what is
-                neither filled, nor in flight, nor sent now. None: nothing rests.
+            rest: float64 (N, K), non-negative, rows summing to 1 (or `order.overbooking.most_ratio`) at most: what
+                should rest where, in shares of what is neither filled, nor in flight, nor sent now; None: nothing.
             then: what else to do with each part of the batch, in the thread that stepped it.
 
         Returns:
@@ -321,20 +322,30 @@ class BatchSimulator:
 
     def ledger(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Parts of the cost so far, float64 (n,) each, and "shortfall", their sum; in cost units."""
-        sums = self._sums(which)
-        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
+        return self._ledger(self._sums(which))
 
     def measures(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Measures of finished episodes, float64 (n,) each; NaN where all children fill, so that none has a meaning.
 
         slippage_bps: average fill price against the arrival mid, fees apart, of shares filled. fee_bps: fees on the
         whole order. fill_rate: filled / sent, over marketable child orders. completion: share of the order that was
-        filled before the clean-up.
+        filled before the clean-up; above 1 where overbooked orders were filled beyond it.
         """
-        _, _, _, fee, _, _, value, sent, filled, passive = self._sums(which)
+        return self._measures(self._sums(which), which)
+
+    def results(self, which: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """`ledger` and `measures` at once."""
+        sums = self._sums(which)
+        return self._ledger(sums), self._measures(sums, which)
+
+    def _ledger(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(LEDGER_PARTS, sums[:5], strict=True)) | {"shortfall": np.sum(sums[:5], axis=0)}
+
+    def _measures(self, sums: np.ndarray, which: np.ndarray | None) -> dict[str, np.ndarray]:
+        _, _, _, fee, _, _, value, sent, filled, passive = sums
         if self.parameters.market["fills_all"][0] == 1:
             return dict.fromkeys(MEASURES, np.full(len(sent), np.nan))
         with np.errstate(invalid="ignore", divide="ignore"):
-            quantity = self.market.order.quantity_shares
+            quantity = self.read("quantity_shares", which)
             values = value / (filled + passive), fee, filled / sent, (filled + passive) / quantity
         return dict(zip(MEASURES, values, strict=True))

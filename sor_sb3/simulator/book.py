@@ -51,24 +51,29 @@ def left_of(shares: float, age_s: float, half_life_s: float) -> float:
 
 
 @njit(inline="always")
-def _slot(j: Any, key: float, market: Any) -> Any:
-    """Where a price of lane `j` is remembered: neighbouring levels in neighbouring slots."""
-    return np.int64(j) * np.int64(SLOTS) + (np.int64(math.floor(key / market.level_ticks)) & _SLOT_BITS)
+def _slot(key: float, market: Any) -> Any:
+    """Under which of a lane's slots a price is remembered: neighbouring levels in neighbouring ones."""
+    return np.int64(math.floor(key / market.level_ticks)) & _SLOT_BITS
 
 
 @njit
 def taken_at(block: Any, j: Any, fixed: Any, market: Any, key: float, at_s: float) -> float:
     """Shares that we took at a price of lane `j`, in ticks, and that have not been refilled."""
-    slot = _slot(j, key, market)
-    if block.slot_shares[slot] <= 0.0 or block.slot_key[slot] != key:
+    slot = _slot(key, market)
+    if (block.slots_used[j] >> slot) & 1 == 0:  # mostly: the slots themselves lie far apart in memory
         return 0.0
-    return left_of(block.slot_shares[slot], at_s - block.slot_s[slot], fixed.refill_half_life_s[j])
+    at = np.int64(j) * SLOTS + slot
+    if block.slot_key[at] != key:
+        return 0.0
+    return left_of(block.slot_shares[at], at_s - block.slot_s[at], fixed.refill_half_life_s[j])
 
 
 @njit
 def _take_at(block: Any, j: Any, fixed: Any, market: Any, key: float, at_s: float, filled: float) -> None:
-    before, slot = taken_at(block, j, fixed, market, key, at_s), _slot(j, key, market)
-    block.slot_shares[slot], block.slot_key[slot], block.slot_s[slot] = before + filled, key, at_s
+    before, slot = taken_at(block, j, fixed, market, key, at_s), _slot(key, market)
+    at = np.int64(j) * SLOTS + slot
+    block.slot_shares[at], block.slot_key[at], block.slot_s[at] = before + filled, key, at_s
+    block.slots_used[j] |= np.int64(1) << slot
 
 
 @njit(inline="always")

@@ -30,7 +30,7 @@ from sor_sb3.simulator.book import (
 from sor_sb3.simulator.elementary import exp
 from sor_sb3.simulator.observing import push_bps
 from sor_sb3.simulator.paths import price_at
-from sor_sb3.simulator.resting import age_resting, count_resting, live_shares, pass_resting, set_targets
+from sor_sb3.simulator.resting import age_resting, count_resting, live_shares, pass_resting, sell_excess, set_targets
 from sor_sb3.simulator.state import LANES_APART, lanes
 
 MEMORY = 0.7  # weight of the past in a venue's recent fill ratio, and in its last rejection
@@ -55,7 +55,8 @@ WORK = np.dtype(  # of a decision: by lane, and the ladder of the venue at hand
 def scheduled_slice(block: Any, i: int, market: Any) -> float:
     """Shares that a TWAP schedule wants done in this step, with what was missed carried forward."""
     still_allowed = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-    return max(block.available_shares[i] + block.resting_shares[i] - max(still_allowed, 0.0), 0.0)
+    left = block.available_shares[i] + block.resting_shares[i] - block.overbooked_shares[i]
+    return max(left - max(still_allowed, 0.0), 0.0)
 
 
 @njit(inline="always")
@@ -150,13 +151,15 @@ def print_fill(block: Any, i: int, j: int, market: Any, at_ms: float, filled: fl
 def shares_to_send(block: Any, i: int, market: Any, pace: float) -> float:
     """This step's slice of the schedule, or `pace` of what is offered: whole lots of it where the market has lots.
 
-    Offered is all that is available or rests, of which no more is sent than is available; in a later wave it is what
-    came back in this decision.
+    Offered is all that is left and not in flight, of which no more is sent than is available; in a later wave it is
+    what came back in this decision.
     """
     if pace < 0.0:
         return min(block.slice_shares[i], block.available_shares[i])
     free = block.available_shares[i] if block.wave[i] == 0 else block.returned_shares[i]
-    offered = free + block.resting_shares[i] if block.wave[i] == 0 else free
+    offered = free
+    if block.wave[i] == 0:
+        offered = max(free + block.resting_shares[i] - block.overbooked_shares[i], 0.0)
     lots = math.ceil(offered / market.lot_shares - 1e-9) if market.lot_shares > 0.0 else 0.0
     part = math.floor(min(pace, 1.0) * lots + 0.5) / lots if lots > 0.0 else min(pace, 1.0)
     return min(part * offered, free)
@@ -221,7 +224,8 @@ def _dispatch(block: Any, i: int, fixed: Any, market: Any) -> None:
     observed_bps, untaken = best_observed_bps(block, i, fixed, market), (-1, math.inf, math.inf)
     if market.order_protection == 1:
         untaken = untaken_quotes(block, i, fixed, market, True)
-    latest_ms, elapsed_ms = latest_expected_ms(block, i, fixed, market), block.elapsed_ms[i]
+    latest_ms = latest_expected_ms(block, i, fixed, market) if market.synchronise == 1 else 0.0
+    elapsed_ms = block.elapsed_ms[i]
     for j in lanes(i, market):
         sent = block.sent_shares[j]
         if sent <= 0.0:
@@ -278,14 +282,15 @@ def send_children(
             if rest.size > 0:
                 for j in lanes(order, market):
                     block.passive_shares[j], block.passive_value_bps[j], block.passive_cost[j] = 0.0, 0.0, 0.0
-                set_targets(block, order, fixed, market, rest, (member + order - i) * n_venues)
+                set_targets(block, order, fixed, market, rest, (member + order - i) * n_venues, work.shares)
             block.idle_shares[order] = _idle_shares(block, order, market)
 
 
 @njit(inline="always")
 def _idle_shares(block: Any, i: int, market: Any) -> float:
-    """Shares to be done that no child carries and that do not rest."""
-    return block.remaining_shares[i] - unfilled_in_flight(block, i, market) - live_shares(block, i, market)
+    """Shares to be done that no child carries and that do not rest; negative: filled beyond the order, to be sold."""
+    idle = block.remaining_shares[i] - unfilled_in_flight(block, i, market) - live_shares(block, i, market)
+    return max(idle, min(block.remaining_shares[i], 0.0)) if market.overbooks == 1 else idle
 
 
 @njit(inline="always")
@@ -433,7 +438,8 @@ def mark(block: Any, i: int, fixed: Any, market: Any, price_bps: float, elapsed_
     at arrival is above the efficient price: inventories fixed before noise whose mean is zero.
     """
     share_cost = market.cost_scale / market.quantity_shares
-    if block.remaining_shares[i] < 1e-12 * market.quantity_shares:  # rounding of the weights, not shares
+    rounding = 1e-12 * market.quantity_shares  # of the weights, not shares
+    if block.remaining_shares[i] < rounding and (market.overbooks == 0 or block.remaining_shares[i] > -rounding):
         block.remaining_shares[i] = 0.0
     if block.step[i] == 0 and block.wave[i] == 0:
         opening = market.cost_scale * block.mark_bps[i]
@@ -474,28 +480,37 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])
     mark(block, i, fixed, market, price_bps, elapsed_s, False)
     count_shares(block, i, market)
+    if market.overbooks == 1:  # what rests may have been filled meanwhile
+        block.returned_shares[i] = min(block.returned_shares[i], block.available_shares[i])
     block.wave[i] += 1
     block.elapsed_ms[i] = until_ms
     block.slice_shares[i] = block.returned_shares[i]
     return True
 
 
-@njit(inline="always")
-def pass_tick(block: Any, i: int, fixed: Any, market: Any, recording: Any, tick: int, work: Any) -> None:
-    """Fill what arrives in a decision's `tick`, before the path moves on, and gather the tick's noise."""
+@njit(error_model="numpy")
+def pass_tick(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, tick: int, work: Any) -> None:
+    """Fill what arrives in a decision's `tick`, before the path moves on, and gather the tick's noise.
+
+    Of orders ``i .. i + n - 1``.
+    """
     tick_ms = 1e3 * market.path_dt_s
-    if tick > 0:
-        block.idle_shares[i] = _idle_shares(block, i, market)
-    if block.in_flight[i] > 0:
-        fill_until(block, i, fixed, market, recording, (tick + 1) * tick_ms, tick * tick_ms, work)
-        hear_answers(block, i, market, (tick + 1) * tick_ms)
-    if block.resting[i] > 0:
-        pass_resting(block, i, fixed, market, recording, tick)
-    noise = block.idle_shares[i] * block.tick_noise_bps[i]
-    if block.paced[i] == 0.0:  # a free pace may end the episode where drift says so
-        scheduled = market.quantity_shares * (1.0 - (block.step[i] + 1.0) / market.horizon_steps)
-        noise += scheduled * (block.smooth_move_bps[i] + block.news_bps[i] - block.tick_noise_bps[i])
-    block.step_noise_cost[i] += noise * market.cost_scale / market.quantity_shares
+    for order in range(i, i + n):
+        if tick > 0:
+            block.idle_shares[order] = _idle_shares(block, order, market)
+        if block.in_flight[order] > 0:
+            fill_until(block, order, fixed, market, recording, (tick + 1) * tick_ms, tick * tick_ms, work)
+            hear_answers(block, order, market, (tick + 1) * tick_ms)
+        if block.resting[order] > 0:
+            pass_resting(block, order, fixed, market, recording, tick)
+    scale, per_horizon = market.cost_scale / market.quantity_shares, 1.0 / market.horizon_steps
+    for order in range(np.uint64(i), np.uint64(i + n)):
+        scheduled = market.quantity_shares * max(1.0 - (block.step[order] + 1.0) * per_horizon, 0.0)
+        drift_bps = block.smooth_move_bps[order] + block.news_bps[order] - block.tick_noise_bps[order]
+        drift_bps = drift_bps if block.paced[order] == 0.0 else 0.0  # a free pace may end an episode as drift says
+        noise = block.idle_shares[order] * block.tick_noise_bps[order] + scheduled * drift_bps
+        block.step_noise_cost[order] += noise * scale
+        block.tick[order] += 1
 
 
 @njit(inline="always")
@@ -507,8 +522,11 @@ def count_shares(block: Any, i: int, market: Any) -> None:
             block.in_flight_shares[i] += block.child_shares[j]
             unfilled += block.child_shares[j] - block.child_filled_shares[j]
     resting = count_resting(block, i, market) if block.resting[i] > 0 else 0.0
-    available = block.remaining_shares[i] - unfilled - resting
+    left = block.remaining_shares[i] - unfilled
+    available = left - resting / market.most_resting_ratio
     block.available_shares[i] = available if available > 1e-12 * market.quantity_shares else 0.0  # rounding apart
+    if market.overbooks == 1:
+        block.overbooked_shares[i] = block.available_shares[i] + resting - left
 
 
 @njit
@@ -516,6 +534,9 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
     """End a decision when its last tick has passed: mark, let children age, clean up at the deadline."""
     step_ms, price_bps = 1e3 * market.step_s, block.price_bps[i]
     mark(block, i, fixed, market, price_bps, market.step_s - 1e-3 * block.elapsed_ms[i], True)
+    if market.overbooks == 1 and block.remaining_shares[i] <= 0.0:
+        finish(block, i, market)
+        sell_excess(block, i, market)
     for j in lanes(i, market):
         if block.answered[j] == 0.0:
             block.reject[j] *= MEMORY
@@ -538,13 +559,20 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 
 @njit(inline="always")
+def finish(block: Any, i: int, market: Any) -> None:
+    """Forget what is in flight and what rests: stepped on, a finished order does nothing."""
+    for j in lanes(i, market):
+        block.child_shares[j] = 0.0
+    block.in_flight[i], block.in_flight_shares[i], block.available_shares[i] = 0, 0.0, 0.0
+    block.resting[i] = 0
+
+
+@njit(inline="always")
 def clean_up(block: Any, i: int, market: Any) -> None:
     """Sweep what is left at the deadline, at a price dearer than any fill that the episode offered."""
     for j in lanes(i, market):
         block.worst_offered_bps[i] = max(block.worst_offered_bps[i], block.lane_worst_bps[j])
-    for j in lanes(i, market):  # what is in flight is swept with the rest; stepped on, a finished order does nothing
-        block.child_shares[j] = 0.0
-    block.in_flight[i], block.in_flight_shares[i], block.available_shares[i] = 0, 0.0, 0.0
+    finish(block, i, market)  # what is in flight is swept with the rest
     if block.remaining_shares[i] <= 0.0:
         return
     price_bps = block.worst_offered_bps[i] + market.cleanup_penalty_bps

@@ -66,6 +66,10 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
     m["level_profile"], m["path_dt_s"] = 1.0, order["step_s"]
     m["n_venues"], m["block_orders"] = market.n_venues, block_orders(market.n_venues)
     m["has_dark"] = market.has_dark
+    m["most_resting_ratio"] = 1.0
+    if (overbooking := order["overbooking"]) is not None:
+        m["overbooks"], m["most_resting_ratio"] = 1, overbooking["most_ratio"]
+        m["overfill_cost_bps"] = overbooking["overfill_cost_bps"]
     m["synchronise"], m["sweeps"] = order["synchronise_arrivals"], order["limit"] == "sweep"
     if isinstance(market, NotebookMarket):
         m["model"], m["fills_all"] = NOTEBOOK, 1
@@ -105,6 +109,7 @@ def _fill_response(m: np.ndarray, response: dict[str, Any], step_s: float) -> No
     _copy(response, m, MARKET_NAMES)
     m["permanent_bps_per_share"] = response["permanent_impact_bps_per_1000_shares"] / 1000.0
     m["transient_bps_per_share"] = response["transient_impact_bps_per_1000_shares"] / 1000.0
+    m["display_leak_bps_per_share"] = response["display_leakage_bps_per_1000_shares"] / 1000.0
     m["leak_decay"] = _decay(step_s, response["leakage_half_life_s"])
 
 
@@ -140,7 +145,7 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None
     m["stress_volatility"] = stress["volatility_factor"]
     m["news_probability"] = _chance(tick_s, 3600.0 * informed["news_per_s"])
     m["news_jump_bps"], m["news_removed"] = informed["jump_bps"], informed["removed_fraction"]
-    m["flow_foresight"] = informed["flow_foresight"]
+    m["flow_foresight"], m["flow_focus"] = informed["flow_foresight"], informed["flow_focus"]
     shares = np.asarray(sum(venue["volume_share"] for venue in values["venues"]), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_tick = volume["shares_per_day"] * tick_s / volume["day_s"] / shares
@@ -241,7 +246,10 @@ class Parameters:
                 target = (
                     next(v for v in target if v["name"] == part) if isinstance(target, list | tuple) else target[part]
                 )
-            target[path[-1]] = low + (high - low) * uniforms[:, column]
+            if isinstance(target[path[-1]], int):  # whole numbers, each as likely
+                target[path[-1]] = np.floor(low + (high + 1.0 - low) * uniforms[:, column])
+            else:
+                target[path[-1]] = low + (high - low) * uniforms[:, column]
         self.market[which] = market_records(self._spec, values, len(keys))
         self.market["every_wave"] = self._every_wave
         self._lay(which, venue_parameters(self._spec, values, len(keys)))

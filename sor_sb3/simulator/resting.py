@@ -16,6 +16,7 @@ from numba import njit
 from sor_sb3.simulator.elementary import exp, log
 from sor_sb3.simulator.observing import push_bps
 from sor_sb3.simulator.paths import fallen_ms, midpoint_at, near_shares_at, price_at, touch_at
+from sor_sb3.simulator.paths.replay import recorded_queue
 from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS
 from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
 from sor_sb3.simulator.state import RESTS, lanes
@@ -83,8 +84,8 @@ def _cancel(block: Any, i: int, j: Any, r: Any, fixed: Any, shares: float) -> No
 
 
 @njit
-def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float) -> bool:
-    """Send an order of `shares` to rest at the observed near touch, or in a dark pool; False where no room is left."""
+def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float) -> None:
+    """Send an order of `shares` to rest at the observed near touch, or in a dark pool, where room is left for one."""
     for r in rests_of(j):
         if block.rest_shares[r] <= 0.0 and block.rest_cancel_shares[r] <= 0.0:
             block.rest_shares[r], block.rest_number[r] = shares, block.step[i] + 1.0
@@ -97,24 +98,25 @@ def _post(block: Any, i: int, j: Any, fixed: Any, market: Any, shares: float) ->
             block.leak_bps[i] += fixed.leak_bps_per_share[j] * shares
             block.resting[i] += 1
             block.rest_total_shares[j] += shares
-            return True
-    return False
+            return
 
 
 @njit
-def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int) -> None:
+def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: int, missing_shares: Any) -> None:
     """Move what rests towards `weights` (flat, from `row` on) of what is neither filled, nor in flight, nor taken now.
 
-    The missing is posted as far as shares are free; what is too much is cancelled, youngest first, and what is too far
-    behind the touch as a whole. Differences below a lot are let be.
+    What is too much is cancelled, youngest first, and what is too far behind the touch as a whole. What is missing
+    (laid into `missing_shares`, by lane) is posted; where fewer shares are free, since cancels are under way, an equal
+    part of it everywhere; each may rest `most_resting_ratio` times. Differences below a lot are let be.
     """
     least = market.lot_shares if market.lot_shares > 0.0 else 1e-9 * market.quantity_shares
-    taken = 0.0
+    taken, all_missing = 0.0, 0.0
     for j in lanes(i, market):
         taken += block.sent_shares[j]
     free = block.available_shares[i] - taken
-    base = max(free + block.resting_shares[i], 0.0)
+    base = max(free + block.resting_shares[i] - block.overbooked_shares[i], 0.0)
     for j in lanes(i, market):
+        missing_shares[j] = 0.0
         target = weights[row + np.int64(j) - i * market.n_venues] * base
         if target < 0.5 * least and block.rest_total_shares[j] <= 0.0:
             continue
@@ -128,14 +130,20 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
                     youngest, number = r, block.rest_number[r]
             if youngest < 0:
                 break
-            shares = min(excess, block.rest_shares[youngest])
+            whole = block.rest_shares[youngest]
+            shares = whole if excess > whole * (1.0 - 1e-9) else excess  # rounding leaves no order behind
             _cancel(block, i, j, youngest, fixed, shares)
             excess -= shares
-        missing = min(-excess, free)
-        missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
         quoted = fixed.dark[j] == 1.0 or block.observed_quote_shares[j] > 0.0
-        if missing >= least and block.open[j] == 1.0 and quoted and _post(block, i, j, fixed, market, missing):
-            free -= missing
+        if -excess >= least and block.open[j] == 1.0 and quoted:
+            missing_shares[j] = -excess
+            all_missing -= excess
+    part = min(max(free, 0.0) * market.most_resting_ratio / all_missing, 1.0) if all_missing > 0.0 else 0.0
+    for j in lanes(i, market):
+        missing = missing_shares[j] * part
+        missing = math.floor(missing / least + 1e-9) * least if market.lot_shares > 0.0 else missing
+        if missing >= least:
+            _post(block, i, j, fixed, market, missing)
 
 
 @njit
@@ -185,12 +193,18 @@ def _book_passive(
 
 @njit
 def _ahead_at(
-    block: Any, i: int, j: Any, market: Any, key: float, bid: float, near_shares: float
+    block: Any, i: int, j: Any, market: Any, recording: Any, key: float, bid: float, elapsed_ms: float
 ) -> tuple[float, float]:
-    """The displayed queue at a price of a lane, and what stands at better prices; none of both above the near touch."""
+    """The displayed queue at a price of a lane, and what stands at better prices; none of both above the near touch.
+
+    The near touch, `bid` in ticks, is the one in force `elapsed_ms` into the tick.
+    """
     behind = (bid - key) / market.level_ticks
     if behind < 0.0:
         return 0.0, 0.0
+    near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
+    if recording is not None and recording.near_level_px.shape[1] > 0:
+        return recorded_queue(block, i, j, market, recording, key, near_shares, elapsed_ms)
     better, levels = 0.0, min(np.int64(math.ceil(behind - 1e-9)), market.n_levels)
     for level in range(levels):
         better += near_shares * market.level_profile[level]
@@ -217,9 +231,10 @@ def _arrive(block: Any, i: int, j: Any, r: Any, fixed: Any, market: Any, recordi
         ask = math.floor((far_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
         bid = math.floor((near_bps - block.grid_bps[i]) / market.tick_bps + 0.5)
         takes = shares > 0.0 and block.rest_key[r] < ask
-        near_shares = near_shares_at(block, i, j, market, recording, elapsed_ms)
-        ahead, _ = _ahead_at(block, i, j, market, block.rest_key[r], bid, near_shares)
+        ahead, _ = _ahead_at(block, i, j, market, recording, block.rest_key[r], bid, elapsed_ms)
         block.rest_ahead_shares[r] = ahead
+        if takes:
+            block.leak_bps[i] += market.display_leak_bps_per_share * block.rest_shares[r]
     if not takes:
         block.rest_cancel_shares[r], block.rest_cancel_ms[r], block.rest_shares[r] = block.rest_shares[r], RESTS_MS, 0.0
 
@@ -234,11 +249,18 @@ def _drop_cancelled(block: Any, r: Any) -> None:
 
 @njit
 def _after_cancels(ahead: float, half_lives: float, market: Any, u: float) -> float:
-    """What is left of a queue of others after some of them cancel: each trade size by itself, or a noisy share."""
+    """What is left of a queue of others after some of them cancel: each trade size by itself, or a noisy share.
+
+    A queue of no whole number of trade sizes is between those of the next ones, so that a longer queue never shrinks to
+    a shorter one.
+    """
     if market.trade_shares > 0.0:
-        orders = math.floor(ahead / market.trade_shares + 0.5)
-        gone = binomial(orders, 1.0 - exp(-_LN_2 * half_lives), u)
-        return max(ahead - gone * market.trade_shares, 0.0)
+        orders, chance = ahead / market.trade_shares, 1.0 - exp(-_LN_2 * half_lives)
+        whole = math.floor(orders + 1e-9)
+        left, over = whole - binomial(whole, chance, u), orders - whole
+        if over > 1e-9:
+            left += over * (whole + 1.0 - binomial(whole + 1.0, chance, u) - left)
+        return left * market.trade_shares
     return ahead * exp(_LN_2 * half_lives * log(u))
 
 
@@ -273,8 +295,7 @@ def _meet_outflow(
             half_lives = part * market.path_dt_s / market.cancel_half_life_s
             ahead = _after_cancels(ahead, half_lives, market, uniform_at(stream, VENUE_DRAWS.u_cancel))
         if ahead > 0.0 or key < bid:
-            near_shares = near_shares_at(block, i, j, market, recording, 0.0)
-            shown, better = _ahead_at(block, i, j, market, key, bid, near_shares)
+            shown, better = _ahead_at(block, i, j, market, recording, key, bid, 0.0)
             ahead = min(ahead, shown) if key >= bid else ahead
         flow = part * block.tick_outflow_shares[j]
         reaching = max(flow - better - filled, 0.0)
@@ -404,3 +425,21 @@ def age_resting(block: Any, i: int, market: Any) -> None:
                 block.rest_arrives_ms[r] = max(block.rest_arrives_ms[r] - step_ms, 0.0)
             if block.rest_cancel_ms[r] > 0.0:
                 block.rest_cancel_ms[r] = max(block.rest_cancel_ms[r] - step_ms, 1e-12)
+
+
+@njit
+def sell_excess(block: Any, i: int, market: Any) -> None:
+    """Sell what is filled beyond the order, if anything, at the efficient price less a stated cost.
+
+    The ledger marked these shares with our push, which selling does not earn: nobody gains by pushing the price.
+    """
+    block.resting_shares[i], shares = 0.0, -block.remaining_shares[i]
+    if shares <= 0.0:
+        return
+    lost_bps = market.overfill_cost_bps + push_bps(block, i)
+    cost = shares * lost_bps * market.cost_scale / market.quantity_shares
+    block.cleanup_cost[i] += cost
+    block.step_cost[i] += cost
+    price_bps = block.mark_bps[i] - market.overfill_cost_bps
+    block.cleanup_shares[i], block.cleanup_value_bps_shares[i] = -shares, -shares * price_bps
+    block.remaining_shares[i] = 0.0

@@ -104,7 +104,8 @@ def test_observations_are_finite_and_read_back_to_float32_rounding(market, seed,
         assert rows.dtype == np.float32 and np.isfinite(rows).all()
         view, venues, orders = ObservationView.of(rows, market), venues_of(simulator), orders_of(simulator)
         assert np.array_equal(view.open, venues["open"] == 1)
-        np.testing.assert_allclose(view.time_left, 1.0 - orders["step"] / market.order.horizon_steps, atol=1e-6)
+        decisions = simulator.read("horizon_steps") - orders["step"]
+        np.testing.assert_allclose(view.time_left, decisions / market.order.horizon_steps, atol=1e-6)
         known = orders["available_shares"] + orders["in_flight_shares"]
         np.testing.assert_allclose(view.remaining, known / market.order.quantity_shares, rtol=1e-6)
         np.testing.assert_allclose(

@@ -67,7 +67,7 @@ def hand_made() -> ChildLog:
         dark=np.array([[False, False]]),
         path_grid_s=5.0,
         transient_half_life_s=10.0,
-        horizon_steps=2,
+        horizon_steps=np.array([2]),
         step_s=10.0,
         venue_names=("A", "B"),
     )

@@ -490,6 +490,46 @@ def test_trades_are_cumulative_per_venue(tmp_path: Path, px: str, sz: str) -> No
     assert any(text.startswith("Trades: 8 read, 5 kept") for text in recording.report.lines())
 
 
+def write_sided(folder: Path, name: str, px: float, side: object) -> tuple[Path, Path]:
+    """Quotes of 99 to 101, and four trades of 1, 2, 4 and 8 shares with their sides; a file of text where CSV is."""
+    quotes = write_quotes(folder / "q.parquet", [(t, v, 99, 1, 101, 1) for t in (0, 10) for v in "AB"])
+    ts = [START_NS + round(t * SECOND_NS) for t in (1, 2, 3, 4)]
+    columns = {"ts": ts, "venue": ["A"] * 4, "px": [px] * 4, "sz": [1.0, 2.0, 4.0, 8.0], "side": side}
+    return quotes, write_table(folder / name, columns)
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        ["sell", "Buy", None, "SELL"],
+        ["s", " B ", "nan", "S"],
+        ["-1", "1.0", "", "-1.0"],
+        [-1, 1, None, -1],
+        [-1.0, 1.0, NAN, -1.0],
+    ],
+)
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_given_side_wins_and_the_quote_rule_says_the_rest(tmp_path: Path, name: str, side: list[Any]) -> None:
+    """All trade above the midpoint, so that the quote rule alone would find no seller."""
+    quotes, trades = write_sided(tmp_path, name, 100.5, side)
+    recording = load_quotes(quotes, trades=trades)
+    assert recording.trade_cumulative_size is not None and recording.trade_cumulative_sold is not None
+    np.testing.assert_array_equal(recording.trade_cumulative_size, [1, 3, 7, 15])
+    np.testing.assert_array_equal(recording.trade_cumulative_sold, [1, 1, 1, 9])
+    said = [line for line in recording.report.lines() if line.startswith("Trades:")]
+    assert "; 3 say their side, the quote rule that of the others." in said[0]
+
+
+def test_an_unknown_side_is_what_the_quote_rule_says(tmp_path: Path) -> None:
+    quotes, trades = write_sided(tmp_path, "t.csv", 99.5, [1, None, 1, None])
+    below = load_quotes(quotes, trades=trades)
+    assert below.trade_cumulative_sold is not None
+    np.testing.assert_array_equal(below.trade_cumulative_sold, [0, 2, 2, 10])
+    for side, words in ((["b"] * 4, "all say their side"), ([None] * 4, "the quote rule says their side")):
+        quotes, trades = write_sided(tmp_path, "t.csv", 99.5, pa.array(side, pa.string()))
+        assert f"; {words}." in "".join(load_quotes(quotes, trades=trades).report.lines())
+
+
 def test_trades_outside_the_session_do_not_count(tmp_path: Path) -> None:
     trades = tmp_path / "t.parquet"
     quotes = write_recording(tmp_path / "q.parquet", trades_path=trades)
@@ -660,6 +700,9 @@ def test_a_requested_venue_that_never_quotes_is_refused(tmp_path: Path) -> None:
         ({"venue": ["X", "Y"]}, ["no trade of A, B", "its venues are X, Y"]),
         ({"ts": [START_NS + 86_400 * SECOND_NS] * 2}, ["no trade", "2024-01-03T14:35:00Z", "same days"]),
         ({"px": ["1", "one"]}, ["'px'", "data row 2", "'one'"]),
+        ({"side": ["buy", "bid"]}, ["'side', data row 2: 'bid' is not a side", "buy or sell, b or s, 1 or -1"]),
+        ({"side": [0, 1]}, ["'side', data row 1: 0 is not a side", "leave it empty if unknown"]),
+        ({"side": [True, False]}, ["'side', data row 1: True is not a side"]),
     ],
 )
 def test_bad_trades_are_explained(tmp_path: Path, columns: dict[str, Any], expected: list[str]) -> None:

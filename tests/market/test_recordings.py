@@ -332,13 +332,16 @@ def test_all_recorded_levels_are_replayed(tmp_path: Path) -> None:
     bought, sold = recording_for(buy, "train"), recording_for(sell, "train")
     np.testing.assert_allclose(bought.level_px[0], [100.07, 100.09])
     np.testing.assert_allclose(sold.level_px[0], [-99.92, -99.89])
+    np.testing.assert_allclose(bought.near_level_px[0], [99.92, 99.89])
+    np.testing.assert_allclose(sold.near_level_px[0], [-100.07, -100.09])
     assert (bought.level_shares[0].tolist(), sold.level_shares[0].tolist()) == ([201, 202], [101, 102])
+    assert (bought.near_level_shares[0].tolist(), sold.near_level_shares[0].tolist()) == ([101, 102], [201, 202])
     assert (sold.ask_px[0], sold.bid_px[0], sold.ask_shares[0]) == (-99.95, -100.05, 100)
     said = "\n".join(recording_lines(buy))
     assert "3 levels a side in all (children go there with --market-set order.limit=sweep)" in said
     assert "order.limit" not in "\n".join(recording_lines(replay(load_market(path, {"order.limit": "sweep"}))))
     one = replay(load_market(path, {"recorded_levels": 1}))
-    assert recording_for(one, "test").level_px.shape[1] == 0
+    assert recording_for(one, "test").level_px.shape[1] == recording_for(one, "test").near_level_px.shape[1] == 0
     assert ReplayMarket.model_validate(buy.model_dump(mode="json")) == buy
 
 

@@ -125,3 +125,22 @@ def test_the_rule_places_what_the_schedule_wants_and_rests_where_it_takes_nothin
         assert (weights.sum(axis=1) <= 1.0 + 1e-12).all()
         rows, _, _ = core.step(rule.predict(rows)[0])
     assert (core.simulator.read("episode_passive_shares").sum(axis=1) > 0.0).mean() > 0.9
+
+
+def test_the_rule_overbooks_where_the_market_lets_it():
+    """More rests in all than it wants done, up to the ratio; where too much is dear, no more than without."""
+    most, sums = 2.0, {}
+    for cost_bps in (None, 0.1, 1e4):
+        settings: dict[str, Any] = {"order.lot_shares": None}
+        if cost_bps is not None:
+            settings |= {"order.overbooking.most_ratio": most, "order.overbooking.overfill_cost_bps": cost_bps}
+        market = load_market("us_equity", settings)
+        core = RoutingCore("OrderPlace-v1", market, 50)
+        core.seed(list(range(50)))
+        rule = routers.make("cont_kukanov", market, "OrderPlace-v1", patience=8, underfill=2.0)
+        view = ObservationView.of(core.reset(), market)
+        weights = rule.resting(view)
+        assert (weights >= 0.0).all() and (weights.sum(axis=1) <= most + 1e-9).all()
+        sums[cost_bps] = weights.sum(axis=1)
+    assert sums[0.1].mean() > 1.1 * sums[None].mean()
+    assert sums[1e4].mean() < 1.05 * sums[None].mean()

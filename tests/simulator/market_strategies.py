@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
-from sor_sb3.simulator.state import SLOT_FIELDS
+from sor_sb3.simulator.state import REST_FIELDS
 from tests.simulator.records import children_of, orders_of, venues_of
 
 EXOGENOUS_VENUE = (
@@ -98,9 +98,11 @@ def venues(draw: Any, name: str, may_be_dark: bool = False) -> dict[str, Any]:
 
 
 @st.composite
-def ranges(draw: Any, names: list[str]) -> dict[str, list[float]]:
+def ranges(draw: Any, names: list[str], quantity: float) -> dict[str, list[float]]:
     """What each episode draws for itself, if anything."""
-    some = {
+    some: dict[str, list[float]] = {
+        "order.quantity_shares": [0.5 * quantity, 2.0 * quantity],
+        "order.horizon_steps": [1, 5],
         "venues.*.take_fee_bps": [-1.0, 2.0],
         f"venues.{names[0]}.size_shares": [10.0, 1000.0],
         "informed.jump_bps": [0.0, 5.0],
@@ -127,6 +129,7 @@ def orders(draw: Any) -> tuple[dict[str, Any], float]:
         "wave_timeout_ms": path_dt_s * 1000.0 * draw(st.sampled_from([0.01, 0.3, 0.99])),
         "synchronise_arrivals": draw(st.booleans()),
         "repeg_ticks": draw(st.sampled_from([0, 1, 5])),
+        "overbooking": draw(st.sampled_from([None, {"most_ratio": 1.5, "overfill_cost_bps": 2.0}])),
     }
     return order, path_dt_s
 
@@ -156,7 +159,7 @@ def markets(draw: Any) -> SyntheticMarket:
             "order": order,
             "path_dt_s": path_dt_s,
             "order_protection": draw(st.booleans()),
-            "randomise": draw(ranges(names)),
+            "randomise": draw(ranges(names, order["quantity_shares"])),
             "venues": [draw(venues(names[0])), *(draw(venues(name, may_be_dark=True)) for name in names[1:])],
             "quotes": draw(quotes()),
             "price": {
@@ -174,10 +177,14 @@ def markets(draw: Any) -> SyntheticMarket:
                 "news_per_s": draw(st.sampled_from([0.0, 0.5, 100.0])),
                 "jump_bps": draw(st.sampled_from([0.3, 3.0])),
                 "removed_fraction": draw(st.sampled_from([0.0, 0.5, 1.0])),
+                "flow_foresight": draw(st.sampled_from([0.0, 0.8])),
+                "flow_focus": draw(st.sampled_from([1.0, 12.0])),
             },
             "volume": {
                 "shares_per_day": draw(st.sampled_from([0.0, 1e7, 1e9])),
                 "side_correlation": draw(st.sampled_from([0.0, 0.9])),
+                "trade_shares": draw(st.sampled_from([None, None, 70.0])),
+                "trade_sizes": draw(st.sampled_from(["fixed", "exponential"])),
             },
             "response": {
                 "reaction_time_ms": draw(floats(0.05, 50)),
@@ -187,6 +194,7 @@ def markets(draw: Any) -> SyntheticMarket:
                 "cleanup_penalty_bps": draw(floats(0, 5)),
                 "cancel_half_life_s": draw(st.sampled_from([0.05, 30.0])),
                 "outage_reject_ms": draw(st.sampled_from([1.0, 3000.0])),
+                "display_leakage_bps_per_1000_shares": draw(st.sampled_from([0.0, 0.5])),
             },
         }
     )
@@ -195,10 +203,19 @@ def markets(draw: Any) -> SyntheticMarket:
 SEEDS = st.integers(0, 2**64 - 1)
 
 
+class Policy(NamedTuple):
+    """Actions at random: arrays themselves would shrink too slowly."""
+
+    seed: int
+    paced: bool  # whether the pace is free, instead of the schedule's
+    rests: bool = False  # whether orders rest too; the pace is free then
+
+
 @st.composite
-def policies(draw: Any) -> tuple[int, bool]:
-    """(seed of the weights, whether the pace is free too): arrays themselves would shrink too slowly."""
-    return draw(st.integers(0, 2**32 - 1)), draw(st.booleans())
+def policies(draw: Any, rests: bool | None = None) -> Policy:
+    """Policies, of which `rests` says whether their orders rest; None: some do."""
+    resting = draw(st.booleans()) if rests is None else rests
+    return Policy(draw(st.integers(0, 2**32 - 1)), resting or draw(st.booleans()), resting)
 
 
 def some_weights(generator: np.random.Generator, n: int, n_venues: int) -> np.ndarray:
@@ -216,35 +233,52 @@ class Step:
 
     weights: np.ndarray
     pace: np.ndarray | None
+    rest: np.ndarray | None
     live: np.ndarray
+    state_before: dict[str, np.ndarray]
     orders_before: np.ndarray
     venues_before: np.ndarray
     children_before: np.ndarray
-    slots_before: dict[str, np.ndarray]
     orders: np.ndarray
     venues: np.ndarray
     children: np.ndarray
+    rests: dict[str, np.ndarray]
     cost: np.ndarray
     noise: np.ndarray
     done: np.ndarray
 
 
+def some_actions(
+    generators: list[np.random.Generator], n_venues: int, policy: Policy, before: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Weights, pace and what should rest; half of the time that stays as it was `before`, so that orders get old."""
+    weights = np.concatenate([some_weights(g, 1, n_venues) for g in generators])
+    pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy.paced else None
+    if not policy.rests:
+        return weights, pace, None
+    weights *= np.array([[g.choice([0.0, g.random(), 1.0])] for g in generators])
+    pace = np.array([p * g.choice([0.2, 1.0]) for p, g in zip(pace, generators, strict=True)])
+    rest = np.concatenate([some_weights(g, 1, n_venues) * g.choice([g.random(), 1.0]) for g in generators])
+    stays = np.array([[g.random() < 0.5] for g in generators])
+    return weights, pace, rest if before is None else np.where(stays, before, rest)
+
+
 def play(
-    market: SyntheticMarket, seeds: np.ndarray, policy: tuple[int, bool], split: str = "test"
+    market: SyntheticMarket, seeds: np.ndarray, policy: Policy, split: str = "test"
 ) -> tuple[BatchSimulator, list[Step]]:
-    """One episode per seed under random weights (and pace), which depend on step and member alone."""
-    n, steps = len(seeds), []
-    generators = [np.random.default_rng([policy[0], i]) for i in range(n)]
+    """One episode per seed under random actions, which depend on step and member alone."""
+    n, steps, rest = len(seeds), [], None
+    generators = [np.random.default_rng([policy.seed, i]) for i in range(n)]
     simulator = BatchSimulator(market, n, split)
     simulator.reset(seeds, np.zeros(n, dtype=np.int64))
     live = np.ones(n, dtype=bool)
     while live.any():
-        weights = np.concatenate([some_weights(g, 1, market.n_venues) for g in generators])
-        pace = np.array([g.choice([0.0, g.random(), 1.0]) for g in generators]) if policy[1] else None
+        weights, pace, rest = some_actions(generators, market.n_venues, policy, rest)
+        state = simulator.get_state()
         before = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
-        slots = {name: simulator.read(name) for name in SLOT_FIELDS}
-        cost, noise, done = (a.copy() for a in simulator.step(weights, pace))
+        cost, noise, done = (a.copy() for a in simulator.step(weights, pace, rest=rest))
         after = orders_of(simulator).copy(), venues_of(simulator).copy(), children_of(simulator).copy()
-        steps.append(Step(weights, pace, live.copy(), *before, slots, *after, cost, noise, done))
+        rests = {name: simulator.read(name) for name in REST_FIELDS}
+        steps.append(Step(weights, pace, rest, live.copy(), state, *before, *after, rests, cost, noise, done))
         live &= ~done
     return simulator, steps

@@ -12,7 +12,8 @@ from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from tests.simulator.market_strategies import SEEDS, markets, play, policies
 from tests.simulator.records import orders_of, venues_of
-from tests.simulator.test_promises import FADE, batch, brisk_market, changed, free, paired, shortfalls, slower
+from tests.simulator.test_promises import batch, changed, free
+from tests.simulator.test_promises_in_the_mean import FADE, brisk_market, paired, shortfalls, slower
 
 
 @given(markets(), SEEDS, policies())

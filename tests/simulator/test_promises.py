@@ -1,17 +1,17 @@
-"""The promises of the model, 1 to 8, as properties of random markets, orders, weights and seeds."""
+"""The promises of the model, 1 to 8, as properties of random markets, orders, actions and seeds.
+
+Half of the policies let orders rest. What is promised of queues alone is in `test_promises_resting`, what holds in the
+mean in `test_promises_in_the_mean`, and what there is to learn in `tests/evaluation/test_learnability`.
+"""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_env import CounterDraws
 
 from sor_sb3.envs.observation import Observer
-from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.simulator.batch import LEDGER_PARTS, BatchSimulator
 from sor_sb3.simulator.reference import ReferenceMarket
@@ -24,7 +24,7 @@ from tests.simulator.market_strategies import (
     play,
     policies,
 )
-from tests.simulator.records import children_of, orders_of, venues_of
+from tests.simulator.records import orders_of, venues_of
 
 free = settings(  # as many examples as the profile says: 100, or 1,000 with --hypothesis-profile=thorough
     deadline=None,
@@ -62,50 +62,57 @@ def unheard(step) -> np.ndarray:
 @given(markets(), SEEDS, policies())
 @free
 def test_shares_are_conserved(market, seed, policy):
-    """Sent = filled + returned + still in flight; the order = filled + in flight + available, + clean-up at the end."""
-    _simulator, steps = play(market, batch(seed), policy)
-    quantity = market.order.quantity_shares
+    """Sent = filled + returned + still in flight; the order = filled + in flight + resting + available, + clean-up."""
+    simulator, steps = play(market, batch(seed), policy)
+    every = simulator.read("quantity_shares")
     for s in steps:
-        live = s.live
+        live, quantity = s.live, every[s.live]
         sent, filled = s.venues["sent_shares"][live], s.venues["filled_shares"][live]
         before, after = s.orders_before[live], s.orders[live]
         busy = s.children_before["shares"][live] > 0.0
         assert np.all(sent[busy] == 0.0), "a venue with a child in flight got another"
         most = np.where(busy, s.children_before["shares"][live], sent)
         assert np.all((filled >= 0.0) & (filled <= most * (1 + 1e-12))), "a venue filled more than was sent"
-        offered = np.where(before["wave"] == 0, before["available_shares"], before["returned_shares"])
+        first = before["wave"] == 0
+        offered = np.where(first, before["available_shares"], before["returned_shares"])
         if s.pace is None:
             wanted = before["slice_shares"]
         elif market.order.lot_shares is None:
-            wanted = s.pace[live] * offered
+            bound = np.where(first, before["resting_shares"] - before["overbooked_shares"], 0.0)
+            wanted = np.minimum(s.pace[live] * np.maximum(offered + bound, 0.0), offered)
         else:
             wanted = after["sent_shares"]
         assert np.all(wanted <= offered * (1 + 1e-11))
         went = np.where(busy, 0.0, s.weights[live] * wanted[:, None]).sum(axis=1)
         if market.order.lot_shares is None:
-            np.testing.assert_allclose(sent.sum(axis=1), went, rtol=1e-11, atol=1e-12 * quantity)
+            assert np.all(np.abs(sent.sum(axis=1) - went) <= 1e-11 * went + 1e-12 * quantity)
         assert np.all(sent.sum(axis=1) <= offered * (1 + 1e-11) + 1e-12 * quantity), "sent what was not offered"
         swept = after["cleanup_shares"]
-        balance = before["remaining_shares"] - filled.sum(axis=1) - swept - after["remaining_shares"]
-        np.testing.assert_allclose(balance, 0.0, atol=2e-12 * quantity)
+        passive = s.venues["passive_shares"][live]
+        assert np.all(passive >= 0.0)
+        done_now = filled.sum(axis=1) + passive.sum(axis=1) + swept
+        balance = before["remaining_shares"] - done_now - after["remaining_shares"]
+        assert np.all(np.abs(balance) <= 2e-12 * quantity)
         going_on = ~s.done[live]
-        np.testing.assert_allclose(
-            (after["available_shares"] + unheard(s)[live])[going_on],
-            after["remaining_shares"][going_on],
-            atol=1e-11 * quantity,
-        )
+        held = after["available_shares"] + unheard(s)[live] + after["resting_shares"] - after["overbooked_shares"]
+        assert np.all((np.abs(held - after["remaining_shares"]) <= 1e-11 * quantity) | ~going_on)
+        rests = s.rests["rest_shares"][live]
+        assert np.all(rests >= 0.0) and np.all(s.rests["rest_cancel_shares"][live] >= 0.0)
+        known = after["resting_shares"] * (1 + 1e-11) + 1e-12 * quantity
+        assert np.all((rests.sum(axis=1) <= known)[going_on]), "more rests than the router knows of"
         assert np.all(after["remaining_shares"] >= 0.0)
         assert np.all(after["remaining_shares"][s.done[live]] == 0.0), "an ended episode left shares undone"
-    filled = sum(np.where(s.live, s.venues["filled_shares"].sum(axis=1), 0.0) for s in steps)
+    both = [s.venues["filled_shares"] + s.venues["passive_shares"] for s in steps]
+    filled = sum(np.where(s.live, shares.sum(axis=1), 0.0) for s, shares in zip(steps, both, strict=True))
     swept = sum(np.where(s.live & s.done, s.orders["cleanup_shares"], 0.0) for s in steps)
-    np.testing.assert_allclose(filled + swept, quantity, rtol=1e-11)
+    np.testing.assert_allclose(filled + swept, every, rtol=1e-11)
 
 
 @given(markets(), SEEDS, policies())
 @free
 def test_a_later_wave_distributes_what_came_back_and_no_more(market, seed, policy):
     """It comes while shares are back, within the decision's tick and the number of waves; the clock goes on."""
-    _, steps = play(market, batch(seed), policy)
+    simulator, steps = play(market, batch(seed), policy)
     sent_so_far, back = np.zeros(N), np.zeros(N)
     for s in steps:
         before, after = s.orders_before, s.orders
@@ -122,7 +129,7 @@ def test_a_later_wave_distributes_what_came_back_and_no_more(market, seed, polic
         assert np.all((lasted_ms >= 0.0) & (lasted_ms <= market.order.wave_timeout_ms * (1 + 1e-12)) | ~another)
         sent_so_far = sent_so_far + s.venues["sent_shares"].sum(axis=1)
         back = np.where(another, after["returned_shares"], 0.0)
-        assert np.all(back <= after["available_shares"] * (1 + 1e-12) + 1e-12 * market.order.quantity_shares)
+        assert np.all(back <= after["available_shares"] * (1 + 1e-12) + 1e-12 * simulator.read("quantity_shares"))
 
 
 @given(markets(), SEEDS, policies())
@@ -214,6 +221,7 @@ def test_what_a_child_took_is_remembered_price_by_price(market, seed, policy):
 def test_same_seed_same_bytes(market, seed, policy):
     (a, first), (b, second) = (play(market, batch(seed), policy) for _ in range(2))
     assert orders_of(a).tobytes() == orders_of(b).tobytes() and venues_of(a).tobytes() == venues_of(b).tobytes()
+    assert all(values.tobytes() == second[-1].rests[name].tobytes() for name, values in first[-1].rests.items())
     for x, y in zip(first, second, strict=True):
         assert x.cost.tobytes() == y.cost.tobytes() and x.noise.tobytes() == y.noise.tobytes()
 
@@ -228,9 +236,27 @@ def test_a_member_of_a_batch_equals_a_lone_order(market, seed, policy, i):
         if not s.live[i]:
             break
         assert venues_of(lone)[0].tobytes() == s.venues_before[i].tobytes()
-        cost, noise, done = lone.step(s.weights[i : i + 1], None if s.pace is None else s.pace[i : i + 1])
+        pace, rest = (None if values is None else values[i : i + 1] for values in (s.pace, s.rest))
+        cost, noise, done = lone.step(s.weights[i : i + 1], pace, rest=rest)
         assert (cost[0], noise[0], done[0]) == (s.cost[i], s.noise[i], s.done[i])
         assert orders_of(lone)[0].tobytes() == s.orders[i].tobytes()
+        assert all(lone.read(name)[0].tobytes() == values[i].tobytes() for name, values in s.rests.items())
+
+
+@given(markets(), SEEDS, policies())
+@free
+def test_threads_change_no_byte(market, seed, policy):
+    one, two = (BatchSimulator(market, 7, "test", threads=threads) for threads in (1, 2))
+    rng = np.random.default_rng(policy[0])
+    for simulator in (one, two):
+        simulator.reset(batch(seed, 7), np.zeros(7, dtype=np.int64))
+    for _ in range(market.order.horizon_steps):
+        weights, rest = rng.dirichlet(np.ones(market.n_venues), (2, 7))
+        pace, rest = (rng.random(7), rest) if policy.rests else (None, None)
+        costs = [simulator.step(weights, pace, rest=rest)[0].tobytes() for simulator in (one, two)]
+        assert costs[0] == costs[1]
+    assert orders_of(one).tobytes() == orders_of(two).tobytes() and venues_of(one).tobytes() == venues_of(two).tobytes()
+    assert Observer(one).observe().tobytes() == Observer(two).observe().tobytes()
 
 
 @given(markets(), SEEDS)
@@ -304,27 +330,29 @@ def test_the_path_does_not_depend_on_waves(market, seed):
     assert one == four
 
 
-@given(markets(), SEEDS, policies(), st.floats(0.01, 100))
+@given(markets(), SEEDS, policies(), st.floats(0.01, 3))
 @free
 def test_no_fill_looks_ahead(market, seed, policy, factor):
-    """Whatever follows the tick in which children arrive changes no fill of them, nor the wave that follows."""
+    """Whatever follows the tick in which children arrive changes no fill of them, nor the wave that follows.
+
+    And what follows a step changes no fill of what rests in it.
+    """
     quick = {"latency_ms": 0.0, "speed_bump_ms": 0.0}
     market = changed(market, venues=quick, order={"synchronise_arrivals": False})
     played, steps = play(market, batch(seed), policy)
     s = steps[len(steps) // 2]
     simulator = played.branch(np.arange(N))
-    orders_of(simulator).put(s.orders_before)
-    venues_of(simulator).put(s.venues_before)
-    children_of(simulator).put(s.children_before)
-    for name in ("slot_key", "slot_shares", "slot_s"):
-        simulator.overwrite(**{name: s.slots_before[name]})
+    simulator.set_state(s.state_before)
     for name in ("drift_bps_per_s", "log_volatility"):
         orders_of(simulator)[name] *= factor
     orders_of(simulator)["stressed"] = 1 - orders_of(simulator)["stressed"]
-    for name in ("offset_fast", "offset_slow", "size_fast", "size_slow", "recent_volume_shares"):
+    for name in ("offset_fast", "offset_slow", "size_fast", "size_slow", "near_fast", "recent_volume_shares"):
         venues_of(simulator)[name] *= factor
-    simulator.step(s.weights, s.pace)
-    for name in ("filled_shares", "fill_value_bps"):
+    simulator.step(s.weights, s.pace, rest=s.rest)
+    names = ["filled_shares", "fill_value_bps"]
+    if market.ticks_per_step == 1:
+        names += ["passive_shares", "passive_value_bps", "passive_ms"]
+    for name in names:
         assert np.array_equal(venues_of(simulator)[name][s.live], s.venues[name][s.live]), name
 
 
@@ -354,15 +382,16 @@ def test_a_fill_does_not_read_what_its_tick_brings_after_it(market, seed, policy
 @given(markets(), SEEDS, policies())
 @free
 def test_the_ledger_adds_up_to_the_shortfall(market, seed, policy):
-    """What every child and the sweep paid, against the midpoint at arrival: the definition, without the parts."""
+    """What every child, resting order and the sweep paid, against the midpoint at arrival: without the parts."""
     simulator, steps = play(market, batch(seed), policy)
-    quantity = market.order.quantity_shares
-    fees = simulator.read("take_fee_bps")
+    quantity = simulator.read("quantity_shares")
+    fees, make_fees = simulator.read("take_fee_bps"), simulator.read("make_fee_bps")
     paid, total = np.zeros(N), np.zeros(N)
     final = steps[0].orders.copy()
     for s in steps:
-        step_paid = np.sum(s.venues["fill_value_bps"] + s.venues["filled_shares"] * fees, axis=1)
-        paid += np.where(s.live, step_paid, 0.0)
+        taken = s.venues["fill_value_bps"] + s.venues["filled_shares"] * fees
+        made = s.venues["passive_value_bps"] + s.venues["passive_shares"] * make_fees
+        paid += np.where(s.live, np.sum(taken + made, axis=1), 0.0)
         total += np.where(s.live, s.cost, 0.0)
         ended = s.live & s.done
         final[ended] = s.orders[ended]
@@ -405,10 +434,19 @@ def test_permuting_venues_permutes_the_results(market, seed, policy, data):
     simulator = BatchSimulator(shuffled, N, "test")
     simulator.reset(batch(seed), np.zeros(N, dtype=np.int64))
     for s in steps:
-        cost, _noise, done = simulator.step(s.weights[:, order], s.pace)
-        scale = np.abs(s.venues["fill_cost"]).sum(axis=1) + np.abs(s.cost) + 1e-12
+        rest = None if s.rest is None else s.rest[:, order]
+        cost, _noise, done = simulator.step(s.weights[:, order], s.pace, rest=rest)
+        fills = np.abs(s.venues["fill_cost"]) + np.abs(s.venues["passive_cost"])
+        scale = fills.sum(axis=1) + np.abs(s.cost) + 1e-12
         assert np.all(np.abs(cost - s.cost)[s.live] <= 1e-11 * scale[s.live])
-        for name in ("sent_shares", "filled_shares", "fill_cost"):
+        for name in (
+            "sent_shares",
+            "filled_shares",
+            "fill_cost",
+            "passive_shares",
+            "passive_cost",
+            "rest_total_shares",
+        ):
             found, expected = venues_of(simulator)[name][s.live], s.venues[name][:, order][s.live]
             np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
         assert np.array_equal(done[s.live], s.done[s.live])
@@ -427,7 +465,7 @@ def test_buys_and_sells_are_mirror_images(market, seed, policy):
 @free
 def test_the_unit_of_shares_does_not_matter(market, seed, policy):
     """Quantity, lots and sizes times eight, impact a share an eighth: the same costs. (A pool holds at least 1.)"""
-    if market.has_dark or any("size_shares" in path for path in market.randomise):
+    if market.has_dark or any("size_shares" in path or "quantity_shares" in path for path in market.randomise):
         return
     response = market.response
     eightfold = changed(
@@ -435,6 +473,7 @@ def test_the_unit_of_shares_does_not_matter(market, seed, policy):
         order={"quantity_shares": lambda q: 8 * q, "lot_shares": lambda lot: lot and 8 * lot},
         venues={"size_shares": lambda d: 8 * d},
         quotes={"round_lot_shares": lambda lot: lot and 8 * lot},
+        volume={"shares_per_day": lambda v: 8 * v, "trade_shares": lambda size: size and 8 * size},
         response={
             "permanent_impact_bps_per_1000_shares": response.permanent_impact_bps_per_1000_shares / 8,
             "transient_impact_bps_per_1000_shares": response.transient_impact_bps_per_1000_shares / 8,
@@ -453,7 +492,9 @@ def test_the_unit_of_shares_does_not_matter(market, seed, policy):
 def test_a_higher_fee_is_never_cheaper(market, seed, policy, data):
     raises = data.draw(st.lists(st.floats(0, 10), min_size=market.n_venues, max_size=market.n_venues))
     venues = tuple(
-        venue.model_copy(update={"take_fee_bps": venue.take_fee_bps + more})
+        venue.model_copy(
+            update={"take_fee_bps": venue.take_fee_bps + more, "make_fee_bps": venue.make_fee_bps + 0.5 * more}
+        )
         for venue, more in zip(market.venues, raises, strict=True)
     )
     dear, _ = play(market.model_copy(update={"venues": venues}), batch(seed), policy)
@@ -461,80 +502,6 @@ def test_a_higher_fee_is_never_cheaper(market, seed, policy, data):
     gap = dear.ledger()["shortfall"] - cheap.ledger()["shortfall"]
     scale = sum(np.abs(part) for part in dear.ledger().values())
     assert np.all(gap >= -1e-10 * (1 + scale))
-
-
-def shortfalls(market: SyntheticMarket, n: int, reduced: bool = False) -> np.ndarray:
-    """Shortfall, or variance-reduced cost, per scenario with equal weights throughout; float64 (n,)."""
-    simulator = BatchSimulator(market, n, "test")
-    simulator.reset(np.arange(n, dtype=np.uint64), np.zeros(n, dtype=np.int64))
-    weights = np.full((n, market.n_venues), 1.0 / market.n_venues)
-    done = np.zeros(n, dtype=bool)
-    while not done.all():
-        done |= simulator.step(weights)[2]
-    return simulator.reduced_cost() if reduced else simulator.ledger()["shortfall"]
-
-
-def paired(base: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Mean of (other - base) and its standard error."""
-    gap = other - base
-    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
-
-
-def slower(market: SyntheticMarket, factor: float) -> SyntheticMarket:
-    return changed(market, venues={"latency_ms": lambda ms: ms * factor})
-
-
-def brisk_market(**parts: dict) -> SyntheticMarket:
-    """Four exchanges, milliseconds away, on a clock of 50 ms: children sweep three levels without a limit."""
-    still = dict.fromkeys(("size_fast_sd", "size_slow_sd"), 0.0)
-    common = {"take_fee_bps": 0.0, "offset_bps": 0.3, "size_shares": 100.0, "latency_sigma": 0.2, "toxicity": 0.0}
-    venues = [{"name": f"V{k}", "latency_ms": 0.5 * (k + 1), **common} for k in range(4)]
-    values = {
-        "order": {"quantity_shares": 4000, "horizon_steps": 10, "step_s": 0.5, "limit": "sweep"},
-        "path_dt_s": 0.05,
-        "venues": venues,
-        "quotes": {"tick_bps": 0.5, "round_lot_shares": 100.0, "level_profile": [1.0] * 8, **still},
-        "price": {"volatility_bps_per_sqrt_s": 1.0},
-        "latency": {"tail_probability": 0.0},
-        "response": {"reaction_time_ms": 0.5},
-    }
-    return changed(SyntheticMarket.model_validate(values), **parts)
-
-
-NEWS: dict = {"informed": {"news_per_s": 20.0, "jump_bps": 0.4, "removed_fraction": 1.0}}
-FADE: dict = {"venues": {"toxicity": 2.0}}
-
-
-@pytest.mark.parametrize("cause", [NEWS, FADE], ids=["news", "fade"])
-def test_latency_costs_where_flow_is_informed_or_faded(cause):
-    market = brisk_market(**cause)
-    base, three, ten = (shortfalls(slower(market, factor), 4000, reduced=True) for factor in (1, 3, 10))
-    for quick, slow in ((base, three), (three, ten)):
-        mean, error = paired(quick, slow)
-        assert mean > 4 * error, f"{mean:.4f} +- {error:.4f}"
-
-
-@pytest.mark.parametrize("factor", [3, 10])
-def test_latency_costs_nothing_without_news_or_fade(factor):
-    market = brisk_market()
-    mean, error = paired(*(shortfalls(slower(market, f), 20_000, reduced=True) for f in (1, factor)))
-    assert abs(mean) < 4 * error and abs(mean) < 0.02, f"{mean:.4f} +- {error:.4f}"
-
-
-def test_more_fade_costs_more():
-    costs = [
-        shortfalls(brisk_market(venues={"toxicity": toxicity}), 2000, reduced=True) for toxicity in (0.0, 0.7, 2.0)
-    ]
-    for less, more in pairwise(costs):
-        mean, error = paired(less, more)
-        assert mean > 4 * error
-
-
-def test_what_news_takes_away_costs_more_the_more_it_takes():
-    removed = [{**NEWS["informed"], "removed_fraction": part} for part in (0.0, 1.0)]
-    costs = [shortfalls(slower(brisk_market(informed=informed), 3.0), 4000, reduced=True) for informed in removed]
-    mean, error = paired(*costs)
-    assert mean > 4 * error, f"{mean:.4f} +- {error:.4f}"
 
 
 # --------------------------------------------------------------------------------- 8. a fill pays its level
@@ -583,64 +550,3 @@ def test_a_child_within_the_displayed_firm_size_never_pays_more_than_the_touch(m
         )
         price = now["fill_value_bps"][within] / now["filled_shares"][within]
         assert np.all(price <= now["fill_touch_bps"][within] + 1e-9)
-
-
-# ------------------------------------------------------------------------------------ variance reduction
-
-
-def noise_of(market: SyntheticMarket, n: int, follows_signal: bool, one_venue: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Shortfall, and what is left out of it, per scenario (n,), under weights at random."""
-    simulator = BatchSimulator(market, n, "train")
-    simulator.reset(np.arange(n, dtype=np.uint64), np.zeros(n, dtype=np.int64))
-    rng, done = np.random.default_rng(1), np.zeros(n, dtype=bool)
-    plain, noise = np.zeros(n), np.zeros(n)
-    while not done.all():
-        weights = rng.standard_exponential((n, market.n_venues)) * simulator.read("open")
-        if one_venue:
-            weights = (weights == weights.max(axis=1, keepdims=True)).astype(float)
-        weights += 1e-12
-        pace = 1.0 * (simulator.read("signal") > 0.3) if follows_signal else None
-        cost, left_out, ends = simulator.step(weights / weights.sum(axis=1, keepdims=True), pace)
-        plain += np.where(done, 0.0, cost)
-        noise += np.where(done, 0.0, left_out)
-        done |= ends
-    np.testing.assert_allclose(simulator.ledger()["shortfall"], plain, atol=1e-9)
-    return plain, noise
-
-
-@pytest.mark.parametrize("follows_signal", [False, True], ids=["schedule", "pace by the signal"])
-@pytest.mark.parametrize("name", ["us_equity", "tick_bound", "crypto", "fx_two_dealer", "dark"])
-def test_variance_reduction_keeps_the_mean_and_shrinks_the_variance(name, follows_signal):
-    market = load_market(name)
-    plain, noise = noise_of(market, 4000, follows_signal, one_venue=name == "crypto")
-    assert abs(noise.mean()) < 4 * noise.std() / np.sqrt(len(noise))
-    assert (plain - noise).var() < (1.0 if follows_signal or name == "crypto" else 0.5) * plain.var()
-
-
-@pytest.mark.parametrize("follows_signal", [False, True], ids=["schedule", "pace by the signal"])
-def test_what_variance_reduction_leaves_out_has_mean_zero_where_all_is_noise(follows_signal):
-    """Drift, jumps and news in plenty, three waves, children late by ticks; a pace that ends with the drift."""
-    drift = {"drift_sd_bps_per_s": 3.0, "drift_half_life_s": 10.0, "signal_correlation": 0.9}
-    market = brisk_market(
-        venues={"latency_ms": lambda ms: 40 * ms, "toxicity": 0.5},
-        price={"jumps_per_hour": 3000.0, **drift},
-        order={"waves": 3, "wave_timeout_ms": 40.0, "quantity_shares": 300.0 if follows_signal else 4000.0},
-        **NEWS,
-    )
-    _, noise = noise_of(market, 20_000, follows_signal, one_venue=False)
-    assert abs(noise.mean()) < 4.5 * noise.std() / np.sqrt(len(noise)), f"{noise.mean()} {noise.std()}"
-
-
-@given(markets(), SEEDS, policies())
-@free
-def test_threads_change_no_byte(market, seed, policy):
-    one, two = (BatchSimulator(market, 7, "test", threads=threads) for threads in (1, 2))
-    rng = np.random.default_rng(policy[0])
-    for simulator in (one, two):
-        simulator.reset(batch(seed, 7), np.zeros(7, dtype=np.int64))
-    for _ in range(market.order.horizon_steps):
-        weights = rng.dirichlet(np.ones(market.n_venues), 7)
-        costs = [simulator.step(weights)[0].tobytes() for simulator in (one, two)]
-        assert costs[0] == costs[1]
-    assert orders_of(one).tobytes() == orders_of(two).tobytes() and venues_of(one).tobytes() == venues_of(two).tobytes()
-    assert Observer(one).observe().tobytes() == Observer(two).observe().tobytes()

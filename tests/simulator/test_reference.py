@@ -100,6 +100,10 @@ class WatchedEnv(PlainEnv):
             filled_later=earlier and part > 0.0,
         )
 
+    def _unwind(self, shares: float, cost_bps: float) -> None:
+        self.note(overfilled=shares > 0.0)
+        super()._unwind(shares, cost_bps)
+
     def _end_decision(self) -> None:
         busy = self.children.busy
         super()._end_decision()
@@ -117,6 +121,7 @@ class WatchedEnv(PlainEnv):
             transient=self.transient_bps > 0.0,
             swept_up=self.fills.costs.cleanup > 0.0,
             rests=self.resting.live > 0.0,
+            overbooked=self.overbooked > 0.0,
             passive_fill=self.fills.passive > 0.0,
         )
 
@@ -302,7 +307,8 @@ def plainly(plain: PlainEnv, env_id: str, action: np.ndarray) -> tuple[Any, ...]
     if env_id == "OrderExecute-v1":
         return plain.split(action[:-1].astype(np.float64), pace)
     take, rest = np.maximum(action[:-1].astype(np.float64), 0.0).reshape(2, -1)
-    return plain.place(take / max(take.sum(), 1.0), pace, rest / max(rest.sum(), 1.0))
+    most = plain.market.order.most_resting_ratio
+    return plain.place(take / max(take.sum(), 1.0), pace, rest / max(rest.sum() / most, 1.0))
 
 
 def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: np.ndarray, is_over: bool) -> None:
@@ -327,6 +333,7 @@ def assert_agree(core: RoutingCore, row: np.ndarray, plain: PlainEnv, expected: 
     if not is_over:
         mine |= {
             "resting_shares": plain.resting.known,
+            "overbooked_shares": plain.overbooked,
             "rest_total_shares": plain.resting.observed()[0],
             "recent_outflow_shares": path.recent_outflow,
             "elapsed_ms": plain.elapsed_ms,
@@ -428,6 +435,24 @@ def test_same_trajectories_where_trades_have_sizes(sizes):
         "us_equity", {"latency_ms": 30.0}, volume={"trade_shares": 90.0, "trade_sizes": sizes, "side_correlation": 0.8}
     )
     assert {"rests", "passive_fill"} <= play_both(market, 3, 4, "OrderPlace-v1")
+
+
+@pytest.mark.parametrize("step_s", [1.0, 5.0])
+def test_same_trajectories_where_more_rests_than_is_left_and_displays_leak(step_s):
+    """Few shares against much flow: orders are filled beyond what was wanted, children being late."""
+    market = changed(
+        "us_equity",
+        {"latency_ms": 1500.0},
+        order={
+            "quantity_shares": 300.0,
+            "horizon_steps": 10,
+            "step_s": step_s,
+            "lot_shares": None,
+            "overbooking": {"most_ratio": 3.0, "overfill_cost_bps": 1.5},
+        },
+        response={"display_leakage_bps_per_1000_shares": 2.0, "cancel_half_life_s": 1.0},
+    )
+    assert {"rests", "passive_fill", "overbooked", "overfilled"} <= play_both(market, 3, 12, "OrderPlace-v1")
 
 
 def test_it_is_an_ordinary_gymnasium_env():

@@ -42,6 +42,60 @@ def recorded(folder: Path, falls_at_s: float | None = None) -> ReplayMarket:
 
 
 QUOTES = (("A", 99.9, 100.1), ("B", 99.0, 101.0))
+Book = tuple[tuple[float, float], ...]  # price and shares of three levels, best first; 0 shares: the book ends there
+BOOK: Book = ((99.9, 100.0), (99.8, 300.0), (99.7, 500.0))
+
+
+def recorded_books(folder: Path, later: Book, side: str) -> ReplayMarket:
+    """A's near side is BOOK, and `later` from .5 s after our order was sent, which takes 1 s; in the second step 100
+    shares hit it, at a price that says nothing of their side. For a sell all is mirrored about 100.
+    """
+    columns: dict[str, list[object]] = {name: [] for name in ("ts", "venue")}
+    near, far = ("bid", "ask") if side == "buy" else ("ask", "bid")
+    for t in sorted([*range(0, 1200, 5), BEGIN_S + 0.5]):
+        for venue, offset, book in (("A", 0.0, later if t > BEGIN_S else BOOK), ("B", -1.0, BOOK)):
+            columns["ts"].append(START_NS + round(t * 1e9))
+            columns["venue"].append(venue)
+            for level, (px, shares) in enumerate(book):
+                number = f"_{level + 1}" if level else ""
+                prices = (px + offset, 101.0 - offset + 0.1 * level)
+                prices = prices if side == "buy" else (200.0 - prices[0], 200.0 - prices[1])
+                for name, price, size in ((near, prices[0], shares), (far, prices[1], 900.0)):
+                    columns.setdefault(f"{name}_px{number}", []).append(round(price, 6))
+                    columns.setdefault(f"{name}_sz{number}", []).append(size)
+    quotes = write_table(folder / "books.parquet", columns)
+    hit = {"ts": [START_NS + round((BEGIN_S + 7.0) * 1e9)], "venue": ["A"], "px": [100.5], "sz": [100.0]}
+    trades = write_table(folder / "sided.parquet", {**hit, "side": ["sell" if side == "buy" else "buy"]})
+    order = {"quantity_shares": 50.0, "horizon_steps": 4, "step_s": 5.0, "repeg_ticks": 100, "side": side}
+    values = load_market(quotes, trades_file=trades).model_dump()
+    venues = [{"name": name, "latency_ms": 1000.0, "latency_sigma": 0.0} for name in ("A", "B")]
+    still = values["response"] | {"cancel_half_life_s": 1e8}
+    return ReplayMarket.model_validate(values | {"order": order, "venues": venues, "response": still})
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize(
+    ("later", "joined_behind", "ahead", "filled"),
+    [
+        (BOOK, 100.0, 0.0, 0.0),  # at the touch: 100 before us, and 100 are sold
+        (((100.0, 40.0), (99.9, 70.0), (99.8, 300.0)), 70.0, 10.0, 0.0),  # 40 are better; 60 reach the 70 before us
+        (((100.0, 40.0), (99.95, 30.0), (99.9, 70.0)), 70.0, 40.0, 0.0),  # 70 are better
+        (((100.0, 40.0), (99.95, 30.0), (99.8, 300.0)), 0.0, 0.0, 30.0),  # nobody at our price: 30 reach us
+        (((100.1, 40.0), (100.05, 30.0), (100.0, 20.0)), 20.0, 10.0, 0.0),  # behind all: as many as at the last
+        (((100.0, 40.0), (99.95, 30.0), (0.0, 0.0)), 30.0, 0.0, 0.0),  # a book that ends sooner: the same
+        (((99.8, 300.0), (99.7, 500.0), (99.6, 10.0)), 0.0, 0.0, 50.0),  # a touch that falls before we come
+    ],
+)
+def test_recorded_levels_are_the_queue(
+    tmp_path: Path, side: str, later: Book, joined_behind: float, ahead: float, filled: float
+) -> None:
+    simulator = begin(recorded_books(tmp_path, later, side), BEGIN_S)
+    rest(simulator)
+    assert simulator.read("rest_ahead_shares")[0, 0] == pytest.approx(joined_behind, abs=1e-4)
+    assert simulator.read("episode_passive_shares")[0, 0] == 0.0
+    rest(simulator)
+    assert simulator.read("rest_ahead_shares")[0, 0] == pytest.approx(ahead, abs=1e-4)
+    assert simulator.read("episode_passive_shares")[0, 0] == pytest.approx(filled, abs=1e-4)
 
 
 def rest(simulator: BatchSimulator) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import poisson
 
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import SyntheticMarket
+from sor_sb3.market.spec import Overbooking, SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.state import RESTS
 
@@ -247,3 +247,64 @@ def test_cont_kukanov_one_venue() -> None:
     simulator.step(take, np.full(N, 0.728), rest=rest)
     cost = 1000.0 * simulator.ledger()["shortfall"]
     assert within(cost, 14.2784)
+
+
+@pytest.mark.parametrize(
+    ("queues", "rebates", "taken", "resting", "optimum"),
+    [((2000, 2000), (0.002, 0.002), 497, (385, 385), 5.3966), ((2000, 1000), (0.002, 0.003), 610, (348, 286), 9.7432)],
+)
+def test_cont_kukanov_two_venues(queues, rebates, taken, resting, optimum) -> None:
+    """Overbooked at two venues, the mean cost is the optimum of their program, by exact convolution.
+
+    As with one venue; lambda_o = .024 for each share filled beyond the order, outflows Poisson(1.1 times the queue).
+    """
+    flows = 1.1 * np.array(queues)
+    market = still_market(
+        ahead_shares=2000,
+        sells_per_step=float(flows.sum()),
+        quantity_shares=1000,
+        quotes={"tick_bps": 0.04},
+        response={"cleanup_penalty_bps": 0.003},
+    )
+    venues = [
+        market.venues[0].model_copy(
+            update={
+                "name": f"V{k}",
+                "size_shares": float(queues[k]),
+                "volume_share": flows[k],
+                "make_fee_bps": -rebates[k],
+            }
+        )
+        for k in range(2)
+    ]
+    venues.append(market.venues[1].model_copy(update={"take_fee_bps": 0.003}))
+    left = 1000.0 - taken
+    overbooking = Overbooking(most_ratio=sum(resting) / left, overfill_cost_bps=0.024)
+    order = market.order.model_copy(update={"overbooking": overbooking})
+    simulator = begin(market.model_copy(update={"venues": tuple(venues), "order": order}))
+    rest = np.tile([resting[0] / left, resting[1] / left, 0.0], (N, 1))
+    simulator.step(np.tile([0.0, 0.0, 1.0], (N, 1)), np.full(N, taken / 1000.0), rest=rest)
+    filled = simulator.read("episode_passive_shares").sum(axis=1) + taken
+    np.testing.assert_allclose(simulator.read("cleanup_shares"), 1000.0 - filled, atol=1e-6)
+    assert 0.02 < (filled > 1000.5).mean() < 0.98
+    assert within(1000.0 * simulator.ledger()["shortfall"], optimum, 3.0)
+
+
+def test_a_display_leaks_once() -> None:
+    """Of 100 shares shown 1 bp leaks, half of what is left of it a second; what goes on waiting leaks no more."""
+    response = {"display_leakage_bps_per_1000_shares": 10.0, "leakage_half_life_s": 1.0}
+    market = still_market(
+        ahead_shares=1e6, sells_per_step=0.0, quantity_shares=100.0, horizon_steps=4, response=response
+    )
+    simulator = begin(market, 3)
+    for pushed in (0.5, 0.75, 0.875):
+        rest_at(simulator, 1.0, 0.0)
+        np.testing.assert_allclose(simulator.read("permanent_bps"), pushed, rtol=1e-12)
+        np.testing.assert_allclose(simulator.ledger()["impact"], pushed, rtol=1e-12)  # nothing is done
+    quiet = begin(market, 3)
+    quiet.step(np.tile([0.0, 1.0], (3, 1)), np.full(3, 0.5))
+    assert not quiet.read("permanent_bps").any(), "what is taken shows nothing"
+    closed = begin(market, 3)
+    closed.overwrite(outage=np.tile([1.0, 0.0], (3, 1)))
+    rest_at(closed, 1.0, 0.0)
+    assert not closed.read("permanent_bps").any(), "what comes back was never shown"

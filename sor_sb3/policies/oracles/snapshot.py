@@ -472,7 +472,7 @@ def fitted_continuation(market: MarketSpec, env_id: str) -> Continuation:
 
 
 def _fit(market: MarketSpec, adapter: ActionAdapter) -> Continuation:
-    if not market.has_partial_fills or market.order.horizon_steps == 1:
+    if not market.has_partial_fills or (market.order.horizon_steps == 1 and not market.draws_order):
         return Continuation()
     scale, costs = max(abs(market.scales[0]), 1e-3), dict[Continuation, float]()
 
@@ -533,14 +533,15 @@ def _ceilings(simulator: BatchSimulator, continuation: Continuation) -> np.ndarr
     order, truth = simulator.market.order, Truth(simulator)
     if not simulator.market.has_partial_fills:
         return np.zeros(simulator.n)
-    behind = truth.remaining_shares * order.horizon_steps / order.quantity_shares - order.horizon_steps + truth.step
+    horizon = truth.horizon_steps
+    behind = truth.remaining_shares * horizon / truth.quantity_shares - horizon + truth.step
     price_bps = continuation.price_bps + continuation.per_slice_bps * behind
     drift_s = 0.0
     if hasattr(simulator.market, "price"):
         half_life_s = simulator.market.price.drift_half_life_s
         drift_s = half_life_s / math.log(2.0) * (1.0 - 2.0 ** (-order.step_s / half_life_s))
     ceilings: np.ndarray = truth.mark_bps + price_bps + truth.drift_bps_per_s * drift_s
-    last = np.flatnonzero((truth.step == order.horizon_steps - 1) & (truth.remaining_shares > 0.0))
+    last = np.flatnonzero((truth.step == horizon - 1) & (truth.remaining_shares > 0.0))
     if last.size:
         ahead = simulator.branch(last)
         ahead.step(np.zeros((last.size, simulator.market.n_venues)))

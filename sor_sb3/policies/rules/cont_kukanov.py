@@ -203,17 +203,26 @@ def _descend(
 
 @entry_point()
 def _allocate_rows(
-    shares: Any, queues: Any, gains: Any, taking: Any, underfill: float, outflows: Any, draws: Any, out: Any
+    shares: Any,
+    queues: Any,
+    gains: Any,
+    taking: Any,
+    underfill: float,
+    overfill: float,
+    overbook: bool,
+    outflows: Any,
+    draws: Any,
+    out: Any,
 ) -> None:
-    """Solve a program for each row, without overbooking, into `out` (n, 1 + K): expected outflows times `draws`."""
+    """Solve a program for each row into `out` (n, 1 + K): expected outflows times `draws`."""
     flows, work = np.empty_like(draws), np.empty((3, out.shape[1]))
     for i in range(len(shares)):
         out[i] = 0.0
         if shares[i] > 0.0:
             for s in range(len(draws)):
                 flows[s] = outflows[i] * draws[s]
-            rates = taking[i], underfill * taking[i], 0.0, 0.0
-            _descend(shares[i], queues[i], gains[i], rates, flows, False, 60, out[i], work)
+            rates = taking[i], underfill * taking[i], overfill, 0.0
+            _descend(shares[i], queues[i], gains[i], rates, flows, overbook, 60, out[i], work)
 
 
 class ContKukanov(_PostingRule):
@@ -223,7 +232,8 @@ class ContKukanov(_PostingRule):
     wants later is held back. Taking costs the best all-in price, a fill of what rests gains the near offset less the
     make fee, and a share that is not filled costs `underfill` times what taking costs. A venue's outflow is exponential
     about what was recently observed; before a new order stands what is displayed, before one that rests its own queue.
-    Both constants are tuned on validation scenarios. Nothing is overbooked.
+    Both constants are tuned on validation scenarios. More rests than the order holds only where the market's
+    `order.overbooking` lets it, and at its cost.
     """
 
     name = "cont_kukanov"
@@ -249,7 +259,7 @@ class ContKukanov(_PostingRule):
         left = np.maximum(view.remaining - view.in_flight_share, 0.0)
         decisions = np.rint(view.time_left * order.horizon_steps)  # to come, this one among them
         ahead = np.clip(decisions - 2.0, 0.0, self.patience)  # what rests is cancelled one before the last
-        allowed = np.clip((decisions - np.maximum(ahead, 1.0)) / order.horizon_steps, 0.0, 1.0)
+        allowed = np.maximum((decisions - np.maximum(ahead, 1.0)) / view.even_slices, 0.0)
         wanted = np.maximum(left - allowed, 0.0) * order.quantity_shares
         taking = np.where(view.quoted, view.offset_bps + view.fee_bps, np.inf).min(axis=1)
         taking = np.maximum(np.where(np.isfinite(taking), taking, view.spread_bps), 1e-9)
@@ -258,7 +268,9 @@ class ContKukanov(_PostingRule):
         gains = np.where(rests, view.near_offset_bps - view.make_fee_bps, 0.0)
         outflows = np.where(rests, view.outflow_shares, 0.0) * np.maximum(ahead, 1.0)[:, None]
         out = np.empty((len(wanted), 1 + self.market.n_venues))
-        _allocate_rows(wanted, queues, gains, taking, self.underfill, outflows, self._draws, out)
+        costs = self.underfill, 0.0 if order.overbooking is None else order.overbooking.overfill_cost_bps
+        overbooks = order.overbooking is not None
+        _allocate_rows(wanted, queues, gains, taking, *costs, overbooks, outflows, self._draws, out)
         out[:, 1:] *= rests & (ahead > 0.0)[:, None]
         out[:, 0] = np.where(ahead > 0.0, out[:, 0], wanted)
         return out
@@ -283,4 +295,5 @@ class ContKukanov(_PostingRule):
         offered = (view.remaining - view.in_flight_share) * self.market.order.quantity_shares
         base = np.maximum(offered - self.placement(view)[:, 0], 0.0)[:, None]
         weights = np.divide(shares, base, out=np.zeros_like(shares), where=base > 0.0)
-        return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+        most = self.market.order.most_resting_ratio
+        return weights / np.maximum(weights.sum(axis=1, keepdims=True) / most, 1.0)

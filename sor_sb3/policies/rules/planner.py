@@ -212,7 +212,7 @@ class Planner(Router):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Cheapest parts (n, K) of the slice where the best quote left is at `floor_bps` (n,), and their cost (n,)."""
         order, response, (inside, touch, deeper) = self.market.order, self.spec.response, expected
-        late = order.horizon_steps * (view.remaining - view.time_left)
+        late = view.even_slices * (view.remaining - view.schedule_left)
         leave_bps = self.continuation[0] + self.continuation[1] * late
         left_s = order.step_s * order.horizon_steps * np.maximum(view.time_left, 1.0 / order.horizon_steps)
         x = math.log(2.0) * left_s / response.transient_half_life_s

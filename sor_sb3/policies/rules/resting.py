@@ -41,10 +41,10 @@ class _PostingRule(NetPriceSweep):
 
     def _allowed_share(self, view: ObservationView, ahead: int) -> np.ndarray:
         """Share (n,) of the order that may be undone after the decision `ahead` of this one, `patience` steps late."""
-        horizon = self.market.order.horizon_steps
-        step = np.rint((1.0 - view.time_left) * horizon) + ahead
-        late = np.clip(horizon - 1.0 - step, 0.0, self.patience)
-        return np.clip(1.0 - (step + 1.0 - late) / horizon, 0.0, 1.0)
+        slices, decisions = view.even_slices, np.rint(view.time_left * self.market.order.horizon_steps)
+        step = slices - decisions + ahead
+        late = np.clip(decisions - 1.0 - ahead, 0.0, self.patience)
+        return np.maximum(1.0 - (step + 1.0 - late) / slices, 0.0)
 
     def _late_share(self, view: ObservationView) -> np.ndarray:
         return np.maximum(view.remaining - view.in_flight_share - self._allowed_share(view, 0), 0.0)
@@ -58,7 +58,7 @@ class _PostingRule(NetPriceSweep):
     def resting(self, view: ObservationView) -> np.ndarray:
         """What the schedule wants soon and need not be taken at the next decision, split by `attraction`."""
         left = np.maximum(view.remaining - view.in_flight_share - self._late_share(view), 0.0)
-        later = np.clip(view.time_left - 2.0 / self.market.order.horizon_steps - self.ahead, 0.0, left)
+        later = np.clip(view.schedule_left - 2.0 / view.even_slices - self.ahead, 0.0, left)
         wanted = np.minimum(self._allowed_share(view, 1), left) - later
         soon = np.divide(wanted, left, out=np.zeros_like(left), where=left > 0.0)
         attraction = np.maximum(self.attraction(view), 0.0)

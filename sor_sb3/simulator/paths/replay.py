@@ -273,6 +273,31 @@ def recorded_level(block: Any, i: int, recording: Any, row: int, level: int) -> 
 
 
 @njit
+def recorded_queue(
+    block: Any, i: int, j: int, market: Any, recording: Any, key: float, touch_shares: float, elapsed_ms: float
+) -> tuple[float, float]:
+    """What is displayed at a price at or behind the near touch, in ticks, and what at better ones, by recorded levels.
+
+    Between two levels nothing is displayed. Behind the last of them it is not known what is, and as much is taken to
+    be there as at the last.
+    """
+    if touch_shares <= 0.0:  # the venue does not quote
+        return 0.0, 0.0
+    rows, row = recording.rows[j - i * market.n_venues], block.cursor[j]
+    row = _row_near(recording.time_s, row, rows.first, rows.last, _time_s(block, i, market, elapsed_ms))
+    px, here, better = recording.bid_px[row], touch_shares, 0.0
+    for level in range(recording.near_level_px.shape[1] + 1):
+        its_key = math.floor((_bps(block, i, px) - block.grid_bps[i]) / market.tick_bps + 0.5)
+        if its_key <= key:
+            return here if its_key == key else 0.0, better
+        better += here
+        if level == recording.near_level_px.shape[1] or math.isnan(recording.near_level_px[row, level]):
+            break
+        px, here = recording.near_level_px[row, level], recording.near_level_shares[row, level]
+    return here, better
+
+
+@njit
 def replay_fallen_ms(
     block: Any, i: int, j: int, market: Any, recording: Any, price_bps: float, from_ms: float
 ) -> float:

@@ -91,13 +91,31 @@ def latency_ms(fixed: Any, j: Any, z: float, regime_factor: float, tail_factor: 
 
 
 @njit(inline="always")
-def draw_latency_ms(block: Any, i: int, j: Any, fixed: Any, market: Any) -> float:
-    """The latency of a child sent to lane `j` now: drawn by the path's tick and the decision's wave."""
-    place = LATENCY_PLACE + block.tick[i] * MOST_WAVES + block.wave[i]
-    stream, of = stream_at(block.venue_key[j], place), LATENCY_DRAWS
-    regime = market.congest_factor if block.congested[j] == 1.0 else 1.0
-    tail = market.tail_factor if uniform_at(stream, of.u_tail) < market.tail_probability else 1.0
-    return latency_ms(fixed, j, normal_at(stream, of.z_latency), regime, tail)
+def latencies_stream(tick: int, wave: int) -> Any:
+    """What the stream of the latencies of a tick and wave is beyond a venue's key."""
+    return stream_at(np.uint64(0), LATENCY_PLACE + tick * MOST_WAVES + wave)
+
+
+@njit(inline="always")
+def draw_latency_ms(block: Any, j: Any, stream: Any, fixed: Any, market: Any) -> float:
+    """The latency of a child that is sent to lane `j` at the tick and wave of `stream`."""
+    stream, of = block.venue_key[j] + stream, LATENCY_DRAWS
+    regime_factor = market.congest_factor if block.congested[j] == 1.0 else 1.0
+    tail_factor = market.tail_factor if uniform_at(stream, of.u_tail) < market.tail_probability else 1.0
+    return latency_ms(fixed, j, normal_at(stream, of.z_latency), regime_factor, tail_factor)
+
+
+@njit(error_model="numpy")
+def draw_latencies(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any) -> None:
+    """The latencies of children that orders ``i .. i + n - 1`` send now: drawn by the path's tick and the wave."""
+    n_venues = market.n_venues
+    for member in range(i, i + n):
+        stream = latencies_stream(block.tick[member], block.wave[member])
+        for j in range(np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)):
+            scratch.stream[j] = stream
+    for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
+        block.observed_latency_ms[j] = block.latency_ms[j]
+        block.latency_ms[j] = draw_latency_ms(block, j, scratch.stream[j], fixed, market)
 
 
 @njit(inline="always")
@@ -183,6 +201,16 @@ def change_ms(block: Any, i: int, j: int, market: Any) -> float:
     return block.u_change[j] * 1e3 * market.path_dt_s
 
 
+@njit(inline="always")
+def changes_until(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> bool:
+    """Whether the quote of lane `j` is already the next one, `elapsed_ms` into the tick."""
+    grid, tick_bps, end_bps = block.grid_bps[i], market.tick_bps, block.next_price_bps[i]
+    ask_bps, bid_bps = grid + tick_bps * block.ask_ticks[j], grid + tick_bps * block.bid_ticks[j]
+    if (end_bps <= ask_bps) & (end_bps >= bid_bps):  # mostly: the price does not pass the quote
+        return (elapsed_ms > 0.0) & (elapsed_ms >= block.u_change[j] * 1e3 * market.path_dt_s)
+    return elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+
+
 @njit(error_model="numpy")
 def quote_ticks(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> tuple[float, float, bool]:
     """Far and near touch in force, in ticks, and whether the quote is already the next one.
@@ -191,7 +219,7 @@ def quote_ticks(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> t
     that venues cross in reaction times only.
     """
     ask, bid = block.ask_ticks[j], block.bid_ticks[j]
-    if not (elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)):
+    if not changes_until(block, i, j, market, elapsed_ms):
         return ask, bid, False
     price = (synthetic_price(block, i, market, elapsed_ms) - block.grid_bps[i]) / market.tick_bps
     next_ask, next_bid = block.next_ask_ticks[j], block.next_bid_ticks[j]
@@ -213,7 +241,7 @@ def synthetic_touch(block: Any, i: int, j: int, market: Any, elapsed_ms: float) 
 @njit(error_model="numpy")
 def synthetic_near_shares(block: Any, i: int, j: int, market: Any, elapsed_ms: float) -> float:
     """Displayed size at the near touch."""
-    later = elapsed_ms > 0.0 and elapsed_ms >= change_ms(block, i, j, market)
+    later = changes_until(block, i, j, market, elapsed_ms)
     log_shares = block.next_near_log_shares[j] if later else block.near_log_shares[j]
     return round_lots(exp(log_shares), market.round_lot_shares)
 
@@ -223,8 +251,10 @@ def synthetic_midpoint(block: Any, i: int, fixed: Any, market: Any, elapsed_ms: 
     """The midpoint of the best quotes of open venues in force, and whether they neither lock nor cross."""
     ask, bid = math.inf, -math.inf
     for j in lanes(i, market):
-        if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-            its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
+        its_ask, its_bid = block.ask_ticks[j], block.bid_ticks[j]
+        if (fixed.dark[j] == 0.0) & (block.open[j] == 1.0):
+            if elapsed_ms > 0.0 and changes_until(block, i, j, market, elapsed_ms):
+                its_ask, its_bid, _ = quote_ticks(block, i, j, market, elapsed_ms)
             ask, bid = min(ask, its_ask), max(bid, its_bid)
     if ask == math.inf:
         return synthetic_price(block, i, market, elapsed_ms), False
@@ -290,42 +320,49 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 
 @njit(error_model="numpy")
-def _move_price(block: Any, i: int, market: Any) -> None:
-    """Begin a tick: draw the price's move until the next, the news, and the regimes that follow."""
-    of, stream = ORDER_DRAWS, stream_at(block.order_key[i], block.tick[i] * PLACES_PER_STEP)
-    stressed, drift_bps_per_s, price_bps = block.stressed[i], block.drift_bps_per_s[i], block.next_price_bps[i]
-    sigma_bps, foresight = market.volatility_tick_bps, market.flow_foresight
-    if market.volatility_log_sd > 0.0:
-        log_volatility, sd = block.log_volatility[i], market.volatility_log_sd
-        sigma_bps *= exp(log_volatility - sd * sd)  # so that the mean square is the market's
-        shock = market.volatility_shock * normal_at(stream, of.z_volatility)
-        block.log_volatility[i] = market.volatility_decay * log_volatility + shock
-    if stressed == 1.0:
-        sigma_bps *= market.stress_volatility
-    foreseen_bps = sigma_bps * foresight * block.flow[i]  # by who traded in the tick before
-    noise_bps = sigma_bps * math.sqrt(1.0 - foresight * foresight) * normal_at(stream, of.z_price)
-    flow = normal_at(stream, of.z_flow)
-    block.flow[i] = flow
-    if uniform_at(stream, of.u_jump) < market.jump_probability:
-        noise_bps += market.jump_sd_bps * normal_at(stream, of.z_jump)
-    signal = market.signal_noise * normal_at(stream, of.z_signal)
-    if market.drift_sd_bps_per_s > 0.0:
-        drift_bps_per_s = market.drift_decay * drift_bps_per_s + market.drift_shock * normal_at(stream, of.z_drift)
-        signal += market.signal_correlation * drift_bps_per_s / market.drift_sd_bps_per_s
-        block.drift_bps_per_s[i] = drift_bps_per_s
-    block.signal[i] = signal
-    block.stressed[i] = turned(stressed, market.stress_enter, market.stress_leave, uniform_at(stream, of.u_stress))
-    news_bps, news_ms = 0.0, math.inf
-    if uniform_at(stream, of.u_news) < market.news_probability:
-        news_bps = market.news_jump_bps if uniform_at(stream, of.u_sign) < 0.5 else -market.news_jump_bps
-        news_ms = 1e3 * market.path_dt_s * uniform_at(stream, of.u_news_time)
-    block.news_bps[i], block.news_ms[i] = news_bps, news_ms
-    smooth_bps = drift_bps_per_s * market.path_dt_s + foreseen_bps + noise_bps
-    block.smooth_move_bps[i], block.tick_noise_bps[i] = smooth_bps, noise_bps + news_bps
-    block.price_bps[i], block.next_price_bps[i] = price_bps, price_bps + smooth_bps + news_bps
-    along = (smooth_bps + news_bps) / max(market.volatility_tick_bps, 1e-9) + 2.0 * foresight * flow
-    doubled = exp(2.0 * min(max(along, -20.0), 20.0))
-    block.sell_share[i] = 0.5 * (1.0 - market.side_correlation * (doubled - 1.0) / (doubled + 1.0))
+def _move_prices(block: Any, first: int, last: int, market: Any) -> None:
+    """Begin a tick of the orders from `first` up to `last`: the move until the next, the news, the regimes that follow.
+
+    As of lanes, straight-line arithmetic without branches.
+    """
+    of, sd, tick_ms = ORDER_DRAWS, market.volatility_log_sd, 1e3 * market.path_dt_s
+    calm_bps, log_decay, log_shock = market.volatility_tick_bps, market.volatility_decay, market.volatility_shock
+    stress_volatility, foresight = market.stress_volatility, market.flow_foresight
+    unforeseen, jump_chance, jump_sd_bps = (
+        math.sqrt(1.0 - foresight * foresight),
+        market.jump_probability,
+        market.jump_sd_bps,
+    )
+    drift_decay, drift_shock, dt_s = market.drift_decay, market.drift_shock, market.path_dt_s
+    per_drift = market.signal_correlation / market.drift_sd_bps_per_s if market.drift_sd_bps_per_s > 0.0 else 0.0
+    signal_noise, news_chance, jump_bps = market.signal_noise, market.news_probability, market.news_jump_bps
+    stress_enter, stress_leave, correlation = market.stress_enter, market.stress_leave, market.side_correlation
+    per_calm = 1.0 / max(calm_bps, 1e-9)
+    for i in range(np.uint64(first), np.uint64(last)):
+        stream = stream_at(block.order_key[i], block.tick[i] * PLACES_PER_STEP)
+        stressed, price_bps, log_volatility = block.stressed[i], block.next_price_bps[i], block.log_volatility[i]
+        sigma_bps = calm_bps * exp(log_volatility - sd * sd)  # so that the mean square is the market's
+        sigma_bps *= stress_volatility if stressed == 1.0 else 1.0
+        block.log_volatility[i] = log_decay * log_volatility + log_shock * normal_at(stream, of.z_volatility)
+        foreseen_bps = sigma_bps * foresight * block.flow[i]  # by who traded in the tick before
+        jump = jump_sd_bps * normal_at(stream, of.z_jump) if uniform_at(stream, of.u_jump) < jump_chance else 0.0
+        noise_bps = sigma_bps * unforeseen * normal_at(stream, of.z_price) + jump
+        flow = normal_at(stream, of.z_flow)
+        drift_bps_per_s = drift_decay * block.drift_bps_per_s[i] + drift_shock * normal_at(stream, of.z_drift)
+        block.signal[i] = signal_noise * normal_at(stream, of.z_signal) + per_drift * drift_bps_per_s
+        block.flow[i], block.drift_bps_per_s[i] = flow, drift_bps_per_s
+        block.stressed[i] = turned(stressed, stress_enter, stress_leave, uniform_at(stream, of.u_stress))
+        has_news = uniform_at(stream, of.u_news) < news_chance
+        news_bps = jump_bps if uniform_at(stream, of.u_sign) < 0.5 else -jump_bps
+        news_bps = news_bps if has_news else 0.0
+        block.news_ms[i] = tick_ms * uniform_at(stream, of.u_news_time) if has_news else math.inf
+        smooth_bps = drift_bps_per_s * dt_s + foreseen_bps + noise_bps
+        block.news_bps[i], block.smooth_move_bps[i] = news_bps, smooth_bps
+        block.tick_noise_bps[i] = noise_bps + news_bps
+        block.price_bps[i], block.next_price_bps[i] = price_bps, price_bps + smooth_bps + news_bps
+        along = (smooth_bps + news_bps) * per_calm + 2.0 * foresight * flow
+        doubled = exp(2.0 * min(max(along, -20.0), 20.0))
+        block.sell_share[i] = 0.5 * (1.0 - correlation * (doubled - 1.0) / (doubled + 1.0))
 
 
 @njit(error_model="numpy")
@@ -411,30 +448,34 @@ def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
         block.tick_volume_shares[j], block.tick_outflow_shares[j] = size * (sold + bought), size * sold
 
 
-@njit
+@njit(error_model="numpy")
 def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
     """Where quotes are protected, sellers hit the best bids only: venues there share what was for all.
 
     The more so, the nearer the bid is to the efficient price within the best quotes: sellers know what a bid is worth.
     """
     first, last = np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)
-    best, ask, total, there = -math.inf, math.inf, 0.0, 0.0
-    for j in range(first, last):
-        quotes = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
-        best = max(best, block.bid_ticks[j] if quotes else -math.inf)
-        ask = min(ask, block.ask_ticks[j] if quotes else math.inf)
+    best, lowest, total, there = -math.inf, math.inf, 0.0, 0.0
+    for j in range(first, last):  # what is picked is read before, so that no branch is needed
+        bid, ask, quotes = block.bid_ticks[j], block.ask_ticks[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        best, lowest = max(best, bid if quotes else -math.inf), min(lowest, ask if quotes else math.inf)
         total += block.tick_outflow_shares[j]
     for j in range(first, last):
-        is_best = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0) & (block.bid_ticks[j] == best)
-        there += block.tick_outflow_shares[j] if is_best else 0.0
+        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        there += outflow if quotes & (block.bid_ticks[j] == best) else 0.0
     if there <= 0.0:
         return
-    place = 2.0 * ((block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best) / (ask - best) - 1.0
-    per_share = total * (1.0 - market.side_correlation * min(max(place, -1.0), 1.0)) / there
+    above = (block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best
+    place = 2.0 * above / max(lowest - best, 1.0) - 1.0  # locked: nothing lies between
+    place = min(max(place, -1.0), 1.0)
+    richness = 1.0 - market.side_correlation * place
+    if market.flow_focus > 1.0:
+        near = exp(market.flow_focus * log(max(0.5 - 0.5 * place, 1e-9)))  # its mean over places is 1 / (focus + 1)
+        richness = 1.0 - market.side_correlation * (1.0 - (market.flow_focus + 1.0) * near)
+    per_share = total * richness / there
     for j in range(first, last):
-        is_best = (fixed.dark[j] == 0.0) & (block.open[j] == 1.0) & (block.bid_ticks[j] == best)
-        outflow = block.tick_outflow_shares[j]
-        sold = outflow * per_share if is_best else 0.0
+        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+        sold = outflow * per_share if quotes & (block.bid_ticks[j] == best) else 0.0
         block.tick_volume_shares[j] += sold - outflow
         block.tick_outflow_shares[j] = sold
 
@@ -458,34 +499,51 @@ def _supply_dark(block: Any, i: int, fixed: Any, market: Any) -> None:
                 block.taken_shares[j] = 0.0
 
 
-@njit
-def _observe_quotes(block: Any, i: int, fixed: Any, market: Any) -> None:
+@njit(error_model="numpy")
+def _observe_quotes(block: Any, i: int, n: int, fixed: Any, market: Any) -> None:
     """Before the tick of a decision begins: which quotes the feeds show there, the coming ones or those before."""
-    tick_ms, opening = 1e3 * market.path_dt_s, block.tick[i] == 0
-    grid, tick_bps = block.grid_bps[i], market.tick_bps
+    n_venues, lot_shares = market.n_venues, market.round_lot_shares
+    for j in range(np.uint64(i * n_venues), np.uint64((i + n) * n_venues)):
+        lit = fixed.dark[j] == 0.0
+        shares = round_lots(exp(block.next_log_shares[j]), lot_shares)
+        near_shares = round_lots(exp(block.next_near_log_shares[j]), lot_shares)
+        block.observed_quote_shares[j], block.observed_near_shares[j] = (
+            (shares if lit else 0.0),
+            (near_shares if lit else 0.0),
+        )
+    for member in range(i, i + n):
+        grid, tick_bps, tick = block.grid_bps[member], market.tick_bps, block.tick[member]
+        for j in range(np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)):
+            lit = fixed.dark[j] == 0.0
+            ask_bps, bid_bps = grid + tick_bps * block.next_ask_ticks[j], grid + tick_bps * block.next_bid_ticks[j]
+            block.observed_ask_bps[j], block.observed_bid_bps[j] = (ask_bps if lit else 0.0), (bid_bps if lit else 0.0)
+            block.observed_tick[j] = tick if lit else 0
+        if tick > 0:
+            _observe_late_feeds(block, member, fixed, market)
+
+
+@njit(error_model="numpy")
+def _observe_late_feeds(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """Put back what was quoted before where a feed is too slow to show the coming quote."""
+    tick_ms, grid, tick_bps = 1e3 * market.path_dt_s, block.grid_bps[i], market.tick_bps
     for j in lanes(i, market):
-        if fixed.dark[j] == 0.0:
-            stale = False
-            if not opening:
-                feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
-                stale = feed_ms > 0.0 and feed_ms > tick_ms - change_ms(block, i, j, market)
-            ask = block.ask_ticks[j] if stale else block.next_ask_ticks[j]
-            bid = block.bid_ticks[j] if stale else block.next_bid_ticks[j]
-            log_shares = block.log_shares[j] if stale else block.next_log_shares[j]
-            block.observed_ask_bps[j], block.observed_bid_bps[j] = grid + tick_bps * ask, grid + tick_bps * bid
-            block.observed_quote_shares[j] = round_lots(exp(log_shares), market.round_lot_shares)
-            near_log_shares = block.near_log_shares[j] if stale else block.next_near_log_shares[j]
-            block.observed_near_shares[j] = round_lots(exp(near_log_shares), market.round_lot_shares)
-            block.observed_tick[j] = block.tick[i] - (1 if stale else 0)
+        feed_ms = fixed.feed_ms[j] * (market.congest_factor if block.congested[j] == 1.0 else 1.0)
+        unheard = feed_ms > 0.0 and not changes_until(block, i, j, market, tick_ms - feed_ms)
+        if fixed.dark[j] == 0.0 and unheard:
+            block.observed_ask_bps[j] = grid + tick_bps * block.ask_ticks[j]
+            block.observed_bid_bps[j] = grid + tick_bps * block.bid_ticks[j]
+            block.observed_quote_shares[j] = round_lots(exp(block.log_shares[j]), market.round_lot_shares)
+            block.observed_near_shares[j] = round_lots(exp(block.near_log_shares[j]), market.round_lot_shares)
+            block.observed_tick[j] = block.tick[i] - 1
 
 
 @njit
 def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, observes: bool) -> None:
     """Move the market of the orders ``i .. i + n - 1`` of a block to their `tick`; a decision `observes` quotes."""
+    if observes:
+        _observe_quotes(block, i, n, fixed, market)
+    _move_prices(block, i, i + n, market)
     for member in range(i, i + n):
-        if observes:
-            _observe_quotes(block, member, fixed, market)
-        _move_price(block, member, market)
         _lay_out(block, member, market, scratch)
     _move_lanes(block, fixed, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
     if market.trade_shares > 0.0:

@@ -125,6 +125,7 @@ class ReferenceMarket:
         order, response, path = market.order, market.response, self.path
         self.n_venues, self.dark, self.lit = path.n_venues, path.dark, path.lit
         self.quantity, self.horizon = order.quantity_shares, order.horizon_steps
+        self.most_resting = order.most_resting_ratio
         self.step_ms, self.ticks_per_step = 1e3 * order.step_s, market.ticks_per_step
         self.limit_offset_bps = math.inf if order.limit_offset_bps is None else order.limit_offset_bps
         self.fee_bps = path.per_venue("take_fee_bps")
@@ -150,6 +151,7 @@ class ReferenceMarket:
         self.path.begin()
         self.step_number, self.wave, self.elapsed_ms = 0, 0, 0.0
         self.remaining = self.available = self.quantity
+        self.overbooked = 0.0  # by how much what is available or rests passes what is left and not in flight
         self.returned = self.permanent_bps = self.transient_bps = self.leak_bps = 0.0
         self.worst_offered_bps = 0.0
         half_lives = self.path.per_venue("refill_half_life_s")
@@ -239,7 +241,7 @@ class ReferenceMarket:
         if self.wave > 0:
             return self.returned
         still_allowed = self.quantity * (1.0 - (self.step_number + 1.0) / self.horizon)
-        return max(self.available + self.resting.known - max(still_allowed, 0.0), 0.0)
+        return max(self.available + self.resting.known - self.overbooked - max(still_allowed, 0.0), 0.0)
 
     # ------------------------------------------------------------------------------------- sending children
 
@@ -247,7 +249,7 @@ class ReferenceMarket:
         if pace is None:
             return min(self.slice_shares(), self.available)
         free, lot_shares = self.available if self.wave == 0 else self.returned, self.market.order.lot_shares
-        most = free + self.resting.known if self.wave == 0 else free
+        most = max(free + self.resting.known - self.overbooked, 0.0) if self.wave == 0 else free
         lots = 0 if lot_shares is None else math.ceil(most / lot_shares - ROUNDING)
         part = math.floor(min(pace, 1.0) * lots + 0.5) / lots if lots > 0 else min(pace, 1.0)
         return min(part * most, free)
@@ -441,16 +443,20 @@ class ReferenceMarket:
         self.returned = self._hear_answers(until_ms)
         self._mark(self.path.price_at(until_ms), 1e-3 * (until_ms - self.elapsed_ms), ends=False)
         self._count()
+        if self.market.order.overbooking is not None:
+            self.returned = min(self.returned, self.available)
         self.wave, self.elapsed_ms = self.wave + 1, until_ms
         return True
 
     def _end_decision(self) -> None:
         """Let time pass to the next decision; clean up at the deadline."""
-        children = self.children
         for tick in range(self.ticks_per_step):
             self._pass_tick(tick)
         elapsed_s = self.market.order.step_s - 1e-3 * self.elapsed_ms
         self._mark(self.path.price, elapsed_s, ends=True)
+        if self.market.order.overbooking is not None and self.remaining <= 0.0:
+            self._unwind(-self.remaining, self.market.order.overbooking.overfill_cost_bps)
+        children = self.children
         self.reject = np.where(self.answered, self.reject, MEMORY * self.reject)
         self.answered[:], children.new[:] = False, False
         children.answers_ms -= self.step_ms
@@ -492,7 +498,7 @@ class ReferenceMarket:
 
     def _mark(self, price_bps: float, elapsed_s: float, ends: bool) -> None:
         """Charge the efficient price's move, and our own push, on what is still to be done."""
-        if self.remaining < 1e-12 * self.quantity:
+        if self.remaining < 1e-12 * self.quantity and self.remaining > self._least():
             self.remaining = 0.0
         costs, share = self.fills.costs, self.remaining / self.quantity
         if self.step_number == 0 and self.wave == 0:  # the efficient price at arrival, above the midpoint
@@ -520,12 +526,28 @@ class ReferenceMarket:
         return self.push_bps - before
 
     def _count(self) -> None:
-        available = self.remaining - self.children.unfilled - self.resting.known
+        left = self.remaining - self.children.unfilled
+        available = left - self.resting.known / self.most_resting
         self.available = available if available > 1e-12 * self.quantity else 0.0  # rounding apart
+        if self.market.order.overbooking is not None:
+            self.overbooked = self.available + self.resting.known - left
+
+    def _least(self) -> float:
+        """What is left is no less, but for what is filled beyond the order where that may be."""
+        return -math.inf if self.market.order.overbooking is None else -1e-12 * self.quantity
 
     def _idle(self) -> float:
-        """Shares to be done that no child carries and that do not rest."""
-        return self.remaining - self.children.unfilled - self.resting.live
+        """Shares to be done that no child carries and that do not rest; negative: to be sold."""
+        idle = self.remaining - self.children.unfilled - self.resting.live
+        return idle if self.market.order.overbooking is None else max(idle, min(self.remaining, 0.0))
+
+    def _unwind(self, shares: float, cost_bps: float) -> None:
+        """Sell what is filled beyond the order, at the efficient price less the cost: our push earns nothing."""
+        cost = shares / self.quantity * (cost_bps + self.push_bps)
+        self.fills.costs.cleanup += cost
+        self.cost += cost
+        self.remaining = 0.0
+        self.children, self.resting = _Children(self.n_venues), RestingBook(self)
 
     def _clean_up(self) -> None:
         """Sweep what is left, and what is in flight with it, at a price dearer than any fill that was offered."""

@@ -392,8 +392,12 @@ class ReferencePath:
                 self.quotes.bid[there].max(),
                 np.min(self.quotes.ask, where=self.lit & self.open, initial=math.inf),
             )
-            place = 2.0 * ((self.price - self.grid_bps) / self.market.quotes.tick_bps - bid) / (ask - bid) - 1.0
-            richness = 1.0 - self.market.volume.side_correlation * min(max(place, -1.0), 1.0)
+            above = (self.price - self.grid_bps) / self.market.quotes.tick_bps - bid
+            place = 2.0 * above / max(ask - bid, 1.0) - 1.0
+            near = 0.5 - 0.5 * min(max(place, -1.0), 1.0)
+            focus = self.market.informed.flow_focus
+            informed = (focus + 1.0) * near**focus
+            richness = 1.0 - self.market.volume.side_correlation * (1.0 - informed)
             sold = np.where(there, self.outflow * richness * self.outflow.sum() / self.outflow[there].sum(), 0.0)
             self.traded, self.outflow = self.traded + sold - self.outflow, sold
 

@@ -16,6 +16,15 @@ ROUNDING = 1e-9
 ROOM = 4  # resting orders of ours at a venue at most
 
 
+def _cancelled(n: int, p: float, u: float) -> float:
+    """How many of `n` orders are cancelled, each with chance `p`: a quantile, by its normal expansion for many."""
+    variance, z = n * p * (1.0 - p), norm.ppf(u)
+    gone = binom.ppf(u, n, p) if n > 0 else 0.0
+    if variance > 200.0:
+        gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
+    return float(min(max(gone, 0.0), n))
+
+
 @dataclass
 class RestingOrder:
     """One order of ours, from when it is sent until its end is known."""
@@ -76,7 +85,8 @@ class RestingBook:
         order, lot = self.order, self.market.order.lot_shares
         least = 1e-9 * order.quantity if lot is None else lot
         free = order.available - float(order.sent.sum())
-        base = max(free + self.known, 0.0)
+        base, ratio = max(free + self.known - order.overbooked, 0.0), order.most_resting
+        missing = np.zeros(len(weights))
         for k, weight in enumerate(weights):
             target = weight * base if lot is None else math.floor(weight * base / lot + ROUNDING) * lot
             excess = self._kept(k) - target
@@ -87,13 +97,15 @@ class RestingBook:
                     and one.cancelling <= 0.0
                     and one.gone <= 0.0
                 ):
-                    self._cancel(k, one, min(excess, one.shares))
+                    self._cancel(k, one, one.shares if excess > one.shares * (1.0 - ROUNDING) else excess)
                     excess -= one.cancelling
-            missing = min(-excess, free)
-            missing = missing if lot is None else math.floor(missing / lot + ROUNDING) * lot
-            if missing >= least and self.path.open[k] and len(self.at[k]) < ROOM:
-                self._post(k, missing)
-                free -= missing
+            if -excess >= least and self.path.open[k]:
+                missing[k] = -excess
+        missing *= min(max(free, 0.0) * ratio / max(missing.sum(), 1e-300), 1.0)  # an equal part, if too few are free
+        for k, shares in enumerate(missing):
+            post = shares if lot is None else math.floor(shares / lot + ROUNDING) * lot
+            if post >= least and len(self.at[k]) < ROOM:
+                self._post(k, post)
 
     def _kept(self, k: int) -> float:
         """Shares that stay; orders too far behind the touch are cancelled."""
@@ -164,6 +176,7 @@ class RestingBook:
             one.cancelling, one.cancel_ms = 0.0, math.inf
         elif self.order.lit[k]:
             one.ahead, _ = self._queue(one.ticks, quotes.bid[k], quotes.near_size[k])
+            self.order.leak_bps += self.market.response.display_leakage_bps_per_1000_shares / 1000.0 * one.shares
 
     def _queue(self, ticks: float, bid: float, near_size: float) -> tuple[float, float]:
         """What is displayed at a price and what at better ones; nothing above the near touch."""
@@ -211,12 +224,11 @@ class RestingBook:
         size = self.market.volume.trade_shares
         if size is None:
             return float(ahead * 2.0 ** (half_lives * math.log(u)))
-        n, p = math.floor(ahead / size + 0.5), 1.0 - 2.0**-half_lives
-        variance, z = n * p * (1.0 - p), norm.ppf(u)
-        gone = binom.ppf(u, n, p) if n > 0 else 0.0
-        if variance > 200.0:  # its normal expansion
-            gone = math.floor(n * p + math.sqrt(variance) * z + (1.0 - 2.0 * p) * (z * z - 1.0) / 6.0 + 0.5)
-        return float(max(ahead - min(max(gone, 0.0), n) * size, 0.0))
+        n = math.floor(ahead / size + ROUNDING)
+        left, over = n - _cancelled(n, 1.0 - 2.0**-half_lives, u), ahead / size - n
+        if over > ROUNDING:  # between those of the next whole numbers of orders
+            left += over * (n + 1 - _cancelled(n + 1, 1.0 - 2.0**-half_lives, u) - left)
+        return float(left * size)
 
     def _meet_in_the_dark(self, k: int, one: RestingOrder, at_ms: float, begin_ms: float) -> None:
         path, order = self.path, self.order
