@@ -197,9 +197,10 @@ def plan(simulator: BatchSimulator, patience: Patience) -> tuple[np.ndarray, np.
     """What the oracle does for every member of a simulator: weights to take (n, K), pace (n,), weights that rest."""
     order, truth, n_venues = simulator.market.order, Truth(simulator), simulator.market.n_venues
     coming = prospect(simulator)
-    behind = truth.remaining_shares * order.horizon_steps / order.quantity_shares - order.horizon_steps + truth.step
+    horizon = truth.horizon_steps
+    behind = truth.remaining_shares * horizon / truth.quantity_shares - horizon + truth.step
     left_bps = patience.price_bps + patience.per_slice_bps * behind
-    is_last = truth.step >= order.horizon_steps - 1
+    is_last = truth.step >= horizon - 1
     ceilings = coming.end_bps + np.where(is_last, coming.cleanup_bps, left_bps)
     venues = np.stack([truth.leak_bps_per_share, truth.dark.astype(np.float64)])
     takes, posts = np.zeros((2, simulator.n, n_venues), np.int64)
@@ -211,7 +212,7 @@ def plan(simulator: BatchSimulator, patience: Patience) -> tuple[np.ndarray, np.
     unwanted = (coming.kept_fill > 0.0) & (coming.kept_bps > ceilings[:, None])
     kept = np.where(unwanted, 0.0, coming.kept_shares)
     # what does not fill in the step before the last is freed for the last
-    ends = (truth.step == order.horizon_steps - 2)[:, None]
+    ends = (truth.step == horizon - 2)[:, None]
     least = order.lot_shares or 1e-9 * order.quantity_shares
     kept = np.where(ends, np.minimum(kept, np.ceil(coming.kept_fill / least - 1e-6) * least), kept)
     posts = posts + _surplus(truth, coming, posts * lot, np.where((ends[:, 0] | is_last), 0.0, left * patience.resting))
@@ -272,7 +273,7 @@ def fitted_patience(market: MarketSpec) -> Patience:
 
 
 def _fit(market: MarketSpec) -> Patience:
-    if market.order.horizon_steps == 1:
+    if market.order.horizon_steps == 1 and not market.draws_order:
         return Patience()
     scale, costs = max(abs(market.scales[0]), 1e-3), dict[Patience, float]()
 
