@@ -21,6 +21,7 @@ from sor_sb3.simulator.paths.synthetic import VENUE_DRAWS
 from sor_sb3.simulator.random import PLACES_PER_STEP, binomial, stream_at, uniform_at
 from sor_sb3.simulator.state import RESTS, lanes
 
+ACTION_ROUNDING = 1e-4  # of a lot: actions are float32, and a full target shall not lose its last lot
 RESTS_MS = -1.0  # in place of the arrival of an order that rests, or of a cancel that has arrived
 _LN_2 = math.log(2.0)
 
@@ -120,7 +121,7 @@ def set_targets(block: Any, i: int, fixed: Any, market: Any, weights: Any, row: 
         target = weights[row + np.int64(j) - i * market.n_venues] * base
         if target < 0.5 * least and block.rest_total_shares[j] <= 0.0:
             continue
-        target = math.floor(target / least + 1e-9) * least if market.lot_shares > 0.0 else target
+        target = math.floor(target / least + ACTION_ROUNDING) * least if market.lot_shares > 0.0 else target
         excess = _kept_shares(block, i, j, fixed, market) - target
         while excess >= least * (1.0 - 1e-9):
             youngest, number = -1, -1.0

@@ -100,6 +100,19 @@ def test_a_constant_action_keeps_its_place_and_sends_nothing_more():
         ahead = core.simulator.read("rest_ahead_shares")
 
 
+def test_a_full_target_in_float32_loses_no_lot():
+    market = still_market(ahead_shares=5000.0, sells_per_step=1e-6, quantity_shares=1000.0, horizon_steps=8)
+    lots = market.order.model_copy(update={"lot_shares": 10.0})
+    core = RoutingCore(ENV, market.model_copy(update={"order": lots}), 1)
+    core.reset()
+    action = np.array([[0.0, 0.0, 0.7, 0.3, -1.0]], dtype=np.float32)
+    assert float(action[0, 2]) < 0.7
+    for _ in range(3):
+        core.step(action)
+        assert core.simulator.read("rest_total_shares")[0].tolist() == [700.0, 300.0]
+        assert core.simulator.read("rest_number")[0].max() == 1.0
+
+
 def test_a_smaller_target_takes_from_the_youngest_and_the_eldest_keeps_its_place():
     market = still_market(ahead_shares=5000.0, sells_per_step=1e-6, quantity_shares=1000.0, horizon_steps=8)
     core = RoutingCore(ENV, market, 1)

@@ -76,7 +76,7 @@ class PostAndSweep(_PostingRule):
     """
 
     name = "post_and_sweep"
-    constants: ClassVar = _PostingRule.constants | {"venues": (4, 2, 8)}
+    constants: ClassVar = _PostingRule.constants | {"venues": (4, 1, 2, 8)}
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderPlace-v1", seed: int = 0, **constants: Any) -> None:
         if len(constants) < len(self.constants):

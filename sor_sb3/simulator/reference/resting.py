@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import binom, norm
 
 ROUNDING = 1e-9
+ACTION_ROUNDING = 1e-4  # of a lot, in a target: actions are float32
 ROOM = 4  # resting orders of ours at a venue at most
 
 
@@ -88,7 +89,7 @@ class RestingBook:
         base, ratio = max(free + self.known - order.overbooked, 0.0), order.most_resting
         missing = np.zeros(len(weights))
         for k, weight in enumerate(weights):
-            target = weight * base if lot is None else math.floor(weight * base / lot + ROUNDING) * lot
+            target = weight * base if lot is None else math.floor(weight * base / lot + ACTION_ROUNDING) * lot
             excess = self._kept(k) - target
             for one in sorted(self.at[k], key=lambda one: -one.number):
                 if (
