@@ -305,11 +305,17 @@ def _thirds(values: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.where(known, state, -1), edges
 
 
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is no NaN; NaN where nothing is known."""
+    mean: np.ndarray = np.ma.masked_invalid(values).mean(axis=-1).filled(np.nan)
+    return mean
+
+
 def _states(log: ChildLog, price_unit: str) -> tuple[StateCut, ...]:
     """Flow and cost by spread, by latency and by urgency. The first two states do not depend on what a policy does."""
     # Rounded, since our own displacement of the mid was added and is taken off again, and touches tie on ticks.
-    touch = np.round(np.nanmean(log.touch_bps, axis=2) - log.mid_bps, 9)
-    latency = np.exp(np.nanmean(np.where(log.open, np.log(np.maximum(log.observed_latency_ms, 1e-9)), np.nan), axis=2))
+    touch = np.round(_mean_of_known(log.touch_bps) - log.mid_bps, 9)
+    latency = np.exp(_mean_of_known(np.where(log.open, np.log(np.maximum(log.observed_latency_ms, 1e-9)), np.nan)))
     decides = log.active & (log.wave == 0)
     row = np.maximum.accumulate(np.where(log.wave == 0, np.arange(log.wave.shape[1]), 0), axis=1)
 
