@@ -11,7 +11,6 @@ from sor_sb3.errors import UserError
 from sor_sb3.evaluation.bounds import bounded_cost, relaxed_bound
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.market.spec import SyntheticMarket
-from sor_sb3.policies.oracles.clairvoyant import Clairvoyant
 from sor_sb3.policies.oracles.snapshot import Continuation, SnapshotOracle
 from sor_sb3.simulator.views import Truth
 from tests.simulator.test_promises import changed
@@ -106,5 +105,3 @@ def test_the_notebooks_bound_is_its_optimum():
 def test_what_rests_is_refused():
     with pytest.raises(UserError, match="lets orders rest"):
         relaxed_bound("us_equity", "OrderPlace-v1", 2)
-    with pytest.raises(UserError, match="does not rest"):
-        Clairvoyant(RoutingCore("OrderPlace-v1", "us_equity", 1))

@@ -11,6 +11,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.policies.oracles.clairvoyant import Clairvoyant, compositions
+from sor_sb3.policies.oracles.placement import PlacementOracle
 from sor_sb3.policies.oracles.snapshot import SnapshotOracle
 
 ENV_IDS = ("VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1")
@@ -85,6 +86,34 @@ def test_no_policy_is_ever_cheaper(env_id, waves):
     assert min(gains) > 0.01, "the bound says nothing"
 
 
+@pytest.mark.parametrize("lots", [2, 3])
+def test_no_policy_is_ever_cheaper_where_orders_may_rest(lots):
+    """All that a few lots can do at two venues: rules, the oracle and random actions are never cheaper."""
+    small = small_market(quantity_shares=100.0 * lots, horizon_steps=4 - lots // 3).model_dump()
+    small["venues"] = [v | {"make_fee_bps": -0.1, "volume_share": 0.5} for v in small["venues"][:2]]
+    small["volume"] = {"shares_per_day": 23_400.0 * 150.0}  # the queue and we are met in a second or two
+    market, seeds = SyntheticMarket.model_validate(small), list(range(20))
+    core = RoutingCore("OrderPlace-v1", market, len(seeds), "test")
+    clairvoyant = Clairvoyant(core)
+    bound = played(core, lambda rows: clairvoyant.predict(rows)[0], seeds)
+    passive = core.simulator.read("episode_passive_shares").sum()
+    assert 0.0 < passive < 100.0 * lots * len(seeds), "rests, and takes"
+    rules = ("post_and_sweep", "join_pro_rata", "cont_kukanov", "passive_only", "net_price_sweep")
+    others = {name: routers.make(name, market, core.env_id) for name in rules}
+    others["placement_oracle"] = PlacementOracle(core)
+    gains = []
+    for name, router in others.items():
+        cost = played(core, lambda rows, r=router: r.predict(rows)[0], seeds)
+        assert np.all(cost >= bound - 1e-6), name
+        gains.append((cost - bound).mean())
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        low = generator.choice([-1.0, 0.0])
+        cost = played(core, lambda rows, low=low: generator.uniform(low, 1.0, (len(rows), 5)), seeds)
+        assert np.all(cost >= bound - 1e-6)
+    assert min(gains) > 0.01, "the bound says nothing"
+
+
 def test_the_evaluator_runs_it_by_name():
     result = sor_sb3.evaluate(
         {"clairvoyant": "clairvoyant", "net_price_sweep": "net_price_sweep"}, market=small_market(), scenarios=10
@@ -99,8 +128,10 @@ def test_a_split_without_lots_is_refused():
     Clairvoyant(RoutingCore("VenueSelect-v1", small_market(lot_shares=None), 1))
 
 
-def test_a_large_market_is_refused_in_a_sentence():
-    core = RoutingCore("OrderSplit-v1", small_market(lot_shares=1.0), 1)
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "OrderPlace-v1"])
+def test_a_large_market_is_refused_in_a_sentence(env_id):
+    market = small_market(lot_shares=1.0) if env_id == "OrderSplit-v1" else "us_equity"
+    core = RoutingCore(env_id, market, 1)
     with pytest.raises(UserError, match="fewer venues, steps or lots"):
         Clairvoyant(core).predict(core.reset())
 
