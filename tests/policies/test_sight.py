@@ -18,7 +18,7 @@ PACKAGE = Path(sor_sb3.__file__).parent
 DOORS_TO_ALL = {"Truth", "ALL_FIELDS", "kernel_state", "read", "overwrite", "branch"}
 # of the quote that a feed shows, from which the levels behind its touch follow; and what we took, which we know
 OF_THE_OBSERVED_BOOK = {"observed_ask_bps", "observed_quote_shares", "observed_tick", "grid_bps", "tick", "venue_key"}
-OF_THE_OBSERVED_BOOK |= {"refill_half_life_s", "name_rank"}
+OF_THE_OBSERVED_BOOK |= {"refill_half_life_s", "name_rank", "slots_used"}
 HIDDEN = sorted((ORDER_FIELDS | VENUE_FIELDS | VENUE_PARAMETER_FIELDS).keys() - PUBLIC_FIELDS.keys())
 
 
