@@ -264,7 +264,10 @@ def test_a_market_of_many_venues_loads_and_too_many_are_refused(tmp_path):
             ("'reference_router' is 'roundrobin'", "did you mean 'round_robin'", "pro_rata"),
         ),
         ("oracle: snapshot_orcale", ("'oracle' is 'snapshot_orcale'", "did you mean 'snapshot_oracle'", "clairvoyant")),
-        ("oracle: round_robin", ("'oracle' is 'round_robin'", "expected one of snapshot_oracle, placement_oracle, clairvoyant")),
+        (
+            "oracle: round_robin",
+            ("'oracle' is 'round_robin'", "expected one of snapshot_oracle, placement_oracle, clairvoyant"),
+        ),
         ("reference_router: snapshot_oracle", ("'reference_router' is 'snapshot_oracle'", "expected one of random")),
         ("reference_router: vwap", ("'vwap'", "volume.shares_per_day")),
         ("reference_router: dark_first", ("'dark_first'", "dark")),
