@@ -60,7 +60,7 @@ _FOLDER = _cache_folder()
 def say_what_takes_long() -> None:
     """Log, once a process, what a first start waits for; nothing where kernels of these very sources are kept."""
     if not any(Path(_FOLDER).rglob("*.nbc")):
-        logging.getLogger("sor_sb3").warning("compiling the simulator first, which takes about half a minute, once")
+        logging.getLogger("sor_sb3").warning("compiling the simulator first, which takes about a minute, once")
 
 
 def entry_point(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -24,7 +24,7 @@ def test_a_first_start_says_once_what_it_waits_for(folder: Path, caplog: pytest.
         compiled.say_what_takes_long()
         compiled.say_what_takes_long()
     assert [record.getMessage() for record in caplog.records] == [
-        "compiling the simulator first, which takes about half a minute, once"
+        "compiling the simulator first, which takes about a minute, once"
     ]
 
 
