@@ -180,14 +180,10 @@ def _orders(
     simulator = BatchSimulator(market, len(seeds), data_split)
     simulator.reset(seeds, np.zeros(len(seeds), dtype=np.int64))
     horizons, quantity = simulator.read("horizon_steps"), simulator.read("quantity_shares")
-    ranges = {path: ends for path, ends in market.randomise.items() if not path.startswith("order.")}
     found = []
     for horizon in np.unique(horizons):
-        order, which = (
-            market.order.model_copy(update={"horizon_steps": int(horizon)}),
-            np.flatnonzero(horizons == horizon),
-        )
-        found.append((market.model_copy(update={"order": order, "randomise": ranges}), which, quantity[which]))
+        which = np.flatnonzero(horizons == horizon)
+        found.append((market.with_order(horizon_steps=int(horizon)), which, quantity[which]))
     return found
 
 

@@ -7,7 +7,6 @@ joined at.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from sor_sb3.evaluation.children import ChildLog, ChildRecorder
 from sor_sb3.evaluation.fill_statistics import passive_statistics
 from sor_sb3.evaluation.path_statistics import TIE_BPS, Interval, Statistic, grouped, mean_of
 from sor_sb3.evaluation.true_quotes import quotes_at
-from sor_sb3.market.spec import MarketSpec, SyntheticMarket
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.random import seed_word
 
@@ -34,11 +33,10 @@ def joined_orders(market: MarketSpec, scenarios: int, seed: int) -> ChildLog:
     order = market.order
     lot = order.lot_shares or order.quantity_shares / 200.0
     horizon = math.ceil(JOIN_S / order.step_s - 1e-9)
-    changes = {"quantity_shares": lot, "lot_shares": lot, "horizon_steps": horizon, "waves": 1}
-    of: dict[str, Any] = {"order": order.model_copy(update=changes | {"repeg_ticks": NEVER_TICKS})}
-    if isinstance(market, SyntheticMarket):
-        of["randomise"] = {path: ends for path, ends in market.randomise.items() if not path.startswith("order.")}
-    simulator = BatchSimulator(market.model_copy(update=of), scenarios, "test")
+    joining = market.with_order(
+        quantity_shares=lot, lot_shares=lot, horizon_steps=horizon, waves=1, repeg_ticks=NEVER_TICKS
+    )
+    simulator = BatchSimulator(joining, scenarios, "test")
     words = np.array([seed_word(seed + j) for j in range(scenarios)], dtype=np.uint64)
     simulator.reset(words, np.zeros(scenarios, dtype=np.int64))
     recorder = ChildRecorder(simulator)

@@ -210,9 +210,7 @@ def quiet_market(market: SyntheticMarket, duration_s: float, grid_s: float) -> S
     """The same market with a decision every `grid_s` (or the next whole number of path ticks), so long, in one wave."""
     step_s = max(round(grid_s / market.path_dt_s), 1) * market.path_dt_s
     horizon = max(int(duration_s / step_s), 1)
-    order = market.order.model_copy(update={"step_s": step_s, "horizon_steps": horizon, "waves": 1})
-    ranges = {path: ends for path, ends in market.randomise.items() if not path.startswith("order.")}
-    return market.model_copy(update={"order": order, "randomise": ranges})
+    return market.with_order(step_s=step_s, horizon_steps=horizon, waves=1)
 
 
 def simulated_quotes(

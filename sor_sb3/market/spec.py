@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -332,6 +332,10 @@ class _Market(_Spec):
         """Whether episodes draw the order's size or horizon."""
         return False
 
+    def with_order(self, **changes: Any) -> Self:
+        """The same market with these fields of the order changed, unchecked, and none of the order drawn."""
+        return self.model_copy(update={"order": self.order.model_copy(update=changes)})
+
     @property
     def has_dark_and_waves(self) -> bool:
         """Whether what a dark pool returns can be sent on in the same decision."""
@@ -404,6 +408,11 @@ class SyntheticMarket(_Market):
     def draws_order(self) -> bool:
         """Whether episodes draw the order's size or horizon."""
         return any(path.startswith("order.") for path in self.randomise)
+
+    def with_order(self, **changes: Any) -> Self:
+        """The same market with these fields of the order changed, unchecked, and none of the order drawn."""
+        ranges = {path: ends for path, ends in self.randomise.items() if not path.startswith("order.")}
+        return super().with_order(**changes).model_copy(update={"randomise": ranges})
 
     @property
     def has_volume(self) -> bool:
