@@ -43,7 +43,7 @@ def _quantile_cells() -> np.ndarray:
     edges = ((cells + _FIRST_CELL) << _CELL_BITS).view(np.float64)
     quantiles = ndtri(edges)
     slope = np.diff(quantiles) / np.diff(edges)
-    return np.stack([quantiles[:-1] - slope * edges[:-1], slope], axis=1).astype(np.float32).view(np.int64)[:, 0]
+    return np.stack([quantiles[:-1] - slope * edges[:-1], slope], axis=1)
 
 
 _CELLS = _quantile_cells()
@@ -120,9 +120,7 @@ def normal(word: Any) -> float:
     upper = word >> _SIGN_BIT
     p = (np.float64(word ^ (_LOW_32 & -upper)) + 0.5) * _TWO_M32  # of the nearer tail
     cell = (np.float64(p).view(np.int64) >> _CELL_BITS) - _FIRST_CELL
-    both = _CELLS[cell]
-    intercept, slope = np.int32(both).view(np.float32), np.int32(both >> np.int64(32)).view(np.float32)
-    quantile = np.float64(intercept) + np.float64(slope) * p
+    quantile = _CELLS[cell, 0] + _CELLS[cell, 1] * p
     return quantile * np.float64(1 - 2 * upper)
 
 
