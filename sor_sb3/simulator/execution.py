@@ -290,7 +290,7 @@ def send_children(
 def _idle_shares(block: Any, i: int, market: Any) -> float:
     """Shares to be done that no child carries and that do not rest; negative: filled beyond the order, to be sold."""
     idle = block.remaining_shares[i] - unfilled_in_flight(block, i, market) - live_shares(block, i, market)
-    return max(idle, min(block.remaining_shares[i], 0.0)) if market.overbooks == 1 else idle
+    return max(idle, min(block.remaining_shares[i], 0.0)) if market.most_resting_ratio > 1.0 else idle
 
 
 @njit(inline="always")
@@ -439,7 +439,8 @@ def mark(block: Any, i: int, fixed: Any, market: Any, price_bps: float, elapsed_
     """
     share_cost = market.cost_scale / market.quantity_shares
     rounding = 1e-12 * market.quantity_shares  # of the weights, not shares
-    if block.remaining_shares[i] < rounding and (market.overbooks == 0 or block.remaining_shares[i] > -rounding):
+    overfilled = market.most_resting_ratio > 1.0 and block.remaining_shares[i] <= -rounding
+    if block.remaining_shares[i] < rounding and not overfilled:
         block.remaining_shares[i] = 0.0
     if block.step[i] == 0 and block.wave[i] == 0:
         opening = market.cost_scale * block.mark_bps[i]
@@ -480,7 +481,7 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])
     mark(block, i, fixed, market, price_bps, elapsed_s, False)
     count_shares(block, i, market)
-    if market.overbooks == 1:  # what rests may have been filled meanwhile
+    if market.most_resting_ratio > 1.0:  # what rests may have been filled meanwhile
         block.returned_shares[i] = min(block.returned_shares[i], block.available_shares[i])
     block.wave[i] += 1
     block.elapsed_ms[i] = until_ms
@@ -525,7 +526,7 @@ def count_shares(block: Any, i: int, market: Any) -> None:
     left = block.remaining_shares[i] - unfilled
     available = left - resting / market.most_resting_ratio
     block.available_shares[i] = available if available > 1e-12 * market.quantity_shares else 0.0  # rounding apart
-    if market.overbooks == 1:
+    if market.most_resting_ratio > 1.0:
         block.overbooked_shares[i] = block.available_shares[i] + resting - left
 
 
@@ -534,7 +535,7 @@ def end_decision(block: Any, i: int, fixed: Any, market: Any) -> None:
     """End a decision when its last tick has passed: mark, let children age, clean up at the deadline."""
     step_ms, price_bps = 1e3 * market.step_s, block.price_bps[i]
     mark(block, i, fixed, market, price_bps, market.step_s - 1e-3 * block.elapsed_ms[i], True)
-    if market.overbooks == 1 and block.remaining_shares[i] <= 0.0:
+    if market.most_resting_ratio > 1.0 and block.remaining_shares[i] <= 0.0:
         finish(block, i, market)
         sell_excess(block, i, market)
     for j in lanes(i, market):

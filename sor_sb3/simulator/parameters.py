@@ -68,7 +68,7 @@ def market_records(market: Market, values: dict[str, Any], n: int = 1) -> np.nda
     m["has_dark"] = market.has_dark
     m["most_resting_ratio"] = 1.0
     if (overbooking := order["overbooking"]) is not None:
-        m["overbooks"], m["most_resting_ratio"] = 1, overbooking["most_ratio"]
+        m["most_resting_ratio"] = overbooking["most_ratio"]
         m["overfill_cost_bps"] = overbooking["overfill_cost_bps"]
     m["synchronise"], m["sweeps"] = order["synchronise_arrivals"], order["limit"] == "sweep"
     if isinstance(market, NotebookMarket):
