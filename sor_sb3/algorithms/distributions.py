@@ -14,6 +14,7 @@ import torch as th
 from torch.distributions import Distribution, register_kl
 
 _SMALLEST = 1e-30  # of a weight whose logarithm is taken; float32 ends at 1e-38
+_SMALLEST_ALPHA = 1e-6  # of a Dirichlet: below, a float32 gamma is 0
 _PACE_EDGE = 1e-6  # a pace of a float32 action is kept this far from 0 and 1
 
 
@@ -139,6 +140,69 @@ class MaskedDirichlet(SimplexDistribution):
         return self._zero_where_closed(th.lgamma(self.concentration)).sum(dim=-1) - th.lgamma(self.total)
 
 
+class DirichletMultinomial(SimplexDistribution):
+    r"""Shares of `parts` equal parts: weights :math:`p \sim Dirichlet(c\,m)`, then each part goes to a venue drawn from p.
+
+    m is the softmax of the logits over open venues, and c the concentration. The mean is m whatever `parts` and c are,
+    so that a cost which is linear in the weights has the mean of m's, and a venue with little chance is rarely tried at
+    all, where noise added to weights and cut off at 0 sends something everywhere. The smaller c, the more the parts
+    stay together: near 0 all go to one venue, and as c grows they become independent. With
+    :math:`n_k` parts to venue k, of N, the probability of a sequence of draws is
+
+    .. math:: \log p = \log\Gamma(c) - \log\Gamma(c + N) + \sum_k \log\Gamma(n_k + c m_k) - \log\Gamma(c m_k) ,
+
+    which differs from that of the counts by what no parameter enters. Mosimann (1962), On the compound multinomial
+    distribution, the multivariate beta-distribution, and correlations among proportions, Biometrika 49, 65-82.
+
+    Arguments are the logits, float (n, K), which venues are open, bool (n, K), the number of parts and c.
+    """
+
+    has_rsample = False
+
+    def __init__(self, logits: th.Tensor, open_venues: th.Tensor, parts: int, concentration: float) -> None:
+        super().__init__(open_venues)
+        self.parts, self.concentration = parts, concentration
+        self.share = self._softmax(logits)
+
+    @property
+    def _alpha(self) -> th.Tensor:
+        return (self.concentration * self.share).clamp(min=_SMALLEST_ALPHA)
+
+    def sample(self, sample_shape: Any = ()) -> th.Tensor:
+        """Weights (n, K), multiples of 1 / parts."""
+        with th.no_grad():
+            shape = self._extended_shape(th.Size(sample_shape))
+            alpha = self._alpha.expand(shape).reshape(-1, shape[-1])
+            chances = th._standard_gamma(alpha).clamp(min=_SMALLEST) * self.share.expand(shape).reshape_as(alpha).sign()
+            drawn = th.multinomial(chances, self.parts, replacement=True)
+            each = th.full_like(drawn, 1.0 / self.parts, dtype=alpha.dtype)
+            weights = th.zeros_like(alpha).scatter_add_(1, drawn, each).reshape(shape)
+            return th.where(self.is_random.unsqueeze(-1), weights, self.share)
+
+    rsample = sample
+
+    @property
+    def mean(self) -> th.Tensor:
+        """Mean weights (n, K)."""
+        return self.share
+
+    @property
+    def mode(self) -> th.Tensor:
+        """The mean weights (n, K), which is what a trained policy plays."""
+        return self.share
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """Log-probability (n,) of a sequence of draws with weights (n, K)."""
+        counts, alpha = th.round(value * self.parts), self._alpha
+        each = self._zero_where_closed(th.lgamma(counts + alpha) - th.lgamma(alpha)).sum(dim=-1)
+        total = math.lgamma(self.concentration) - math.lgamma(self.concentration + self.parts)
+        return self._zero_where_certain(each + total)
+
+    def entropy(self) -> th.Tensor:
+        """Entropy (n,) of independent parts, the most that a sequence of draws with this mean can have."""
+        return self._zero_where_certain(-self.parts * (self.share * self._log_weights(self.share)).sum(dim=-1))
+
+
 @register_kl(LogisticNormal, LogisticNormal)
 def _kl_logistic_normal(p: LogisticNormal, q: LogisticNormal) -> th.Tensor:
     gap, variance = p.mean_logits - q.mean_logits, th.exp(2 * p.log_std)
@@ -194,6 +258,14 @@ class SplitAndPace(Distribution):
     @staticmethod
     def _join(weights: th.Tensor, pair: th.Tensor) -> th.Tensor:
         return th.cat((weights, 2 * pair[..., :1] - 1), dim=-1)
+
+
+@register_kl(DirichletMultinomial, DirichletMultinomial)
+def _kl_dirichlet_multinomial(p: DirichletMultinomial, q: DirichletMultinomial) -> th.Tensor:
+    """Divergence of the Dirichlets that parts are drawn from: at least that of the parts."""
+    a, b = p._alpha, q._alpha
+    each = th.lgamma(b) - th.lgamma(a) + (a - b) * (th.digamma(a) - th.digamma(th.tensor(p.concentration)))
+    return p._zero_where_certain(p._zero_where_closed(each).sum(dim=-1))
 
 
 @register_kl(SplitAndPace, SplitAndPace)

@@ -15,10 +15,17 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import nn
 
-from sor_sb3.algorithms.distributions import LogisticNormal, MaskedDirichlet, SimplexDistribution, SplitAndPace
+from sor_sb3.algorithms.distributions import (
+    DirichletMultinomial,
+    LogisticNormal,
+    MaskedDirichlet,
+    SimplexDistribution,
+    SplitAndPace,
+)
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 RESTS_AHEAD = 0.3  # of the horizon: what VenuePolicy lets rest at first
+SLICES = 20.0  # of an order, at first
 DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
 
 
@@ -97,6 +104,7 @@ class VenueExtractor(nn.Module):
         has_pace: bool,
         masked: bool,
         rests: bool = False,
+        scheduled: bool = False,
     ) -> None:
         super().__init__()
         self.latent_dim_pi = n_venues * (1 + rests) + rests + has_pace
@@ -105,19 +113,24 @@ class VenueExtractor(nn.Module):
         self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1 + rests)
         self.pace = nn.Linear(hidden, 1 + rests) if has_pace else None
+        self.log_slices = nn.Parameter(th.tensor(math.log(SLICES))) if scheduled else None
 
     def forward(self, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Latents of actor (n, K) or (n, K + 1) and critic (n, H)."""
         inputs = venue_inputs(rows, self.actor.n_venues)
-        return self.actor_latent(inputs), venue_mean(self.critic(inputs))
+        return self.actor_latent(inputs), self.critic_latent(inputs)
 
     def forward_actor(self, rows: th.Tensor) -> th.Tensor:
         """Logits of venues, and the pace's score if any, (n, K) or (n, K + 1); untrained, of the split of displays."""
         return self.actor_latent(venue_inputs(rows, self.actor.n_venues))
 
     def forward_critic(self, rows: th.Tensor) -> th.Tensor:
-        """The venues' mean latent, (n, H)."""
-        return venue_mean(self.critic(venue_inputs(rows, self.critic.n_venues)))
+        """As `critic_latent`, from rows (n, D)."""
+        return self.critic_latent(venue_inputs(rows, self.critic.n_venues))
+
+    def critic_latent(self, inputs: th.Tensor) -> th.Tensor:
+        """The venues' mean latent times what is left of the order, (n, H): a share that is filled costs no more."""
+        return venue_mean(self.critic(inputs)) * _of_market(inputs, "remaining")
 
     def actor_latent(self, inputs: th.Tensor) -> th.Tensor:
         """As `forward_actor`, from venue inputs (n, K, F + G)."""
@@ -131,6 +144,8 @@ class VenueExtractor(nn.Module):
         if self.pace is None:
             return scores
         others = self.pace(venue_mean(latent))
+        if self.log_slices is not None:
+            others = others + scheduled_pace(inputs, self.log_slices)
         if self.rests:
             return th.cat((scores, scored[:, :, 1] + posting_logits(inputs), others + posting_levels(inputs)), dim=1)
         return th.cat((scores, others), dim=1)
@@ -182,6 +197,17 @@ def posting_levels(inputs: th.Tensor) -> th.Tensor:
     return th.cat((level, 0.5 * th.log(pace / (1.0 - pace))), dim=1)
 
 
+def scheduled_pace(inputs: th.Tensor, log_slices: th.Tensor) -> th.Tensor:
+    """Logit (n, 1) of the pace at which the schedule's slice goes out, in a later wave all that came back.
+
+    What is wanted is observed in even slices; `log_slices`, of how many of them an order has, is learned.
+    """
+    left = (_of_market(inputs, "remaining") - _of_market(inputs, "in_flight")).clamp(min=1e-6)
+    pace = th.expm1(_of_market(inputs, "slice").clamp(max=20.0)) * th.exp(-log_slices) / left
+    pace = th.where(_of_market(inputs, "wave") > 0.5, th.ones_like(pace), pace).clamp(min=0.002, max=0.98)
+    return th.log(pace / (1.0 - pace))
+
+
 def open_venues(inputs: th.Tensor) -> th.Tensor:
     """Which venues trade, as observed: bool (n, K), from venue inputs (n, K, F + E + G) of raw rows."""
     return inputs[:, :, VENUE_FEATURES.index("open")] > 0.5
@@ -225,6 +251,7 @@ def parts_of_action(
 class _VenueNetwork:
     """Gives an SB3 actor-critic policy the venue-shared network; to be inherited before the policy."""
 
+    scheduled: ClassVar[bool] = False  # whether an untrained pace is the schedule's
     masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
     may_rest: ClassVar[bool] = False  # whether the policy knows actions with weights of what rests
     action_space: spaces.Space  # this and the others: of the SB3 policy
@@ -253,17 +280,17 @@ class _VenueNetwork:
         return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = VenueExtractor(
-            self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked, self.rests
-        )
+        parts = self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked, self.rests
+        self.mlp_extractor = VenueExtractor(*parts, self.scheduled and self.has_pace)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
         if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
-            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01 if self.rests else 0.1)
-            nn.init.constant_(self.mlp_extractor.pace.bias, 0.0 if self.rests else -1.5)
+            has_prior = self.rests or self.scheduled
+            nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01 if has_prior else 0.1)
+            nn.init.constant_(self.mlp_extractor.pace.bias, 0.0 if has_prior else -1.5)
         # again, since the actor's parameters are new
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
@@ -372,6 +399,34 @@ class LogisticNormalPolicy(_SimplexPolicy):
         return LogisticNormal(scores, self.log_std[first:last], is_open)
 
 
+class SplitPolicy(_SimplexPolicy):
+    """Weights are shares of `parts` equal parts; see :class:`.DirichletMultinomial`. A pace is logit-normal.
+
+    Untrained it splits as displays do, at the schedule's pace. Arguments are those of `VenuePolicy`, `parts`, and
+    `concentration`: the smaller, the more the parts of a draw stay together. ``log_std_init`` is of the pace alone.
+    """
+
+    scheduled = True
+
+    def __init__(self, *args: Any, parts: int = 10, concentration: float = 2.0, **kwargs: Any) -> None:
+        self.parts, self.concentration = parts, concentration
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {"parts": self.parts, "concentration": self.concentration}
+        return {**super()._get_constructor_parameters(), **own}
+
+    def _build_spread(self) -> None:
+        del self.log_std
+        if self.has_pace:
+            self.log_std = nn.Parameter(th.full((1,), self.log_std_init))
+
+    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
+        if first > 0:  # a pace and the rest
+            return LogisticNormal(scores, self.log_std, is_open)
+        return DirichletMultinomial(scores, is_open, self.parts, self.concentration)
+
+
 class DirichletPolicy(_SimplexPolicy):
     """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
 
@@ -397,5 +452,6 @@ class DirichletPolicy(_SimplexPolicy):
 
 
 POLICIES: dict[str, type[BasePolicy]] = {
-    policy.__name__: policy for policy in (VenuePolicy, MaskableVenuePolicy, LogisticNormalPolicy, DirichletPolicy)
+    policy.__name__: policy
+    for policy in (VenuePolicy, MaskableVenuePolicy, SplitPolicy, LogisticNormalPolicy, DirichletPolicy)
 }

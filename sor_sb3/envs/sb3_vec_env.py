@@ -13,8 +13,16 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
-from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline, check_envs_per_scenario
+from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
+
+
+def check_envs_per_scenario(n_envs: int, envs_per_scenario: int) -> None:
+    """Raise a `UserError` unless so many envs can be divided into groups that play one scenario each."""
+    whole_number("n_envs", n_envs, 1)
+    if whole_number("envs_per_scenario", envs_per_scenario) < 1 or n_envs % envs_per_scenario:
+        expected = "expected n_envs to be a multiple of envs_per_scenario, such as 512 and 8"
+        raise UserError(f"envs_per_scenario is {envs_per_scenario} and n_envs {n_envs}; {expected}")
 
 
 class RoutingVecEnv(VecEnv):
@@ -35,7 +43,7 @@ class RoutingVecEnv(VecEnv):
         threads: int = 1,
         envs_per_scenario: int = 1,
     ) -> None:
-        check_envs_per_scenario(env_id, n_envs, envs_per_scenario)
+        check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
         self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads, in_step)
         self.envs_per_scenario = envs_per_scenario
@@ -143,9 +151,10 @@ def make_vec_env(
         variance_reduction: see :class:`sor_sb3.envs.core.RoutingCore`.
         monitor: whether the env lies under SB3's ``VecMonitor``.
         threads: see `RoutingCore`; more than one pays where the cores are idle and the batch is large.
-        envs_per_scenario: how many neighbours play the same scenarios, each in its own way. Above 1, rewards are
-            relative to the neighbours', under :class:`~sor_sb3.envs.leave_one_out.LeaveOneOutBaseline`: policy
-            gradients then need far fewer steps. Every decision then has all its waves, some with nothing to send.
+        envs_per_scenario: how many neighbours play the same scenarios, each in its own way, for a baseline that takes
+            the scenario's luck out (:class:`~sor_sb3.callbacks.paired_critic.PairedCriticCallback`; REINFORCE's
+            ``"scenario"``). Above 1, every decision has all its waves and every order all its decisions, some with
+            nothing to send, so that the steps of neighbours correspond.
 
     Raises:
         UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
@@ -158,5 +167,4 @@ def make_vec_env(
     """
     args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
     venv: VecEnv = RoutingVecEnv(*args)
-    venv = VecMonitor(venv) if monitor else venv
-    return LeaveOneOutBaseline(venv, envs_per_scenario) if envs_per_scenario > 1 else venv
+    return VecMonitor(venv) if monitor else venv

@@ -19,8 +19,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sor_sb3.algorithms.hyperparameters import constructor_arguments, policy_of
 from sor_sb3.algorithms.registry import find_algorithm
+from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpoint, write_policy
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
+from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
@@ -63,6 +65,9 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
     arguments = constructor_arguments(config.hyperparameters)
     policy = policy_of(config.hyperparameters.get("policy", "MlpPolicy"))
     arguments.setdefault("device", "cpu")
+    per_scenario = config.hyperparameters.get("envs_per_scenario", 1)
+    if per_scenario > 1 and issubclass(algorithm, REINFORCE):
+        arguments["rollout_buffer_kwargs"] = {"envs_per_scenario": per_scenario}
     if getattr(policy, "masked", False) and isinstance(venv, VecNormalize) and venv.norm_obs:
         raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:
@@ -71,6 +76,14 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
         raise UserError(f"algorithm '{config.algo}' refuses its settings: {error}; change them with --set") from error
     venv.seed(config.seed << SEED_STRIDE_BITS)
     return model
+
+
+def learning_callbacks(config: TrainConfig) -> list[PairedCriticCallback]:
+    """What a run's settings want to learn beside the algorithm: its critic, where ``critic_updates`` is above 0."""
+    settings = config.hyperparameters
+    if not settings.get("critic_updates"):
+        return []
+    return [PairedCriticCallback(settings.get("envs_per_scenario", 1), settings["critic_updates"])]
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -146,11 +159,13 @@ def train(
         evaluate_every, keep_every = config.timesteps // (config.evaluations - 1), config.timesteps // CHECKPOINTS
         evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder)
         kept = folder / CHECKPOINT_FOLDER
-        checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), [evaluation], resume_from)
+        learning = learning_callbacks(config)
+        stateful = [evaluation, *learning]
+        checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), stateful, resume_from)
         shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
         hparams = {**shown, "variance_reduction": config.variance_reduction, **config.hyperparameters}
         metrics = [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
-        callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), evaluation, checkpoint]
+        callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), *learning, evaluation, checkpoint]
         if report is not None:
             callbacks.append(_Progress(report))
         model.learn(config.timesteps, callback=CallbackList(callbacks))

@@ -116,7 +116,8 @@ def _step_batch(
             for order in range(i, i + together):
                 member = at + order
                 cost[member], noise[member] = block.step_cost[order], block.step_noise_cost[order]
-                ended = block.step[order] >= market.horizon_steps or block.remaining_shares[order] <= 0.0
+                filled = block.remaining_shares[order] <= 0.0 and market.every_wave == 0
+                ended = block.step[order] >= market.horizon_steps or filled
                 done[member] = ended and block.wave[order] == 0
                 running += 0 if done[member] else 1
                 if running > 0 and (done[member] or order + 1 == i + together) and market.fills_all == 0:
@@ -151,7 +152,8 @@ class BatchSimulator:
         n: how many parent orders.
         data_split: "train", "validation" or "test"; their scenarios never meet. A recording is cut in time.
         threads: how many parts of the batch are stepped at once; the results do not depend on it.
-        every_wave: whether every decision has all its waves, those with nothing to send too.
+        every_wave: whether every decision has all its waves and every order all its decisions, those with nothing
+                to send too.
     """
 
     def __init__(

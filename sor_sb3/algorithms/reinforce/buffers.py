@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
-Baseline = Literal["none", "mean", "value"]
+Baseline = Literal["none", "mean", "value", "scenario"]
 
 _STEP_FIELDS = ("observations", "actions", "rewards", "values", "log_probs")
 _TRUNCATED = "TimeLimit.truncated"
@@ -79,10 +79,13 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         gamma: float = 1.0,
         n_envs: int = 1,
         baseline: Baseline = "none",
+        envs_per_scenario: int = 1,
     ):
         if baseline not in get_args(Baseline):
             raise ValueError(f"baseline={baseline!r}: expected one of {', '.join(map(repr, get_args(Baseline)))}")
-        self.baseline = baseline
+        if baseline == "scenario" and envs_per_scenario < 2:
+            raise ValueError("baseline='scenario': expected envs_per_scenario of at least 2")
+        self.baseline, self.envs_per_scenario = baseline, envs_per_scenario
         self.n_episodes = 0  # episodes ended in the rollout
         self.carried_fraction = 0.0  # share of their steps that was taken in earlier rollouts
         self._carried: dict[str, Any] = {}  # the waiting steps, ordered by environment, then by time
@@ -146,6 +149,10 @@ class EpisodicRolloutBuffer(RolloutBuffer):
         elif self.baseline == "mean":
             first_steps = np.repeat(np.cumsum(lengths) - lengths, lengths)
             self.baselines = leave_one_out_mean(self.returns, np.arange(len(self.returns)) - first_steps)
+        elif self.baseline == "scenario":  # neighbours' steps correspond, one by one
+            of = env[finished]
+            nth = np.arange(len(of)) - np.searchsorted(of, of)
+            self.baselines = leave_one_out_mean(self.returns, of // self.envs_per_scenario * len(of) + nth)
         self.n_episodes = len(lengths)
         self.carried_fraction = float(carried[finished].mean()) if len(lengths) else 0.0
         self.generator_ready = True

@@ -44,7 +44,8 @@ class REINFORCE(A2C):
     :param gamma: discount factor
     :param baseline: b in the formula: ``"none"`` 0; ``"mean"`` the mean return of the update's *other* episodes
         at the same step of theirs (unbiased where lengths do not depend on actions; needs many episodes);
-        ``"value"`` a state-value function, fitted to the returns by mean squared error
+        ``"value"`` a state-value function, fitted to the returns by mean squared error; ``"scenario"`` the mean of
+        the others in the same scenario, where ``rollout_buffer_kwargs`` give ``envs_per_scenario``
     :param vf_coef: weight of the value loss, if ``baseline="value"``; the gradient is clipped as a whole, so
         that where returns are large a large weight leaves little of it to the policy
     :param rollout_buffer_class: a subclass of :class:`EpisodicRolloutBuffer`; ``None`` chooses one

@@ -1,16 +1,14 @@
-"""Envs that share a scenario meet the same market and are rewarded relative to each other, without bias."""
+"""Envs that share a scenario meet the same market, and their steps correspond."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import sor_sb3
 from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.gym_env import RoutingEnv
-from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
@@ -45,26 +43,6 @@ def test_each_env_equals_a_lone_one_of_its_days_seed():
         for action, row in zip(actions, rows[1:], strict=True):
             observation, _, ended, _, _ = lone.step(action[i])
             np.testing.assert_array_equal(row[i], lone.reset()[0] if ended else observation)
-
-
-def test_rewards_are_relative_to_the_others_of_the_day():
-    raw = RoutingVecEnv(ENV, MARKET, N, seed=3, envs_per_scenario=PER_SCENARIO)
-    assert WAVES == 2
-    venv = sor_sb3.make_vec_env(ENV, MARKET, n_envs=N, seed=3, envs_per_scenario=PER_SCENARIO)
-    assert isinstance(venv, LeaveOneOutBaseline) and isinstance(venv.venv, VecMonitor)
-    raw.reset(), venv.reset()
-    for action in random_actions(raw, 20 * WAVES + 1):
-        observations, rewards, dones, infos = raw.step(action)
-        shown, relative, ended, told = venv.step(action)
-        np.testing.assert_array_equal(shown, observations)
-        np.testing.assert_array_equal(ended, dones)
-        assert relative.dtype == np.float32 and relative.shape == (N,)
-        np.testing.assert_allclose(relative.reshape(-1, PER_SCENARIO).sum(axis=1), 0.0, atol=1e-5)
-        for i in range(N):
-            others = [j for j in range(N) if j // PER_SCENARIO == i // PER_SCENARIO and j != i]
-            assert relative[i] == pytest.approx(rewards[i] - rewards[others].mean(), abs=1e-6)
-        assert [info.get("episode_cost") for info in told] == [info.get("episode_cost") for info in infos]
-    assert told is not infos
 
 
 def test_the_monitor_inside_sees_what_an_episode_earned():
@@ -115,34 +93,26 @@ def test_waves_without_anything_to_send_cost_nothing():
     np.testing.assert_allclose(costs[0], costs[1], rtol=1e-6, atol=1e-6)
 
 
-def test_luck_of_the_day_goes_out_of_the_rewards():
-    raw = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3)
-    relative = sor_sb3.make_vec_env(ENV, MARKET, n_envs=256, seed=3, envs_per_scenario=8)
-    spread = []
-    for venv in (raw, relative):
-        venv.reset()
-        spread.append(np.var([venv.step(action)[1] for action in random_actions(venv, 40)]))
-    assert spread[1] < spread[0] / 2
+@pytest.mark.parametrize(("n_envs", "envs_per_scenario"), [(10, 4), (8, 0)])
+def test_what_does_not_fit_is_refused(n_envs, envs_per_scenario):
+    with pytest.raises(UserError, match="multiple of envs_per_scenario"):
+        sor_sb3.make_vec_env(ENV, MARKET, n_envs=n_envs, envs_per_scenario=envs_per_scenario)
 
 
-@pytest.mark.parametrize(
-    ("env", "n_envs", "envs_per_scenario", "said"),
-    [
-        (ENV, 10, 4, "multiple of envs_per_scenario"),
-        (ENV, 8, 0, "multiple of envs_per_scenario"),
-        ("OrderExecute-v1", 8, 4, "expected 1 in OrderExecute-v1"),
-    ],
-)
-def test_what_does_not_fit_is_refused(env, n_envs, envs_per_scenario, said):
-    with pytest.raises(UserError, match=said):
-        sor_sb3.make_vec_env(env, MARKET, n_envs=n_envs, envs_per_scenario=envs_per_scenario)
-
-
-def test_episodes_that_part_are_noticed():
-    venv = DummyVecEnv([lambda: RoutingEnv("OrderExecute-v1", "notebook")] * 2)
-    parted = LeaveOneOutBaseline(venv, 2)
-    parted.reset()
-    all_now, wait = np.ones(4, "f4"), np.full(4, -1, "f4")
-    with pytest.raises(RuntimeError, match="did not end together"):
-        for _ in range(3):
-            parted.step(np.stack([all_now, wait]))
+@pytest.mark.parametrize("env", ["OrderExecute-v1", "OrderPlace-v1"])
+def test_an_order_that_is_filled_early_waits_for_its_neighbours(env):
+    """Whoever takes all at once still has as many steps as whoever waits, at no further cost."""
+    venv = RoutingVecEnv(env, MARKET, 2, seed=3, envs_per_scenario=2)
+    rows, rule, ended, early = venv.reset(), routers.make("net_price_sweep", MARKET, env), [], 0
+    for step in range(2 * 20 * WAVES):
+        action = np.array(rule.predict(rows)[0])
+        action[0, -1] = 1.0  # all of it, now
+        rows, rewards, dones, _ = venv.step(action)
+        assert np.isfinite(rows).all() and np.isfinite(rewards).all()
+        left = venv.core.simulator.read("remaining_shares")
+        early += left[0] <= 0.0 < left[1]
+        if dones.any():
+            ended.append(step)
+            assert dones.all()
+    assert early > 20
+    assert ended == [20 * WAVES - 1, 2 * 20 * WAVES - 1]

@@ -1,0 +1,146 @@
+"""Advantages of envs that play the same scenario: a critic fitted to their differences, and a leave-one-out baseline.
+
+SB3's PPO and A2C fit a critic to absolute returns, one gradient step a batch. A router's choice changes what the rest
+of the order costs by a hundredth of what scenarios differ by, so that such a critic says little of what a share costs
+that is still to be filled, and advantages that bootstrap from it teach to leave shares unfilled. Envs that play the
+same scenario with different actions differ by their actions alone; a critic that is fitted to those differences prices
+what is left, and the mean of the others is a baseline that takes the scenario's luck out of the advantages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
+
+BATCH = 1024  # rows of a step of the critic
+PAIRED_WEIGHT = 20.0  # of the error in differences, beside the error itself: about the ratio of the two noises
+RIDGE = 1e-4  # of the first fit of the critic's last layer
+
+
+def returns_to_go(rewards: np.ndarray, ends: np.ndarray, last_values: np.ndarray) -> np.ndarray:
+    """Sums (T, n) of rewards up to the episode's end, or up to the rollout's end and `last_values` (n,) from there.
+
+    `ends` (T, n) says which steps ended an episode.
+
+    >>> returns_to_go(np.array([[1.0], [2.0], [4.0]]), np.array([[0], [1], [0]]), np.array([8.0])).ravel().tolist()
+    [3.0, 2.0, 12.0]
+    """
+    returns, later = np.zeros_like(rewards), last_values
+    for t in range(len(rewards) - 1, -1, -1):
+        later = rewards[t] + np.where(ends[t], 0.0, later)
+        returns[t] = later
+    return returns
+
+
+def less_the_others(values: np.ndarray, group: int) -> np.ndarray:
+    """Values (T, n) less the mean of the others in each group of neighbours (Kool, van Hoof and Welling 2019).
+
+    >>> less_the_others(np.array([[1.0, 3.0, 5.0, 5.0]]), 2).tolist()
+    [[-2.0, 2.0, 0.0, 0.0]]
+    """
+    if group == 1:
+        return values
+    groups = values.reshape(len(values), -1, group)
+    others = (groups.sum(axis=2, keepdims=True) - groups) / (group - 1)
+    return (groups - others).reshape(values.shape)
+
+
+class PairedCriticCallback(BaseCallback):
+    """Fits the critic after each rollout, before the actor learns, and computes the rollout's advantages from it.
+
+    For PPO, A2C and TRPO with ``vf_coef=0``, which leave the critic to this callback, with a discount of 1, on an env
+    of ``make_vec_env(..., envs_per_scenario=...)``, and a policy whose critic shares no parameter with the actor. The
+    critic takes `updates` steps of Adam with `learning_rate` on squared errors against Monte-Carlo returns and, where
+    `envs_per_scenario` is above 1, on squared errors of differences within a scenario. Advantages are SB3's, with the
+    algorithm's ``gae_lambda``, less the mean of the others in the scenario: their expectation given the state is
+    unchanged, since a scenario does not depend on the actions taken in it.
+    """
+
+    def __init__(self, envs_per_scenario: int, updates: int = 40, learning_rate: float = 3e-3) -> None:
+        super().__init__()
+        self.envs_per_scenario, self.updates, self.learning_rate = envs_per_scenario, updates, learning_rate
+        self._state: dict[str, Any] | None = None
+        self._fitted = False
+
+    def _on_training_start(self) -> None:
+        policy = self._policy
+        self._optimizer = th.optim.Adam(critic_parameters(policy), lr=self.learning_rate)
+        if self._state is not None:
+            self._optimizer.load_state_dict(self._state)
+            self._state = None
+
+    @property
+    def _policy(self) -> ActorCriticPolicy:
+        policy = self.model.policy
+        assert isinstance(policy, ActorCriticPolicy)
+        return policy
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer, policy = self.model.rollout_buffer, self._policy  # type: ignore[attr-defined]
+        assert isinstance(buffer, RolloutBuffer)
+        policy.set_training_mode(True)
+        ends = np.append(buffer.episode_starts[1:], self.model._last_episode_starts[None], axis=0)  # type: ignore[index]
+        rows = policy.obs_to_tensor(buffer.observations.reshape(-1, *buffer.obs_shape))[0]
+        returns = returns_to_go(buffer.rewards, ends, self._last_values().numpy().ravel())
+        targets = th.as_tensor(returns.reshape(-1, self.envs_per_scenario))
+        if not self._fitted:
+            fit_last_layer(policy, rows, targets.reshape(-1))
+            self._fitted = True
+        groups = rows.reshape(*targets.shape, -1)
+        for _ in range(self.updates):
+            at = th.randint(len(targets), (max(BATCH // self.envs_per_scenario, 1),))
+            values = policy.predict_values(groups[at].flatten(0, 1))
+            error = values.reshape(-1, self.envs_per_scenario) - targets[at]
+            paired = error - error.mean(dim=1, keepdim=True)
+            loss = (error**2).mean() + PAIRED_WEIGHT * (paired**2).mean()
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+        with th.no_grad():
+            values = policy.predict_values(rows)
+        buffer.values = values.numpy().reshape(buffer.values.shape)
+        buffer.compute_returns_and_advantage(self._last_values(), self.model._last_episode_starts)  # type: ignore[arg-type]
+        buffer.advantages = less_the_others(buffer.advantages, self.envs_per_scenario)
+        left = targets.numpy().ravel() - buffer.values.ravel()
+        explained = 1.0 - left.var() / max(targets.numpy().var(), 1e-30)
+        self.logger.record("train/critic_explained", float(explained))
+
+    def _last_values(self) -> th.Tensor:
+        with th.no_grad():
+            return self._policy.predict_values(self._policy.obs_to_tensor(self.model._last_obs)[0])  # type: ignore[arg-type]
+
+    def get_state(self) -> dict[str, Any]:
+        """What outlives a rollout, for an exact resume."""
+        return {"fitted": self._fitted, "optimizer": self._optimizer.state_dict()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave, before training starts."""
+        self._fitted, self._state = state["fitted"], state["optimizer"]
+
+
+def critic_parameters(policy: ActorCriticPolicy) -> list[nn.Parameter]:
+    """Parameters that values depend on and actions do not."""
+    extractor = policy.mlp_extractor
+    body = extractor.critic if hasattr(extractor, "critic") else extractor.value_net
+    return [*body.parameters(), *policy.value_net.parameters()]
+
+
+def fit_last_layer(policy: ActorCriticPolicy, rows: th.Tensor, targets: th.Tensor) -> None:
+    """Set the critic's last layer by least squares, from rows (n, D) to `targets` (n,): the level of costs at once."""
+    with th.no_grad():
+        features = policy.extract_features(rows, policy.vf_features_extractor)
+        latent = policy.mlp_extractor.forward_critic(features)
+        inputs = th.cat((latent, th.ones(len(latent), 1)), dim=1).double()
+        gram = inputs.T @ inputs + RIDGE * len(inputs) * th.eye(inputs.shape[1], dtype=th.float64)
+        solution = th.linalg.solve(gram, inputs.T @ targets.double())
+        policy.value_net.weight.copy_(solution[None, :-1])
+        policy.value_net.bias.copy_(solution[-1:])
