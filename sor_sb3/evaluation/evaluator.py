@@ -13,8 +13,15 @@ from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
+from sor_sb3.evaluation.risk import RISK_MEASURES, risk, risk_difference
 from sor_sb3.evaluation.rollout import rollout
-from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
+from sor_sb3.evaluation.statistics import (
+    Estimate,
+    equivalence_margin,
+    gap_closed,
+    mean_with_interval,
+    paired_difference,
+)
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
@@ -106,12 +113,36 @@ class Evaluation:
         """Whether a policy is cheaper than the oracle, which is myopic, by more than the interval."""
         return self.n_scenarios > 1 and self.difference(name, self.oracle).ci95_high < 0.0
 
-    def gap_closed(self, name: str) -> Estimate | None:
-        """Share of the way from the market's reference router to `gap_end`; None where either was not run."""
-        reference, end = self.scores.get(self.market.reference_router), self.scores.get(self.gap_end)
+    def gap_closed(self, name: str, start: str | None = None) -> Estimate | None:
+        """Share of the way from `start` to `gap_end`; None where either was not run, or there is no way to go.
+
+        The start is the market's reference router, unless another policy is named.
+        """
+        reference, end = self.scores.get(start or self.market.reference_router), self.scores.get(self.gap_end)
         if reference is None or end is None:
             return None
         return gap_closed(self.scores[name].cost, reference.cost, end.cost, self.blocks)
+
+    def margin(self, best_rule: str) -> float:
+        """The largest difference that does not matter here, in the market's cost unit."""
+        end = self.scores.get(self.gap_end)
+        return equivalence_margin(self.scores[best_rule].cost, None if end is None else end.cost)
+
+    def could_be_won(self, best_rule: str) -> Estimate | None:
+        """Cost of the best rule less that of `gap_end`; None where that is not significantly above 0, or not known."""
+        if self.gap_end not in self.scores:
+            return None
+        found = self.difference(best_rule, self.gap_end)
+        return found if found.ci95_low > 0.0 else None
+
+    def risk(self, name: str) -> dict[str, Estimate]:
+        """Standard deviation ("sd") and mean of the dearest 5 % ("cvar95") of a policy's cost."""
+        return {measure: risk(measure, self.scores[name].cost, self.blocks) for measure in RISK_MEASURES}
+
+    def risk_difference(self, name: str, against: str) -> dict[str, Estimate]:
+        """The same of a policy minus another's, paired by scenario; negative is less risk."""
+        costs, others = self.scores[name].cost, self.scores[against].cost
+        return {measure: risk_difference(measure, costs, others, self.blocks) for measure in RISK_MEASURES}
 
     def names(self, *kinds: Kind) -> list[str]:
         """Policies of these kinds (all, by default), cheapest first."""
