@@ -26,6 +26,7 @@ from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
 from sor_sb3.policies.registry import ORACLE_NAMES, make, oracle_name, rule_names
+from sor_sb3.simulator.random import FINAL
 from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -159,7 +160,7 @@ class Evaluator:
     ) -> None:
         scenarios, seed = whole_number("scenarios", scenarios, 1), whole_number("seed", seed)
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
-        self.core = RoutingCore(env, self.market, scenarios, data_split)
+        self.core = RoutingCore(env, self.market, scenarios, data_split, final=data_split == FINAL)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
@@ -269,7 +270,8 @@ def evaluate(
         market: preset name, path, or specification.
         scenarios: how many parent orders.
         seed: of the first; scenario j has seed + j, the same for every policy.
-        data_split: "test" by default; no scenario of it is one of "train" or "validation".
+        data_split: "test" by default; no scenario of it is one of "train" or "validation". "final" is a frozen block
+            for the last word on a release; nothing notes that it is read here, as ``sor-sb3 evaluate --final`` does.
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:

@@ -88,8 +88,8 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
     """The content of ``results.json``: every learned policy against the best rule, the reference and each other.
 
     All numbers come from `evaluation`, of test scenarios; `best_rule` was the cheapest on validation scenarios, and
-    `config` is what was run, as plain data. "could_be_won" is the best rule's cost less that of the end of the gap, null
-    where that is not significantly above 0; "margin" the largest difference that does not matter.
+    `config` is what was run, as plain data. "could_be_won" is the best rule's cost less that of the end of the gap,
+    null where that is not significantly above 0; "margin" the largest difference that does not matter.
     """
     market, learned = evaluation.market, evaluation.names("learned")
     reference = market.reference_router
@@ -126,7 +126,7 @@ def make_results(evaluation: Evaluation, best_rule: str, config: dict[str, Any])
             {
                 **compared(a, b, found, p, stakes, evaluation.risk_difference(a, b)),
                 "probability_better": probability_better(costs[a], costs[b]),
-                # how many times fewer scenarios it took than with separate ones; null if the difference never varies but by rounding
+                # how many times fewer scenarios it took than with separate ones; null if the rest is rounding
                 "pairing_variance_reduction": finite([pairing_variance_reduction(costs[a], costs[b])])[0],
             }
             for (a, b), found, p in zip(pairs, differences, corrected, strict=True)

@@ -55,8 +55,8 @@ def risk(measure: str, costs: npt.ArrayLike, blocks: npt.ArrayLike | None = None
     """
     cells = checked_costs(costs, "costs")
     value, influence = _MEASURES[measure](cells)
-    columns = influence.mean(axis=0) if influence.any() else None
-    return two_way_estimate(value, columns, [influence], checked_blocks(blocks, cells.shape[1]), 0.95)
+    block_index = checked_blocks(blocks, cells.shape[1])
+    return two_way_estimate(value, influence.mean(axis=0), [influence], block_index, 0.95)
 
 
 def risk_difference(

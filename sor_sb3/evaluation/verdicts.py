@@ -136,29 +136,30 @@ def headline(results: dict[str, Any]) -> dict[str, str]:
 def _first_sentence(results: dict[str, Any], found: dict[str, Any], scenarios: str) -> str:
     first, best, unit, ci95 = found["policy"], found["against"], results["cost_unit"], found["ci95"]
     amount = f"{measured(abs(found['difference']), ci95)} {unit}{_of_what_could_be_won(found)}"
+    amount += "," if found["share"] is not None else ""
     numbers = f"paired 95 % interval {interval(ci95)} {unit}"
     doubt = "" if found["holds_after_correction"] else f", though {REMARK}"
     if found["verdict"] == "better":
-        return f"{first} beats the best rule, {best}, by {amount}, on {scenarios}{doubt} ({numbers})."
+        return f"{first} beats the best rule, {best}, by {amount} on {scenarios}{doubt} ({numbers})."
     if found["verdict"] == "worse":
-        text = f"No learned policy beats the best rule, {best}: the nearest, {first}, is worse by {amount}, on"
+        text = f"No learned policy beats the best rule, {best}: the nearest, {first}, is worse by {amount} on"
         text += f" {scenarios}"
         return f"{text}{doubt} ({numbers})."
     if found["verdict"] == EQUIVALENT:
-        text = f"{first}, the cheapest learned policy, and the best rule, {best}, are equivalent on {scenarios}: they differ"
-        return f"{text} by less than {significant(results['margin'])} {unit} ({numbers})."
+        text = f"{first}, the cheapest learned policy, and the best rule, {best}, are equivalent on {scenarios}: they"
+        return f"{text} differ by less than {significant(results['margin'])} {unit} ({numbers})."
     text = f"No significant difference between {first}, the cheapest learned policy, and the best rule, {best}, on "
     return f"{text}{scenarios} ({numbers})."
 
 
 def _risk_sentence(riskier: Mapping[str, Any], best: str, unit: str) -> str:
     """What a policy costs in risk; nothing where it is at no more risk than the rule."""
-    names = {"sd": "standard deviation", "cvar95": "mean of its dearest 5 % of orders (CVaR)"}
+    names = {"sd": "the standard deviation of its cost", "cvar95": "the mean of its dearest 5 % of orders (CVaR)"}
     parts = [
         f"{names[measure]} is {measured(r['difference'], r['ci95'])} {unit} above that of {best} {interval(r['ci95'])}"
         for measure, r in riskier.items()
     ]
-    return f" It takes more risk: its {_listed(parts, ', the ')}." if parts else ""
+    return f" It takes more risk: {_listed(parts)}." if parts else ""
 
 
 def _standing(comparison: Mapping[str, Any]) -> str:
@@ -166,8 +167,8 @@ def _standing(comparison: Mapping[str, Any]) -> str:
     return said if comparison["holds_after_correction"] else f"{said} ({REMARK})"
 
 
-def _listed(parts: list[str], last: str = " and ") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}{last}{parts[-1]}"
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def stakes_sentence(results: dict[str, Any]) -> str:
@@ -176,8 +177,8 @@ def stakes_sentence(results: dict[str, Any]) -> str:
     won, ci95 = results["could_be_won"], results["could_be_won_ci95"]
     known = "nothing significant" if won is None else f"{measured(won, ci95)} {unit} {interval(ci95)}"
     return (
-        f"The best rule, named on validation scenarios, is {best}. Gap closed goes from {results['reference_rule']}, and "
-        f"from the best rule, to {end}. What could be won, from {best} to {end}, is {known}; differences within "
+        f"The best rule, named on validation scenarios, is {best}. Gap closed goes from {results['reference_rule']}, "
+        f"and from the best rule, to {end}. What could be won, from {best} to {end}, is {known}; differences within "
         f"±{significant(results['margin'])} {unit} do not matter."
     )
 

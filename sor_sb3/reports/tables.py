@@ -40,7 +40,9 @@ def policies_table(results: dict[str, Any]) -> Table:
             _gap(policy, "gap_closed_from_best_rule"),
         ]
         if bps:
-            row += [_measured(policy, key) for key in ("slippage_bps", "fee_bps")] + [_measured(policy, "fill_rate", 100)]
+            row += [_measured(policy, key) for key in ("slippage_bps", "fee_bps")] + [
+                _measured(policy, "fill_rate", 100)
+            ]
         row.append("/".join(number(policy["latency_ms"][q], 2) for q in ("p50", "p95", "p99")))
         found = with_best_rule(results, policy["name"])
         row.append(Text(against_best_rule(results, policy), style="" if found is None else _STYLES[found["tone"]]))
