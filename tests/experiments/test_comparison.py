@@ -115,7 +115,7 @@ def test_results_agree_with_each_other(results: dict[str, Any]):
     assert best["gap_closed_from_best_rule"] == 0.0
     assert policies[results["gap_end"]]["gap_closed_from_best_rule"] == pytest.approx(1.0)
     assert won == pytest.approx(best["cost"] - policies[results["gap_end"]]["cost"])
-    assert results["margin"] == max(0.01 * won, 1e-4)
+    assert results["margin"] == pytest.approx(max(0.01 * won, 1e-4))
     for c in results["comparisons"]:
         assert c["difference"] == pytest.approx(policies[c["policy"]]["cost"] - policies[c["against"]]["cost"])
         low, high = c["ci95"]

@@ -1,4 +1,4 @@
-"""The frozen final scenarios: other ones than any split's, opened by --final alone, and never without a line in the log."""
+"""The frozen final scenarios: in no other split, opened by --final alone, and never without a line in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sor_sb3.envs.core import FINAL_REFUSED
 from sor_sb3.envs.sb3_vec_env import make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator, evaluate

@@ -41,9 +41,9 @@ def test_every_preset_has_a_hash():
 def test_a_presets_numbers_are_those_that_were_frozen(name):
     found = load_market(name).digest()
     assert found == FROZEN[name], (
-        f"the numbers of preset '{name}' have changed ({found}). They are fixed by realism alone, never by how policies "
-        "fare: undo the change. If a source is wrong, say so in CHANGELOG.md, measure every table of README.md and docs/ "
-        "again, and write the new hash into sor_sb3/market/presets/hashes.txt."
+        f"the numbers of preset '{name}' have changed ({found}). They are fixed by realism alone, never by how "
+        "policies fare: undo the change. If a source is wrong, say so in CHANGELOG.md, measure every table of README.md"
+        " and docs/ again, and write the new hash into sor_sb3/market/presets/hashes.txt."
     )
 
 

@@ -71,8 +71,8 @@ def risks(sd: float, cvar95: float) -> dict[str, Estimate]:
         (
             results(-0.3, -0.1, p_holm=0.2),
             "even",
-            "ppo beats the best rule, pro_rata, by 0.20 bps, 25 % of what could be won, on 1,000 unseen scenarios, though "
-            "not after correction for many comparisons (paired 95 % interval [−0.30, −0.10] bps).",
+            "ppo beats the best rule, pro_rata, by 0.20 bps, 25 % of what could be won, on 1,000 unseen scenarios, "
+            "though not after correction for many comparisons (paired 95 % interval [−0.30, −0.10] bps).",
         ),
         (
             results(-0.3, -0.1, risk=risks(0.05, 1.4)),
@@ -90,8 +90,8 @@ def risks(sd: float, cvar95: float) -> dict[str, Estimate]:
         (
             results(0.1, 0.3),
             "worse",
-            "No learned policy beats the best rule, pro_rata: the nearest, ppo, is worse by 0.20 bps, 25 % of what could "
-            "be won, on 1,000 unseen scenarios (paired 95 % interval [0.10, 0.30] bps).",
+            "No learned policy beats the best rule, pro_rata: the nearest, ppo, is worse by 0.20 bps, 25 % of what "
+            "could be won, on 1,000 unseen scenarios (paired 95 % interval [0.10, 0.30] bps).",
         ),
         (
             results(1.9, 2.1),
@@ -134,9 +134,9 @@ def test_without_a_learned_policy_the_cheapest_rule_is_named():
 
 def test_what_is_at_stake_is_said_once():
     expected = (
-        "The best rule, named on validation scenarios, is pro_rata. Gap closed goes from random, and from the best rule, "
-        "to snapshot_oracle. What could be won, from pro_rata to snapshot_oracle, is {}; differences within ±0.010 bps "
-        "do not matter."
+        "The best rule, named on validation scenarios, is pro_rata. Gap closed goes from random, and from the best "
+        "rule, to snapshot_oracle. What could be won, from pro_rata to snapshot_oracle, is {}; differences within "
+        "±0.010 bps do not matter."
     )
     assert stakes_sentence(results(-1, 1)) == expected.format("0.80 bps [0.70, 0.90]")
     assert stakes_sentence(results(-1, 1, won=None)) == expected.format("nothing significant")
