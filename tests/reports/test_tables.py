@@ -67,7 +67,8 @@ def test_a_console_that_is_given_is_used(capsys):
 
 def test_one_sentence_a_comparison():
     for c in results_of("notebook")["comparisons"]:
-        assert c["sentence"].startswith(f"{c['policy']} against {c['against']}: {c['verdict']} (")
+        assert c["sentence"].startswith(f"{c['policy']} against {c['against']}: {c['wording']} (")
+        assert c["wording"].startswith(c["verdict"])
 
 
 def test_two_scenarios_print_without_an_interval(capsys):
