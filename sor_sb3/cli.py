@@ -34,6 +34,10 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of trai
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")]
 Repeat = Annotated[Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly, with --name.")]
+Final = Annotated[
+    bool,
+    typer.Option("--final", help="Score on the frozen final scenarios; a line goes to docs/final_log.tsv."),
+]
 ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
 Depth = Annotated[float | None, typer.Option("--assumed-depth", help="Recorded quotes without sizes: shares shown.")]
 Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, for volumes.")]
@@ -198,6 +202,7 @@ def compare(
     log_dir: LogDir = Path("logs"),
     name: Name = None,
     repeat: Repeat = None,
+    final: Final = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     progress: ShowProgress = True,
@@ -209,17 +214,22 @@ def compare(
     size_multiplier: SizeMultiplier = None,
     fees: Fees = None,
 ) -> None:
-    """Train several algorithms, score them with every rule on the same test scenarios, print who is better."""
+    """Train several algorithms, score them with every rule on the same test scenarios, print who is better.
+
+    With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
+    """
     from sor_sb3.algorithms.hyperparameters import parse_settings
     from sor_sb3.experiments.comparison import compare as run_comparison
+    from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import compare_config
+    from sor_sb3.experiments.final import FINAL_FOLDER
     from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
     from sor_sb3.experiments.reopen import read_comparison
     from sor_sb3.files import writing
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
-        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress"})
+        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final"})
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
@@ -228,6 +238,11 @@ def compare(
         hyperparameters = parse_settings(settings or [])
         config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
     folder = named_folder(log_dir, name, config.market.name, config.env)
+    if final:
+        with writing(f"--log-dir {log_dir}", log_dir):
+            print_results(compare_final(config, folder))
+        typer.echo(f"\nresults, figures and report: {folder / FINAL_FOLDER}")
+        return
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
@@ -252,6 +267,7 @@ def evaluate(
     scenarios: Scenarios = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**62, help="Of the first scenario.")] = 10_000,
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
+    final: Final = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
@@ -261,10 +277,16 @@ def evaluate(
     from sor_sb3.files import write_json, writing
     from sor_sb3.market.settings import parse_settings
     from sor_sb3.reports.tables import print_results
+    from sor_sb3.simulator.random import FINAL
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
     settings = parse_settings(market_set or [])
+    if data_split == FINAL:
+        raise UserError("--data-split final is opened by --final alone, which notes in a log that it was read")
+    if final and data_split != "test":
+        raise UserError(f"--data-split {data_split} cannot be given with --final; leave one out")
+    data_split = FINAL if final else data_split
     results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic, settings=settings)
     if output is not None:
         with writing(f"--output {output}", output):

@@ -5,7 +5,7 @@ their mode.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from stable_baselines3.common.logger import Logger, configure
 
 from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
+from sor_sb3.envs.core import FINAL_REFUSED
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
+from sor_sb3.simulator.random import FINAL
 
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths")
 
@@ -27,11 +30,23 @@ def cost_tag(evaluator: Evaluator) -> str:
     return "eval/cost_bps" if evaluator.market.cost_unit == "bps" else "eval/cost"
 
 
-def scalars(evaluator: Evaluator, scores: Scores, gap_closed: float | None) -> dict[str, float]:
-    """TensorBoard scalars of one policy's scores, by tag; measures without meaning are left out."""
+def gaps_closed(baselines: Evaluation | None, scores: Scores) -> dict[str, float | None]:
+    """Gap closed from the reference rule, and from the cheapest rule of the `baselines`, by tag."""
+    if baselines is None:
+        return {}
+    with_these = replace(baselines, scores={**baselines.scores, scores.name: scores})
+    starts = {"eval/gap_closed": baselines.market.reference_router}
+    if rules := baselines.names("rule"):
+        starts["eval/gap_closed_from_best_rule"] = rules[0]
+    found = {tag: with_these.gap_closed(scores.name, start) for tag, start in starts.items()}
+    return {tag: None if estimate is None else estimate.mean for tag, estimate in found.items()}
+
+
+def scalars(evaluator: Evaluator, scores: Scores, gaps: Mapping[str, float | None]) -> dict[str, float]:
+    """TensorBoard scalars of one policy's scores, by tag, and its `gaps`; measures without meaning are left out."""
     found: dict[str, float | None] = {
         cost_tag(evaluator): float(scores.cost.mean()),
-        "eval/gap_closed": gap_closed,
+        **gaps,
         **{f"eval/{measure}": scores.mean(measure) for measure in scores.measures},
         **{f"eval/latency_{name}_ms": value for name, value in scores.latency_quantiles_ms().items()},
     }
@@ -44,7 +59,8 @@ class RoutingEvalCallback(BaseCallback):
     """Evaluate on fixed held-out scenarios at step 0, every `every` timesteps, and at the end.
 
     Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
-    fees, fill rate, gap closed and venue shares, on scenarios of the `evaluator` (data split "validation").
+    fees, fill rate, gap closed (from the reference and from the best rule) and venue shares, on scenarios of the
+    `evaluator` (data split "validation").
     ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
     scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
     `baseline_folder`, if given, so that one chart shows them all.
@@ -59,6 +75,8 @@ class RoutingEvalCallback(BaseCallback):
         baseline_folder: Path | None = None,
     ) -> None:
         super().__init__()
+        if evaluator.data_split == FINAL:
+            raise UserError(FINAL_REFUSED)
         self.evaluator, self.every, self.folder = evaluator, max(every, 1), folder
         self.baseline_folder = baseline_folder
         self.baseline_names = [] if isinstance(baselines, Evaluation) else list(baselines)
@@ -101,12 +119,7 @@ class RoutingEvalCallback(BaseCallback):
             logger.close()
 
     def _record(self, logger: Logger, scores: Scores) -> None:
-        gap_closed = None
-        if self.baselines is not None:
-            with_these = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
-            estimate = with_these.gap_closed(scores.name)
-            gap_closed = estimate.mean if estimate else None
-        for tag, value in scalars(self.evaluator, scores, gap_closed).items():
+        for tag, value in scalars(self.evaluator, scores, gaps_closed(self.baselines, scores)).items():
             logger.record(tag, value)
 
     def _evaluate(self) -> None:

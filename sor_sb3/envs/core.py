@@ -11,10 +11,10 @@ from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.batch import LEDGER_PARTS, MEASURES, BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
-from sor_sb3.simulator.random import DATA_SPLITS, seed_word
+from sor_sb3.simulator.random import DATA_SPLITS, FINAL, seed_word
 from sor_sb3.simulator.views import Observed
 
 _VOLUME_REMEDIES = {
@@ -48,6 +48,12 @@ def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any
     return -1
 
 
+FINAL_REFUSED = (
+    "the final scenarios are never trained, tuned or chosen on; open them with --final of evaluate or compare, or with "
+    "sor_sb3.evaluate(..., data_split='final')"
+)
+
+
 class RoutingCore:
     """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
@@ -59,10 +65,12 @@ class RoutingCore:
     Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
     out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
     not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it. With
-    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps.
+    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps. The data
+    split "final" is for who scores policies, and says `final`.
 
     Raises:
-        UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
+        UserError: env, market or data split is unknown, the final scenarios are not to be had, or `n` or `threads` is
+            no whole number of at least 1.
     """
 
     def __init__(
@@ -74,11 +82,19 @@ class RoutingCore:
         variance_reduction: bool = False,
         threads: int = 1,
         every_wave: bool = False,
+        final: bool = False,
     ) -> None:
-        if data_split not in DATA_SPLITS:
+        if data_split == FINAL and not final:
+            raise UserError(FINAL_REFUSED)
+        if data_split not in (*DATA_SPLITS, FINAL):
             raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
         n, threads = whole_number("n_envs", n, 1), whole_number("threads", threads, 1)
         self.market = load_market(market)
+        if data_split == FINAL and isinstance(self.market, ReplayMarket):
+            taken = "all its time is cut into train, validation and test"
+            raise UserError(
+                f"market '{self.market.name}' is a recording, {taken}: it has no final scenarios; take test"
+            )
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.action_adapter = make_action_adapter(
             env_id, self.market.n_venues, self.market.venue_names, self.market.order.most_resting_ratio

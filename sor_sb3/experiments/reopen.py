@@ -15,11 +15,13 @@ from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
 from sor_sb3.evaluation.explain import Explanation, explain
 from sor_sb3.experiments.comparison import Comparison
 from sor_sb3.experiments.config import TEST_SEED, CompareConfig, TrainConfig
+from sor_sb3.experiments.final import note_final
 from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_config, locked
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
 from sor_sb3.files import writing
 from sor_sb3.market.loading import load_market
+from sor_sb3.simulator.random import FINAL
 
 
 def run_config(folder: Path) -> TrainConfig:
@@ -48,7 +50,8 @@ def evaluate_runs(
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
-    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`.
+    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`. A read
+    of the data split "final" is noted first, by :func:`~sor_sb3.experiments.final.note_final`.
 
     Raises UserError: a folder is no finished run, the runs differ in market or env, or a setting is wrong.
     """
@@ -75,6 +78,8 @@ def _score_runs(
         check_finished(folder)
     market = load_market(first.market, settings)
     evaluator = Evaluator(first.env, market, scenarios, seed, data_split)
+    if data_split == FINAL:
+        note_final(evaluator, folders[0].parent.parent)
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
     if settings:
         about["market_set"] = dict(settings)

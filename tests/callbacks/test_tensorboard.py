@@ -45,7 +45,7 @@ def test_every_chart_names_tags_that_are_logged(market, tmp_path):
 
     evaluator = Evaluator("OrderSplit-v1", market, 5)
     scores = evaluator.score("p", "pro_rata")
-    logged = scalars(evaluator, scores, 0.5)
+    logged = scalars(evaluator, scores, {"eval/gap_closed": 0.5, "eval/gap_closed_from_best_rule": 0.1})
     for charts in layout(evaluator.market, cost_tag(evaluator)).values():
         for kind, patterns in charts.values():
             assert kind == "Multiline"
