@@ -26,13 +26,16 @@ except ImportError:
     raise UserError("tune needs Optuna; install it with: pip install 'sor-sb3[tune]'") from None
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sor_sb3.experiments.search_space import Choice, Range
+
+# with this module's own, all of Optuna that the others need
+__all__ = ["FrozenTrial", "Search", "Trial", "TrialPruned", "TrialState", "UpdateFinishedTrialError"]
 
 BEAT_S, LEASE_S = 5.0, 30.0
 _LOCK_GRACE_S = 10  # a journal's lock that a killed process left

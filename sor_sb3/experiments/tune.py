@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.evaluation.evaluator import Evaluator, Scores
@@ -28,7 +26,14 @@ from sor_sb3.experiments.config import TrainConfig, TuneConfig
 from sor_sb3.experiments.folder import BEST_FILE, CONFIG_FILE, claim_folder, is_done, locked
 from sor_sb3.experiments.run import check_settings, train, validation_evaluator
 from sor_sb3.experiments.search_space import Choice, combinations, runs_of, size_of, space_of, with_params
-from sor_sb3.experiments.study import Search
+from sor_sb3.experiments.study import (
+    FrozenTrial,
+    Search,
+    Trial,
+    TrialPruned,
+    TrialState,
+    UpdateFinishedTrialError,
+)
 from sor_sb3.experiments.workers import run_jobs, usable_cores
 from sor_sb3.files import write_text, writing
 from sor_sb3.market.spec import MarketSpec

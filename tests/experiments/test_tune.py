@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,13 @@ def test_mistakes(mistake: Mistakes, flags, said):  # noqa: F811
     assert said in mistake("tune", *market, *flags)
 
 
+def test_without_optuna(mistake: Mistakes, monkeypatch):  # noqa: F811
+    for name in ("sor_sb3.experiments.tune", "sor_sb3.experiments.study"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "install it with: pip install 'sor-sb3[tune]'" in mistake("tune", "--market", "notebook")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -267,3 +275,19 @@ def test_two_commands_on_one_study_repeat_no_trial(tmp_path):
     assert tables[0] == tables[1]
     assert len(tables[0]) == 6
     assert len({row[1:] for row in tables[0]}) == 6
+
+
+@pytest.mark.slow
+def test_twenty_trials_mend_a_spoilt_learning_rate(tmp_path):
+    spoilt = "policy=MlpPolicy learning_rate=lin_1e-6 n_epochs=1 n_envs=128 n_steps=10 gae_lambda=0.0 clip_range=0.2"
+    fixed = f"{spoilt} ent_coef=0.0 envs_per_scenario=1 policy_kwargs.activation_fn=Tanh"
+    search = ["--space", "learning_rate=1e-4..3e-2:log", "--space", "n_epochs=1|2|4|8", "--space", "minibatches=1|2|4"]
+    flags = [word for setting in fixed.split() for word in ("--set", setting)]
+    where = ("--market", "notebook", "--env", "VenueSelect-v1", "--timesteps", 120_000, "--log-dir", tmp_path)
+    arguments = ("tune", "--algo", "ppo", *where, "--trials", 20, "--seeds", 1, "--name", "mended", *flags, *search)
+    done = run_command(*arguments, timeout_s=3000)
+    assert done.returncode == 0, done.stderr
+    table = rows(tmp_path / "mended")
+    assert len(table) == 20
+    assert float(table[0]["gap_closed"]) < 0.5
+    assert max(float(row["gap_closed"]) for row in table if row["gap_closed"]) > 0.99
