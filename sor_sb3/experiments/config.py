@@ -28,6 +28,12 @@ VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
 
 
+def digest_of(data: Any) -> str:
+    """SHA-256 of the canonical JSON of plain data, 16 hexadecimal digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,8 +48,7 @@ class _Config(BaseModel):
             data["market"] = self.market.without_prose()  # type: ignore[attr-defined]
         if "markets" in data:
             data["markets"] = [market.without_prose() for market in self.markets]  # type: ignore[attr-defined]
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of(data)
 
 
 class Learner(_Config):

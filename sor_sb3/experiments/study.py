@@ -188,7 +188,7 @@ class Search:
         """Have these parameters tried before anything is drawn, those that were not yet."""
         known = [_params_of(trial) for trial in self.trials()]
         for params in combinations:
-            if params not in known:
+            if not any(params.items() <= one.items() for one in known):
                 self.study.enqueue_trial(dict(params))
 
     def next_trial(self, space: Mapping[str, Range | Choice], n_trials: int) -> Trial | None:

@@ -22,7 +22,7 @@ from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.evaluation.evaluator import Evaluator, Scores
 from sor_sb3.evaluation.formats import percent
 from sor_sb3.evaluation.results import system_versions
-from sor_sb3.experiments.config import TrainConfig, TuneConfig
+from sor_sb3.experiments.config import TrainConfig, TuneConfig, digest_of
 from sor_sb3.experiments.folder import BEST_FILE, CONFIG_FILE, claim_folder, is_done, locked
 from sor_sb3.experiments.run import check_settings, train, validation_evaluator
 from sor_sb3.experiments.search_space import Choice, combinations, runs_of, size_of, space_of, with_params
@@ -37,7 +37,7 @@ from sor_sb3.experiments.study import (
 from sor_sb3.experiments.workers import run_jobs, usable_cores
 from sor_sb3.files import write_text, writing
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.policies.registry import find_rule, make, oracle_name
+from sor_sb3.policies.registry import find_rule, make, oracle_name, rule_names
 from sor_sb3.reports.tuning import render_tuning
 
 BLOCKS = 10  # of a run's validation scenarios: what the pruner pairs
@@ -103,7 +103,8 @@ def _begin(config: TuneConfig, folder: Path, storage: str) -> Search:
 
 
 def _search(config: TuneConfig, folder: Path, storage: str) -> Search:
-    return Search(storage, folder.name, config.canonical(), config.digest())
+    markets = [f"{market.name} ({digest_of(market.without_prose())})" for market in config.markets]
+    return Search(storage, folder.name, config.canonical() | {"markets": markets}, config.digest())
 
 
 def _standing(search: Search) -> str:
@@ -123,8 +124,7 @@ def _scale(config: TuneConfig, market: MarketSpec) -> dict[str, Any]:
     """What a market's costs are measured by: the reference rule's, and the gap from there to the oracle's."""
     evaluator = validation_evaluator(config.env, market, config.validation_scenarios)
     names = [market.reference_router, oracle_name(market, config.env)]
-    if find_rule("planner") is not None and find_rule("planner").fits(market):  # type: ignore[union-attr]
-        names.append("planner")
+    names += [name for name in rule_names(market, config.env) if name == "planner"]
     evaluation = evaluator.evaluate(evaluator.policies(names))
     reference, end = (evaluation.scores[name].cost[0] for name in (market.reference_router, evaluation.gap_end))
     if evaluation.gap_closed(evaluation.gap_end) is None:
@@ -250,9 +250,10 @@ def _finish(config: TuneConfig, search: Search, folder: Path) -> dict[str, Any]:
     settings = with_params(config.hyperparameters, best.params)
     markets = ", ".join(market.name for market in config.markets)
     count = f"{len(config.seeds)} training seeds" if find_rule(config.algo) is None else "a rule"
+    first = next((t.value for t in trials if t.params == config.start and t.state == TrialState.COMPLETE), None)
     about = (
         f"{config.algo}, {count}, {markets}: {percent(best.value, 2)} % of the gap closed on validation scenarios, "
-        f"trial {best.number} of {len(trials)}"
+        f"trial {best.number} of {len(trials)}; {percent(first, 2)} % with what the search began with"
     )
     text = yaml.safe_dump({config.env: settings}, sort_keys=False, width=110)
     write_text(folder / BEST_FILE, f"# Found by sor-sb3 tune: {about}.\n{text}")
@@ -264,7 +265,7 @@ def _finish(config: TuneConfig, search: Search, folder: Path) -> dict[str, Any]:
         "about": about,
         "study": search.where,
         "value": best.value,
-        "start": next((t.value for t in trials if t.params == config.start and t.state == TrialState.COMPLETE), None),
+        "start": first,
         "best": best.number,
         "settings": settings,
         "space": config.space,
