@@ -38,7 +38,8 @@ def search(storage: str) -> Search:
 
 def work(storage: str, n_trials: int, space: Any = SPACE, limit: int = 1000) -> list[dict[str, Any]]:
     """What one worker does: the parameters that it tried."""
-    mine, tried = search(storage), []
+    mine = search(storage)
+    tried: list[dict[str, Any]] = []
     while len(tried) < limit and (trial := mine.next_trial(space, n_trials)) is not None:
         tried.append(trial.params)
         mine.study.tell(trial, float(trial.params["n"]) - abs(trial.params["rate"] - 0.01))
