@@ -32,6 +32,9 @@ LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where 
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
+Hyperparams = Annotated[
+    Path | None, typer.Option("--hyperparams", help="YAML by env, as tune writes it, in place of the defaults.")
+]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")]
 Repeat = Annotated[Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly, with --name.")]
 Final = Annotated[
@@ -136,6 +139,7 @@ def train(
     n_envs: NEnvs = None,
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
+    hyperparams: Hyperparams = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Resume = None,
     progress: ShowProgress = True,
@@ -148,7 +152,7 @@ def train(
     fees: Fees = None,
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
-    from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.config import train_config
@@ -167,7 +171,8 @@ def train(
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec = _market(market, market_set, venues, session, fees, **recording)
-        config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
+        defaults = read_hyperparameters(hyperparams, env, spec.name) if hyperparams else None
+        config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
     with writing(named, resume or log_dir), ExitStack() as stack:
@@ -205,6 +210,7 @@ def compare(
     final: Final = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
+    hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     progress: ShowProgress = True,
     market_set: MarketSet = None,
     depth: Depth = None,
@@ -218,7 +224,7 @@ def compare(
 
     With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
     """
-    from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
     from sor_sb3.experiments.comparison import compare as run_comparison
     from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import compare_config
@@ -235,8 +241,10 @@ def compare(
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec = _market(market, market_set, venues, session, fees, **recording)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
-        hyperparameters = parse_settings(settings or [])
-        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
+        files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
+        defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}
+        given = parse_settings(settings or [])
+        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
         with writing(f"--log-dir {log_dir}", log_dir):
@@ -259,6 +267,60 @@ def compare(
     print_results(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
+
+
+@app.command()
+def tune(
+    algo: Annotated[str, typer.Option("--algo", help="Algorithm, or a rule with constants (dark_first).")] = "ppo",
+    markets: Annotated[str, typer.Option("--market", help="Presets or .yaml markets, comma between.")] = "us_equity",
+    env: Env = "OrderSplit-v1",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in all.")] = 20,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each trial.")] = 2,
+    timesteps: Timesteps = None,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", help="What to search: key=low..high[:log] or key=a|b|c; repeat.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, kept; with --space too, where the search starts.")
+    ] = None,
+    hyperparams: Hyperparams = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="x.log or a database URL; default study.log in the folder.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once; default all cores.")] = None,
+    log_dir: LogDir = Path("logs"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Study, and folder under the log directory; default ALGO_MARKET_ENV.")
+    ] = None,
+    progress: ShowProgress = True,
+    market_set: MarketSet = None,
+) -> None:
+    """Search settings of an algorithm, or constants of a rule, on validation scenarios; the best go to best.yml."""
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
+    from sor_sb3.experiments.folder import named_folder, path_component
+    from sor_sb3.experiments.search_space import tune_config
+    from sor_sb3.experiments.tune import tune as run_search
+    from sor_sb3.files import writing
+
+    specs = [_market(market.strip(), market_set) for market in markets.split(",") if market.strip()]
+    if not specs:
+        raise UserError("--market is empty; expected a market, or several with commas between")
+    label = "_".join(spec.name for spec in specs)
+    defaults = read_hyperparameters(hyperparams, env, specs[0].name if len(specs) == 1 else "") if hyperparams else None
+    config = tune_config(algo, env, specs, seeds, timesteps, parse_settings(settings or []), space or (), defaults)
+    folder = named_folder(log_dir, name or path_component(f"{config.algo}_{label}_{config.env}"), label, config.env)
+    typer.echo(f"tuning {config.algo} on {', '.join(spec.name for spec in specs)}, {config.env}, in {folder}", err=True)
+    bar = _Bar(progress)
+    try:
+        with writing(f"--log-dir {log_dir}", log_dir):
+            found = run_search(config, folder, trials, storage, workers, bar)
+    except KeyboardInterrupt:
+        bar.stop()
+        typer.echo(f"stopped; finished trials are kept in {folder}, and the same command continues", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
+    typer.echo(f"{found['about']}\nsettings: {folder / 'best.yml'}\nreport: {folder / 'report.html'}")
 
 
 @app.command()

@@ -5,7 +5,7 @@ their mode.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ class RoutingEvalCallback(BaseCallback):
     `evaluator` (data split "validation").
     ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
     scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
-    `baseline_folder`, if given, so that one chart shows them all.
+    `baseline_folder`, if given, so that one chart shows them all. `each` is called with the timesteps and the scores of
+    every evaluation, last of all.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class RoutingEvalCallback(BaseCallback):
         folder: Path | None = None,
         baselines: Sequence[str] | Evaluation = (),
         baseline_folder: Path | None = None,
+        each: Callable[[int, Scores], None] | None = None,
     ) -> None:
         super().__init__()
         if evaluator.data_split == FINAL:
             raise UserError(FINAL_REFUSED)
+        self.each = each
         self.evaluator, self.every, self.folder = evaluator, max(every, 1), folder
         self.baseline_folder = baseline_folder
         self.baseline_names = [] if isinstance(baselines, Evaluation) else list(baselines)
@@ -137,6 +140,8 @@ class RoutingEvalCallback(BaseCallback):
             self._record(logger, self.baselines.scores[name])
             logger.dump(self.num_timesteps)
         self._keep(cost, scores)
+        if self.each is not None:
+            self.each(self.num_timesteps, scores)
 
     def _keep(self, cost: float, scores: Scores) -> None:
         self._timesteps.append(self.num_timesteps)

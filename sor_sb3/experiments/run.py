@@ -24,7 +24,7 @@ from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
 from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE, DONE_FILE, held_digest, locked
@@ -123,6 +123,7 @@ def train(
     baseline_folder: Path | None = None,
     report: Callable[[int], None] | None = None,
     verbose: int = 0,
+    each: Callable[[int, Scores], None] | None = None,
 ) -> Any:
     """Train, evaluate from time to time, and leave the run in `folder`. Returns the model.
 
@@ -131,7 +132,8 @@ def train(
 
     The learner's event file goes to `tensorboard_folder`, if given. Gap closed and the chart need `baselines`: names of
     rules and oracles, or their scores on validation scenarios; their TensorBoard runs go to `baseline_folder`. `report`
-    is called with the timesteps done after every rollout. Raises UserError: the checkpoint is of other software
+    is called with the timesteps done after every rollout, `each` with the timesteps and the scores of every evaluation;
+    what it raises ends the training. Raises UserError: the checkpoint is of other software
     versions, or the folder is in use or cannot be written.
     """
     torch.set_num_threads(1)
@@ -144,7 +146,7 @@ def train(
         model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
         evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
         evaluate_every, keep_every = config.timesteps // (config.evaluations - 1), config.timesteps // CHECKPOINTS
-        evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder)
+        evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder, each)
         kept = folder / CHECKPOINT_FOLDER
         checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), [evaluation], resume_from)
         shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
