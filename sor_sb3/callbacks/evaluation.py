@@ -18,25 +18,26 @@ from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
+from sor_sb3.market.spec import MarketSpec
 
-_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths")
+_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths", "_scalars")
 
 
-def cost_tag(evaluator: Evaluator) -> str:
+def cost_tag(market: MarketSpec) -> str:
     """The tag of the chart that shows the learner against the baselines."""
-    return "eval/cost_bps" if evaluator.market.cost_unit == "bps" else "eval/cost"
+    return "eval/cost_bps" if market.cost_unit == "bps" else "eval/cost"
 
 
-def scalars(evaluator: Evaluator, scores: Scores, gap_closed: float | None) -> dict[str, float]:
+def scalars(market: MarketSpec, scores: Scores, gap_closed: float | None) -> dict[str, float]:
     """TensorBoard scalars of one policy's scores, by tag; measures without meaning are left out."""
     found: dict[str, float | None] = {
-        cost_tag(evaluator): float(scores.cost.mean()),
+        cost_tag(market): float(scores.cost.mean()),
         "eval/gap_closed": gap_closed,
         **{f"eval/{measure}": scores.mean(measure) for measure in scores.measures},
         **{f"eval/latency_{name}_ms": value for name, value in scores.latency_quantiles_ms().items()},
     }
-    names = evaluator.market.venue_names
-    found.update({f"venue_share/{n}": float(s) for n, s in zip(names, scores.venue_shares.mean(axis=0), strict=True)})
+    shares = zip(market.venue_names, scores.venue_shares.mean(axis=0), strict=True)
+    found.update({f"venue_share/{name}": float(share) for name, share in shares})
     return {tag: value for tag, value in found.items() if value is not None}
 
 
@@ -45,7 +46,8 @@ class RoutingEvalCallback(BaseCallback):
 
     Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
     fees, fill rate, gap closed and venue shares, on scenarios of the `evaluator` (data split "validation").
-    ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
+    ``best_model.zip`` and ``evaluations.npz`` (SB3's arrays, and `scalars` by evaluation and by `tags`) go to `folder`,
+    if given. `baselines` are names of rules and oracles,
     scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
     `baseline_folder`, if given, so that one chart shows them all.
     """
@@ -67,6 +69,7 @@ class RoutingEvalCallback(BaseCallback):
         self._timesteps: list[int] = []
         self._costs: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
+        self._scalars: list[dict[str, float]] = []
         self._loggers: dict[str, Logger] = {}
 
     def _on_training_start(self) -> None:
@@ -77,7 +80,7 @@ class RoutingEvalCallback(BaseCallback):
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
         writer = tensorboard_writer(self.logger)
         if writer is not None:
-            writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
+            writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator.market)))
         if not self._timesteps:  # else training continues from a checkpoint, which has this evaluation
             self._evaluate()
 
@@ -100,19 +103,21 @@ class RoutingEvalCallback(BaseCallback):
         for logger in self._loggers.values():
             logger.close()
 
-    def _record(self, logger: Logger, scores: Scores) -> None:
+    def _record(self, logger: Logger, scores: Scores) -> dict[str, float]:
         gap_closed = None
         if self.baselines is not None:
             with_these = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
             estimate = with_these.gap_closed(scores.name)
             gap_closed = estimate.mean if estimate else None
-        for tag, value in scalars(self.evaluator, scores, gap_closed).items():
+        found = scalars(self.evaluator.market, scores, gap_closed)
+        for tag, value in found.items():
             logger.record(tag, value)
+        return found
 
     def _evaluate(self) -> None:
         self._last, self._next = self.num_timesteps, self.num_timesteps + self.every
         scores = self.evaluator.score("learner", self.model)
-        self._record(self.logger, scores)
+        self._scalars.append(self._record(self.logger, scores))
         cost = float(scores.cost.mean())
         self.logger.record("eval/mean_reward", -cost)
         self.logger.record("eval/mean_ep_length", float(scores.env_steps.mean()))
@@ -137,5 +142,8 @@ class RoutingEvalCallback(BaseCallback):
             write_policy(self.model, self.folder / "best_model.zip", self.folder / "best_vecnormalize.pkl")
         log = io.BytesIO()
         results, lengths = -np.stack(self._costs), np.stack(self._lengths)
-        np.savez(log, timesteps=np.array(self._timesteps), results=results, ep_lengths=lengths)
+        tags = list(dict.fromkeys(tag for found in self._scalars for tag in found))
+        values = np.array([[found.get(tag, np.nan) for tag in tags] for found in self._scalars])
+        timesteps = np.array(self._timesteps)
+        np.savez(log, timesteps=timesteps, results=results, ep_lengths=lengths, tags=np.array(tags), scalars=values)
         write_bytes(self.folder / "evaluations.npz", log.getvalue())

@@ -16,6 +16,7 @@ import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import system_versions
+from sor_sb3.experiments.board import Board
 from sor_sb3.experiments.config import CompareConfig, TrainConfig
 from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, claim_folder, is_done, locked, path_component, release_folder
 from sor_sb3.experiments.run import can_resume, check_settings, train
@@ -50,14 +51,20 @@ class Comparison:
     ) -> None:
         """Train what is not done, each run in a process of its own, as many at once as `workers` or usable cores.
 
-        A worker computes gap closed from `validation`, the scores of reference rule and oracle.
+        A worker computes gap closed from `validation`, the scores of every rule and oracle, which TensorBoard shows
+        beside the learners.
         """
+        board = Board(self.folder / TENSORBOARD_FOLDER, self.config.market, self.runs)
+        if validation is not None:
+            board.add_baselines(validation)
+        board.update()
         pending = [run for run in self.config.runs if not self.is_done(run)]
         if not pending:
             return
         total = sum(run.timesteps for run in pending)
 
         def tell(finished: int, timesteps: Sequence[int]) -> None:
+            board.update()
             if progress is not None:
                 steps = sum(min(done, run.timesteps) for done, run in zip(timesteps, pending, strict=True))
                 progress(f"training, {finished} of {len(pending)} runs done", steps, total)
@@ -68,13 +75,10 @@ class Comparison:
     def _cleared(self, run: TrainConfig) -> tuple[TrainConfig, Path, Path]:
         """A run, its folder and its TensorBoard folder, without leftovers of a run that cannot be resumed."""
         folder = self.run_folder(run)
-        tensorboard_dir = self.folder / TENSORBOARD_FOLDER / f"{path_component(run.algo)}_seed_{run.seed}"
         if folder.exists() and not can_resume(run, folder):
             with locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            shutil.rmtree(tensorboard_dir, ignore_errors=True)
-        return run, folder, tensorboard_dir
+        return run, folder, folder / TENSORBOARD_FOLDER
 
     def _baselines(self, validation: Evaluation) -> Evaluation:
         """What gap closed is computed from: the costs of the reference rule, of the oracle and of the planner."""
@@ -96,31 +100,11 @@ class Comparison:
         return score(self.runs, self.config.routers, evaluator, config, validation, report=True)
 
     def finish(self, validation: Evaluation) -> dict[str, Any]:
-        """Score everything on test scenarios; leave results, figures, report and the baselines' TensorBoard runs."""
-        evaluator = self.test_evaluator()
-        scored = self.score(evaluator, validation)
+        """Score everything on test scenarios; leave results, figures and report."""
+        scored = self.score(self.test_evaluator(), validation)
         scored.write_results(self.folder)
-        self._log_baselines(evaluator, validation)
         scored.write_report(self.folder)
         return scored.results
-
-    def _log_baselines(self, evaluator: Evaluator, validation: Evaluation) -> None:
-        """Each rule and oracle as a TensorBoard run of its own: a flat line beside the learners' curves."""
-        from stable_baselines3.common.logger import configure
-
-        from sor_sb3.callbacks.evaluation import scalars
-
-        longest = max(run.timesteps for run in self.config.runs)
-        for name, scores in validation.scores.items():
-            tensorboard_dir = self.folder / TENSORBOARD_FOLDER / path_component(name)
-            shutil.rmtree(tensorboard_dir, ignore_errors=True)
-            logger = configure(str(tensorboard_dir), ["tensorboard"])
-            gap = validation.gap_closed(name)
-            for step in (0, longest // 2, longest):
-                for tag, value in scalars(evaluator, scores, gap.mean if gap else None).items():
-                    logger.record(tag, value)
-                logger.dump(step)
-            logger.close()
 
 
 def _train_in_worker(

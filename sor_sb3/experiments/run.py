@@ -149,7 +149,7 @@ def train(
         checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), [evaluation], resume_from)
         shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
         hparams = {**shown, "variance_reduction": config.variance_reduction, **config.hyperparameters}
-        metrics = [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
+        metrics = [cost_tag(config.market), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
         callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), evaluation, checkpoint]
         if report is not None:
             callbacks.append(_Progress(report))
