@@ -94,14 +94,16 @@ class Comparison:
         """The test scenarios."""
         return Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
 
-    def score(self, evaluator: Evaluator, validation: Evaluation | None = None) -> Scored:
+    def score(self, evaluator: Evaluator, validation: Evaluation | None = None, split_gains: bool = True) -> Scored:
         """Score everything on the test scenarios, ready for a report."""
         config = {"digest": self.config.digest(), **self.config.canonical()}
-        return score(self.runs, self.config.routers, evaluator, config, validation, report=True)
+        return score(
+            self.runs, self.config.routers, evaluator, config, validation, report=True, split_gains=split_gains
+        )
 
-    def finish(self, validation: Evaluation) -> dict[str, Any]:
+    def finish(self, validation: Evaluation, split_gains: bool = True) -> dict[str, Any]:
         """Score everything on test scenarios; leave results, figures and report."""
-        scored = self.score(self.test_evaluator(), validation)
+        scored = self.score(self.test_evaluator(), validation, split_gains)
         scored.write_results(self.folder)
         scored.write_report(self.folder)
         return scored.results
@@ -114,9 +116,16 @@ def _train_in_worker(
 
 
 def compare(
-    config: CompareConfig, folder: Path, workers: int | None = None, progress: Progress | None = None
+    config: CompareConfig,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    split_gains: bool = True,
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
+
+    `split_gains` says where learned policies' differences from the best rule come from, which takes a second or two
+    a run.
 
     Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
     WorkFailed: a training process was killed.
@@ -133,6 +142,6 @@ def compare(
         except Exception:
             release_folder(folder)
             raise
-        results = comparison.finish(validation)
+        results = comparison.finish(validation, split_gains)
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results

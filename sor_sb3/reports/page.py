@@ -12,6 +12,7 @@ from sor_sb3.evaluation.verdicts import against_best_rule, with_best_rule
 from sor_sb3.reports import figures as f
 from sor_sb3.reports import flow_figures as flow
 from sor_sb3.reports.figures import Data, Figure
+from sor_sb3.reports.gains import gains_rows
 from sor_sb3.reports.theme import DARK, LIGHT
 
 PAGE_FIGURES: dict[str, tuple[Callable[[Data], Figure | None], ...]] = {
@@ -36,7 +37,12 @@ def templates() -> jinja2.Environment:
     )
     environment.filters.update(num=number, signed=signed, interval=interval, percent=percent, p=p_value)
     environment.globals.update(
-        light=LIGHT, dark=DARK, part_names=flow.PART_NAMES, against=against_best_rule, found=with_best_rule
+        light=LIGHT,
+        dark=DARK,
+        part_names=flow.PART_NAMES,
+        against=against_best_rule,
+        found=with_best_rule,
+        gains=gains_rows,
     )
     return environment
 
