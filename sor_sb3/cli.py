@@ -237,7 +237,7 @@ def compare(
     bar = _Bar(progress)
     try:
         with writing(f"--log-dir {log_dir}", log_dir):
-            results = run_comparison(config, folder, workers, bar, gains)
+            results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
     except KeyboardInterrupt:
         bar.stop()
         typer.echo(f"stopped; finished runs are kept in {folder}, and the same command continues", err=True)
@@ -258,6 +258,7 @@ def evaluate(
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     gains: SplitGains = True,
+    robustness: Annotated[bool, typer.Option("--robustness", help="On changed markets too.")] = False,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
@@ -265,18 +266,20 @@ def evaluate(
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
     from sor_sb3.market.settings import parse_settings
-    from sor_sb3.reports.gains import print_gains
+    from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
     settings = parse_settings(market_set or [])
-    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, gains)
+    extras = [name for name, wanted in (("gains", gains), ("robustness", robustness)) if wanted]
+    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras)
     if output is not None:
         with writing(f"--output {output}", output):
             write_json(output, results)
     print_results(results)
     print_gains(results)
+    print_robustness(results)
 
 
 @app.command()

@@ -7,7 +7,7 @@ unfinished ones continue from their last checkpoints, and the results are the sa
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,16 @@ class Comparison:
         """The test scenarios."""
         return Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
 
-    def score(self, evaluator: Evaluator, validation: Evaluation | None = None, split_gains: bool = True) -> Scored:
+    def score(
+        self, evaluator: Evaluator, validation: Evaluation | None = None, extras: Collection[str] = ("gains",)
+    ) -> Scored:
         """Score everything on the test scenarios, ready for a report."""
         config = {"digest": self.config.digest(), **self.config.canonical()}
-        return score(
-            self.runs, self.config.routers, evaluator, config, validation, report=True, split_gains=split_gains
-        )
+        return score(self.runs, self.config.routers, evaluator, config, validation, report=True, extras=extras)
 
-    def finish(self, validation: Evaluation, split_gains: bool = True) -> dict[str, Any]:
+    def finish(self, validation: Evaluation, extras: Collection[str] = ("gains",)) -> dict[str, Any]:
         """Score everything on test scenarios; leave results, figures and report."""
-        scored = self.score(self.test_evaluator(), validation, split_gains)
+        scored = self.score(self.test_evaluator(), validation, extras)
         scored.write_results(self.folder)
         scored.write_report(self.folder)
         return scored.results
@@ -120,12 +120,11 @@ def compare(
     folder: Path,
     workers: int | None = None,
     progress: Progress | None = None,
-    split_gains: bool = True,
+    extras: Collection[str] = ("gains",),
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
 
-    `split_gains` says where learned policies' differences from the best rule come from, which takes a second or two
-    a run.
+    `extras` are keys of `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
     Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
     WorkFailed: a training process was killed.
@@ -142,6 +141,6 @@ def compare(
         except Exception:
             release_folder(folder)
             raise
-        results = comparison.finish(validation, split_gains)
+        results = comparison.finish(validation, extras)
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results
