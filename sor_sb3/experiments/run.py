@@ -46,6 +46,7 @@ def make_training_env(config: TrainConfig) -> VecEnv:
         data_split="train",
         variance_reduction=config.variance_reduction,
         envs_per_scenario=config.hyperparameters.get("envs_per_scenario", 1),
+        risk_aversion=config.hyperparameters.get("risk_aversion", 0.0),
     )
     normalize = config.hyperparameters.get("normalize")
     if normalize:

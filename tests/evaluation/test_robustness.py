@@ -108,7 +108,7 @@ def test_policies_see_the_units_that_they_know():
     policies = {"p": seen, **evaluator.policies(["pro_rata"])}
     robustness(evaluator, evaluator.evaluate(policies), policies, "pro_rata")
     first = dict(zip([UNCHANGED, *BY_NAME], seen.first, strict=True))
-    plain = [k for k, venue in enumerate(evaluator.market.venues) if venue.speed_bump_ms == 0.0]
+    plain = [k for k, v in enumerate(evaluator.market.venues) if getattr(v, "speed_bump_ms", 0.0) == 0.0]
     at = [10 + 19 * k + 10 for k in plain]  # each venue's latency
     ratio = np.expm1(first["latency × 3"][:, at]) / np.expm1(first[UNCHANGED][:, at])
     np.testing.assert_allclose(ratio, 3.0, rtol=1e-4)

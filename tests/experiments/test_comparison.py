@@ -129,6 +129,30 @@ def test_learners_meet_the_best_rule_the_reference_and_each_other(results: dict[
     assert len(pairs) == len(results["comparisons"])
 
 
+def test_results_say_where_differences_come_from(comparison: Finished, results: dict[str, Any]):
+    differences = {c["policy"]: c["difference"] for c in results["comparisons"] if c["against"] == results["best_rule"]}
+    for learner in LEARNERS:
+        gain = results["gains"][learner]
+        assert gain["against"] == results["best_rule"]
+        assert gain["difference"] == differences[learner]
+        assert sum(part["difference"] for part in gain["parts"].values()) == pytest.approx(gain["difference"])
+    assert "where differences from" in comparison.stdout
+    assert 'id="gains"' in (comparison.folder / "report.html").read_text(encoding="utf-8")
+    assert "Where the difference from" in (comparison.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_evaluate_scores_on_changed_markets(comparison: Finished, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "results.json"
+    arguments = ("--scenarios", 20, "--robustness", "--no-gains", "--output", file)
+    assert call(monkeypatch, "evaluate", *(comparison.folder / run for run in RUN_NAMES), *arguments) == 0
+    results = strict_json(file)
+    assert "gains" not in results
+    assert [row["change"] for row in results["robustness"]] == ["as trained", "order × 0.3", "order × 3"]
+    assert all(set(row["policies"]) == set(LEARNERS) for row in results["robustness"])
+    printed = capsys.readouterr().out
+    assert "on changed markets" in printed and "order × 3" in printed and "where differences" not in printed
+
+
 def scalars_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder)).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
