@@ -47,6 +47,7 @@ Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, 
 Venues = Annotated[str | None, typer.Option("--venues", help="Venues of a recording to use, NYSE,ARCA.")]
 Session = Annotated[str | None, typer.Option("--session", help="Hours of a recording to use, UTC, 14:35-21:00.")]
 SizeMultiplier = Annotated[float | None, typer.Option("--size-multiplier", help="Shares per recorded size unit.")]
+SplitGains = Annotated[bool, typer.Option("--gains/--no-gains", help="Say where differences from a rule come from.")]
 MarketSet = Annotated[
     list[str] | None,
     typer.Option("--market-set", help="Any field of the market, order.step_s=1 or venues.*.latency_ms=2; repeat."),
@@ -212,6 +213,7 @@ def compare(
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     progress: ShowProgress = True,
+    gains: SplitGains = True,
     market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
@@ -232,10 +234,11 @@ def compare(
     from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
     from sor_sb3.experiments.reopen import read_comparison
     from sor_sb3.files import writing
+    from sor_sb3.reports.gains import print_gains
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
-        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final"})
+        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
@@ -257,7 +260,7 @@ def compare(
     bar = _Bar(progress)
     try:
         with writing(f"--log-dir {log_dir}", log_dir):
-            results = run_comparison(config, folder, workers, bar)
+            results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
     except KeyboardInterrupt:
         bar.stop()
         typer.echo(f"stopped; finished runs are kept in {folder}, and the same command continues", err=True)
@@ -265,6 +268,7 @@ def compare(
     finally:
         bar.stop()
     print_results(results)
+    print_gains(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
 
@@ -331,6 +335,8 @@ def evaluate(
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
     final: Final = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
+    gains: SplitGains = True,
+    robustness: Annotated[bool, typer.Option("--robustness", help="On changed markets too.")] = False,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
@@ -338,6 +344,7 @@ def evaluate(
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
     from sor_sb3.market.settings import parse_settings
+    from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
     from sor_sb3.simulator.random import FINAL
 
@@ -349,11 +356,14 @@ def evaluate(
     if final and data_split != "test":
         raise UserError(f"--data-split {data_split} cannot be given with --final; leave one out")
     data_split = FINAL if final else data_split
-    results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic, settings=settings)
+    extras = [name for name, wanted in (("gains", gains), ("robustness", robustness)) if wanted]
+    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras)
     if output is not None:
         with writing(f"--output {output}", output):
             write_json(output, results)
     print_results(results)
+    print_gains(results)
+    print_robustness(results)
 
 
 @app.command()

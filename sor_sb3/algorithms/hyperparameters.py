@@ -18,7 +18,7 @@ from sor_sb3.market.spec import MarketSpec
 from sor_sb3.safe_yaml import parse_yaml, read_text
 
 # ours to read; all others go to the constructor
-ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario")
+ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario", "risk_aversion")
 
 _OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
 _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
@@ -30,7 +30,7 @@ _RANGES: dict[tuple[float, float], str] = {  # where they are narrower, or 0 and
     (1, 10**8): "buffer_size",
     (1, _WIDEST): "n_delta",
     (0, 10**9): "learning_starts cg_damping",
-    (0, 10**6): "top_quantiles_to_drop_per_net",
+    (0, 10**6): "top_quantiles_to_drop_per_net risk_aversion",
     (-1, 10**6): "gradient_steps",
     (-1, 10**9): "sde_sample_freq",
     (0, 1): "learning_rate gamma gae_lambda tau exploration_initial_eps exploration_final_eps",
@@ -124,6 +124,7 @@ def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[st
 
     ours: _Parameters = dict.fromkeys(("n_timesteps", "n_envs", "envs_per_scenario"), (int, 1))
     ours |= {"policy": (str, ""), "normalize": (bool | dict[str, Any], False), "variance_reduction": (bool, True)}
+    ours["risk_aversion"] = (float, 0.0)
     known = ours | _parameters(algorithm, _OURS)
     checked = _check_all("", values, known, str(getattr(algorithm, "__name__", algorithm)))
     if isinstance(checked.get("normalize"), dict):

@@ -4,7 +4,7 @@ Nothing is trained here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,17 @@ def evaluate_runs(
     data_split: str = "test",
     deterministic: bool = True,
     settings: Mapping[str, Any] | None = None,
+    extras: Collection[str] = ("gains",),
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
     `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`. A read
-    of the data split "final" is noted first, by :func:`~sor_sb3.experiments.final.note_final`.
+    of the data split "final" is noted first, by :func:`~sor_sb3.experiments.final.note_final`. `extras` are keys of
+    `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
     Raises UserError: a folder is no finished run, the runs differ in market or env, or a setting is wrong.
     """
-    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings).results
+    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings, extras).results
 
 
 def _score_runs(
@@ -66,6 +68,7 @@ def _score_runs(
     deterministic: bool,
     report: bool,
     settings: Mapping[str, Any] | None = None,
+    extras: Collection[str] = ("gains",),
 ) -> Scored:
     runs = [(run_config(folder), folder) for folder in folders]
     first = runs[0][0]
@@ -83,7 +86,7 @@ def _score_runs(
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
     if settings:
         about["market_set"] = dict(settings)
-    return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report)
+    return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report, extras)
 
 
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:

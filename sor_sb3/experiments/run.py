@@ -46,6 +46,7 @@ def make_training_env(config: TrainConfig) -> VecEnv:
         data_split="train",
         variance_reduction=config.variance_reduction,
         envs_per_scenario=config.hyperparameters.get("envs_per_scenario", 1),
+        risk_aversion=config.hyperparameters.get("risk_aversion", 0.0),
     )
     normalize = config.hyperparameters.get("normalize")
     if normalize:
@@ -151,7 +152,7 @@ def train(
         checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), [evaluation], resume_from)
         shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
         hparams = {**shown, "variance_reduction": config.variance_reduction, **config.hyperparameters}
-        metrics = [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
+        metrics = [cost_tag(config.market), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
         callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), evaluation, checkpoint]
         if report is not None:
             callbacks.append(_Progress(report))

@@ -131,7 +131,7 @@ def test_learner_and_baselines_share_tags_and_steps(tmp_path):
     model.learn(800, callback=callback)
     model.logger.close()
     learner = scalars_of(tmp_path / "learner")
-    assert cost_tag(judge) == "eval/cost"
+    assert cost_tag(judge.market) == "eval/cost"
     for name, gap in (("random", 0.0), ("snapshot_oracle", 1.0)):
         baseline = scalars_of(tmp_path / name)
         assert set(baseline) <= set(learner)
