@@ -32,14 +32,22 @@ LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where 
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
+Hyperparams = Annotated[
+    Path | None, typer.Option("--hyperparams", help="YAML by env, as tune writes it, in place of the defaults.")
+]
 Resume = Annotated[Path | None, typer.Option("--resume", help="Folder of a stopped run; continues it, bit for bit.")]
 Repeat = Annotated[Path | None, typer.Option("--repeat", help="Folder of a comparison to repeat exactly, with --name.")]
+Final = Annotated[
+    bool,
+    typer.Option("--final", help="Score on the frozen final scenarios; a line goes to docs/final_log.tsv."),
+]
 ShowProgress = Annotated[bool, typer.Option("--progress/--no-progress", help="Progress bar.")]
 Depth = Annotated[float | None, typer.Option("--assumed-depth", help="Recorded quotes without sizes: shares shown.")]
 Trades = Annotated[Path | None, typer.Option("--trades", help="Recorded trades, for volumes.")]
 Venues = Annotated[str | None, typer.Option("--venues", help="Venues of a recording to use, NYSE,ARCA.")]
 Session = Annotated[str | None, typer.Option("--session", help="Hours of a recording to use, UTC, 14:35-21:00.")]
 SizeMultiplier = Annotated[float | None, typer.Option("--size-multiplier", help="Shares per recorded size unit.")]
+SplitGains = Annotated[bool, typer.Option("--gains/--no-gains", help="Say where differences from a rule come from.")]
 MarketSet = Annotated[
     list[str] | None,
     typer.Option("--market-set", help="Any field of the market, order.step_s=1 or venues.*.latency_ms=2; repeat."),
@@ -132,6 +140,7 @@ def train(
     n_envs: NEnvs = None,
     log_dir: LogDir = Path("logs"),
     settings: Settings = None,
+    hyperparams: Hyperparams = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Resume = None,
     progress: ShowProgress = True,
@@ -144,7 +153,7 @@ def train(
     fees: Fees = None,
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
-    from sor_sb3.algorithms.hyperparameters import parse_settings
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.config import train_config
@@ -163,7 +172,8 @@ def train(
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec = _market(market, market_set, venues, session, fees, **recording)
-        config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []))
+        defaults = read_hyperparameters(hyperparams, env, spec.name) if hyperparams else None
+        config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
     with writing(named, resume or log_dir), ExitStack() as stack:
@@ -198,9 +208,12 @@ def compare(
     log_dir: LogDir = Path("logs"),
     name: Name = None,
     repeat: Repeat = None,
+    final: Final = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
+    hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     progress: ShowProgress = True,
+    gains: SplitGains = True,
     market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
@@ -209,32 +222,45 @@ def compare(
     size_multiplier: SizeMultiplier = None,
     fees: Fees = None,
 ) -> None:
-    """Train several algorithms, score them with every rule on the same test scenarios, print who is better."""
-    from sor_sb3.algorithms.hyperparameters import parse_settings
+    """Train several algorithms, score them with every rule on the same test scenarios, print who is better.
+
+    With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
+    """
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
     from sor_sb3.experiments.comparison import compare as run_comparison
+    from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import compare_config
+    from sor_sb3.experiments.final import FINAL_FOLDER
     from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
     from sor_sb3.experiments.reopen import read_comparison
     from sor_sb3.files import writing
+    from sor_sb3.reports.gains import print_gains
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
-        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress"})
+        _refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec = _market(market, market_set, venues, session, fees, **recording)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
-        hyperparameters = parse_settings(settings or [])
-        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, hyperparameters)
+        files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
+        defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}
+        given = parse_settings(settings or [])
+        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
     folder = named_folder(log_dir, name, config.market.name, config.env)
+    if final:
+        with writing(f"--log-dir {log_dir}", log_dir):
+            print_results(compare_final(config, folder))
+        typer.echo(f"\nresults, figures and report: {folder / FINAL_FOLDER}")
+        return
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
     bar = _Bar(progress)
     try:
         with writing(f"--log-dir {log_dir}", log_dir):
-            results = run_comparison(config, folder, workers, bar)
+            results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
     except KeyboardInterrupt:
         bar.stop()
         typer.echo(f"stopped; finished runs are kept in {folder}, and the same command continues", err=True)
@@ -242,8 +268,63 @@ def compare(
     finally:
         bar.stop()
     print_results(results)
+    print_gains(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
+
+
+@app.command()
+def tune(
+    algo: Annotated[str, typer.Option("--algo", help="Algorithm, or a rule with constants (dark_first).")] = "ppo",
+    markets: Annotated[str, typer.Option("--market", help="Presets or .yaml markets, comma between.")] = "us_equity",
+    env: Env = "OrderSplit-v1",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many there are to be in all.")] = 20,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each trial.")] = 2,
+    timesteps: Timesteps = None,
+    space: Annotated[
+        list[str] | None, typer.Option("--space", help="What to search: key=low..high[:log] or key=a|b|c; repeat.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, kept; with --space too, where the search starts.")
+    ] = None,
+    hyperparams: Hyperparams = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="x.log or a database URL; default study.log in the folder.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once; default all cores.")] = None,
+    log_dir: LogDir = Path("logs"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Study, and folder under the log directory; default ALGO_MARKET_ENV.")
+    ] = None,
+    progress: ShowProgress = True,
+    market_set: MarketSet = None,
+) -> None:
+    """Search settings of an algorithm, or constants of a rule, on validation scenarios; the best go to best.yml."""
+    from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
+    from sor_sb3.experiments.folder import named_folder, path_component
+    from sor_sb3.experiments.search_space import tune_config
+    from sor_sb3.experiments.tune import tune as run_search
+    from sor_sb3.files import writing
+
+    specs = [_market(market.strip(), market_set) for market in markets.split(",") if market.strip()]
+    if not specs:
+        raise UserError("--market is empty; expected a market, or several with commas between")
+    label = "_".join(spec.name for spec in specs)
+    defaults = read_hyperparameters(hyperparams, env, specs[0].name if len(specs) == 1 else "") if hyperparams else None
+    config = tune_config(algo, env, specs, seeds, timesteps, parse_settings(settings or []), space or (), defaults)
+    folder = named_folder(log_dir, name or path_component(f"{config.algo}_{label}_{config.env}"), label, config.env)
+    typer.echo(f"tuning {config.algo} on {', '.join(spec.name for spec in specs)}, {config.env}, in {folder}", err=True)
+    bar = _Bar(progress)
+    try:
+        with writing(f"--log-dir {log_dir}", log_dir):
+            found = run_search(config, folder, trials, storage, workers, bar)
+    except KeyboardInterrupt:
+        bar.stop()
+        typer.echo(f"stopped; finished trials are kept in {folder}, and the same command continues", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
+    typer.echo(f"{found['about']}\nsettings: {folder / 'best.yml'}\nreport: {folder / 'report.html'}")
 
 
 @app.command()
@@ -252,7 +333,10 @@ def evaluate(
     scenarios: Scenarios = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**62, help="Of the first scenario.")] = 10_000,
     data_split: Annotated[str, typer.Option("--data-split", "--split", help="test, validation or train.")] = "test",
+    final: Final = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
+    gains: SplitGains = True,
+    robustness: Annotated[bool, typer.Option("--robustness", help="On changed markets too.")] = False,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
@@ -260,16 +344,26 @@ def evaluate(
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
     from sor_sb3.market.settings import parse_settings
+    from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
+    from sor_sb3.simulator.random import FINAL
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
     settings = parse_settings(market_set or [])
-    results = evaluate_runs(runs, scenarios, seed, data_split, deterministic=not stochastic, settings=settings)
+    if data_split == FINAL:
+        raise UserError("--data-split final is opened by --final alone, which notes in a log that it was read")
+    if final and data_split != "test":
+        raise UserError(f"--data-split {data_split} cannot be given with --final; leave one out")
+    data_split = FINAL if final else data_split
+    extras = [name for name, wanted in (("gains", gains), ("robustness", robustness)) if wanted]
+    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras)
     if output is not None:
         with writing(f"--output {output}", output):
             write_json(output, results)
     print_results(results)
+    print_gains(results)
+    print_robustness(results)
 
 
 @app.command()

@@ -16,6 +16,11 @@ import yaml
 
 from sor_sb3.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _number = itertools.count()
 
@@ -85,6 +90,35 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """`write_bytes` of indented JSON (NaN is refused)."""
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str, header: str) -> None:
+    """Add a line of text to a file, all of it or nothing, safely beside other processes.
+
+    A file that is new or empty begins with the `header`.
+
+    Raises:
+        WriteError: the file cannot be written. What it held stays.
+    """
+    made = make_folder(path.parent)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            size = os.fstat(handle).st_size
+            os.lseek(handle, max(size - 1, 0), os.SEEK_SET)
+            before = f"{header}\n" if size == 0 else "" if os.read(handle, 1) == b"\n" else "\n"
+            data = f"{before}{line}\n".encode()
+            if os.write(handle, data) < len(data):
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        remove_empty(made)
+        raise _write_error(str(path), error) from error
 
 
 def write_yaml(path: Path, data: Any) -> None:

@@ -55,12 +55,12 @@ class Mistakes:
         self.log_dir = tmp_path / "logs"
 
     def __call__(self, job: str, *arguments: object) -> str:
-        if job in ("train", "compare"):
+        if job in ("train", "compare", "tune"):
             arguments = (*arguments, "--log-dir", self.log_dir)
         self.capsys.readouterr()
         status = call(self.monkeypatch, job, *arguments)
         err = self.capsys.readouterr().err
-        said = [line for line in err.splitlines() if not line.startswith(("training ", "comparing "))]
+        said = [line for line in err.splitlines() if not line.startswith(("training ", "comparing ", "tuning "))]
         assert "Traceback" not in err
         assert len(said) == 1, err
         assert said[0].startswith("error: "), err

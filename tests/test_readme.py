@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sor_sb3 import cli
-from sor_sb3.experiments.config import TrainConfig
+from sor_sb3.experiments.config import TrainConfig, TuneConfig
 from sor_sb3.experiments.run import validation_evaluator
 from tests.market.quote_fixtures import write_recording
 
@@ -28,6 +28,7 @@ COMMANDS = [
 SMALL = {  # a later option replaces an earlier one
     "train": "--timesteps 400 --n-envs 4 --no-progress",
     "compare": "--timesteps 400 --n-envs 4 --seeds 1 --scenarios 20 --workers 1 --no-progress",
+    "tune": "--trials 2 --seeds 1 --timesteps 400 --workers 1 --no-progress",
     "evaluate": "--scenarios 20",
     "markets check": "--scenarios 20",
 }
@@ -48,14 +49,16 @@ def run(*words: str) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def few_validations() -> Iterator[None]:
     """Runs look at their validation scenarios twice, and at few: most of a short run's time goes there."""
-    fields = TrainConfig.model_fields
+    configs = (TrainConfig, TuneConfig)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fields["validation_scenarios"], "default", 20)
-        patch.setattr(fields["evaluations"], "default", 2)
+        for config in configs:
+            patch.setattr(config.model_fields["validation_scenarios"], "default", 20)
+            patch.setattr(config.model_fields["evaluations"], "default", 2)
+            config.model_rebuild(force=True)
         patch.setattr(validation_evaluator, "__defaults__", (20,))
-        TrainConfig.model_rebuild(force=True)
         yield
-    TrainConfig.model_rebuild(force=True)
+    for config in configs:
+        config.model_rebuild(force=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import math
 import reprlib
 from collections.abc import Callable, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -14,10 +15,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.safe_yaml import parse_yaml
+from sor_sb3.safe_yaml import parse_yaml, read_text
 
 # ours to read; all others go to the constructor
-ZOO_KEYS = ("n_timesteps", "n_envs", "policy", "normalize", "envs_per_scenario", "critic_updates")
+ZOO_KEYS = "n_timesteps n_envs policy normalize envs_per_scenario critic_updates risk_aversion".split()
 
 _OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
 _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
@@ -29,7 +30,7 @@ _RANGES: dict[tuple[float, float], str] = {  # where they are narrower, or 0 and
     (1, 10**8): "buffer_size",
     (1, _WIDEST): "n_delta",
     (0, 10**9): "learning_starts cg_damping critic_updates",
-    (0, 10**6): "top_quantiles_to_drop_per_net",
+    (0, 10**6): "top_quantiles_to_drop_per_net risk_aversion",
     (-1, 10**6): "gradient_steps",
     (-1, 10**9): "sde_sample_freq",
     (0, 1): "learning_rate gamma gae_lambda tau exploration_initial_eps exploration_final_eps",
@@ -53,9 +54,28 @@ def default_hyperparameters(algo: str, env_id: str, market_name: str) -> dict[st
     folder = resources.files("sor_sb3.algorithms") / "hyperparams"
     file = folder / f"{algo.lower()}.yml"
     file = file if file.is_file() else folder / "others.yml"
-    table = parse_yaml(file.read_text(encoding="utf-8"), file.name)
+    return _merged(parse_yaml(file.read_text(encoding="utf-8"), file.name), env_id, market_name)
+
+
+def _merged(table: Mapping[str, Any], env_id: str, market_name: str) -> dict[str, Any]:
     parts = (table.get(key) or {} for key in ("default", env_id, f"{env_id}@{market_name}"))
     return {name: value for part in parts for name, value in part.items()}
+
+
+def read_hyperparameters(file: Path, env_id: str, market_name: str) -> dict[str, Any]:
+    """Hyperparameters from a user's YAML file of the same form, in place of the shipped ones.
+
+    Raises:
+        UserError: the file cannot be read, has another form, or has nothing for the env.
+    """
+    table = parse_yaml(read_text(file), str(file))
+    form = f"expected settings by env, such as {env_id}: {{learning_rate: 1e-3}}"
+    if not isinstance(table, dict) or not all(isinstance(part, dict | None) for part in table.values()):
+        raise UserError(f"{file} holds no hyperparameters; {form}")
+    values = _merged(table, env_id, market_name)
+    if not values:
+        raise UserError(f"{file} has nothing for {env_id}, only for {', '.join(map(str, table)) or 'nobody'}; {form}")
+    return {**default_hyperparameters("others", env_id, market_name), **values}
 
 
 def complete_hyperparameters(
@@ -65,17 +85,19 @@ def complete_hyperparameters(
     settings: Mapping[str, Any],
     n_envs: int | None = None,
     timesteps: int | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All hyperparameters of a run, checked: defaults, overridden by `settings`, then by `n_envs` and `timesteps`.
 
-    Defaults are looked up by `algo` (a name in the registry, or package.module:Class), env and the market's name.
+    Where no `defaults` are given, those that ship with the package are looked up by `algo` (a name in the registry, or
+    package.module:Class), env and the market's name.
     ``n_steps: episode`` is the longest episode: the market's horizon times its waves. Plain data; whole numbers are of
     type int: 1e2 and 100 are one run.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or outside its range.
     """
-    values = default_hyperparameters(algo, env_id, market.name)
+    values = default_hyperparameters(algo, env_id, market.name) if defaults is None else dict(defaults)
     if settings.get("policy", values["policy"]) != values["policy"]:
         values.pop("policy_kwargs", None)  # they are the other policy's
     values.update(settings)
@@ -102,6 +124,7 @@ def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[st
 
     ours: _Parameters = dict.fromkeys(("n_timesteps", "n_envs", "envs_per_scenario", "critic_updates"), (int, 1))
     ours |= {"policy": (str, ""), "normalize": (bool | dict[str, Any], False), "variance_reduction": (bool, True)}
+    ours["risk_aversion"] = (float, 0.0)
     known = ours | _parameters(algorithm, _OURS)
     checked = _check_all("", values, known, str(getattr(algorithm, "__name__", algorithm)))
     if isinstance(checked.get("normalize"), dict):
@@ -139,6 +162,21 @@ def _parameters(owner: Any, left_out: set[str]) -> _Parameters:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values()):
             return found
     return found | {_ANYTHING: (None, None)}
+
+
+def setting_defaults(algorithm: type, policy: str) -> dict[str, Any]:
+    """What can be set of an algorithm, with its constructor's default; of its policy as ``policy_kwargs.NAME``.
+
+    Raises:
+        UserError: the algorithm has no policy of that name.
+    """
+    found: dict[str, Any] = {"n_envs": 1, "envs_per_scenario": 1, "normalize": False, "variance_reduction": True}
+    found |= {name: default for name, (_, default) in _parameters(algorithm, _OURS).items()}
+    policy_class = _policy_class(algorithm, policy)
+    if policy_class is not None:
+        options = _parameters(policy_class, _OF_ENV)
+        found |= {f"policy_kwargs.{name}": default for name, (_, default) in options.items()}
+    return found
 
 
 def _policy_class(algorithm: Any, name: Any) -> Any:
@@ -222,6 +260,21 @@ def _words(kinds: tuple[Any, ...]) -> str:
     return " or ".join(text.format(kind) for text, kind in zip(said, kinds, strict=True))
 
 
+def split_settings(settings: list[str], flag: str = "--set", example: str = "learning_rate=1e-3") -> dict[str, str]:
+    """``key=value`` pairs of a flag, as text.
+
+    Raises:
+        UserError: a pair has no "=".
+    """
+    pairs = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"{flag} {setting}: expected key=value, such as {example}")
+        pairs[key.strip()] = value
+    return pairs
+
+
 def parse_settings(settings: list[str]) -> dict[str, Any]:
     """``key=value`` pairs of `--set`; values are YAML (numbers, true, [64, 64], {a: 1}), never code.
 
@@ -229,14 +282,12 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         UserError: a pair has no "=", or its value is no YAML.
     """
     parsed: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {setting}: expected key=value, such as learning_rate=1e-3")
+    for key, value in split_settings(settings).items():
         try:
-            parsed[key.strip()] = parse_yaml(value, "the value")
+            parsed[key] = parse_yaml(value, "the value")
         except UserError as error:
-            raise UserError(f"--set {setting}: {error}; it is not readable: expected a number, word or list") from None
+            said = f"{error}; it is not readable: expected a number, word or list"
+            raise UserError(f"--set {key}={value}: {said}") from None
     return parsed
 
 

@@ -5,7 +5,7 @@ their mode.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,43 @@ from stable_baselines3.common.logger import Logger, configure
 
 from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
+from sor_sb3.envs.core import FINAL_REFUSED
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
+from sor_sb3.market.spec import MarketSpec
+from sor_sb3.simulator.random import FINAL
 
-_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths")
+_STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths", "_scalars")
 
 
-def cost_tag(evaluator: Evaluator) -> str:
+def cost_tag(market: MarketSpec) -> str:
     """The tag of the chart that shows the learner against the baselines."""
-    return "eval/cost_bps" if evaluator.market.cost_unit == "bps" else "eval/cost"
+    return "eval/cost_bps" if market.cost_unit == "bps" else "eval/cost"
 
 
-def scalars(evaluator: Evaluator, scores: Scores, gap_closed: float | None) -> dict[str, float]:
-    """TensorBoard scalars of one policy's scores, by tag; measures without meaning are left out."""
+def gaps_closed(baselines: Evaluation | None, scores: Scores) -> dict[str, float | None]:
+    """Gap closed from the reference rule, and from the cheapest rule of the `baselines`, by tag."""
+    if baselines is None:
+        return {}
+    with_these = replace(baselines, scores={**baselines.scores, scores.name: scores})
+    starts = {"eval/gap_closed": baselines.market.reference_router}
+    if rules := baselines.names("rule"):
+        starts["eval/gap_closed_from_best_rule"] = rules[0]
+    found = {tag: with_these.gap_closed(scores.name, start) for tag, start in starts.items()}
+    return {tag: None if estimate is None else estimate.mean for tag, estimate in found.items()}
+
+
+def scalars(market: MarketSpec, scores: Scores, gaps: Mapping[str, float | None]) -> dict[str, float]:
+    """TensorBoard scalars of one policy's scores, by tag, and its `gaps`; measures without meaning are left out."""
     found: dict[str, float | None] = {
-        cost_tag(evaluator): float(scores.cost.mean()),
-        "eval/gap_closed": gap_closed,
+        cost_tag(market): float(scores.cost.mean()),
+        **gaps,
         **{f"eval/{measure}": scores.mean(measure) for measure in scores.measures},
         **{f"eval/latency_{name}_ms": value for name, value in scores.latency_quantiles_ms().items()},
     }
-    names = evaluator.market.venue_names
-    found.update({f"venue_share/{n}": float(s) for n, s in zip(names, scores.venue_shares.mean(axis=0), strict=True)})
+    shares = zip(market.venue_names, scores.venue_shares.mean(axis=0), strict=True)
+    found.update({f"venue_share/{name}": float(share) for name, share in shares})
     return {tag: value for tag, value in found.items() if value is not None}
 
 
@@ -44,10 +60,13 @@ class RoutingEvalCallback(BaseCallback):
     """Evaluate on fixed held-out scenarios at step 0, every `every` timesteps, and at the end.
 
     Logs SB3's ``eval/mean_reward`` and ``eval/mean_ep_length``, and beside them cost, slippage, latency quantiles,
-    fees, fill rate, gap closed and venue shares, on scenarios of the `evaluator` (data split "validation").
-    ``best_model.zip`` and ``evaluations.npz`` go to `folder`, if given. `baselines` are names of rules and oracles,
+    fees, fill rate, gap closed (from the reference and from the best rule) and venue shares, on scenarios of the
+    `evaluator` (data split "validation").
+    ``best_model.zip`` and ``evaluations.npz`` (SB3's arrays, and `scalars` by evaluation and by `tags`) go to `folder`,
+    if given. `baselines` are names of rules and oracles,
     scored once, or their scores on the same scenarios; each writes the same tags as a TensorBoard run of its own under
-    `baseline_folder`, if given, so that one chart shows them all.
+    `baseline_folder`, if given, so that one chart shows them all. `each` is called with the timesteps and the scores of
+    every evaluation, last of all.
     """
 
     def __init__(
@@ -57,8 +76,12 @@ class RoutingEvalCallback(BaseCallback):
         folder: Path | None = None,
         baselines: Sequence[str] | Evaluation = (),
         baseline_folder: Path | None = None,
+        each: Callable[[int, Scores], None] | None = None,
     ) -> None:
         super().__init__()
+        if evaluator.data_split == FINAL:
+            raise UserError(FINAL_REFUSED)
+        self.each = each
         self.evaluator, self.every, self.folder = evaluator, max(every, 1), folder
         self.baseline_folder = baseline_folder
         self.baseline_names = [] if isinstance(baselines, Evaluation) else list(baselines)
@@ -67,6 +90,7 @@ class RoutingEvalCallback(BaseCallback):
         self._timesteps: list[int] = []
         self._costs: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
+        self._scalars: list[dict[str, float]] = []
         self._loggers: dict[str, Logger] = {}
 
     def _on_training_start(self) -> None:
@@ -77,7 +101,7 @@ class RoutingEvalCallback(BaseCallback):
                 self._loggers[name] = configure(str(self.baseline_folder / name), ["tensorboard"])
         writer = tensorboard_writer(self.logger)
         if writer is not None:
-            writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator)))
+            writer.add_custom_scalars(layout(self.evaluator.market, cost_tag(self.evaluator.market)))
         if not self._timesteps:  # else training continues from a checkpoint, which has this evaluation
             self._evaluate()
 
@@ -100,19 +124,16 @@ class RoutingEvalCallback(BaseCallback):
         for logger in self._loggers.values():
             logger.close()
 
-    def _record(self, logger: Logger, scores: Scores) -> None:
-        gap_closed = None
-        if self.baselines is not None:
-            with_these = replace(self.baselines, scores={**self.baselines.scores, scores.name: scores})
-            estimate = with_these.gap_closed(scores.name)
-            gap_closed = estimate.mean if estimate else None
-        for tag, value in scalars(self.evaluator, scores, gap_closed).items():
+    def _record(self, logger: Logger, scores: Scores) -> dict[str, float]:
+        found = scalars(self.evaluator.market, scores, gaps_closed(self.baselines, scores))
+        for tag, value in found.items():
             logger.record(tag, value)
+        return found
 
     def _evaluate(self) -> None:
         self._last, self._next = self.num_timesteps, self.num_timesteps + self.every
         scores = self.evaluator.score("learner", self.model)
-        self._record(self.logger, scores)
+        self._scalars.append(self._record(self.logger, scores))
         cost = float(scores.cost.mean())
         self.logger.record("eval/mean_reward", -cost)
         self.logger.record("eval/mean_ep_length", float(scores.env_steps.mean()))
@@ -124,6 +145,8 @@ class RoutingEvalCallback(BaseCallback):
             self._record(logger, self.baselines.scores[name])
             logger.dump(self.num_timesteps)
         self._keep(cost, scores)
+        if self.each is not None:
+            self.each(self.num_timesteps, scores)
 
     def _keep(self, cost: float, scores: Scores) -> None:
         self._timesteps.append(self.num_timesteps)
@@ -137,5 +160,8 @@ class RoutingEvalCallback(BaseCallback):
             write_policy(self.model, self.folder / "best_model.zip", self.folder / "best_vecnormalize.pkl")
         log = io.BytesIO()
         results, lengths = -np.stack(self._costs), np.stack(self._lengths)
-        np.savez(log, timesteps=np.array(self._timesteps), results=results, ep_lengths=lengths)
+        tags = list(dict.fromkeys(tag for found in self._scalars for tag in found))
+        values = np.array([[found.get(tag, np.nan) for tag in tags] for found in self._scalars])
+        timesteps = np.array(self._timesteps)
+        np.savez(log, timesteps=timesteps, results=results, ep_lengths=lengths, tags=np.array(tags), scalars=values)
         write_bytes(self.folder / "evaluations.npz", log.getvalue())

@@ -29,8 +29,9 @@ def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]
     def lines(*tags: str) -> list[Any]:
         return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
 
+    gaps = ("eval/gap_closed", "eval/gap_closed_from_best_rule")
     groups = {
-        "1 cost": {f"cost, {market.cost_unit}": lines(cost_tag), "gap closed": lines("eval/gap_closed")},
+        "1 cost": {f"cost, {market.cost_unit}": lines(cost_tag), "gap closed": lines(*gaps)},
         "2 slippage": {"slippage, bps": lines("eval/slippage_bps"), "fees, bps": lines("eval/fee_bps")},
         "3 fills": {"fill rate": lines("eval/fill_rate"), "completion": lines("eval/completion")},
         "4 latency": {"acknowledgement p50, p95, p99, ms": lines(*(f"eval/latency_p{q}_ms" for q in (50, 95, 99)))},

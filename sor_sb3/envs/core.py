@@ -11,10 +11,10 @@ from sor_sb3.envs.action_adapters import make_action_adapter
 from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.spec import MarketSpec
+from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.batch import LEDGER_PARTS, MEASURES, BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
-from sor_sb3.simulator.random import DATA_SPLITS, seed_word
+from sor_sb3.simulator.random import DATA_SPLITS, FINAL, seed_word
 from sor_sb3.simulator.views import Observed
 
 _VOLUME_REMEDIES = {
@@ -22,6 +22,7 @@ _VOLUME_REMEDIES = {
     "replay": "give recorded quotes a trades file (--trades FILE)",
     "notebook": "take another market",
 }
+LARGEST_RISK_AVERSION = 1e6
 LARGEST_REWARD = 1e30  # in size: sums of rewards over an episode, and their differences, stay finite in float32
 
 
@@ -48,6 +49,12 @@ def _write_rewards(cost: Any, noise: Any, variance_reduction: bool, rewards: Any
     return -1
 
 
+FINAL_REFUSED = (
+    "the final scenarios are never trained, tuned or chosen on; open them with --final of evaluate or compare, or with "
+    "sor_sb3.evaluate(..., data_split='final')"
+)
+
+
 class RoutingCore:
     """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
@@ -58,11 +65,16 @@ class RoutingCore:
 
     Args are those of :func:`~sor_sb3.envs.sb3_vec_env.make_vec_env`. `variance_reduction` leaves the mid's pure noise
     out of the rewards (never out of the ledger): the noise has mean zero whatever the actions, so expected returns do
-    not change. `threads` is how many parts of the batch are stepped at once; the results do not depend on it. With
-    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps.
+    not change. `risk_aversion`, in 1 over the cost unit, takes so many times the square of the ledger's timing of each
+    step from its reward: of a martingale the squares of increments sum in expectation to the variance, so an episode's
+    reward is minus the shortfall and `risk_aversion` times the variance of its timing (the objective of Almgren and
+    Chriss 2001). `threads` is how many parts of the batch are stepped at once; the results do not depend on it. With
+    `every_wave` later waves come even where nothing came back, so that all episodes have equally many steps. The data
+    split "final" is for who scores policies, and says `final`.
 
     Raises:
-        UserError: env, market or data split is unknown, or `n` or `threads` is no whole number of at least 1.
+        UserError: env, market or data split is unknown, the final scenarios are not to be had, `n` or `threads` is no
+            whole number of at least 1, or `risk_aversion` no number from 0 to 1e6.
     """
 
     def __init__(
@@ -74,11 +86,24 @@ class RoutingCore:
         variance_reduction: bool = False,
         threads: int = 1,
         every_wave: bool = False,
+        risk_aversion: float = 0.0,
+        final: bool = False,
     ) -> None:
-        if data_split not in DATA_SPLITS:
+        if data_split == FINAL and not final:
+            raise UserError(FINAL_REFUSED)
+        if data_split not in (*DATA_SPLITS, FINAL):
             raise UserError(f"data_split '{data_split}' is unknown; expected one of {', '.join(DATA_SPLITS)}")
         n, threads = whole_number("n_envs", n, 1), whole_number("threads", threads, 1)
+        is_number = isinstance(risk_aversion, (int, float)) and not isinstance(risk_aversion, bool)
+        if not is_number or not 0 <= risk_aversion <= LARGEST_RISK_AVERSION:
+            raise UserError(f"risk_aversion is {risk_aversion!r}; expected a number from 0, for none, to 1e6")
+        self.risk_aversion = float(risk_aversion)
         self.market = load_market(market)
+        if data_split == FINAL and isinstance(self.market, ReplayMarket):
+            taken = "all its time is cut into train, validation and test"
+            raise UserError(
+                f"market '{self.market.name}' is a recording, {taken}: it has no final scenarios; take test"
+            )
         self.n, self.data_split, self.variance_reduction = n, data_split, variance_reduction
         self.action_adapter = make_action_adapter(
             env_id, self.market.n_venues, self.market.venue_names, self.market.order.most_resting_ratio
@@ -134,10 +159,13 @@ class RoutingCore:
         weights, pace = self.action_adapter.decode(actions, self.n, self._is_later())
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
+        timing = self.simulator.read("timing_cost") if self.risk_aversion else None
         rows = self.observer.blank(self.n)
         cost, noise, done = self.simulator.step(
             weights, pace, lambda part: self.observer.write_part(part, rows), self.action_adapter.resting(actions)
         )
+        if timing is not None:
+            cost = cost + self.risk_aversion * (self.simulator.read("timing_cost") - timing) ** 2
         rewards = np.empty(self.n, dtype=np.float32)
         wrong = _write_rewards(cost, noise, self.variance_reduction, rewards)
         if wrong >= 0:

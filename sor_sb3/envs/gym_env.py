@@ -47,7 +47,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
 
     **Reward**: minus the cost of the step in bps of the order: execution price against the efficient price at the
     step's begin, fees, and that price's move times what is still to be done. Undiscounted, an episode sums to minus the
-    implementation shortfall (Perold 1988).
+    implementation shortfall (Perold 1988). With `risk_aversion` it is less that times the squared timing of each step.
 
     **Termination**: the order is done, or the deadline is reached and the rest is swept at a price worse than any fill
     that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
@@ -71,8 +71,9 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         data_split: str = "train",
         variance_reduction: bool = False,
         render_mode: str | None = None,
+        risk_aversion: float = 0.0,
     ) -> None:
-        self.core = RoutingCore(env_id, market, 1, data_split, variance_reduction)
+        self.core = RoutingCore(env_id, market, 1, data_split, variance_reduction, risk_aversion=risk_aversion)
         self.observation_space = self.core.observation_space
         self.action_space = self.core.action_space
         self.render_mode = render_mode

@@ -25,8 +25,9 @@ class RoutingVectorEnv(VectorEnv):
         data_split: str = "train",
         variance_reduction: bool = False,
         render_mode: str | None = None,
+        risk_aversion: float = 0.0,
     ) -> None:
-        self.core = RoutingCore(env_id, market, num_envs, data_split, variance_reduction)
+        self.core = RoutingCore(env_id, market, num_envs, data_split, variance_reduction, risk_aversion=risk_aversion)
         self.num_envs, self.render_mode = self.core.n, render_mode
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = self.core.observation_space

@@ -175,12 +175,13 @@ def observation_space(market: MarketSpec) -> spaces.Box:
 
 
 class Observer:
-    """Writes observations of a simulator's members."""
+    """Writes observations of a simulator's members, in units of `market`, by default the simulator's own."""
 
-    def __init__(self, simulator: BatchSimulator) -> None:
+    def __init__(self, simulator: BatchSimulator, market: MarketSpec | None = None) -> None:
         self.simulator = simulator
-        order = simulator.market.order
-        self._scales = (*simulator.market.scales, order.quantity_shares, float(order.horizon_steps))
+        market = simulator.market if market is None else market
+        order = market.order
+        self._scales = (*market.scales, order.quantity_shares, float(order.horizon_steps))
         self._everyone = np.arange(simulator.n)
         self.size = _G + simulator.market.n_venues * _F
 

@@ -42,10 +42,12 @@ class RoutingVecEnv(VecEnv):
         variance_reduction: bool = False,
         threads: int = 1,
         envs_per_scenario: int = 1,
+        risk_aversion: float = 0.0,
     ) -> None:
         check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads, in_step)
+        options = variance_reduction, threads, in_step, risk_aversion
+        self.core = RoutingCore(env_id, market, n_envs, data_split, *options)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None
@@ -139,6 +141,7 @@ def make_vec_env(
     monitor: bool = True,
     threads: int = 1,
     envs_per_scenario: int = 1,
+    risk_aversion: float = 0.0,
 ) -> VecEnv:
     """A native SB3 ``VecEnv`` of `n_envs` parent orders.
 
@@ -155,9 +158,10 @@ def make_vec_env(
             the scenario's luck out (:class:`~sor_sb3.callbacks.paired_critic.PairedCriticCallback`; REINFORCE's
             ``"scenario"``). Above 1, every decision has all its waves and every order all its decisions, some with
             nothing to send, so that the steps of neighbours correspond.
+        risk_aversion: of the rewards, 1 over the cost unit; see `RoutingCore`.
 
     Raises:
-        UserError: the env, market or data split is unknown, the market is wrong, or `envs_per_scenario` does not fit.
+        UserError: the env, market or data split is unknown, the market is wrong, or a number does not fit.
 
     Example:
         >>> import sor_sb3
@@ -165,6 +169,6 @@ def make_vec_env(
         >>> venv.reset().shape
         (4, 67)
     """
-    args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario
+    args = env_id, market, n_envs, seed, data_split, variance_reduction, threads, envs_per_scenario, risk_aversion
     venv: VecEnv = RoutingVecEnv(*args)
     return VecMonitor(venv) if monitor else venv

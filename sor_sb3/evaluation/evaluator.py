@@ -13,12 +13,20 @@ from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.children import ChildLog, ChildRecorder
+from sor_sb3.evaluation.risk import RISK_MEASURES, risk, risk_difference
 from sor_sb3.evaluation.rollout import rollout
-from sor_sb3.evaluation.statistics import Estimate, gap_closed, mean_with_interval, paired_difference
+from sor_sb3.evaluation.statistics import (
+    Estimate,
+    equivalence_margin,
+    gap_closed,
+    mean_with_interval,
+    paired_difference,
+)
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
 from sor_sb3.policies.registry import ORACLE_NAMES, make, oracle_name, rule_names
+from sor_sb3.simulator.random import FINAL
 from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -106,12 +114,36 @@ class Evaluation:
         """Whether a policy is cheaper than the oracle, which is myopic, by more than the interval."""
         return self.n_scenarios > 1 and self.difference(name, self.oracle).ci95_high < 0.0
 
-    def gap_closed(self, name: str) -> Estimate | None:
-        """Share of the way from the market's reference router to `gap_end`; None where either was not run."""
-        reference, end = self.scores.get(self.market.reference_router), self.scores.get(self.gap_end)
+    def gap_closed(self, name: str, start: str | None = None) -> Estimate | None:
+        """Share of the way from `start` to `gap_end`; None where either was not run, or there is no way to go.
+
+        The start is the market's reference router, unless another policy is named.
+        """
+        reference, end = self.scores.get(start or self.market.reference_router), self.scores.get(self.gap_end)
         if reference is None or end is None:
             return None
         return gap_closed(self.scores[name].cost, reference.cost, end.cost, self.blocks)
+
+    def margin(self, best_rule: str) -> float:
+        """The largest difference that does not matter here, in the market's cost unit."""
+        end = self.scores.get(self.gap_end)
+        return equivalence_margin(self.scores[best_rule].cost, None if end is None else end.cost)
+
+    def could_be_won(self, best_rule: str) -> Estimate | None:
+        """Cost of the best rule less that of `gap_end`; None where that is not significantly above 0, or not known."""
+        if self.gap_end not in self.scores:
+            return None
+        found = self.difference(best_rule, self.gap_end)
+        return found if found.ci95_low > 0.0 else None
+
+    def risk(self, name: str) -> dict[str, Estimate]:
+        """Standard deviation ("sd") and mean of the dearest 5 % ("cvar95") of a policy's cost."""
+        return {measure: risk(measure, self.scores[name].cost, self.blocks) for measure in RISK_MEASURES}
+
+    def risk_difference(self, name: str, against: str) -> dict[str, Estimate]:
+        """The same of a policy minus another's, paired by scenario; negative is less risk."""
+        costs, others = self.scores[name].cost, self.scores[against].cost
+        return {measure: risk_difference(measure, costs, others, self.blocks) for measure in RISK_MEASURES}
 
     def names(self, *kinds: Kind) -> list[str]:
         """Policies of these kinds (all, by default), cheapest first."""
@@ -128,7 +160,7 @@ class Evaluator:
     ) -> None:
         scenarios, seed = whole_number("scenarios", scenarios, 1), whole_number("seed", seed)
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
-        self.core = RoutingCore(env, self.market, scenarios, data_split)
+        self.core = RoutingCore(env, self.market, scenarios, data_split, final=data_split == FINAL)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
@@ -238,7 +270,8 @@ def evaluate(
         market: preset name, path, or specification.
         scenarios: how many parent orders.
         seed: of the first; scenario j has seed + j, the same for every policy.
-        data_split: "test" by default; no scenario of it is one of "train" or "validation".
+        data_split: "test" by default; no scenario of it is one of "train" or "validation". "final" is a frozen block
+            for the last word on a release; nothing notes that it is read here, as ``sor-sb3 evaluate --final`` does.
         deterministic: whether learned policies take their mode instead of drawing.
 
     Raises:

@@ -22,10 +22,16 @@ from scipy import optimize, special
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Verdict = Literal["better", "worse", "no significant difference"]
+Verdict = Literal["equivalent", "better", "worse", "no significant difference"]
 
 SMALLEST_P_VALUE = 1e-100
 """Where seeds and scenarios both count, a p-value is not worked out below this, which is reported instead."""
+
+MARGIN_SHARE, SMALLEST_MARGIN = 0.01, 1e-4
+"""The margin of a market: a share of what lies between its best rule and its oracle, and at least so much."""
+
+LARGEST_VARIANCE_REDUCTION = 1e6
+"""Beyond it the paired differences are a thousandth of the costs' own and mostly rounding: taken as no variance."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,29 @@ def paired_difference(
     return two_way_estimate(float(columns.mean()), columns, sides, block_index, confidence)
 
 
-def verdict(estimate: Estimate) -> Verdict:
-    """What a paired difference, this policy minus the other, shows: cheaper is better if the interval leaves out 0."""
+def equivalence_margin(best_rule_costs: npt.ArrayLike, oracle_costs: npt.ArrayLike | None) -> float:
+    """The largest difference that does not matter in a market, in the unit of the costs.
+
+    1 % of the mean cost of the best rule less that of the oracle, and at least 1e-4: what an oracle that is not below
+    the best rule, or is not known, leaves.
+
+    >>> equivalence_margin([[3.0, 2.0]], [[2.0, 1.0]]), equivalence_margin([[1.0, 2.0]], None)
+    (0.01, 0.0001)
+    """
+    if oracle_costs is None:
+        return SMALLEST_MARGIN
+    best, oracle = checked_pair(best_rule_costs, oracle_costs, "oracle_costs")
+    return max(MARGIN_SHARE * float(best.mean() - oracle.mean()), SMALLEST_MARGIN)
+
+
+def verdict(estimate: Estimate, margin: float = 0.0) -> Verdict:
+    """What a paired difference, this policy minus the other, shows.
+
+    "equivalent" if the whole interval lies inside `margin` either way: two one-sided tests (Schuirmann 1987), at 2.5 %
+    each with a 95 % interval. Otherwise cheaper is "better" if the interval leaves out 0.
+    """
+    if -margin < estimate.ci95_low and estimate.ci95_high < margin:
+        return "equivalent"
     if estimate.ci95_high < 0:
         return "better"
     return "worse" if estimate.ci95_low > 0 else "no significant difference"
@@ -170,14 +197,14 @@ def pairing_variance_reduction(costs: npt.ArrayLike, other_costs: npt.ArrayLike)
     The variance over scenarios of the unpaired difference, `var(costs) + var(other_costs)`, over that of the paired
     difference, `var(costs - other_costs)`, each of seed-averaged costs. 1 is no gain; common random numbers (Glasserman
     2003, "Monte Carlo Methods in Financial Engineering", section 4) aim above. Infinite if the paired difference never
-    varies, 1 if nothing varies at all (as with a single scenario).
+    varies by more than rounding, 1 if nothing varies at all (as with a single scenario).
     """
     policy, other = checked_pair(costs, other_costs)
     if policy.shape[1] == 1:
         return 1.0
     paired = ((policy - other[0]).mean(axis=0) - (other - other[0]).mean(axis=0)).var(ddof=1)
     unpaired = policy.mean(axis=0).var(ddof=1) + other.mean(axis=0).var(ddof=1)
-    if paired == 0:
+    if unpaired >= paired * LARGEST_VARIANCE_REDUCTION:
         return 1.0 if unpaired == 0 else float("inf")
     return float(unpaired / paired)
 

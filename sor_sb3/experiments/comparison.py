@@ -7,21 +7,34 @@ unfinished ones continue from their last checkpoints, and the results are the sa
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.results import system_versions
+from sor_sb3.experiments.board import Board
 from sor_sb3.experiments.config import CompareConfig, TrainConfig
-from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, claim_folder, is_done, locked, path_component, release_folder
+from sor_sb3.experiments.final import FINAL_FOLDER, note_final
+from sor_sb3.experiments.folder import (
+    RESULTS_FILE,
+    TENSORBOARD_FOLDER,
+    claim_folder,
+    held_digest,
+    is_done,
+    locked,
+    path_component,
+    release_folder,
+)
 from sor_sb3.experiments.run import can_resume, check_settings, train
 from sor_sb3.experiments.score import Run, Scored, score, score_rules_on_validation
 from sor_sb3.experiments.workers import run_jobs
 from sor_sb3.files import write_json, writing
+from sor_sb3.simulator.random import FINAL
 
 Progress = Callable[[str, int, int], None]  # what is done, how far, of how much
 
@@ -50,14 +63,20 @@ class Comparison:
     ) -> None:
         """Train what is not done, each run in a process of its own, as many at once as `workers` or usable cores.
 
-        A worker computes gap closed from `validation`, the scores of reference rule and oracle.
+        A worker computes gap closed from `validation`, the scores of every rule and oracle, which TensorBoard shows
+        beside the learners.
         """
+        board = Board(self.folder / TENSORBOARD_FOLDER, self.config.market, self.runs)
+        if validation is not None:
+            board.add_baselines(validation)
+        board.update()
         pending = [run for run in self.config.runs if not self.is_done(run)]
         if not pending:
             return
         total = sum(run.timesteps for run in pending)
 
         def tell(finished: int, timesteps: Sequence[int]) -> None:
+            board.update()
             if progress is not None:
                 steps = sum(min(done, run.timesteps) for done, run in zip(timesteps, pending, strict=True))
                 progress(f"training, {finished} of {len(pending)} runs done", steps, total)
@@ -68,17 +87,14 @@ class Comparison:
     def _cleared(self, run: TrainConfig) -> tuple[TrainConfig, Path, Path]:
         """A run, its folder and its TensorBoard folder, without leftovers of a run that cannot be resumed."""
         folder = self.run_folder(run)
-        tensorboard_dir = self.folder / TENSORBOARD_FOLDER / f"{path_component(run.algo)}_seed_{run.seed}"
         if folder.exists() and not can_resume(run, folder):
             with locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            shutil.rmtree(tensorboard_dir, ignore_errors=True)
-        return run, folder, tensorboard_dir
+        return run, folder, folder / TENSORBOARD_FOLDER
 
     def _baselines(self, validation: Evaluation) -> Evaluation:
-        """What gap closed is computed from: the costs of the reference rule, of the oracle and of the planner."""
-        names = (self.config.market.reference_router, validation.oracle, "planner")
+        """What gaps closed are computed from: the costs of reference rule, best rule, oracle and planner."""
+        names = (self.config.market.reference_router, validation.names("rule")[0], validation.oracle, "planner")
         known = {name: validation.scores[name] for name in names if name in validation.scores}
         return replace(validation, scores={k: replace(scores, latency_ms=np.zeros(0)) for k, scores in known.items()})
 
@@ -86,41 +102,24 @@ class Comparison:
         """Rules and oracle on the scenarios that may choose, which name the best rule."""
         return score_rules_on_validation(self.config.env, self.config.market, self.config.routers)
 
-    def test_evaluator(self) -> Evaluator:
-        """The test scenarios."""
-        return Evaluator(self.config.env, self.config.market, self.config.scenarios, self.config.test_seed, "test")
+    def test_evaluator(self, data_split: str = "test") -> Evaluator:
+        """The test scenarios, or the final ones."""
+        config = self.config
+        return Evaluator(config.env, config.market, config.scenarios, config.test_seed, data_split)
 
-    def score(self, evaluator: Evaluator, validation: Evaluation | None = None) -> Scored:
-        """Score everything on the test scenarios, ready for a report."""
+    def score(
+        self, evaluator: Evaluator, validation: Evaluation | None = None, extras: Collection[str] = ("gains",)
+    ) -> Scored:
+        """Score everything on the evaluator's scenarios, ready for a report."""
         config = {"digest": self.config.digest(), **self.config.canonical()}
-        return score(self.runs, self.config.routers, evaluator, config, validation, report=True)
+        return score(self.runs, self.config.routers, evaluator, config, validation, report=True, extras=extras)
 
-    def finish(self, validation: Evaluation) -> dict[str, Any]:
-        """Score everything on test scenarios; leave results, figures, report and the baselines' TensorBoard runs."""
-        evaluator = self.test_evaluator()
-        scored = self.score(evaluator, validation)
+    def finish(self, validation: Evaluation, extras: Collection[str] = ("gains",)) -> dict[str, Any]:
+        """Score everything on test scenarios; leave results, figures and report."""
+        scored = self.score(self.test_evaluator(), validation, extras)
         scored.write_results(self.folder)
-        self._log_baselines(evaluator, validation)
         scored.write_report(self.folder)
         return scored.results
-
-    def _log_baselines(self, evaluator: Evaluator, validation: Evaluation) -> None:
-        """Each rule and oracle as a TensorBoard run of its own: a flat line beside the learners' curves."""
-        from stable_baselines3.common.logger import configure
-
-        from sor_sb3.callbacks.evaluation import scalars
-
-        longest = max(run.timesteps for run in self.config.runs)
-        for name, scores in validation.scores.items():
-            tensorboard_dir = self.folder / TENSORBOARD_FOLDER / path_component(name)
-            shutil.rmtree(tensorboard_dir, ignore_errors=True)
-            logger = configure(str(tensorboard_dir), ["tensorboard"])
-            gap = validation.gap_closed(name)
-            for step in (0, longest // 2, longest):
-                for tag, value in scalars(evaluator, scores, gap.mean if gap else None).items():
-                    logger.record(tag, value)
-                logger.dump(step)
-            logger.close()
 
 
 def _train_in_worker(
@@ -130,9 +129,15 @@ def _train_in_worker(
 
 
 def compare(
-    config: CompareConfig, folder: Path, workers: int | None = None, progress: Progress | None = None
+    config: CompareConfig,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    extras: Collection[str] = ("gains",),
 ) -> dict[str, Any]:
     """Run a comparison, or continue one; returns the content of its ``results.json``.
+
+    `extras` are keys of `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
     Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
     WorkFailed: a training process was killed.
@@ -149,6 +154,26 @@ def compare(
         except Exception:
             release_folder(folder)
             raise
-        results = comparison.finish(validation)
+        results = comparison.finish(validation, extras)
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results
+
+
+def compare_final(config: CompareConfig, folder: Path) -> dict[str, Any]:
+    """Score what a finished comparison trained on the frozen final scenarios; returns the results.
+
+    Results, figures and report go to ``FOLDER/final``; a line goes to the log of `note_final`, before anything is
+    scored. Raises UserError: the comparison is not finished or is of another config, the market is a recording, another
+    process works in the folder, or something cannot be written.
+    """
+    if not (folder / RESULTS_FILE).is_file() or held_digest(folder) != config.digest():
+        said = f"{folder} holds no finished comparison of this configuration, and --final trains nothing"
+        raise UserError(f"{said}; run the same command without --final first")
+    comparison, into = Comparison(config, folder), folder / FINAL_FOLDER
+    with writing(str(folder), folder), locked(folder):
+        evaluator = comparison.test_evaluator(FINAL)
+        note_final(evaluator, folder.parent)
+        scored = comparison.score(evaluator)
+        scored.write_results(into)
+        scored.write_report(into)
+    return scored.results

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -28,6 +28,12 @@ VALIDATION_SCENARIOS = 500
 TEST_SEED = 10_000
 
 
+def digest_of(data: Any) -> str:
+    """SHA-256 of the canonical JSON of plain data, 16 hexadecimal digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,8 +46,9 @@ class _Config(BaseModel):
         data = self.canonical()
         if "market" in data:
             data["market"] = self.market.without_prose()  # type: ignore[attr-defined]
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        if "markets" in data:
+            data["markets"] = [market.without_prose() for market in self.markets]  # type: ignore[attr-defined]
+        return digest_of(data)
 
 
 class Learner(_Config):
@@ -86,6 +93,24 @@ class CompareConfig(_Config):
         )
 
 
+class TuneConfig(_Config):
+    """A search for settings: an algorithm's hyperparameters, or a rule's constants, over several markets and seeds.
+
+    How many trials there are is not part of the config: a search may be made longer.
+    """
+
+    kind: Literal["tune"] = "tune"
+    algo: str  # of a learner, or a rule's name
+    env: EnvId
+    markets: Annotated[tuple[Annotated[MarketSpec, Field(discriminator="model")], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    hyperparameters: dict[str, Any]  # zoo keys, from which the search starts; empty for a rule
+    space: Annotated[dict[str, str], Field(min_length=1)]  # by dotted key, as `--space` writes it
+    start: dict[str, Any]  # of the keys in `space`, what the first trial has
+    validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
+    evaluations: Annotated[int, Field(ge=2)] = 11  # during a run, first and last included
+
+
 def train_config(
     algo: str,
     env: str,
@@ -94,13 +119,15 @@ def train_config(
     timesteps: int | None = None,
     n_envs: int | None = None,
     settings: dict[str, Any] | None = None,
+    defaults: dict[str, Any] | None = None,
 ) -> TrainConfig:
-    """A complete config: defaults of the YAML, overridden by `settings` (``--set``), `n_envs` and `timesteps`.
+    """A complete config: `defaults`, overridden by `settings` (``--set``), `n_envs` and `timesteps`.
 
-    Raises UserError: the env or the algorithm is unknown, or they do not fit each other.
+    Where no `defaults` are given, those of the package's YAML are taken. Raises UserError: the env or the algorithm is
+    unknown, or they do not fit each other.
     """
     algo = find_algorithm(algo, make_action_adapter(env, market.n_venues).space).name
-    hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps)
+    hyperparameters = complete_hyperparameters(algo, env, market, settings or {}, n_envs, timesteps, defaults)
     variance_reduction = hyperparameters.pop("variance_reduction", True)
     return TrainConfig(
         algo=algo,
@@ -123,10 +150,12 @@ def compare_config(
     n_envs: int | None = None,
     scenarios: int = 1000,
     settings: dict[str, Any] | None = None,
+    defaults: Mapping[str, dict[str, Any]] | None = None,
 ) -> CompareConfig:
     """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
-    Raises UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    `defaults` are by the algorithm's name. Raises UserError: an algorithm is unknown or does not fit, or a number is
+    out of range.
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
@@ -134,10 +163,11 @@ def compare_config(
         raise UserError(f"--seeds is {seeds}; expected at least 1")
     if scenarios < 2:
         raise UserError(f"--scenarios is {scenarios}; expected at least 2, for an interval")
-    runs = [
-        train_config(algo, env, market, first_seed, timesteps, n_envs, settings)
-        for algo in dict.fromkeys(find_algorithm(a).name for a in algos)
-    ]
+    names = dict.fromkeys(find_algorithm(a).name for a in algos)
+    given = {find_algorithm(a).name: values for a, values in (defaults or {}).items()}
+    if unused := [name for name in given if name not in names]:
+        raise UserError(f"--hyperparams is given for {', '.join(unused)}, which --algos does not name; name it there")
+    runs = [train_config(algo, env, market, first_seed, timesteps, n_envs, settings, given.get(algo)) for algo in names]
     return CompareConfig(
         market=market,
         env=runs[0].env,

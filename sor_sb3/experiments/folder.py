@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.config import CompareConfig, TrainConfig
+from sor_sb3.experiments.config import CompareConfig, TrainConfig, TuneConfig
 from sor_sb3.files import make_folder, remove_empty, write_yaml
 from sor_sb3.market.validation import validate
 
@@ -26,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CONFIG_FILE, DONE_FILE, RESULTS_FILE = "config.yaml", "done.json", "results.json"
+BEST_FILE = "best.yml"
 CHECKPOINT_FOLDER, TENSORBOARD_FOLDER = "checkpoints", "tensorboard"
 _LONGEST_BYTES = 180  # of a name that becomes a part of a path; systems allow 255
 
@@ -65,8 +66,10 @@ def new_run_folder(parent: Path, env_id: str) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Keep other processes from working in a folder, which is made where it is missing and dropped if left empty.
+
+    With `wait`, what another process does there is waited for.
 
     The lock is on the folder itself, so that no file is left, and ends with the process, whatever ends the process.
     Where the system cannot lock a folder (Windows, some network disks), nothing is locked. Raises UserError: another
@@ -78,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     said = f"another process works in {folder}; wait until that process has ended"
@@ -143,21 +146,32 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def folder_config(folder: Path) -> TrainConfig | CompareConfig:
-    """The config of a training run's or a comparison's folder. The version before wrote no `kind`.
+Config = TrainConfig | CompareConfig | TuneConfig
+_KINDS: dict[str, Any] = {"train": TrainConfig, "compare": CompareConfig, "tune": TuneConfig}
+
+
+def any_config(folder: Path) -> Config:
+    """The config of the folder of a training run, a comparison or a search. The version before wrote no `kind`.
 
     Raises UserError: there is none, or the config is damaged.
     """
     data = read_config(folder)
     kind = data.get("kind", "compare" if "learners" in data else "train")
-    model = CompareConfig if kind == "compare" else TrainConfig
-    config: TrainConfig | CompareConfig = validate(model, data, str(folder / CONFIG_FILE))
+    config: Config = validate(_KINDS.get(str(kind), TrainConfig), data, str(folder / CONFIG_FILE))
     return config
 
 
-def _whole_config(folder: Path) -> TrainConfig | CompareConfig | None:
+def folder_config(folder: Path) -> TrainConfig | CompareConfig:
+    """The config of a training run's or a comparison's folder; raises as `any_config`, and for a search's folder."""
+    config = any_config(folder)
+    if isinstance(config, TuneConfig):
+        raise UserError(f"{folder} is a search for settings; train with them: --hyperparams {folder / BEST_FILE}")
+    return config
+
+
+def _whole_config(folder: Path) -> Config | None:
     with suppress(UserError):
-        return folder_config(folder)
+        return any_config(folder)
     return None
 
 

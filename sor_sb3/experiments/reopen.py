@@ -4,7 +4,7 @@ Nothing is trained here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from sor_sb3.evaluation.evaluator import Evaluator, standard_rules
 from sor_sb3.evaluation.explain import Explanation, explain
 from sor_sb3.experiments.comparison import Comparison
 from sor_sb3.experiments.config import TEST_SEED, CompareConfig, TrainConfig
+from sor_sb3.experiments.final import note_final
 from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_config, locked
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
 from sor_sb3.files import writing
 from sor_sb3.market.loading import load_market
+from sor_sb3.simulator.random import FINAL
 
 
 def run_config(folder: Path) -> TrainConfig:
@@ -45,14 +47,17 @@ def evaluate_runs(
     data_split: str = "test",
     deterministic: bool = True,
     settings: Mapping[str, Any] | None = None,
+    extras: Collection[str] = ("gains",),
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
-    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`.
+    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`. A read
+    of the data split "final" is noted first, by :func:`~sor_sb3.experiments.final.note_final`. `extras` are keys of
+    `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
     Raises UserError: a folder is no finished run, the runs differ in market or env, or a setting is wrong.
     """
-    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings).results
+    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings, extras).results
 
 
 def _score_runs(
@@ -63,6 +68,7 @@ def _score_runs(
     deterministic: bool,
     report: bool,
     settings: Mapping[str, Any] | None = None,
+    extras: Collection[str] = ("gains",),
 ) -> Scored:
     runs = [(run_config(folder), folder) for folder in folders]
     first = runs[0][0]
@@ -75,10 +81,12 @@ def _score_runs(
         check_finished(folder)
     market = load_market(first.market, settings)
     evaluator = Evaluator(first.env, market, scenarios, seed, data_split)
+    if data_split == FINAL:
+        note_final(evaluator, folders[0].parent.parent)
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
     if settings:
         about["market_set"] = dict(settings)
-    return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report)
+    return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report, extras)
 
 
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:

@@ -26,7 +26,7 @@ from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE, DONE_FILE, held_digest, locked
@@ -48,6 +48,7 @@ def make_training_env(config: TrainConfig) -> VecEnv:
         data_split="train",
         variance_reduction=config.variance_reduction,
         envs_per_scenario=config.hyperparameters.get("envs_per_scenario", 1),
+        risk_aversion=config.hyperparameters.get("risk_aversion", 0.0),
     )
     normalize = config.hyperparameters.get("normalize")
     if normalize:
@@ -136,6 +137,7 @@ def train(
     baseline_folder: Path | None = None,
     report: Callable[[int], None] | None = None,
     verbose: int = 0,
+    each: Callable[[int, Scores], None] | None = None,
 ) -> Any:
     """Train, evaluate from time to time, and leave the run in `folder`. Returns the model.
 
@@ -144,7 +146,8 @@ def train(
 
     The learner's event file goes to `tensorboard_folder`, if given. Gap closed and the chart need `baselines`: names of
     rules and oracles, or their scores on validation scenarios; their TensorBoard runs go to `baseline_folder`. `report`
-    is called with the timesteps done after every rollout. Raises UserError: the checkpoint is of other software
+    is called with the timesteps done after every rollout, `each` with the timesteps and the scores of every evaluation;
+    what it raises ends the training. Raises UserError: the checkpoint is of other software
     versions, or the folder is in use or cannot be written.
     """
     torch.set_num_threads(1)
@@ -157,14 +160,14 @@ def train(
         model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
         evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
         evaluate_every, keep_every = config.timesteps // (config.evaluations - 1), config.timesteps // CHECKPOINTS
-        evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder)
+        evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder, each)
         kept = folder / CHECKPOINT_FOLDER
         learning = learning_callbacks(config)
         stateful = [evaluation, *learning]
         checkpoint = ExactCheckpointCallback(kept, keep_every, system_versions(), stateful, resume_from)
         shown = {"algo": config.algo, "env": config.env, "market": config.market.name, "seed": config.seed}
         hparams = {**shown, "variance_reduction": config.variance_reduction, **config.hyperparameters}
-        metrics = [cost_tag(evaluator), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
+        metrics = [cost_tag(config.market), "eval/gap_closed", "eval/mean_reward", "rollout/ep_rew_mean"]
         callbacks: list[BaseCallback] = [HParamCallback(hparams, metrics), *learning, evaluation, checkpoint]
         if report is not None:
             callbacks.append(_Progress(report))

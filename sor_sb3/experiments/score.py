@@ -3,7 +3,7 @@
 The numbers are made in `evaluation`; what a report says of them is made in `reports`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.gains import gains
 from sor_sb3.evaluation.results import make_results
+from sor_sb3.evaluation.robustness import robustness
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE
 from sor_sb3.experiments.run import load_policy, validation_evaluator
@@ -20,6 +22,8 @@ from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # by algorithm, (timesteps, mean validation costs) a run
+EXTRAS: dict[str, Callable[..., Any]] = {"gains": gains, "robustness": robustness}
+"""What results may have beside scores: where differences come from, and what becomes of them on changed markets."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,14 @@ def score(
     validation: Evaluation | None = None,
     deterministic: bool = True,
     report: bool = False,
+    extras: Collection[str] = ("gains",),
 ) -> Scored:
     """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
 
     All `runs` are of one market and env; `rules` names rules and the oracle. `config` is what the results say of how
     they were made. `validation` is that of `score_rules_on_validation`, where somebody has it; `deterministic` policies
-    take their mode. With `report` child orders are recorded, for `Scored.write_report`. Raises UserError: a run is not
-    finished.
+    take their mode. With `report` child orders are recorded, for `Scored.write_report`; `extras` are
+    keys of `EXTRAS`, which results have too. Raises UserError: a run is not finished.
     """
     policies = policies_of(runs, rules, evaluator)
     writer = ReportWriter(evaluator.market, policies) if report else None
@@ -87,6 +92,8 @@ def score(
         validation = score_rules_on_validation(evaluator.env_id, evaluator.market, rules)
     evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer else None)
     results = make_results(evaluation, validation.names("rule")[0], config)
+    for extra in extras:
+        results[extra] = EXTRAS[extra](evaluator, evaluation, policies, results["best_rule"], deterministic)
     return Scored(results, evaluation, validation, _learning_curves(runs), writer)
 
 

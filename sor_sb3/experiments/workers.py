@@ -20,6 +20,11 @@ from sor_sb3.errors import WorkFailed
 _counters: Any = None  # in a worker: shared counters, one a job
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_jobs(
     job: Callable[..., None],
     arguments: Sequence[tuple[Any, ...]],
@@ -34,8 +39,7 @@ def run_jobs(
     """
     context = multiprocessing.get_context("spawn")
     counters = context.Array("q", len(arguments), lock=False)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ProcessPoolExecutor(min(workers or cores, len(arguments)), context, _start_worker, (counters,))
+    pool = ProcessPoolExecutor(min(workers or usable_cores(), len(arguments)), context, _start_worker, (counters,))
     try:
         with _interrupts_held():  # workers inherit it: the command ends them
             futures = [pool.submit(_call, job, i, of) for i, of in enumerate(arguments)]

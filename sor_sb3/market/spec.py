@@ -6,6 +6,8 @@ names: ``_bps`` is 1e-4 of the arrival mid, ``_ms`` milliseconds, ``_s`` seconds
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -349,6 +351,12 @@ class _Market(_Spec):
     def without_prose(self) -> dict[str, Any]:
         """The market as plain data (as JSON would hold it) without texts and paths: what a hash of it should cover."""
         return self.model_dump(mode="json", exclude=PROSE_FIELDS | PATH_FIELDS)
+
+    def digest(self) -> str:
+        """SHA-256, 16 hexadecimal digits, of what the market says beyond fields' defaults, prose and paths apart."""
+        stated = self.model_dump(mode="json", exclude=PROSE_FIELDS | PATH_FIELDS, exclude_defaults=True)
+        text = json.dumps({"model": type(self).__name__, **stated}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def _even_slice_shares(self) -> float:

@@ -93,6 +93,12 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
     return router(load_market(market), env, seed, **options)
 
 
+def find_rule(name: str) -> type[Router] | None:
+    """The class of a rule; None where the name is not that of a `Router`."""
+    router = _ROUTERS.get(name)
+    return router if isclass(router) and issubclass(router, Router) else None
+
+
 def oracle_name(market: MarketSpec, env_id: str) -> str:
     """The oracle of a market in an env: `market.oracle`; of snapshot and placement oracle the one that the env takes.
 

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from sor_sb3.evaluation.formats import listed, number
+from sor_sb3.evaluation.formats import listed, measured
 from sor_sb3.evaluation.results import Runs, learning_curve
 from sor_sb3.evaluation.verdicts import with_best_rule
 from sor_sb3.policies.registry import ORACLE_NAMES
@@ -97,7 +97,7 @@ def differences(data: Data) -> Figure | None:
     name_rows(axes, [name for name, _ in rows])
     axes.set_xlabel(f"cost minus that of {best}, {unit}  (left of the line: cheaper)")
     _kind_legend(axes, kinds.values())
-    numbers = listed([(name, d["mean"]) for name, d in rows], 3)
+    numbers = ", ".join(f"{name} {measured(d['mean'], [d['low'], d['high']])}" for name, d in rows)
     description = f"Cost of each policy minus that of {best}, {unit}: {numbers}."
     caption = (
         f"Mean cost minus that of {best}, the best rule, on the same scenarios. The bar is the paired 95 % interval "
@@ -232,13 +232,14 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
         if low is not None and high is not None:
             axes.plot([best + low, best + high], [row, row], color=INK, linewidth=2)
             right = max(right, best + high)
-        axes.annotate(number(policy["cost"]), (right, row), xytext=(6, 0), textcoords="offset points", va="center")
+        shown = measured(policy["cost"], policy["cost_ci95"])
+        axes.annotate(shown, (right, row), xytext=(6, 0), textcoords="offset points", va="center")
     axes.axvline(best, color=INK, linestyle="--", linewidth=1)
     name_rows(axes, [p["name"] for p in policies])
     axes.margins(x=0.12)
     marks = f"dashed: the best rule, {results['best_rule']}; black: 95 % interval of the paired difference"
     axes.set_xlabel(f"cost of a parent order, {results['cost_unit']}\n{marks}")
-    axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} test scenarios")
+    axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} {results['data_split']} scenarios")
     _kind_legend(axes, [p["kind"] for p in policies])
     return to_png(figure, path)
 
@@ -260,7 +261,7 @@ def gap_closed(data: Data) -> Figure | None:
     axes.axvline(100.0, color=KINDS["oracle"], linewidth=1, linestyle="--")
     name_rows(axes, [p["name"] for p in rows])
     axes.set_xlabel(f"gap closed, %  (0: {results['reference_rule']}, 100: {results['gap_end']})")
-    numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 1)
+    numbers = listed([(p["name"], 100.0 * p["gap_closed"]) for p in rows], 0)
     description = f"Share of the gap closed, per cent: {numbers}."
     caption = (
         f"How much of the way from the naive router, {results['reference_rule']}, to {results['gap_end']}, which sees "

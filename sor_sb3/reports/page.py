@@ -7,11 +7,12 @@ from typing import Any
 import jinja2
 import yaml
 
-from sor_sb3.evaluation.formats import interval, number, p_value, percent, signed
-from sor_sb3.evaluation.verdicts import against_best_rule, with_best_rule
+from sor_sb3.evaluation.formats import interval, measured, number, p_value, percent, signed, significant, times_fewer
+from sor_sb3.evaluation.verdicts import against_best_rule, stakes_sentence, with_best_rule
 from sor_sb3.reports import figures as f
 from sor_sb3.reports import flow_figures as flow
 from sor_sb3.reports.figures import Data, Figure
+from sor_sb3.reports.gains import gains_rows
 from sor_sb3.reports.theme import DARK, LIGHT
 
 PAGE_FIGURES: dict[str, tuple[Callable[[Data], Figure | None], ...]] = {
@@ -35,8 +36,15 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(num=number, signed=signed, interval=interval, percent=percent, p=p_value)
+    environment.filters.update(measured=measured, significant=significant, times_fewer=times_fewer)
     environment.globals.update(
-        light=LIGHT, dark=DARK, part_names=flow.PART_NAMES, against=against_best_rule, found=with_best_rule
+        light=LIGHT,
+        dark=DARK,
+        part_names=flow.PART_NAMES,
+        against=against_best_rule,
+        found=with_best_rule,
+        stakes=stakes_sentence,
+        gains=gains_rows,
     )
     return environment
 

@@ -23,8 +23,8 @@ from sor_sb3.evaluation.analysis import DISTRIBUTION, MEASURES, PolicyAnalysis, 
 from sor_sb3.evaluation.audit import AUDIT_SCENARIOS, Audit, audit
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.results import Runs, learning_curve, system_versions
+from sor_sb3.evaluation.risk import RISK_MEASURES, risk
 from sor_sb3.evaluation.statistics import Estimate
-from sor_sb3.evaluation.tca import cvar
 from sor_sb3.files import write_text
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.reports.figures import Data, kinds_of
@@ -143,8 +143,8 @@ def _estimate(estimate: Estimate) -> dict[str, float]:
 
 def _distribution(costs: np.ndarray) -> dict[str, float]:
     named = {f"p{round(100 * q)}": np.quantile(costs, q) for q in DISTRIBUTION}
-    sd = float(costs.std(ddof=1)) if costs.size > 1 else float("nan")
-    return {**named, "mean": float(costs.mean()), "sd": sd, "cvar95": cvar(costs)}
+    risks = {measure: risk(measure, costs).mean for measure in RISK_MEASURES}
+    return {**named, "mean": float(costs.mean()), **risks}
 
 
 def _aggregates(evaluation: Evaluation, best_rule: str) -> Data | None:

@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from sor_sb3.simulator.compiled import entry_point
 
 DATA_SPLITS = ("train", "validation", "test")
+FINAL = "final"  # a fourth data split: frozen, scored alone, and never trained or tuned on
 PLACES_PER_STEP = 16  # of a stream; a path's purposes must stay under it
 RESET_PLACE = 1 << 40  # draws that open an episode lie far from those of its steps
 

@@ -21,7 +21,8 @@ import yaml
 from sor_sb3.envs import ENV_IDS
 from sor_sb3.errors import UserError
 
-_OURS_ALONE = ("variance_reduction", "envs_per_scenario")  # the zoo would pass these keys to the algorithm
+# the zoo would pass these keys to the algorithm
+_OURS_ALONE = ("variance_reduction", "envs_per_scenario", "risk_aversion")
 
 
 def register_with_rl_zoo3() -> None:

@@ -125,13 +125,13 @@ def scalars_of(folder) -> dict[str, list[tuple[int, float]]]:
 
 def test_learner_and_baselines_share_tags_and_steps(tmp_path):
     judge = evaluator()
-    callback = RoutingEvalCallback(judge, 400, None, ["random", "snapshot_oracle"], tmp_path)
+    callback = RoutingEvalCallback(judge, 400, None, ["random", "all_in", "snapshot_oracle"], tmp_path)
     model = make_model()
     model.set_logger(configure(str(tmp_path / "learner"), ["tensorboard"]))
     model.learn(800, callback=callback)
     model.logger.close()
     learner = scalars_of(tmp_path / "learner")
-    assert cost_tag(judge) == "eval/cost"
+    assert cost_tag(judge.market) == "eval/cost"
     for name, gap in (("random", 0.0), ("snapshot_oracle", 1.0)):
         baseline = scalars_of(tmp_path / name)
         assert set(baseline) <= set(learner)
@@ -141,6 +141,9 @@ def test_learner_and_baselines_share_tags_and_steps(tmp_path):
             assert [step for step, _ in baseline[tag]] == steps, tag
         assert len({value for _, value in baseline["eval/cost"]}) == 1
         assert baseline["eval/gap_closed"][0][1] == pytest.approx(gap, abs=1e-6)
+    for name, gap in (("all_in", 0.0), ("snapshot_oracle", 1.0)):  # from the cheapest of the rules
+        assert scalars_of(tmp_path / name)["eval/gap_closed_from_best_rule"][0][1] == pytest.approx(gap, abs=1e-6)
+    assert len(learner["eval/gap_closed_from_best_rule"]) == 3
     assert [-v for _, v in learner["eval/mean_reward"]] == [v for _, v in learner["eval/cost"]]
     assert {v for _, v in learner["eval/mean_ep_length"]} == {50.0}
 

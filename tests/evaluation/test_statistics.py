@@ -16,6 +16,7 @@ from scipy import stats
 
 from sor_sb3.evaluation.statistics import (
     Estimate,
+    equivalence_margin,
     gap_closed,
     holm,
     mean_with_interval,
@@ -415,3 +416,61 @@ def test_errors_of_blocks_confidence_and_gap() -> None:
         mean_with_interval(costs, confidence=95)
     with pytest.raises(ValueError, match="oracle_costs has 4"):
         gap_closed(costs, costs, costs[:, :4])
+
+
+# ------------------------------------------------------------------------------------------ equivalence
+
+
+def test_the_margin_is_one_percent_of_what_lies_between_best_rule_and_oracle() -> None:
+    best, oracle = np.array([[3.0, 2.0]]), np.array([[1.5, 1.5]])
+    assert equivalence_margin(best, oracle) == pytest.approx(0.01)
+    assert equivalence_margin(best, best - 1e-3) == 1e-4  # the floor
+    assert equivalence_margin(best, best + 1.0) == 1e-4  # an oracle above the best rule leaves the floor
+    assert equivalence_margin(best, None) == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.009, 0.009, "equivalent"),
+        (-0.009, -0.001, "equivalent"),  # goes before "better"
+        (0.001, 0.009, "equivalent"),  # and before "worse"
+        (-0.02, -0.001, "better"),
+        (0.001, 0.02, "worse"),
+        (-0.02, 0.001, "no significant difference"),
+        (-0.001, 0.01, "no significant difference"),  # the edge is not inside
+        (0.0, 0.0, "equivalent"),
+        (-np.inf, np.inf, "no significant difference"),
+    ],
+)
+def test_an_interval_inside_the_margin_is_equivalent(low: float, high: float, expected: str) -> None:
+    assert verdict(Estimate((low + high) / 2 if low > -np.inf else 0.0, low, high, 0.01, 9, 0.5), 0.01) == expected
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 10])
+@pytest.mark.parametrize("seed_variance_ratio", [0.0, 1.0, 30.0])
+def test_policies_that_differ_by_the_margin_are_seldom_equivalent(n_seeds: int, seed_variance_ratio: float) -> None:
+    """Two one-sided tests: at the edge of the margin "equivalent" is wrong at most 2.5 % of the time."""
+    rng, wrong, margin = np.random.default_rng(11), 0, 0.4
+    for _ in range(N_REPEATS):
+        base = 3 * rng.standard_normal((1, 200))
+        ratio = seed_variance_ratio if n_seeds > 1 else 0.0
+        costs = learned_costs(rng, base, n_seeds, ratio, 0.5) + margin
+        wrong += verdict(paired_difference(costs, base), margin) == "equivalent"
+    assert 100 * wrong / N_REPEATS <= 5
+
+
+def test_policies_that_do_not_differ_are_found_equivalent() -> None:
+    rng, right = np.random.default_rng(12), 0
+    for _ in range(100):
+        base = 3 * rng.standard_normal((1, 200))
+        right += verdict(paired_difference(learned_costs(rng, base, 3, 0.3, 0.5), base), 0.8) == "equivalent"
+    assert right > 90
+
+
+def test_a_variance_reduction_of_rounding_noise_is_no_number() -> None:
+    rng = np.random.default_rng(13)
+    rule = 3 * rng.standard_normal((1, 500))
+    rounded = rule + 1e-7 * rng.standard_normal((2, 500))  # a float32 policy that does what the rule does
+    assert pairing_variance_reduction(rounded, rule) == np.inf
+    assert 100 < pairing_variance_reduction(rule + 0.1 * rng.standard_normal((1, 500)), rule) < 1e6

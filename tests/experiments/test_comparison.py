@@ -94,13 +94,16 @@ def test_results_follow_the_schema(results: dict[str, Any]):
         assert set(policy["latency_ms"]) == {"p50", "p95", "p99"}
         for measure in ("slippage_bps", "fee_bps", "fill_rate"):
             assert policy[measure] is None  # no meaning in this market
-        assert isinstance(policy["gap_closed"], float)
-        assert is_interval(policy["gap_closed_ci95"])
+        for measure in ("gap_closed", "gap_closed_from_best_rule", "sd", "cvar95"):
+            assert isinstance(policy[measure], float)
+            assert is_interval(policy[f"{measure}_ci95"])
     for comparison in results["comparisons"]:
         assert {comparison["policy"], comparison["against"]} <= NAMES
         assert isinstance(comparison["difference"], float)
         assert is_interval(comparison["ci95"])
-        assert comparison["verdict"] in ("better", "worse", "no significant difference")
+        assert comparison["verdict"] in ("equivalent", "better", "worse", "no significant difference")
+        assert isinstance(comparison["share"], float) and is_interval(comparison["share_ci95"])
+        assert set(comparison["risk"]) == {"sd", "cvar95"}
 
 
 def test_results_agree_with_each_other(results: dict[str, Any]):
@@ -108,11 +111,23 @@ def test_results_agree_with_each_other(results: dict[str, Any]):
     assert [p["cost"] for p in results["policies"]] == sorted(p["cost"] for p in results["policies"])
     assert policies[results["reference_rule"]]["gap_closed"] == 0.0
     assert policies[results["oracle"]]["gap_closed"] == pytest.approx(1.0)
+    best, won = policies[results["best_rule"]], results["could_be_won"]
+    assert best["gap_closed_from_best_rule"] == 0.0
+    assert policies[results["gap_end"]]["gap_closed_from_best_rule"] == pytest.approx(1.0)
+    assert won == pytest.approx(best["cost"] - policies[results["gap_end"]]["cost"])
+    assert results["margin"] == pytest.approx(max(0.01 * won, 1e-4))
     for c in results["comparisons"]:
         assert c["difference"] == pytest.approx(policies[c["policy"]]["cost"] - policies[c["against"]]["cost"])
         low, high = c["ci95"]
         assert low <= c["difference"] <= high
-        assert c["verdict"] == ("better" if high < 0 else "worse" if low > 0 else "no significant difference")
+        signed = "better" if high < 0 else "worse" if low > 0 else "no significant difference"
+        assert c["verdict"] == ("equivalent" if max(-low, high) < results["margin"] else signed)
+        assert c["share"] == pytest.approx(-c["difference"] / won)
+        if c["against"] == results["best_rule"]:
+            assert c["share"] == pytest.approx(policies[c["policy"]]["gap_closed_from_best_rule"])
+        for measure, risk in c["risk"].items():
+            apart = policies[c["policy"]][measure] - policies[c["against"]][measure]
+            assert risk["difference"] == pytest.approx(apart, abs=1e-12)
     for policy in policies.values():
         assert sum(policy["cost_parts"].values()) == pytest.approx(policy["cost"])
         assert sum(policy["venue_shares"].values()) == pytest.approx(1.0)
@@ -129,25 +144,43 @@ def test_learners_meet_the_best_rule_the_reference_and_each_other(results: dict[
     assert len(pairs) == len(results["comparisons"])
 
 
+def test_results_say_where_differences_come_from(comparison: Finished, results: dict[str, Any]):
+    differences = {c["policy"]: c["difference"] for c in results["comparisons"] if c["against"] == results["best_rule"]}
+    for learner in LEARNERS:
+        gain = results["gains"][learner]
+        assert gain["against"] == results["best_rule"]
+        assert gain["difference"] == differences[learner]
+        assert sum(part["difference"] for part in gain["parts"].values()) == pytest.approx(gain["difference"])
+    assert "where differences from" in comparison.stdout
+    assert 'id="gains"' in (comparison.folder / "report.html").read_text(encoding="utf-8")
+    assert "Where the difference from" in (comparison.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_evaluate_scores_on_changed_markets(comparison: Finished, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "results.json"
+    arguments = ("--scenarios", 20, "--robustness", "--no-gains", "--output", file)
+    assert call(monkeypatch, "evaluate", *(comparison.folder / run for run in RUN_NAMES), *arguments) == 0
+    results = strict_json(file)
+    assert "gains" not in results
+    assert [row["change"] for row in results["robustness"]] == ["as trained", "order × 0.3", "order × 3"]
+    assert all(set(row["policies"]) == set(LEARNERS) for row in results["robustness"])
+    printed = capsys.readouterr().out
+    assert "on changed markets" in printed and "order × 3" in printed and "where differences" not in printed
+
+
 def scalars_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder)).Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_tensorboard_has_learners_and_baselines(comparison: Finished):
-    board = comparison.folder / "tensorboard"
-    runs = {p.name: scalars_of(p) for p in board.iterdir()}
-    seeds = {f"{algo}_seed_{seed}" for algo in LEARNERS for seed in (0, 1)}
-    assert set(runs) == seeds | (NAMES - set(LEARNERS))
-    for name in seeds:
-        steps = [step for step, _ in runs[name]["eval/cost"]]
+def test_every_seed_has_a_tensorboard_of_its_own(comparison: Finished):
+    for run in RUN_NAMES:
+        logged = scalars_of(comparison.folder / run / "tensorboard")
+        steps = [step for step, _ in logged["eval/cost"]]
         assert (steps[0], steps[-1]) == (0, 2000)
         assert all(100 <= b - a < 100 + 8 or b == 2000 for a, b in pairwise(steps))  # every 5 %, in steps of 8 envs
-        assert {"rollout/ep_rew_mean", "time/fps", "eval/gap_closed", "venue_share/A"} <= set(runs[name])
-    for name in set(runs) - seeds:
-        line = runs[name]["eval/cost"]
-        assert (line[0][0], line[-1][0]) == (0, 2000)
-        assert len({value for _, value in line}) == 1
+        assert {"rollout/ep_rew_mean", "time/fps", "eval/gap_closed", "eval/gap_closed_from_best_rule"} <= set(logged)
+        assert "venue_share/A" in logged
 
 
 def test_a_comparison_can_be_repeated_from_its_folder(comparison: Finished):

@@ -103,7 +103,7 @@ def test_a_comparison_goes_on_from_the_checkpoints_of_its_runs(comparison: Finis
     run = tmp_path / "comparison" / "ppo" / "OrderSplit-v1_1"
     process = start(tmp_path / "output.txt", *arguments)
     kill_when(process, lambda: latest_checkpoint(run / "checkpoints"), "a checkpoint of PPO")
-    board = tmp_path / "comparison" / "tensorboard" / "ppo_seed_0"
+    board = run / "tensorboard"
     before = set(board.iterdir())
     assert before
     done = run_command(*arguments)

@@ -83,7 +83,8 @@ def test_folder_has_the_layout_of_the_zoo(tmp_path):
     assert hyperparameters == config.hyperparameters
     assert (tmp_path / "OrderSplit-v1" / "command.txt").read_text(encoding="utf-8").count("\n") == 1
     with np.load(tmp_path / "evaluations.npz") as log:  # keys and shapes of SB3's EvalCallback
-        assert set(log.files) == {"timesteps", "results", "ep_lengths"}
+        assert set(log.files) - {"tags", "scalars"} == {"timesteps", "results", "ep_lengths"}
+        assert log["scalars"].shape == (*log["timesteps"].shape, *log["tags"].shape)
         assert log["timesteps"].tolist() == [0, 200, 400]
         assert log["results"].shape == log["ep_lengths"].shape == (3, 4)
 

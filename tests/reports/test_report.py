@@ -19,7 +19,7 @@ from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.formats import interval
 from sor_sb3.evaluation.results import make_results
 from sor_sb3.evaluation.statistics import Estimate
-from sor_sb3.evaluation.verdicts import REMARK, compared
+from sor_sb3.evaluation.verdicts import REMARK, Stakes, compared
 from sor_sb3.experiments.comparison import Comparison
 from sor_sb3.experiments.reopen import explain_folder, read_comparison, report_folder
 from sor_sb3.experiments.score import policies_of
@@ -118,7 +118,7 @@ def test_console_html_and_markdown_hold_the_same_sentences(rules_report, tmp_pat
     data = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
     results = data["results"]
     c = results["comparisons"][0]
-    doubtful = compared(c["policy"], c["against"], Estimate(0.2, 0.1, 0.3, 0.05, 9.0, 0.04), 0.12, "bps")
+    doubtful = compared(c["policy"], c["against"], Estimate(0.2, 0.1, 0.3, 0.05, 9.0, 0.04), 0.12, Stakes("bps", 0.001))
     results["comparisons"][0] = c | doubtful  # a verdict that Holm's correction does not leave standing
     out = StringIO()
     print_results(results, Console(file=out, width=400))

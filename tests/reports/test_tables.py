@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.evaluation.evaluator import evaluate, standard_rules
-from sor_sb3.evaluation.formats import number, signed
+from sor_sb3.evaluation.formats import measured
 from sor_sb3.evaluation.results import make_results
 from sor_sb3.market.loading import load_market, preset_names
 from sor_sb3.reports.markets import venues_table
@@ -43,14 +43,16 @@ def test_every_policy_and_verdict_is_printed(market, learned, capsys):
     text = capsys.readouterr().out
     for policy in results["policies"]:
         assert policy["name"] in text
-        assert number(policy["cost"]) in text
+        for key in ("cost", "sd", "cvar95"):
+            assert measured(policy[key], policy[f"{key}_ci95"]) in text
     for comparison in results["comparisons"]:
         assert comparison["sentence"] in text
     against_best = [c for c in results["comparisons"] if c["against"] == results["best_rule"]]
     assert text.count("(the best rule)") == 1
     for comparison in against_best:
-        assert signed(comparison["difference"]) in text
+        assert measured(comparison["difference"], comparison["ci95"], sign=True) in text
         assert text.count(comparison["verdict"]) >= 2
+    assert "from the best" in text and "What could be won" in text
     assert ("slippage" in text) == (market == "us_equity")
     assert "nan" not in text
     assert "[/]" not in text
@@ -65,7 +67,8 @@ def test_a_console_that_is_given_is_used(capsys):
 
 def test_one_sentence_a_comparison():
     for c in results_of("notebook")["comparisons"]:
-        assert c["sentence"].startswith(f"{c['policy']} against {c['against']}: {c['verdict']} (")
+        assert c["sentence"].startswith(f"{c['policy']} against {c['against']}: {c['wording']} (")
+        assert c["wording"].startswith(c["verdict"])
 
 
 def test_two_scenarios_print_without_an_interval(capsys):

@@ -27,7 +27,7 @@ from sor_sb3.simulator.random import (
     uniform,
     uniform_at,
 )
-from sor_sb3.simulator.state import LANES_APART, lanes
+from sor_sb3.simulator.state import LANES_APART, ORDERS_APART, lanes
 
 # The numbers that are drawn, standard normals (z) and uniforms (u); a new one takes a word that is still free.
 OPENING_ORDER_DRAWS = draw_table("z_drift u_stress", "u_day u_grid", "z_volatility z_flow")
@@ -60,10 +60,11 @@ LATENCY_DRAWS = draw_table("z_latency u_tail")
 LATENCY_PLACE, MOST_WAVES = 1 << 42, 4  # a place for each wave of each tick
 TRADES_PLACE, MOST_TRADES = 1 << 43, 1024  # a place for each sell of a tick whose size is drawn
 
-SCRATCH = np.dtype(  # what is one number for an order, laid out by lane
+SCRATCH = np.dtype(  # numbers of orders laid out by lane, and what is gathered from the lanes of an order
     [
         ("stream", "u8", (LANES_APART,)),
         *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "price_bps", "low_bps", "sell_share")),
+        *((name, "f8", (ORDERS_APART,)) for name in ("best_bid", "lowest_ask", "outflow", "there", "per_share")),
     ],
     align=True,
 )
@@ -449,35 +450,41 @@ def _trade(block: Any, i: int, fixed: Any, market: Any) -> None:
 
 
 @njit(error_model="numpy")
-def _hit_best_bids(block: Any, i: int, fixed: Any, market: Any) -> None:
+def _hit_best_bids(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any) -> None:
     """Where quotes are protected, sellers hit the best bids only: venues there share what was for all.
 
     The more so, the nearer the bid is to the efficient price within the best quotes: sellers know what a bid is worth.
     """
-    first, last = np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)
-    best, lowest, total, there = -math.inf, math.inf, 0.0, 0.0
-    for j in range(first, last):  # what is picked is read before, so that no branch is needed
-        bid, ask, quotes = block.bid_ticks[j], block.ask_ticks[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
-        best, lowest = max(best, bid if quotes else -math.inf), min(lowest, ask if quotes else math.inf)
-        total += block.tick_outflow_shares[j]
-    for j in range(first, last):
-        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
-        there += outflow if quotes & (block.bid_ticks[j] == best) else 0.0
-    if there <= 0.0:
-        return
-    above = (block.price_bps[i] - block.grid_bps[i]) / market.tick_bps - best
-    place = 2.0 * above / max(lowest - best, 1.0) - 1.0  # locked: nothing lies between
-    place = min(max(place, -1.0), 1.0)
-    richness = 1.0 - market.side_correlation * place
-    if market.flow_focus > 1.0:
-        near = exp(market.flow_focus * log(max(0.5 - 0.5 * place, 1e-9)))  # its mean over places is 1 / (focus + 1)
-        richness = 1.0 - market.side_correlation * (1.0 - (market.flow_focus + 1.0) * near)
-    per_share = total * richness / there
-    for j in range(first, last):
-        outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
-        sold = outflow * per_share if quotes & (block.bid_ticks[j] == best) else 0.0
-        block.tick_volume_shares[j] += sold - outflow
-        block.tick_outflow_shares[j] = sold
+    n_venues, tick_bps = market.n_venues, market.tick_bps
+    correlation, focus = market.side_correlation, market.flow_focus
+    for member in range(i, i + n):
+        first, last = np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)
+        best, lowest, total, there = -math.inf, math.inf, 0.0, 0.0
+        for j in range(first, last):  # what is picked is read before, so that no branch is needed
+            bid, ask, quotes = block.bid_ticks[j], block.ask_ticks[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+            best, lowest = max(best, bid if quotes else -math.inf), min(lowest, ask if quotes else math.inf)
+            total += block.tick_outflow_shares[j]
+        for j in range(first, last):
+            outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+            there += outflow if quotes & (block.bid_ticks[j] == best) else 0.0
+        scratch.best_bid[member], scratch.lowest_ask[member] = best, lowest
+        scratch.outflow[member], scratch.there[member] = total, there
+    for member in range(np.uint64(i), np.uint64(i + n)):  # for vectors; no matter where nobody bids
+        best = scratch.best_bid[member]
+        above = (block.price_bps[member] - block.grid_bps[member]) / tick_bps - best
+        place = 2.0 * above / max(scratch.lowest_ask[member] - best, 1.0) - 1.0  # locked: nothing lies between
+        place = min(max(place, -1.0), 1.0)
+        near = exp(focus * log(max(0.5 - 0.5 * place, 1e-9)))  # its mean over places is 1 / (focus + 1)
+        richness = 1.0 - correlation * ((1.0 - (focus + 1.0) * near) if focus > 1.0 else place)
+        scratch.per_share[member] = scratch.outflow[member] * richness / scratch.there[member]
+    for member in range(i, i + n):
+        best, per_share = scratch.best_bid[member], scratch.per_share[member]
+        if scratch.there[member] > 0.0:
+            for j in range(np.uint64(member * n_venues), np.uint64((member + 1) * n_venues)):
+                outflow, quotes = block.tick_outflow_shares[j], (fixed.dark[j] == 0.0) & (block.open[j] == 1.0)
+                sold = outflow * per_share if quotes & (block.bid_ticks[j] == best) else 0.0
+                block.tick_volume_shares[j] += sold - outflow
+                block.tick_outflow_shares[j] = sold
 
 
 @njit
@@ -550,8 +557,7 @@ def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, o
         for member in range(i, i + n):
             _trade(block, member, fixed, market)
     if market.order_protection == 1 and market.volume_per_tick > 0.0:
-        for member in range(i, i + n):
-            _hit_best_bids(block, member, fixed, market)
+        _hit_best_bids(block, i, n, fixed, market, scratch)
     if market.has_dark == 1:
         for member in range(i, i + n):
             _supply_dark(block, member, fixed, market)
