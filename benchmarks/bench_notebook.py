@@ -62,7 +62,8 @@ def our_model(seed: int, shipped: bool) -> REINFORCE:
         policy, settings["policy_kwargs"] = "MlpPolicy", {"net_arch": [32], "activation_fn": nn.ReLU}
     n_envs, envs_per_scenario = settings["n_envs"], settings.get("envs_per_scenario", 1)
     venv = sor_sb3.make_vec_env(ENV_ID, MARKET, n_envs, variance_reduction=True, envs_per_scenario=envs_per_scenario)
-    model = REINFORCE(policy, venv, seed=seed, device="cpu", **constructor_arguments(settings))
+    arguments = constructor_arguments(settings) | {"rollout_buffer_kwargs": {"envs_per_scenario": envs_per_scenario}}
+    model = REINFORCE(policy, venv, seed=seed, device="cpu", **arguments)
     venv.seed(seed << SEED_STRIDE_BITS)
     return model
 

@@ -36,7 +36,8 @@ from stable_baselines3.common.env_util import make_vec_env as make_dummy_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 import sor_sb3
-from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
+from sor_sb3.algorithms.hyperparameters import complete_hyperparameters, constructor_arguments, policy_of
+from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.market.loading import load_market
 
 TITLE = "Training steps"
@@ -75,12 +76,12 @@ class Watched(VecEnvWrapper):
         return stepped
 
 
-def learn(model: Any, watched: Watched, facts: dict[str, Any]) -> Callable[[], int]:
+def learn(model: Any, watched: Watched, facts: dict[str, Any], callback: Any = None) -> Callable[[], int]:
     """A rollout and its update; `facts` learn what share of the CPU time the env took."""
 
     def run() -> int:
         before, begun, watched.spent_s = model.num_timesteps, time.process_time(), 0.0
-        model.learn(model.n_steps * model.n_envs, reset_num_timesteps=False)
+        model.learn(model.n_steps * model.n_envs, callback, reset_num_timesteps=False)
         facts["env_percent"] = 100.0 * watched.spent_s / (time.process_time() - begun)
         return int(model.num_timesteps - before)
 
@@ -89,10 +90,7 @@ def learn(model: Any, watched: Watched, facts: dict[str, Any]) -> Callable[[], i
 
 def shipped(name: str) -> dict[str, Any]:
     """Our default settings, rollouts in steps."""
-    settings = default_hyperparameters(name.lower(), ENV_ID, MARKET)
-    if settings["n_steps"] == "episode":
-        settings["n_steps"] = load_market(MARKET).order.horizon_steps
-    return settings
+    return complete_hyperparameters(name.lower(), ENV_ID, load_market(MARKET), {})
 
 
 def case(
@@ -102,6 +100,7 @@ def case(
     venv: VecEnv,
     against: dict[str, str],
     warm_up: bool = True,
+    callback: Any = None,
     **settings: Any,
 ) -> Case:
     """A case that learns."""
@@ -110,7 +109,7 @@ def case(
     facts = {"threads": 1, "group": title.partition(",")[0], "rollout": model.n_steps * model.n_envs}
     facts["batch"] = getattr(model, "batch_size", facts["rollout"])
     timed = Case(title, lambda: 0, against, warm_up=warm_up, facts=facts)
-    timed.run = learn(model, watched, timed.facts)
+    timed.run = learn(model, watched, timed.facts, callback)
     return timed
 
 
@@ -134,13 +133,18 @@ def algorithm_cases(name: str, quick: bool) -> list[Case]:
     same = f"{name}, MlpPolicy, plain x {PLAIN_ENVS}, our rollout" + (" and batch" if large else "")
     ours = f"{name}, MlpPolicy, ours x {BATCH_ENVS}, {n_steps} steps"
     venue = f"{name}, VenuePolicy, ours x {BATCH_ENVS}, {n_steps} steps"
-    same_shipped = f"{name}, VenuePolicy as shipped, plain x {PLAIN_ENVS}, its rollout"
-    ours_shipped = f"{name}, VenuePolicy as shipped, ours x {n_envs}, {settings['n_steps']} steps"
+    same_shipped = f"{name}, as shipped, plain x {PLAIN_ENVS}, its rollout"
+    ours_shipped = f"{name}, as shipped, ours x {n_envs}, {settings['n_steps']} steps"
     to = {"to_defaults": defaults}
     cpu: dict[str, Any] = {"device": "cpu"}
     big: dict[str, Any] = {**large, **cpu}
     like_big = {**big, "n_steps": n_steps * BATCH_ENVS // PLAIN_ENVS}
     like_shipped = {**arguments, **cpu, "n_steps": n_envs * settings["n_steps"] // PLAIN_ENVS}
+    if settings.get("baseline") == "scenario":  # no two plain envs play one scenario
+        like_shipped["baseline"] = "mean"
+        arguments["rollout_buffer_kwargs"] = {"envs_per_scenario": settings["envs_per_scenario"]}
+    critic = [PairedCriticCallback(n, settings.get("critic_updates", 0)) for n in (1, settings["envs_per_scenario"])]
+    alone, paired = critic if settings.get("critic_updates") else (None, None)
     default_steps: dict[str, Any] = (
         {"n_steps": 2048} if name == "PPO" else {}
     )  # its default, to be shortened in a quick look
@@ -150,8 +154,10 @@ def algorithm_cases(name: str, quick: bool) -> list[Case]:
         plain_case(same, algorithm, "MlpPolicy", quick, **like_big),
         case(ours, algorithm, "MlpPolicy", many, {**to, "to_same": same}, n_steps=n_steps, **big),
         case(venue, algorithm, policy_of("VenuePolicy"), many, to, n_steps=n_steps, **big),
-        plain_case(same_shipped, algorithm, policy, quick, **like_shipped),
-        case(ours_shipped, algorithm, policy, few, {**to, "to_same": same_shipped}, **arguments, **cpu),
+        plain_case(same_shipped, algorithm, policy, quick, callback=alone, **like_shipped),
+        case(
+            ours_shipped, algorithm, policy, few, {**to, "to_same": same_shipped}, callback=paired, **arguments, **cpu
+        ),
     ]
 
 

@@ -49,11 +49,12 @@ from stable_baselines3.common.env_util import make_vec_env as make_dummy_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 import sor_sb3
-from sor_sb3.algorithms.hyperparameters import constructor_arguments, default_hyperparameters, policy_of
-from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline
+from sor_sb3.algorithms.hyperparameters import complete_hyperparameters, constructor_arguments, policy_of
+from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.run import SEED_STRIDE_BITS, VALIDATION_SEED
 from sor_sb3.files import write_json
+from sor_sb3.market.loading import load_market
 
 TITLE = "Time to 95 % of what a long run reaches"
 MARKET, ENV_ID = "us_equity", "OrderSplit-v1"
@@ -63,13 +64,15 @@ Curve = dict[str, list[float]]  # "steps", "cpu_s" and "cost" of each evaluation
 FOLDER = RESULTS_FOLDER / "time_to_result"
 BUDGET_S = 1500.0
 
-SHIPPED = default_hyperparameters("ppo", ENV_ID, MARKET)
+SHIPPED = complete_hyperparameters("ppo", ENV_ID, load_market(MARKET), {})
 # SB3's MlpPolicy with a large batch: the best of 13 settings tried on ours, with training seed 901, which no arm uses
 MLP_TUNED = SHIPPED | {
     "policy": "MlpPolicy",
     "n_timesteps": 1_500_000,
     "n_envs": 256,
     "envs_per_scenario": 1,
+    "critic_updates": 0,
+    "vf_coef": 0.5,
     "n_steps": 20,
     "batch_size": 1280,
     "n_epochs": 4,
@@ -93,11 +96,11 @@ SB3_DEFAULTS: dict[str, Any] = {
 
 
 def on_plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same settings for 8 plain envs: the same policy, batches and rollout size."""
+    """The same settings for 8 plain envs, each with its own scenarios: the same policy, batches and rollout size."""
     rollout = settings["n_envs"] * settings["n_steps"]
     if rollout % PLAIN_ENVS:
         raise ValueError(f"a rollout of {rollout} steps cannot be shared by {PLAIN_ENVS} envs")
-    return settings | {"n_envs": PLAIN_ENVS, "n_steps": rollout // PLAIN_ENVS}
+    return settings | {"n_envs": PLAIN_ENVS, "n_steps": rollout // PLAIN_ENVS, "envs_per_scenario": 1}
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Arm:
 
 
 ARMS = {
-    "venue_ours": Arm("VenuePolicy as shipped, on ours", "ours", SHIPPED),
+    "venue_ours": Arm("as shipped, on ours", "ours", SHIPPED),
     "mlp_ours": Arm("MlpPolicy, large batches, on ours", "ours", MLP_TUNED),
     "venue_plain": Arm("the same as shipped, plain DummyVecEnv x 8", "plain", on_plain(SHIPPED), against="venue_ours"),
     "mlp_plain": Arm("the same MlpPolicy, plain DummyVecEnv x 8", "plain", on_plain(MLP_TUNED), against="mlp_ours"),
@@ -143,16 +146,7 @@ def make_env(arm: Arm, seed: int) -> VecEnv:
             ENV_ID, MARKET, n_envs, first, "train", arm.reduced, envs_per_scenario=envs_per_scenario
         )
     venv = make_dummy_vec_env(lambda: PlainEnv(MARKET, variance_reduction=arm.reduced), n_envs=n_envs, seed=first)
-    return PlainLeaveOneOut(venv, n_envs) if envs_per_scenario > 1 else venv
-
-
-class PlainLeaveOneOut(LeaveOneOutBaseline):
-    """All plain envs play the same scenarios: what they draw does not depend on the actions."""
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """One seed for all."""
-        self.venv._seeds = [seed] * self.num_envs
-        return self.venv._seeds
+    return venv
 
 
 def make_model(arm: Arm, seed: int) -> PPO:
@@ -214,7 +208,10 @@ def train(name: str, seed: int, folder: Path, budget_s: float, evaluator: Evalua
     run = {"arm": name, "seed": seed, "settings": arm.settings, "every": arm.every, "budget_s": budget_s}
     run |= {"machine": machine(), "date": today(), "finished": False, "ended": "", "curve": curve}
     model = make_model(arm, seed)
-    model.learn(arm.settings["n_timesteps"], callback=LearningCurve(evaluator, run, file, budget_s, goal))
+    callbacks: list[BaseCallback] = [LearningCurve(evaluator, run, file, budget_s, goal)]
+    if arm.settings.get("critic_updates"):
+        callbacks.append(PairedCriticCallback(arm.settings["envs_per_scenario"], arm.settings["critic_updates"]))
+    model.learn(arm.settings["n_timesteps"], callback=callbacks)
     run |= {"finished": True, "ended": run["ended"] or "all steps"}
     write_json(file, run)
 

@@ -141,7 +141,7 @@ class MaskedDirichlet(SimplexDistribution):
 
 
 class DirichletMultinomial(SimplexDistribution):
-    r"""Shares of `parts` equal parts: weights :math:`p \sim Dirichlet(c\,m)`, then each part goes to a venue drawn from p.
+    r"""Shares of equal `parts`: chances :math:`p \sim Dirichlet(c\,m)`, and each part goes to a venue drawn from p.
 
     m is the softmax of the logits over open venues, and c the concentration. The mean is m whatever `parts` and c are,
     so that a cost which is linear in the weights has the mean of m's, and a venue with little chance is rarely tried at

@@ -105,10 +105,11 @@ class VenueExtractor(nn.Module):
         masked: bool,
         rests: bool = False,
         scheduled: bool = False,
+        prior: bool = True,
     ) -> None:
         super().__init__()
         self.latent_dim_pi = n_venues * (1 + rests) + rests + has_pace
-        self.latent_dim_vf, self.masked, self.rests = hidden, masked, rests
+        self.latent_dim_vf, self.masked, self.rests, self.prior = hidden, masked, rests, prior
         self.actor = VenueTrunk(n_venues, hidden, activation)
         self.critic = VenueTrunk(n_venues, hidden, activation)
         self.score = nn.Linear(hidden, 1 + rests)
@@ -138,7 +139,9 @@ class VenueExtractor(nn.Module):
         share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
         scored = self.score(latent)
-        scores = scored[:, :, 0] + suggested_logits(share, DARK_PART * time_left * dark)
+        scores = scored[:, :, 0]
+        if self.prior:
+            scores = scores + suggested_logits(share, DARK_PART * time_left * dark)
         if self.masked:
             scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
         if self.pace is None:
@@ -267,8 +270,10 @@ class _VenueNetwork:
         lr_schedule: Any,
         hidden: int = 32,
         activation_fn: type[nn.Module] = nn.ReLU,
+        prior: bool = True,
         **kwargs: Any,
     ) -> None:
+        self.prior = prior
         parts = parts_of_action(type(self).__name__, observation_space, action_space, self.may_rest)
         self.n_venues, self.has_pace, self.rests = parts
         self.hidden = hidden
@@ -277,11 +282,11 @@ class _VenueNetwork:
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "hidden": self.hidden}  # type: ignore[misc]
+        return {**super()._get_constructor_parameters(), "hidden": self.hidden, "prior": self.prior}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
         parts = self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked, self.rests
-        self.mlp_extractor = VenueExtractor(*parts, self.scheduled and self.has_pace)
+        self.mlp_extractor = VenueExtractor(*parts, self.scheduled and self.has_pace, self.prior)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
@@ -305,8 +310,8 @@ class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
 
     Splits are drawn from a Gaussian and made weights by the env's own map. Untrained it splits as displays do, and in
     ``OrderPlace-v1`` rests as `post_and_sweep` does what a schedule need not take yet. Arguments are those of SB3's
-    ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, and `hidden`, the width of both layers, of actor
-    and critic each.
+    ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, `hidden`, the width of both layers, of actor and
+    critic each, and `prior`: False leaves the displays out of the scores, so that an untrained policy knows nothing.
 
     Raises:
         ValueError: the spaces are not those of this package's envs.

@@ -22,7 +22,9 @@ from sor_sb3.envs import ENV_IDS
 from sor_sb3.errors import UserError
 
 # the zoo would pass these keys to the algorithm
-_OURS_ALONE = ("variance_reduction", "envs_per_scenario", "risk_aversion")
+_OURS_ALONE = ("variance_reduction", "envs_per_scenario", "critic_updates", "risk_aversion")
+
+_CRITIC = "sor_sb3.callbacks.paired_critic.PairedCriticCallback"
 
 
 def register_with_rl_zoo3() -> None:
@@ -41,7 +43,7 @@ def register_with_rl_zoo3() -> None:
     from sb3_contrib import TRPO
     from stable_baselines3 import A2C, PPO, SAC
 
-    from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, VenuePolicy
+    from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, SplitPolicy, VenuePolicy
     from sor_sb3.algorithms.reinforce import REINFORCE
     from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 
@@ -50,7 +52,7 @@ def register_with_rl_zoo3() -> None:
     hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] = dict
     SAC.policy_aliases[VenueSACPolicy.__name__] = VenueSACPolicy
     for algorithm in (PPO, A2C, TRPO, REINFORCE):
-        for policy in (VenuePolicy, LogisticNormalPolicy, DirichletPolicy):
+        for policy in (VenuePolicy, SplitPolicy, LogisticNormalPolicy, DirichletPolicy):
             algorithm.policy_aliases[policy.__name__] = policy
 
 
@@ -77,10 +79,15 @@ def _for_the_zoo(algo: str, env_id: str, market: str) -> dict[str, Any]:
     from sor_sb3.algorithms.hyperparameters import default_hyperparameters
     from sor_sb3.market.loading import load_market
 
-    settings = {k: v for k, v in default_hyperparameters(algo, env_id, market).items() if k not in _OURS_ALONE}
+    given = default_hyperparameters(algo, env_id, market)
+    settings = {k: v for k, v in given.items() if k not in _OURS_ALONE}
     if settings.get("n_steps") == "episode":
         order = load_market(market).order
         settings["n_steps"] = order.horizon_steps * order.waves
+    if updates := given.get("critic_updates"):  # no two of the zoo's envs play one scenario
+        settings["callback"] = [{_CRITIC: {"envs_per_scenario": 1, "updates": updates}}]
+    if settings.get("baseline") == "scenario":
+        settings["baseline"] = "value"
     kwargs = settings.get("policy_kwargs")
     if kwargs:  # the zoo evaluates this text, with `nn` imported
         pairs = [f"{k}=nn.{v}" if k == "activation_fn" else f"{k}={v!r}" for k, v in kwargs.items()]

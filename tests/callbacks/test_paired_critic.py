@@ -28,9 +28,7 @@ def make(algorithm=PPO, policy="SplitPolicy", **settings):
     settings = {"n_steps": 40, "gamma": 1.0, "gae_lambda": 0.8, "seed": 0, "device": "cpu", **settings}
     if algorithm is not TRPO:
         settings["vf_coef"] = 0.0
-    venv = sor_sb3.make_vec_env(
-        "OrderSplit-v1", MARKET, N, seed=1, variance_reduction=True, envs_per_scenario=GROUP
-    )
+    venv = sor_sb3.make_vec_env("OrderSplit-v1", MARKET, N, seed=1, variance_reduction=True, envs_per_scenario=GROUP)
     return algorithm(policy_of(policy), venv, **settings)
 
 
@@ -42,7 +40,9 @@ class Stop(BaseCallback):
 
     def _on_rollout_end(self):
         buffer = self.model.rollout_buffer
-        self.advantages, self.values, self.rewards = (np.array(getattr(buffer, n)) for n in ("advantages", "values", "rewards"))
+        self.advantages, self.values, self.rewards = (
+            np.array(getattr(buffer, n)) for n in ("advantages", "values", "rewards")
+        )
 
 
 def test_returns_by_hand():
@@ -62,7 +62,9 @@ def test_what_all_of_a_scenario_share_goes_out():
     assert less_the_others(own, 1) is own
 
 
-@pytest.mark.parametrize(("algorithm", "settings"), [(PPO, {"batch_size": 320, "n_epochs": 1}), (A2C, {}), (TRPO, {"batch_size": 320})])
+@pytest.mark.parametrize(
+    ("algorithm", "settings"), [(PPO, {"batch_size": 320, "n_epochs": 1}), (A2C, {}), (TRPO, {"batch_size": 320})]
+)
 def test_algorithms_learn_from_the_advantages_of_the_fitted_critic(algorithm, settings):
     model, seen = make(algorithm, **settings), Stop()
     before = [p.clone() for p in critic_parameters(model.policy)]

@@ -172,7 +172,6 @@ def test_a_default_of_envs_per_scenario_gives_way_to_the_number_of_envs():
     for n_envs, envs_per_scenario in ((256, 8), (12, 4), (7, 1)):
         config = train_config("ppo", "OrderSplit-v1", market, 0, n_envs=n_envs)
         assert config.hyperparameters["envs_per_scenario"] == envs_per_scenario
-    assert train_config("ppo", "OrderSplit-v1", load_market("dark"), 0).hyperparameters["envs_per_scenario"] == 1
 
 
 def test_envs_per_scenario_that_a_user_sets_must_fit():
@@ -182,15 +181,14 @@ def test_envs_per_scenario_that_a_user_sets_must_fit():
         make_training_env(config)
 
 
-def test_envs_of_one_day_train_relative_to_each_other():
+def test_envs_of_one_scenario_begin_alike_and_are_paid_what_they_cost():
     config = train_config("ppo", "OrderSplit-v1", load_market("us_equity"), 3, n_envs=16)
     venv = make_training_env(config)
     venv.seed(config.seed << SEED_STRIDE_BITS)
     rows = venv.reset().reshape(2, 8, -1)
     np.testing.assert_array_equal(rows, rows[:, :1].repeat(8, axis=1))
     _, rewards, _, _ = venv.step(np.random.default_rng(0).uniform(-1, 1, (16, 10)).astype(np.float32))
-    np.testing.assert_allclose(rewards.reshape(2, 8).sum(axis=1), 0.0, atol=1e-5)
-    assert rewards.any()
+    assert abs(rewards.reshape(2, 8).sum(axis=1)).min() > 0.01
 
 
 def test_digest_tells_configs_apart():
