@@ -145,7 +145,7 @@ TARGETS = (
         "bench_training",
         30,
         "%",
-        lambda results: (_case(results, "PPO, VenuePolicy as shipped, ours")["env_percent"], ""),
+        lambda results: (_case(results, "PPO, as shipped, ours")["env_percent"], ""),
         at_most=True,
     ),
     Target("time to 95 %, to SB3's defaults", "time_to_result", 8, "x", _time("mlp_ours", "sb3_defaults")),

@@ -291,7 +291,7 @@ class _VenueNetwork:
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
         self._build_actor()
-        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01)
+        nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01 if self.prior else 0.0)  # 0: all venues alike
         if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
             has_prior = self.rests or self.scheduled
             nn.init.orthogonal_(self.mlp_extractor.pace.weight, gain=0.01 if has_prior else 0.1)

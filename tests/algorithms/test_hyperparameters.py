@@ -243,7 +243,7 @@ def test_a_wrong_setting_is_one_sentence_in_every_algorithm(algo, setting, said)
         (
             "ppo",
             "policy_kwargs={hiden: 8}",
-            "policy_kwargs.hiden is no setting of VenuePolicy (did you mean 'hidden'?)",
+            "policy_kwargs.hiden is no setting of SplitPolicy (did you mean 'hidden'?)",
         ),
         ("ppo", "policy_kwargs={hidden: 8.5}", "policy_kwargs.hidden is 8.5; expected a whole number"),
         ("ppo", "policy_kwargs={hidden: 1e6}", "policy_kwargs.hidden is 1000000; expected a number from 1 to 10000"),
