@@ -265,12 +265,16 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
     return scores + suggested_logits(share, dark_part), pace, is_open > 0.5
 
 
+def _actor_latent(policy: Any, rows: th.Tensor) -> Any:
+    """A policy's scores by its own modules: of as many rows as there are, which `venue_inputs` would fix."""
+    market, k = rows[:, : len(MARKET_FEATURES)].unsqueeze(1), policy.n_venues
+    venues = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
+    return policy.mlp_extractor.actor_latent(th.cat((venues, market.expand(-1, k, -1)), dim=2))
+
+
 def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
-    if policy.rests:  # by its own modules: as many rows as there are, which `venue_inputs` would fix
-        market, k = rows[:, : len(MARKET_FEATURES)].unsqueeze(1), policy.n_venues
-        venues = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
-        latent = policy.mlp_extractor.actor_latent(th.cat((venues, market.expand(-1, k, -1)), dim=2))
-        return _squashed(policy, policy.action_net(latent))
+    if policy.rests or not policy.marks:
+        return _squashed(policy, policy.action_net(_actor_latent(policy, rows)))
     scores, pace, _ = _venue_scores(policy, rows)
     if isinstance(policy.action_space, spaces.Discrete):
         return scores
@@ -281,7 +285,12 @@ def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
 def _simplex_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
     """Both families' modes are the softmax of the scores of open venues; the pace's is that of (score, 0)."""
     # of a Dirichlet to 1e-7 / c, as torch rounds concentrations 1 + c softmax(scores)
-    scores, pace, is_open = _venue_scores(policy, rows)
+    if policy.marks:
+        scores, pace, is_open = _venue_scores(policy, rows)
+    else:
+        latent, k = _actor_latent(policy, rows), policy.n_venues
+        scores, pace = latent[:, :k], latent[:, k:] if policy.has_pace else None
+        is_open = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))[:, :, 0] > 0.5
     weights = th.softmax(th.where(is_open, scores, th.full_like(scores, _FORBIDDEN)), dim=1)
     return weights if pace is None else th.cat((weights, th.tanh(pace / 2)), dim=1)
 

@@ -13,7 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
+from sor_sb3.envs.family_core import FamilyCore
 from sor_sb3.envs.leave_one_out import LeaveOneOutBaseline, check_envs_per_scenario
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 
 
@@ -27,7 +29,7 @@ class RoutingVecEnv(VecEnv):
     def __init__(
         self,
         env_id: str,
-        market: str | MarketSpec = "us_equity",
+        market: str | MarketSpec | MarketFamily = "us_equity",
         n_envs: int = 1,
         seed: int | None = None,
         data_split: str = "train",
@@ -37,7 +39,12 @@ class RoutingVecEnv(VecEnv):
     ) -> None:
         check_envs_per_scenario(env_id, n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        self.core = RoutingCore(env_id, market, n_envs, data_split, variance_reduction, threads, in_step)
+        args = n_envs, data_split, variance_reduction, threads, in_step
+        self.core: RoutingCore | FamilyCore
+        if isinstance(market, MarketFamily):
+            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)
+        else:
+            self.core = RoutingCore(env_id, market, *args)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None
@@ -123,7 +130,7 @@ class RoutingVecEnv(VecEnv):
 @renamed_arguments(envs_per_day="envs_per_scenario", split="data_split")
 def make_vec_env(
     env_id: str,
-    market: str | MarketSpec = "us_equity",
+    market: str | MarketSpec | MarketFamily = "us_equity",
     n_envs: int = 1,
     seed: int | None = None,
     data_split: str = "train",
@@ -136,7 +143,7 @@ def make_vec_env(
 
     Args:
         env_id: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1".
-        market: preset name, path, or specification.
+        market: preset name, path, or specification; or a family of markets (`sor_sb3.envs.family_core`).
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.
         data_split: "train", "validation" or "test".
