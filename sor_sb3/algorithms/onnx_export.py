@@ -234,6 +234,7 @@ def _quantile_means(policy: Any, rows: th.Tensor) -> Any:
 def _venue_latents(trunk: VenueTrunk, rows: th.Tensor) -> Any:
     """Latents (n K, H) of rows (n, G + K F): `VenueTrunk` in few operators, of which each takes 0.3 microseconds."""
     # A product, a sum and an activation are one operator where all are matrices: a venue of an observation is a row.
+    assert trunk.mark is not None, "policies without marks are exported by their own modules"
     k, hidden = trunk.mark.shape
     market, venues = rows[:, : len(MARKET_FEATURES)], rows[:, len(MARKET_FEATURES) :]
     marks = (trunk.mark + trunk.market.bias).reshape(-1)
@@ -290,7 +291,8 @@ def _simplex_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
     else:
         latent, k = _actor_latent(policy, rows), policy.n_venues
         scores, pace = latent[:, :k], latent[:, k:] if policy.has_pace else None
-        is_open = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))[:, :, 0] > 0.5
+        is_open = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
+        is_open = is_open[:, :, VENUE_FEATURES.index("open")] > 0.5
     weights = th.softmax(th.where(is_open, scores, th.full_like(scores, _FORBIDDEN)), dim=1)
     return weights if pace is None else th.cat((weights, th.tanh(pace / 2)), dim=1)
 

@@ -268,7 +268,7 @@ class _VenueNetwork:
     action_dist: Any
     action_net: Any
     activation_fn: Any
-    log_std: Any
+    log_std: th.Tensor
     log_std_init: float
     use_sde: bool
     optimizer_class: Any
@@ -295,8 +295,8 @@ class _VenueNetwork:
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {  # type: ignore[misc]
-            **super()._get_constructor_parameters(),
+        return {
+            **super()._get_constructor_parameters(),  # type: ignore[misc]
             "hidden": self.hidden,
             "marks": self.marks,
         }
@@ -326,7 +326,7 @@ class _VenueNetwork:
     def _log_std_of_actions(self) -> th.Tensor:
         """Logarithms of the spread of each number of an action, (A,)."""
         if self.marks:
-            return self.log_std  # type: ignore[no-any-return]
+            return self.log_std
         of_venues = self.log_std[: 1 + self.rests].repeat_interleave(self.n_venues)
         return th.cat((of_venues, self.log_std[1 + self.rests :]))
 

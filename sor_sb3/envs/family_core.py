@@ -1,7 +1,7 @@
 """Routing episodes in many markets at once, drawn from a family and drawn anew as episodes end. No calls of SB3.
 
-Rows have the length of the family's largest market: those of a market with fewer venues end in zeros, and what an action
-says of venues that a market lacks is not read.
+Rows have the length of the family's largest market: those of a market with fewer venues end in zeros, and what an
+action says of venues that a market lacks is not read.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class FamilyCore:
 
     Neighbours, up to `NEIGHBOURS` of them, share a market, which is drawn by the seed of the first and by how many the
     neighbours have had; every env plays `EPISODES` episodes in it. A scenario depends on (data_split, seed, episode
-    number) and the market. Rewards are over the market's price scale, so that markets count alike; costs in infos are in
-    bps.
+    number) and the market. Rewards are over the market's price scale, so that markets count alike; costs in infos are
+    in bps.
 
     Args and errors are those of `RoutingCore`; `group` is how many neighbours must stay together.
     """
@@ -106,7 +106,9 @@ class FamilyCore:
             turns = self.episodes[of] // EPISODES
             for turn, core in self._cores[slot].items():
                 members = np.flatnonzero(turns == turn)
-                here, found = of[members], core.step(self.action_adapter.of_fewer(actions[of], core.market.n_venues))
+                here, sent = of[members], np.zeros_like(actions[of])  # nothing for those who play elsewhere
+                sent[members] = actions[here]
+                found = core.step(self.action_adapter.of_fewer(sent, core.market.n_venues))
                 rows[here, : found[0].shape[1]] = found[0][members]
                 rewards[here], done[here] = found[1][members] / core.market.scales[0], found[2][members]
                 over = members[found[2][members]]

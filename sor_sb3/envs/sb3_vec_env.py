@@ -40,9 +40,9 @@ class RoutingVecEnv(VecEnv):
         check_envs_per_scenario(env_id, n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
         args = n_envs, data_split, variance_reduction, threads, in_step
-        self.core: RoutingCore | FamilyCore
-        if isinstance(market, MarketFamily):
-            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)
+        self.core: RoutingCore
+        if isinstance(market, MarketFamily):  # what is asked of it here, both cores have
+            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)  # type: ignore[assignment]
         else:
             self.core = RoutingCore(env_id, market, *args)
         self.envs_per_scenario = envs_per_scenario

@@ -154,9 +154,7 @@ def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[R
     return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in learned)
 
 
-def export_run(
-    folder: Path, out: Path | None = None, best: bool = True, market: MarketSpec | None = None
-) -> Path:
+def export_run(folder: Path, out: Path | None = None, best: bool = True, market: MarketSpec | None = None) -> Path:
     """Write a finished run's policy for :class:`~sor_sb3.OnnxPolicy`, with its normalisation; returns the file.
 
     The policy is the one that was `best` on the run's validation scenarios, else the last. By default `out` is

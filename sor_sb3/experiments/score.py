@@ -76,10 +76,10 @@ def score(
 ) -> Scored:
     """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
 
-    All `runs` are of one env, and trained on one market or family; `rules` names rules and the oracle. `config` is what the results say of how
-    they were made. `validation` is that of `score_rules_on_validation`, where somebody has it; `deterministic` policies
-    take their mode. With `report` child orders are recorded, for `Scored.write_report`. Raises UserError: a run is not
-    finished.
+    All `runs` are of one env, and trained on one market or family; `rules` names rules and the oracle. `config` is what
+    the results say of how they were made. `validation` is that of `score_rules_on_validation`, where somebody has it;
+    `deterministic` policies take their mode. With `report` child orders are recorded, for `Scored.write_report`. Raises
+    UserError: a run is not finished, or its policy does not fit the evaluator's market.
     """
     policies = policies_of(runs, rules, evaluator)
     writer = ReportWriter(evaluator.market, policies) if report else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.market.loading import load_market
@@ -27,12 +27,12 @@ from sor_sb3.market.spec import (
     _Spec,
     check_ranges,
 )
-from sor_sb3.market.validation import validate
+from sor_sb3.market.validation import explain, validate
 from sor_sb3.safe_yaml import parse_yaml, read_text
 
 FAMILIES = "families/"
 MOST_VENUES = 64  # of a drawn market: every row of observations is as long as that of the largest market
-_TRIED = 32  # markets that are drawn when a family is read, so that what cannot be is said before training
+_TRIED = 8  # markets that are drawn when a family is read, so that what cannot be is said before training
 _KINDS = ("lit", "dark")
 
 WholeRange = tuple[Annotated[int, Field(ge=0, le=MOST_VENUES)], Annotated[int, Field(ge=0, le=MOST_VENUES)]]
@@ -54,7 +54,8 @@ class MarketGroup(_Spec):
     ``informed.news_per_s``, or of each venue of a kind by itself, as ``lit.latency_ms`` or
     ``dark.dark.zero_probability``. Whole numbers are equally likely; where `low` is above 0, logarithms are, since what
     is small differs by factors; else numbers. `fade_in_all` is the range of the sum of the venues' `toxicity`, to which
-    that is scaled. A slice has as many lots as the base's.
+    that is scaled, and `displayed_slices` that of the sum of lit venues' `size_shares`, in even slices. An even slice
+    has as many shares as the base's, whatever the horizon: another number of them is another unit, no other market.
     """
 
     base: Annotated[SyntheticMarket, BeforeValidator(_base)]
@@ -62,6 +63,7 @@ class MarketGroup(_Spec):
     n_venues: WholeRange = (2, 12)
     dark_pools: WholeRange = (0, 0)
     fade_in_all: tuple[Weight, Weight] | None = None
+    displayed_slices: tuple[Weight, Weight] | None = None
     draw: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -74,8 +76,13 @@ class MarketGroup(_Spec):
             raise ValueError(f"dark_pools is {list(self.dark_pools)} and '{self.base.name}' has none to copy; take 0")
         if self.base.randomise:
             raise ValueError(f"base '{self.base.name}' is random itself ('randomise'); give the ranges in 'draw'")
-        if self.fade_in_all is not None and not 0.0 < self.fade_in_all[0] <= self.fade_in_all[1]:
-            raise ValueError(f"fade_in_all is {list(self.fade_in_all)}; expected numbers above 0, the lower end first")
+        for field in ("fade_in_all", "displayed_slices"):
+            ends = getattr(self, field)
+            if ends is not None and not 0.0 < ends[0] <= ends[1]:
+                raise ValueError(f"{field} is {list(ends)}; expected numbers above 0, the lower end first")
+        if "order.quantity_shares" in self.draw:
+            remedy = "set displayed_slices, since sizes count in slices"
+            raise ValueError(f"draw.order.quantity_shares: a slice is as large as that of the base; {remedy}")
         ranges: dict[str, tuple[float, float]] = {}
         for path, ends in self.draw.items():
             kind, _, field = path.partition(".")
@@ -106,14 +113,13 @@ class MarketGroup(_Spec):
             self._draw_into(venue, kind, rng)
             venues.append(venue)
         self._draw_into(data, "", rng)
-        if self.fade_in_all is not None:
-            fade, drawn = _between(*self.fade_in_all, rng), sum(venue["toxicity"] for venue in venues)
-            for venue in venues:
-                venue["toxicity"] *= fade / max(drawn, 1e-9)
-        base, order = self.base.order, data["order"]
-        if base.lot_shares is not None:
-            slices = base.horizon_steps / base.quantity_shares, order["quantity_shares"] / order["horizon_steps"]
-            order["lot_shares"] = base.lot_shares * slices[0] * slices[1]
+        slice_shares = self.base.order.quantity_shares / self.base.order.horizon_steps
+        data["order"]["quantity_shares"] = slice_shares * data["order"]["horizon_steps"]
+        scaled = ("toxicity", 1.0, self.fade_in_all), ("size_shares", slice_shares, self.displayed_slices)
+        for field, unit, ends in scaled:
+            if ends is not None:
+                factor = unit * _between(*ends, rng) / max(sum(venue[field] or 0.0 for venue in venues), 1e-9)
+                venues = [venue | ({field: venue[field] * factor} if venue[field] else {}) for venue in venues]
         return SyntheticMarket.model_validate({**data, "name": name, "venues": venues})
 
     def _draw_into(self, data: dict[str, Any], kind: str, rng: np.random.Generator) -> None:
@@ -157,16 +163,16 @@ class MarketFamily(_Spec):
         for index in range(_TRIED):
             try:
                 self.draw("train", 0, index)
-            except ValueError as error:
-                what = str(getattr(error, "errors", lambda **_: [{"msg": error}])(include_url=False)[0]["msg"])
-                raise ValueError(f"a market that was drawn cannot be: {what.removeprefix('Value error, ')}") from None
+            except ValidationError as error:
+                what = explain(error, SyntheticMarket)
+                raise ValueError(f"a market that was drawn cannot be: {what}; change the ranges") from None
         return self
 
     def draw(self, data_split: str, seed: int, index: int) -> SyntheticMarket:
         """Market number `index` of a seed: the same each time, and of another data split another one.
 
         Raises:
-            ValueError: the numbers drawn do not fit each other.
+            ValidationError: the numbers drawn do not fit each other.
         """
         rng = np.random.default_rng((zlib.crc32(data_split.encode()), seed, index))
         weights = np.array([group.weight for group in self.groups])
