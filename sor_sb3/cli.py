@@ -24,6 +24,12 @@ markets_app = typer.Typer(help="List, show and check markets.", no_args_is_help=
 app.add_typer(markets_app, name="markets")
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
+MarketOrFamily = Annotated[
+    str, typer.Option("--market", help="Preset, market .yaml, quotes .parquet/.csv/.csv.gz, or a family of markets.")
+]
+OtherMarket = Annotated[
+    str | None, typer.Option("--market", help="Another market than the run's: preset, .yaml or recorded quotes.")
+]
 Env = Annotated[str, typer.Option("--env", help=f"{', '.join(ENV_IDS)}.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
@@ -133,7 +139,7 @@ def _new_run(log_dir: Path, algo: str, env: str, stack: ExitStack) -> Path:
 def train(
     context: typer.Context,
     algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
-    market: Market = "us_equity",
+    market: MarketOrFamily = "us_equity",
     env: Env = "OrderSplit-v1",
     seed: Seed = 0,
     timesteps: Timesteps = None,
@@ -155,13 +161,13 @@ def train(
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
-    from sor_sb3.evaluation.evaluator import standard_rules
     from sor_sb3.experiments.config import train_config
     from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER
     from sor_sb3.experiments.reopen import run_config
-    from sor_sb3.experiments.run import check_settings, resume_point
+    from sor_sb3.experiments.run import check_settings, resume_point, validation_rules
     from sor_sb3.experiments.run import train as train_run
     from sor_sb3.files import writing
+    from sor_sb3.market.family import load_family
 
     if resume is not None:
         _refuse_beside(context, "--resume", {"resume", "progress"})
@@ -171,7 +177,8 @@ def train(
             return
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = _market(market, market_set, venues, session, fees, **recording)
+        spec: Any = load_family(market, market_set=market_set, venues=venues, session=session, take_fee_bps=fees)
+        spec = spec or _market(market, market_set, venues, session, fees, **recording)
         defaults = read_hyperparameters(hyperparams, env, spec.name) if hyperparams else None
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
@@ -186,13 +193,14 @@ def train(
         bar = _Bar(progress)
         stack.callback(bar.stop)
         try:
-            rules, total, job = standard_rules(config.market, config.env), config.timesteps, f"training {config.algo}"
+            rules, total, job = validation_rules(config.env, config.market), config.timesteps, f"training {config.algo}"
             train_run(config, folder, logs / "learner", rules, logs, lambda done: bar(job, min(done, total), total))
         except KeyboardInterrupt:
             bar.stop()
             typer.echo(f"stopped; continue with: sor-sb3 train --resume {folder}", err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"done; score it with: sor-sb3 evaluate {folder}\nwatch it with: tensorboard --logdir {logs}")
+    where = " --market NAME" if config.market.model == "family" else ""
+    typer.echo(f"done; score it with: sor-sb3 evaluate {folder}{where}\nwatch it with: tensorboard --logdir {logs}")
 
 
 @app.command()
@@ -337,12 +345,14 @@ def evaluate(
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     gains: SplitGains = True,
     robustness: Annotated[bool, typer.Option("--robustness", help="On changed markets too.")] = False,
+    market: OtherMarket = None,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
     """Score trained runs beside every rule and the oracle on the same scenarios; an algorithm's runs are its seeds."""
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
+    from sor_sb3.market.loading import load_market
     from sor_sb3.market.settings import parse_settings
     from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
@@ -350,14 +360,14 @@ def evaluate(
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
-    settings = parse_settings(market_set or [])
+    settings, other = parse_settings(market_set or []), None if market is None else load_market(market)
     if data_split == FINAL:
         raise UserError("--data-split final is opened by --final alone, which notes in a log that it was read")
     if final and data_split != "test":
         raise UserError(f"--data-split {data_split} cannot be given with --final; leave one out")
     data_split = FINAL if final else data_split
     extras = [name for name, wanted in (("gains", gains), ("robustness", robustness)) if wanted]
-    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras)
+    results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras, other)
     if output is not None:
         with writing(f"--output {output}", output):
             write_json(output, results)
@@ -371,13 +381,16 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Run folder that train or compare made (LOG_DIR/ALGO/ENV_k).")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write, .onnx.", dir_okay=False)] = None,
     last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
+    market: OtherMarket = None,
 ) -> None:
     """Write a run's policy as one ONNX file; sor_sb3.OnnxPolicy.load answers from the file without torch."""
     from sor_sb3.experiments.reopen import export_run
     from sor_sb3.files import writing
+    from sor_sb3.market.loading import load_market
 
+    other = None if market is None else load_market(market)
     with writing(f"--out {out or folder}", out or folder):
-        typer.echo(f"ONNX policy: {export_run(folder, out, best=not last)}")
+        typer.echo(f"ONNX policy: {export_run(folder, out, not last, other)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Distributions over the simplex of open venues, and over a pace. No networks here.
+"""Distributions over the simplex of open venues, over a pace, and over actions of markets of any size. No networks.
 
 A point of the simplex over the K' open venues of a row is a vector of positive weights that sum to 1; a closed venue's
 weight is exactly 0. With one open venue the weight is 1; with none every weight is 1/K (a forced wait). In both cases
@@ -11,7 +11,7 @@ import math
 from typing import Any, ClassVar
 
 import torch as th
-from torch.distributions import Distribution, register_kl
+from torch.distributions import Distribution, Normal, kl_divergence, register_kl
 
 _SMALLEST = 1e-30  # of a weight whose logarithm is taken; float32 ends at 1e-38
 _SMALLEST_ALPHA = 1e-6  # of a Dirichlet: below, a float32 gamma is 0
@@ -216,6 +216,31 @@ def _kl_dirichlet(p: MaskedDirichlet, q: MaskedDirichlet) -> th.Tensor:
     expected_logs = th.digamma(p.concentration) - th.digamma(p.total).unsqueeze(-1)
     gap = p._zero_where_closed((p.concentration - q.concentration) * expected_logs).sum(dim=-1)
     return p._zero_where_certain(gap - p._log_beta() + q._log_beta())
+
+
+class NormalOfPresent(Normal):
+    """Independent normals (n, A) of which only those `present`, bool (n, A), are random; the others are 0."""
+
+    def __init__(self, loc: th.Tensor, scale: th.Tensor, present: th.Tensor) -> None:
+        super().__init__(loc, scale, validate_args=False)
+        self.present = present
+
+    def rsample(self, sample_shape: Any = ()) -> th.Tensor:
+        """Actions (n, A), differentiable."""
+        return super().rsample(sample_shape) * self.present
+
+    def log_prob(self, value: th.Tensor) -> th.Tensor:
+        """Log densities (n, A), 0 where nothing is random."""
+        return super().log_prob(value) * self.present
+
+    def entropy(self) -> th.Tensor:
+        """Entropies (n, A), 0 where nothing is random."""
+        return super().entropy() * self.present
+
+
+@register_kl(NormalOfPresent, NormalOfPresent)
+def _kl_of_present(p: NormalOfPresent, q: NormalOfPresent) -> th.Tensor:
+    return kl_divergence(Normal(p.loc, p.scale), Normal(q.loc, q.scale)) * p.present
 
 
 class SplitAndPace(Distribution):

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.safe_yaml import parse_yaml, read_text
 
@@ -81,7 +82,7 @@ def read_hyperparameters(file: Path, env_id: str, market_name: str) -> dict[str,
 def complete_hyperparameters(
     algo: str,
     env_id: str,
-    market: MarketSpec,
+    market: MarketSpec | MarketFamily,
     settings: Mapping[str, Any],
     n_envs: int | None = None,
     timesteps: int | None = None,
@@ -92,12 +93,15 @@ def complete_hyperparameters(
     Where no `defaults` are given, those that ship with the package are looked up by `algo` (a name in the registry, or
     package.module:Class), env and the market's name.
     ``n_steps: episode`` is the longest episode: the market's horizon times its waves. Plain data; whole numbers are of
-    type int: 1e2 and 100 are one run.
+    type int: 1e2 and 100 are one run. For a family of markets the defaults are those of ``ENV@family``, and the policy
+    has no marks.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or outside its range.
     """
-    values = default_hyperparameters(algo, env_id, market.name) if defaults is None else dict(defaults)
+    is_family = isinstance(market, MarketFamily)
+    name = "family" if is_family else market.name
+    values = default_hyperparameters(algo, env_id, name) if defaults is None else dict(defaults)
     if settings.get("policy", values["policy"]) != values["policy"]:
         values.pop("policy_kwargs", None)  # they are the other policy's
     values.update(settings)
@@ -109,9 +113,28 @@ def complete_hyperparameters(
         values = check_hyperparameters(find_algorithm(algo).load(), values)
     except UserError as error:
         raise UserError(f"settings of algorithm '{algo}': {error}") from None
+    if is_family:
+        _check_generality(values, algo)
     if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
         values["envs_per_scenario"] = math.gcd(values["envs_per_scenario"], values["n_envs"])
     return values
+
+
+def _check_generality(values: dict[str, Any], algo: str) -> None:
+    """Take the marks out of a policy that is trained on a family; a UserError where it cannot do without them."""
+    from sor_sb3.algorithms.policies import POLICIES
+
+    kwargs = values.get("policy_kwargs") or {}
+    if values["policy"] not in POLICIES:
+        expected = f"expected one that fits any number of venues: {', '.join(POLICIES)}"
+        raise UserError(f"settings of algorithm '{algo}': policy is '{values['policy']}' on a family; {expected}")
+    if values.get("normalize"):
+        why = "on a family, whose markets have observations of their own length; set it to false"
+        raise UserError(f"settings of algorithm '{algo}': normalize is {values['normalize']!r} {why}")
+    if kwargs.get("marks", False):
+        why = "on a family, whose venues differ from market to market; leave it out"
+        raise UserError(f"settings of algorithm '{algo}': policy_kwargs.marks is true {why}")
+    values["policy_kwargs"] = {**kwargs, "marks": False}
 
 
 def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,7 @@ def _quantile_means(policy: Any, rows: th.Tensor) -> Any:
 def _venue_latents(trunk: VenueTrunk, rows: th.Tensor) -> Any:
     """Latents (n K, H) of rows (n, G + K F): `VenueTrunk` in few operators, of which each takes 0.3 microseconds."""
     # A product, a sum and an activation are one operator where all are matrices: a venue of an observation is a row.
+    assert trunk.mark is not None, "policies without marks are exported by their own modules"
     k, hidden = trunk.mark.shape
     market, venues = rows[:, : len(MARKET_FEATURES)], rows[:, len(MARKET_FEATURES) :]
     marks = (trunk.mark + trunk.market.bias).reshape(-1)
@@ -265,12 +266,16 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
     return scores + suggested_logits(share, dark_part), pace, is_open > 0.5
 
 
+def _actor_latent(policy: Any, rows: th.Tensor) -> Any:
+    """A policy's scores by its own modules: of as many rows as there are, which `venue_inputs` would fix."""
+    market, k = rows[:, : len(MARKET_FEATURES)].unsqueeze(1), policy.n_venues
+    venues = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
+    return policy.mlp_extractor.actor_latent(th.cat((venues, market.expand(-1, k, -1)), dim=2))
+
+
 def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
-    if policy.rests:  # by its own modules: as many rows as there are, which `venue_inputs` would fix
-        market, k = rows[:, : len(MARKET_FEATURES)].unsqueeze(1), policy.n_venues
-        venues = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
-        latent = policy.mlp_extractor.actor_latent(th.cat((venues, market.expand(-1, k, -1)), dim=2))
-        return _squashed(policy, policy.action_net(latent))
+    if policy.rests or not policy.marks:
+        return _squashed(policy, policy.action_net(_actor_latent(policy, rows)))
     scores, pace, _ = _venue_scores(policy, rows)
     if isinstance(policy.action_space, spaces.Discrete):
         return scores
@@ -281,7 +286,13 @@ def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
 def _simplex_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
     """Both families' modes are the softmax of the scores of open venues; the pace's is that of (score, 0)."""
     # of a Dirichlet to 1e-7 / c, as torch rounds concentrations 1 + c softmax(scores)
-    scores, pace, is_open = _venue_scores(policy, rows)
+    if policy.marks:
+        scores, pace, is_open = _venue_scores(policy, rows)
+    else:
+        latent, k = _actor_latent(policy, rows), policy.n_venues
+        scores, pace = latent[:, :k], latent[:, k:] if policy.has_pace else None
+        is_open = rows[:, len(MARKET_FEATURES) :].reshape(-1, k, len(VENUE_FEATURES))
+        is_open = is_open[:, :, VENUE_FEATURES.index("open")] > 0.5
     weights = th.softmax(th.where(is_open, scores, th.full_like(scores, _FORBIDDEN)), dim=1)
     return weights if pace is None else th.cat((weights, th.tanh(pace / 2)), dim=1)
 

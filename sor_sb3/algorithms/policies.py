@@ -1,6 +1,8 @@
 """Policies with one small network that all venues share, and a learned vector (`mark`) that tells venues apart.
 
-The network learns from every venue at once, so it needs far fewer samples than an MLP over the whole row.
+The network learns from every venue at once, so it needs far fewer samples than an MLP over the whole row. Without marks
+(``marks=False``) no parameter depends on the number of venues or on their order: the policy routes in any market, and
+what tells venues apart is what is observed of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from sor_sb3.algorithms.distributions import (
     DirichletMultinomial,
     LogisticNormal,
     MaskedDirichlet,
+    NormalOfPresent,
     SimplexDistribution,
     SplitAndPace,
 )
@@ -36,9 +39,24 @@ def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None)
     return th.cat((venues, market) if extra is None else (venues, extra, market), dim=2)
 
 
-def venue_mean(latents: th.Tensor) -> th.Tensor:
-    """Mean over venues, (n, H), of (n, K, H). The sum is divided last, so that the gradient is divided first."""
-    return latents.sum(dim=1) / latents.shape[1]
+def venue_mean(latents: th.Tensor, present: th.Tensor | None = None) -> th.Tensor:
+    """Mean over venues, or those `present` (n, K), (n, H), of (n, K, H).
+
+    The sum is divided last, so that the gradient is divided first.
+    """
+    if present is None:
+        return latents.sum(dim=1) / latents.shape[1]
+    weights = present.to(latents.dtype)
+    return th.bmm(weights.unsqueeze(1), latents).squeeze(1) / weights.sum(dim=1, keepdim=True)
+
+
+def present_venues(inputs: th.Tensor) -> th.Tensor:
+    """Which venues a market has, bool (n, K), from venue inputs (n, K, F + G): a row that is longer ends in zeros.
+
+    Where there is none, as in a blank row, all are.
+    """
+    present = (inputs[:, :, : len(VENUE_FEATURES)] != 0.0).any(dim=2)
+    return present | ~present.any(dim=1, keepdim=True)
 
 
 class VenueTrunk(nn.Module):
@@ -47,21 +65,24 @@ class VenueTrunk(nn.Module):
     Memory traffic sets the time of a pass, so a layer is one product, and sums and ReLU are in place.
     """
 
-    def __init__(self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0) -> None:
+    def __init__(
+        self, n_venues: int, hidden: int, activation: type[nn.Module], n_extra: int = 0, marks: bool = True
+    ) -> None:
         super().__init__()
         self.n_venues = n_venues
         self.market = nn.Linear(len(MARKET_FEATURES), hidden)
         self.venue = nn.Linear(len(VENUE_FEATURES) + n_extra, hidden, bias=False)
-        self.mark = nn.Parameter(th.zeros(n_venues, hidden))  # what tells this venue from the others
+        # what tells this venue from the others
+        self.mark = nn.Parameter(th.zeros(n_venues, hidden)) if marks else None
         self.second = nn.Linear(hidden, hidden)
         self.pooled = nn.Linear(hidden, hidden, bias=False)
         self.activation = nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
 
-    def forward(self, inputs: th.Tensor) -> th.Tensor:
-        """Latents (n, K, H)."""
+    def forward(self, inputs: th.Tensor, present: th.Tensor | None = None) -> th.Tensor:
+        """Latents (n, K, H); the venues' mean is of those `present`."""
         first = nn.functional.linear(inputs, th.cat((self.venue.weight, self.market.weight), dim=1))
-        first = self.activation(first.add_(self.mark + self.market.bias))
-        pooled = nn.functional.linear(venue_mean(first), self.pooled.weight, self.second.bias)
+        first = self.activation(first.add_(self.market.bias if self.mark is None else self.mark + self.market.bias))
+        pooled = nn.functional.linear(venue_mean(first, present), self.pooled.weight, self.second.bias)
         latent: th.Tensor = self.activation(nn.functional.linear(first, self.second.weight).add_(pooled.unsqueeze(1)))
         return latent
 
@@ -106,12 +127,13 @@ class VenueExtractor(nn.Module):
         rests: bool = False,
         scheduled: bool = False,
         prior: bool = True,
+        marks: bool = True,
     ) -> None:
         super().__init__()
         self.latent_dim_pi = n_venues * (1 + rests) + rests + has_pace
-        self.latent_dim_vf, self.masked, self.rests, self.prior = hidden, masked, rests, prior
-        self.actor = VenueTrunk(n_venues, hidden, activation)
-        self.critic = VenueTrunk(n_venues, hidden, activation)
+        self.latent_dim_vf, self.masked, self.rests, self.prior, self.marks = hidden, masked, rests, prior, marks
+        self.actor = VenueTrunk(n_venues, hidden, activation, marks=marks)
+        self.critic = VenueTrunk(n_venues, hidden, activation, marks=marks)
         self.score = nn.Linear(hidden, 1 + rests)
         self.pace = nn.Linear(hidden, 1 + rests) if has_pace else None
         self.log_slices = nn.Parameter(th.tensor(math.log(SLICES))) if scheduled else None
@@ -131,11 +153,13 @@ class VenueExtractor(nn.Module):
 
     def critic_latent(self, inputs: th.Tensor) -> th.Tensor:
         """The venues' mean latent times what is left of the order, (n, H): a share that is filled costs no more."""
-        return venue_mean(self.critic(inputs)) * _of_market(inputs, "remaining")
+        present = None if self.marks else present_venues(inputs)
+        return venue_mean(self.critic(inputs, present), present) * _of_market(inputs, "remaining")
 
     def actor_latent(self, inputs: th.Tensor) -> th.Tensor:
-        """As `forward_actor`, from venue inputs (n, K, F + G)."""
-        latent = self.actor(inputs)
+        """As `forward_actor`, from venue inputs (n, K, F + G). Venues that are not there have minus infinity."""
+        present = None if self.marks else present_venues(inputs)
+        latent = self.actor(inputs, present)
         share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
         time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
         scored = self.score(latent)
@@ -144,14 +168,17 @@ class VenueExtractor(nn.Module):
             scores = scores + suggested_logits(share, DARK_PART * time_left * dark)
         if self.masked:
             scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
+        elif present is not None:
+            scores = th.where(present, scores, th.full_like(scores, -math.inf))
         if self.pace is None:
             return scores
-        others = self.pace(venue_mean(latent))
-        if self.log_slices is not None:
-            others = others + scheduled_pace(inputs, self.log_slices)
-        if self.rests:
-            return th.cat((scores, scored[:, :, 1] + posting_logits(inputs), others + posting_levels(inputs)), dim=1)
-        return th.cat((scores, others), dim=1)
+        others = self.pace(venue_mean(latent, present))
+        if not self.rests:
+            others = others if self.log_slices is None else others + scheduled_pace(inputs, self.log_slices)
+            return th.cat((scores, others), dim=1)
+        resting = scored[:, :, 1] + posting_logits(inputs)
+        resting = resting if present is None else th.where(present, resting, th.full_like(resting, -math.inf))
+        return th.cat((scores, resting, others + posting_levels(inputs)), dim=1)
 
 
 def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
@@ -258,7 +285,12 @@ class _VenueNetwork:
     masked: ClassVar[bool] = False  # whether the scores of closed venues are minus infinity
     may_rest: ClassVar[bool] = False  # whether the policy knows actions with weights of what rests
     action_space: spaces.Space  # this and the others: of the SB3 policy
+    action_dist: Any
+    action_net: Any
     activation_fn: Any
+    log_std: th.Tensor
+    log_std_init: float
+    use_sde: bool
     optimizer_class: Any
     optimizer_kwargs: Any
     parameters: Any
@@ -271,25 +303,31 @@ class _VenueNetwork:
         hidden: int = 32,
         activation_fn: type[nn.Module] = nn.ReLU,
         prior: bool = True,
+        marks: bool = True,
         **kwargs: Any,
     ) -> None:
         self.prior = prior
         parts = parts_of_action(type(self).__name__, observation_space, action_space, self.may_rest)
         self.n_venues, self.has_pace, self.rests = parts
-        self.hidden = hidden
+        self.hidden, self.marks = hidden, marks
+        if not marks and kwargs.get("use_sde"):
+            raise ValueError(f"{type(self).__name__} without marks has its own exploration: use_sde must be False")
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, activation_fn=activation_fn, **kwargs
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "hidden": self.hidden, "prior": self.prior}  # type: ignore[misc]
+        own = {"hidden": self.hidden, "prior": self.prior, "marks": self.marks}
+        return {**super()._get_constructor_parameters(), **own}  # type: ignore[misc]
 
     def _build_mlp_extractor(self) -> None:
         parts = self.n_venues, self.hidden, self.activation_fn, self.has_pace, self.masked, self.rests
-        self.mlp_extractor = VenueExtractor(*parts, self.scheduled and self.has_pace, self.prior)
+        self.mlp_extractor = VenueExtractor(*parts, self.scheduled and self.has_pace, self.prior, self.marks)
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
+        if not self.marks and isinstance(self.action_space, spaces.Box):  # one spread for all venues
+            self.log_std = nn.Parameter(th.full((1 + self.rests + self.has_pace,), float(self.log_std_init)))
         self._build_actor()
         nn.init.orthogonal_(self.mlp_extractor.score.weight, gain=0.01 if self.prior else 0.0)  # 0: all venues alike
         if self.mlp_extractor.pace is not None:  # at first a twentieth of what is left, like an even schedule
@@ -302,7 +340,25 @@ class _VenueNetwork:
     def _build_actor(self) -> None:
         """The extractor has scored each venue already."""
         is_box = isinstance(self.action_space, spaces.Box)
-        self.action_net: nn.Module = _Proportions(self.n_venues, self.rests) if is_box else nn.Identity()
+        self.action_net = _Proportions(self.n_venues, self.rests) if is_box else nn.Identity()
+
+    def _log_std_of_actions(self) -> th.Tensor:
+        """Logarithms of the spread of each number of an action, (A,)."""
+        if self.marks:
+            return self.log_std
+        of_venues = self.log_std[: 1 + self.rests].repeat_interleave(self.n_venues)
+        return th.cat((of_venues, self.log_std[1 + self.rests :]))
+
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor, *args: Any) -> Any:
+        if self.marks or not isinstance(self.action_space, spaces.Box):
+            return super()._get_action_dist_from_latent(latent_pi, *args)  # type: ignore[misc]
+        present = th.isfinite(latent_pi[:, : self.n_venues])
+        others = th.ones_like(latent_pi[:, :1], dtype=th.bool)
+        parts = [present] * (1 + self.rests) + [others] * self.has_pace
+        means = self.action_net(latent_pi)
+        distribution = self.action_dist.proba_distribution(means, self._log_std_of_actions())
+        distribution.distribution = NormalOfPresent(means, distribution.distribution.stddev, th.cat(parts, dim=1))
+        return distribution
 
 
 class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
@@ -311,7 +367,8 @@ class VenuePolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     Splits are drawn from a Gaussian and made weights by the env's own map. Untrained it splits as displays do, and in
     ``OrderPlace-v1`` rests as `post_and_sweep` does what a schedule need not take yet. Arguments are those of SB3's
     ``ActorCriticPolicy``, of which ``net_arch`` has no meaning here, `hidden`, the width of both layers, of actor and
-    critic each, and `prior`: False leaves the displays out of the scores, so that an untrained policy knows nothing.
+    critic each, `prior`: False leaves the displays out of the scores, so that an untrained policy knows nothing, and
+    `marks`: without them the weights fit any number of venues (see this module's head).
 
     Raises:
         ValueError: the spaces are not those of this package's envs.
@@ -401,7 +458,7 @@ class LogisticNormalPolicy(_SimplexPolicy):
     """
 
     def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> LogisticNormal:
-        return LogisticNormal(scores, self.log_std[first:last], is_open)
+        return LogisticNormal(scores, self._log_std_of_actions()[first:last], is_open)
 
 
 class SplitPolicy(_SimplexPolicy):

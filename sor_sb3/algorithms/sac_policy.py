@@ -30,9 +30,9 @@ class _Head(nn.Module):
 class _RowTrunk(VenueTrunk):
     """A `VenueTrunk` that takes rows (n, G + K F)."""
 
-    def forward(self, rows: th.Tensor) -> th.Tensor:
+    def forward(self, rows: th.Tensor, present: th.Tensor | None = None) -> th.Tensor:
         """Latents (n, K, H)."""
-        return super().forward(venue_inputs(rows, self.n_venues))
+        return super().forward(venue_inputs(rows, self.n_venues), present)
 
 
 class _VenueValue(nn.Module):

@@ -68,6 +68,13 @@ class ActionAdapter(ABC):
         These are `pace` (N,) and `resting` (N, K), what should rest where; without it nothing rests.
         """
 
+    def of_fewer(self, actions: np.ndarray, n_venues: int) -> np.ndarray:
+        """What actions (N, ...) say of the first `n_venues` venues, as actions of an env that has no others."""
+        if not self.shape:
+            return actions
+        columns = [k + first for first in range(0, self.shape[0] - self.paced, self.n_venues) for k in range(n_venues)]
+        return actions[:, [*columns, *([self.shape[0] - 1] if self.paced else [])]]
+
     def _rows(self, actions: Any, n: int | None) -> np.ndarray:
         rows = as_array(actions)
         if rows.dtype.kind not in "fiu":

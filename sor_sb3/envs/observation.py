@@ -169,8 +169,8 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
         run = 0
 
 
-def observation_space(market: MarketSpec) -> spaces.Box:
-    """float32 (10 + 19 K,), unbounded; typical values are of order one."""
+def observation_space(market: Any) -> spaces.Box:
+    """float32 (10 + 19 K,), unbounded; typical values are of order one. K is the market's or family's `n_venues`."""
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
 
 

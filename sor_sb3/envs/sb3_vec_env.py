@@ -13,7 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.core import RoutingCore, whole_number
+from sor_sb3.envs.family_core import FamilyCore
 from sor_sb3.errors import UserError
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 
 
@@ -35,7 +37,7 @@ class RoutingVecEnv(VecEnv):
     def __init__(
         self,
         env_id: str,
-        market: str | MarketSpec = "us_equity",
+        market: str | MarketSpec | MarketFamily = "us_equity",
         n_envs: int = 1,
         seed: int | None = None,
         data_split: str = "train",
@@ -46,8 +48,12 @@ class RoutingVecEnv(VecEnv):
     ) -> None:
         check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        options = variance_reduction, threads, in_step, risk_aversion
-        self.core = RoutingCore(env_id, market, n_envs, data_split, *options)
+        args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
+        self.core: RoutingCore
+        if isinstance(market, MarketFamily):  # what is asked of it here, both cores have
+            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)  # type: ignore[assignment]
+        else:
+            self.core = RoutingCore(env_id, market, *args)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None
@@ -133,7 +139,7 @@ class RoutingVecEnv(VecEnv):
 @renamed_arguments(envs_per_day="envs_per_scenario", split="data_split")
 def make_vec_env(
     env_id: str,
-    market: str | MarketSpec = "us_equity",
+    market: str | MarketSpec | MarketFamily = "us_equity",
     n_envs: int = 1,
     seed: int | None = None,
     data_split: str = "train",
@@ -147,7 +153,7 @@ def make_vec_env(
 
     Args:
         env_id: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1".
-        market: preset name, path, or specification.
+        market: preset name, path, or specification; or a family of markets (`sor_sb3.envs.family_core`).
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.
         data_split: "train", "validation" or "test".

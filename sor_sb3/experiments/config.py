@@ -12,6 +12,7 @@ from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.envs.action_adapters import FIRST_MARKET_IDS, make_action_adapter, of_the_first_market
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import standard_rules
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 
 
@@ -65,7 +66,7 @@ class TrainConfig(Learner):
 
     kind: Literal["train"] = "train"
     env: EnvId
-    market: Annotated[MarketSpec, Field(discriminator="model")]
+    market: Annotated[MarketSpec | MarketFamily, Field(discriminator="model")]
     seed: Annotated[int, Field(ge=0)]
     validation_scenarios: Annotated[int, Field(ge=2)] = VALIDATION_SCENARIOS
     evaluations: Annotated[int, Field(ge=2)] = 21  # during training, first and last included
@@ -114,7 +115,7 @@ class TuneConfig(_Config):
 def train_config(
     algo: str,
     env: str,
-    market: MarketSpec,
+    market: MarketSpec | MarketFamily,
     seed: int,
     timesteps: int | None = None,
     n_envs: int | None = None,

@@ -20,7 +20,9 @@ from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_conf
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
 from sor_sb3.files import writing
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.loading import load_market
+from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.random import FINAL
 
 
@@ -48,16 +50,18 @@ def evaluate_runs(
     deterministic: bool = True,
     settings: Mapping[str, Any] | None = None,
     extras: Collection[str] = ("gains",),
+    market: MarketSpec | None = None,
 ) -> dict[str, Any]:
     """Content of a ``results.json``: runs of one algorithm are taken as its training seeds.
 
-    `settings` change the market that the runs are scored on, by dotted path, as in :func:`~sor_sb3.load_market`. A read
-    of the data split "final" is noted first, by :func:`~sor_sb3.experiments.final.note_final`. `extras` are keys of
-    `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
+    They are scored on `market`, by default the one that they were trained on. `settings` change it, by dotted path, as
+    in :func:`~sor_sb3.load_market`. A read of the data split "final" is noted first, by
+    :func:`~sor_sb3.experiments.final.note_final`. `extras` are keys of `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
-    Raises UserError: a folder is no finished run, the runs differ in market or env, or a setting is wrong.
+    Raises UserError: a folder is no finished run, the runs differ in market or env, a setting is wrong, the runs'
+    policies do not fit `market`, or there is none and they were trained on a family.
     """
-    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings, extras).results
+    return _score_runs(folders, scenarios, seed, data_split, deterministic, False, settings, extras, market).results
 
 
 def _score_runs(
@@ -69,6 +73,7 @@ def _score_runs(
     report: bool,
     settings: Mapping[str, Any] | None = None,
     extras: Collection[str] = ("gains",),
+    market: MarketSpec | None = None,
 ) -> Scored:
     runs = [(run_config(folder), folder) for folder in folders]
     first = runs[0][0]
@@ -79,14 +84,23 @@ def _score_runs(
             raise UserError(f"{trained} and {other}; compare runs of one market and env")
     for folder in folders:
         check_finished(folder)
-    market = load_market(first.market, settings)
+    market = load_market(market or market_of(first, folders[0]), settings)
     evaluator = Evaluator(first.env, market, scenarios, seed, data_split)
     if data_split == FINAL:
         note_final(evaluator, folders[0].parent.parent)
     about = {"runs": [config.canonical() for config, _ in runs], "data_split": data_split, "seed": seed}
+    about["market"] = market.without_prose()
     if settings:
         about["market_set"] = dict(settings)
     return score(runs, standard_rules(market, first.env), evaluator, about, None, deterministic, report, extras)
+
+
+def market_of(config: TrainConfig, folder: Path) -> MarketSpec:
+    """The market that a run was trained on. Raises UserError: it was trained on a family."""
+    if isinstance(config.market, MarketFamily):
+        scored = f"score it with: sor-sb3 evaluate {folder} --market NAME"
+        raise UserError(f"{folder} was trained on the family {config.market.name}, on no single market; {scored}")
+    return config.market
 
 
 def report_folder(folder: Path, scenarios: int = 1000) -> Path:
@@ -116,6 +130,7 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
     if not 0 <= scenario < 2**63:
         raise UserError(f"--scenario is {scenario}; expected a seed of at least 0, such as {TEST_SEED}")
     config = folder_config(folder)
+    market = market_of(config, folder) if isinstance(config, TrainConfig) else config.market
     runs, rules, default = _contents(folder, config)
     known = list(dict.fromkeys([*(run.algo for run, _ in runs), *rules]))
     name = policy or default
@@ -126,7 +141,7 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
         # among the comparison's own scenarios, so that even a network's rounding is the same
         evaluator = Comparison(config, folder).test_evaluator()
     else:
-        evaluator = Evaluator(config.env, config.market, 1, scenario, "test")
+        evaluator = Evaluator(config.env, market, 1, scenario, "test")
     if name in rules:
         return explain(evaluator, name, evaluator.policies([name])[name], scenario)
     of = [run for run in runs if run[0].algo == name]
@@ -138,7 +153,7 @@ def explain_folder(folder: Path, scenario: int, policy: str | None = None, train
 def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[Run], list[str], str]:
     """The folder's training runs, its rules and the policy that is explained by default."""
     if isinstance(config, TrainConfig):
-        return [(config, folder)], standard_rules(config.market, config.env), config.algo
+        return [(config, folder)], standard_rules(market_of(config, folder), config.env), config.algo
     check_finished(folder, RESULTS_FILE)
     runs = Comparison(config, folder).runs
     learned = [run.algo for run, _ in runs]
@@ -146,19 +161,21 @@ def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[R
     return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in learned)
 
 
-def export_run(folder: Path, out: Path | None = None, best: bool = True) -> Path:
+def export_run(folder: Path, out: Path | None = None, best: bool = True, market: MarketSpec | None = None) -> Path:
     """Write a finished run's policy for :class:`~sor_sb3.OnnxPolicy`, with its normalisation; returns the file.
 
     The policy is the one that was `best` on the run's validation scenarios, else the last. By default `out` is
-    ``policy.onnx``, or ``policy_last.onnx``, in the run's folder. Raises UserError: the folder is no finished run, its
-    policy cannot be exported, or `out` exists.
+    ``policy.onnx``, or ``policy_last.onnx``, in the run's folder. The file is for the venues of `market`, by default
+    those that the run was trained on: of a family as many as its largest market has, where rows of fewer venues end in
+    zeros. Raises UserError: the folder is no finished run, its policy cannot be exported, or `out` exists.
     """
     if out is not None and out.exists():
         raise UserError(f"--out {out} exists; give another name, or delete it")
     config = run_config(folder)
     check_finished(folder)
     file = out or folder / ("policy.onnx" if best else "policy_last.onnx")
-    about = {"env": config.env, "market": config.market.name, "venues": list(config.market.venue_names)}
+    of = market or config.market
+    about = {"env": config.env, "market": of.name, "venues": list(of.venue_names)}
     with locked(folder) if out is None else nullcontext():
-        export_onnx(load_policy(config, folder, best), file, about)
+        export_onnx(load_policy(config, folder, best, market), file, about)
     return file

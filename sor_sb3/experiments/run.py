@@ -26,11 +26,13 @@ from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.callbacks.tensorboard import HParamCallback
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores, standard_rules
+from sor_sb3.evaluation.family_evaluator import FamilyEvaluator, family_rules
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import VALIDATION_SCENARIOS, TrainConfig
 from sor_sb3.experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE, DONE_FILE, held_digest, locked
 from sor_sb3.files import write_json, write_text, write_yaml, writing
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.normalisation import NormalizedPolicy
 
@@ -92,9 +94,20 @@ def check_settings(config: TrainConfig) -> None:
     make_model(config, make_training_env(config))
 
 
-def validation_evaluator(env: str, market: MarketSpec, scenarios: int = VALIDATION_SCENARIOS) -> Evaluator:
-    """The held-out scenarios that choose: the best checkpoint of a run, the best rule of a comparison."""
-    return Evaluator(env, market, scenarios, VALIDATION_SEED, "validation")
+def validation_evaluator(env: str, market: Any, scenarios: int = VALIDATION_SCENARIOS) -> Any:
+    """The held-out scenarios that choose: the best checkpoint of a run, the best rule of a comparison.
+
+    An `Evaluator` of a market, or a `FamilyEvaluator` of a family.
+    """
+    kind = FamilyEvaluator if isinstance(market, MarketFamily) else Evaluator
+    return kind(env, market, scenarios, VALIDATION_SEED, "validation")
+
+
+def validation_rules(env: str, market: MarketSpec | MarketFamily) -> list[str]:
+    """The rules that a run's chart shows beside the learner; of a market the oracle too, last."""
+    if isinstance(market, MarketFamily):
+        return family_rules(market, env, "validation", VALIDATION_SEED)
+    return standard_rules(market, env)
 
 
 class _Progress(BaseCallback):
@@ -189,10 +202,12 @@ def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, be
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
 
-def load_policy(config: TrainConfig, folder: Path, best: bool = True) -> Any:
+def load_policy(config: TrainConfig, folder: Path, best: bool = True, market: MarketSpec | None = None) -> Any:
     """The policy that a run left: the best on the run's validation scenarios, or the last.
 
-    Raises UserError: the run is not finished, or a file of the run is damaged.
+    It is made for the venues of `market`, where one is given: any, if the run's policy has no marks.
+
+    Raises UserError: the run is not finished, a file of the run is damaged, or the policy is bound to other venues.
     """
     file = folder / ("best_model.zip" if best else f"{config.env}.zip")
     if not file.is_file():
@@ -201,12 +216,26 @@ def load_policy(config: TrainConfig, folder: Path, best: bool = True) -> Any:
     if config.hyperparameters.get("normalize") and not statistics.is_file():
         raise UserError(f"{folder} has no {statistics.name}, which the run's policy needs; train again")
     algorithm = find_algorithm(config.algo).load()
+    spaces = _spaces_of(config, folder, market) if market is not None else {}
     try:
-        model = algorithm.load(file, device="cpu")
+        model = algorithm.load(file, device="cpu", custom_objects=spaces)
         file = statistics
         if statistics.is_file():
-            venv = RoutingVecEnv(config.env, config.market, 1)
+            venv = RoutingVecEnv(config.env, market or config.market, 1)
             return NormalizedPolicy(model, VecNormalize.load(str(statistics), venv))
     except Exception as error:
         raise UserError(f"{file} cannot be read ({error}); delete the folder and train again") from error
     return model
+
+
+def _spaces_of(config: TrainConfig, folder: Path, market: MarketSpec) -> dict[str, Any]:
+    """The spaces of a market where they are not those of the run; a UserError where the run's policy does not fit."""
+    trained = config.market
+    if market.n_venues == trained.n_venues and not isinstance(trained, MarketFamily):
+        return {}
+    if (config.hyperparameters.get("policy_kwargs") or {}).get("marks", True):
+        bound = f"{folder} was trained on the {trained.n_venues} venues of {trained.name}"
+        remedy = "train on a family of markets, or with --set 'policy_kwargs={marks: false}'"
+        raise UserError(f"{bound}, and {market.name} has {market.n_venues}; {remedy}")
+    core = RoutingVecEnv(config.env, market, 1).core
+    return {"observation_space": core.observation_space, "action_space": core.action_space}

@@ -65,7 +65,7 @@ def policies_of(runs: Sequence[Run], rules: Sequence[str], evaluator: Evaluator)
     """By name: every algorithm's trained policies, one a run, then rules and oracle."""
     learned: dict[str, Any] = {}
     for config, folder in runs:
-        learned.setdefault(config.algo, []).append(load_policy(config, folder))
+        learned.setdefault(config.algo, []).append(load_policy(config, folder, market=evaluator.market))
     return {**learned, **evaluator.policies(rules)}
 
 
@@ -81,10 +81,11 @@ def score(
 ) -> Scored:
     """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
 
-    All `runs` are of one market and env; `rules` names rules and the oracle. `config` is what the results say of how
-    they were made. `validation` is that of `score_rules_on_validation`, where somebody has it; `deterministic` policies
-    take their mode. With `report` child orders are recorded, for `Scored.write_report`; `extras` are
-    keys of `EXTRAS`, which results have too. Raises UserError: a run is not finished.
+    All `runs` are of one env, and trained on one market or family; `rules` names rules and the oracle. `config` is what
+    the results say of how they were made. `validation` is that of `score_rules_on_validation`, where somebody has it;
+    `deterministic` policies take their mode. With `report` child orders are recorded, for `Scored.write_report`;
+    `extras` are keys of `EXTRAS`, which results have too. Raises UserError: a run is not finished, or its policy does
+    not fit the evaluator's market.
     """
     policies = policies_of(runs, rules, evaluator)
     writer = ReportWriter(evaluator.market, policies) if report else None

@@ -89,6 +89,8 @@ def parse_market(text: str, where: str, folder: Path, settings: Mapping[str, Any
     if not isinstance(data, dict):
         raise UserError(f"{where} holds {type(data).__name__}; expected a mapping (name, order, venues)")
     kind = data.get("model", "synthetic")
+    if kind == "family":
+        raise UserError(f"{where} is a family of markets, which only train takes; give one market")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: field 'model' is {kind!r}; expected one of {', '.join(_KINDS)}")
     data.setdefault("name", Path(where).stem.removeprefix("preset "))
