@@ -20,13 +20,14 @@ from sor_sb3.envs.core import FINAL_REFUSED
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.files import write_bytes
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.random import FINAL
 
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths", "_scalars")
 
 
-def cost_tag(market: MarketSpec) -> str:
+def cost_tag(market: MarketSpec | MarketFamily) -> str:
     """The tag of the chart that shows the learner against the baselines."""
     return "eval/cost_bps" if market.cost_unit == "bps" else "eval/cost"
 

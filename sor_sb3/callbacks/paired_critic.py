@@ -89,9 +89,9 @@ class PairedCriticCallback(BaseCallback):
         assert isinstance(buffer, RolloutBuffer)
         policy.set_training_mode(True)
         ends = np.append(buffer.episode_starts[1:], self.model._last_episode_starts[None], axis=0)  # type: ignore[index]
-        rows = policy.obs_to_tensor(buffer.observations.reshape(-1, *buffer.obs_shape))[0]
-        returns = returns_to_go(buffer.rewards, ends, self._last_values().numpy().ravel())
-        targets = th.as_tensor(returns.reshape(-1, self.envs_per_scenario))
+        rows = th.as_tensor(buffer.observations, device=policy.device).reshape(-1, *buffer.observations.shape[2:])
+        returns = returns_to_go(buffer.rewards, ends, self._last_values().cpu().numpy().ravel())
+        targets = th.as_tensor(returns.reshape(-1, self.envs_per_scenario), device=policy.device)
         if not self._fitted:
             fit_last_layer(policy, rows, targets.reshape(-1))
             self._fitted = True
@@ -107,11 +107,10 @@ class PairedCriticCallback(BaseCallback):
             self._optimizer.step()
         with th.no_grad():
             values = policy.predict_values(rows)
-        buffer.values = values.numpy().reshape(buffer.values.shape)
+        buffer.values = values.cpu().numpy().reshape(buffer.values.shape)
         buffer.compute_returns_and_advantage(self._last_values(), self.model._last_episode_starts)  # type: ignore[arg-type]
         buffer.advantages = less_the_others(buffer.advantages, self.envs_per_scenario)
-        left = targets.numpy().ravel() - buffer.values.ravel()
-        explained = 1.0 - left.var() / max(targets.numpy().var(), 1e-30)
+        explained = 1.0 - (returns - buffer.values).var() / max(returns.var(), 1e-30)
         self.logger.record("train/critic_explained", float(explained))
 
     def _last_values(self) -> th.Tensor:
@@ -130,14 +129,14 @@ class PairedCriticCallback(BaseCallback):
 def critic_parameters(policy: ActorCriticPolicy) -> list[nn.Parameter]:
     """Parameters that values depend on and actions do not."""
     extractor = policy.mlp_extractor
-    body = extractor.critic if hasattr(extractor, "critic") else extractor.value_net
+    body: Any = extractor.critic if hasattr(extractor, "critic") else extractor.value_net
     return [*body.parameters(), *policy.value_net.parameters()]
 
 
 def fit_last_layer(policy: ActorCriticPolicy, rows: th.Tensor, targets: th.Tensor) -> None:
     """Set the critic's last layer by least squares, from rows (n, D) to `targets` (n,): the level of costs at once."""
     with th.no_grad():
-        features = policy.extract_features(rows, policy.vf_features_extractor)
+        features: Any = policy.extract_features(rows, policy.vf_features_extractor)
         latent = policy.mlp_extractor.forward_critic(features)
         inputs = th.cat((latent, th.ones(len(latent), 1)), dim=1).double()
         gram = inputs.T @ inputs + RIDGE * len(inputs) * th.eye(inputs.shape[1], dtype=th.float64)

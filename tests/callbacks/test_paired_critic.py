@@ -39,7 +39,7 @@ class Stop(BaseCallback):
         return True
 
     def _on_rollout_end(self):
-        buffer = self.model.rollout_buffer
+        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]
         self.advantages, self.values, self.rewards = (
             np.array(getattr(buffer, n)) for n in ("advantages", "values", "rewards")
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -103,7 +105,8 @@ def test_what_does_not_fit_is_refused(n_envs, envs_per_scenario):
 def test_an_order_that_is_filled_early_waits_for_its_neighbours(env):
     """Whoever takes all at once still has as many steps as whoever waits, at no further cost."""
     venv = RoutingVecEnv(env, MARKET, 2, seed=3, envs_per_scenario=2)
-    rows, rule, ended, early = venv.reset(), routers.make("net_price_sweep", MARKET, env), [], 0
+    rows: Any = venv.reset()
+    rule, ended, early = routers.make("net_price_sweep", MARKET, env), [], 0
     for step in range(2 * 20 * WAVES):
         action = np.array(rule.predict(rows)[0])
         action[0, -1] = 1.0  # all of it, now
