@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: compare test test-all bench bench-learning lint types format setup clean
 
 compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us_equity; print who is better
-	$(BIN)/sor-sb3 compare --market notebook $(ARGS)
+	$(BIN)/sor-sb3 compare --market notebook --env VenueSelect-v1 $(ARGS)
 	$(BIN)/sor-sb3 compare --market us_equity $(ARGS)
 
 test: setup  ## what a change can break; ARGS="-k name" for a part
