@@ -32,7 +32,7 @@ SMALL = {  # a later option replaces an earlier one
     "evaluate": "--scenarios 20",
     "markets check": "--scenarios 20",
 }
-SMALL_PYTHON = {r"learn\([\d_]+\)": "learn(5120)", r"scenarios=\d+": "scenarios=20"}
+SMALL_PYTHON = {r"learn\([\d_]+": "learn(5120", r"scenarios=\d+": "scenarios=20"}
 
 
 def run(*words: str) -> None:

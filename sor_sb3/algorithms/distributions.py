@@ -173,7 +173,9 @@ class DirichletMultinomial(SimplexDistribution):
         with th.no_grad():
             shape = self._extended_shape(th.Size(sample_shape))
             alpha = self._alpha.expand(shape).reshape(-1, shape[-1])
-            chances = th._standard_gamma(alpha).clamp(min=_SMALLEST) * self.share.expand(shape).reshape_as(alpha).sign()
+            uniform = th.rand_like(alpha).clamp(min=_SMALLEST)
+            logs = th._standard_gamma(alpha + 1.0).log() + uniform.log() / alpha  # of gammas, which would underflow
+            chances = self._softmax(logs.reshape(shape)).reshape(-1, shape[-1])
             drawn = th.multinomial(chances, self.parts, replacement=True)
             each = th.full_like(drawn, 1.0 / self.parts, dtype=alpha.dtype)
             weights = th.zeros_like(alpha).scatter_add_(1, drawn, each).reshape(shape)
