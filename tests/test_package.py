@@ -15,6 +15,7 @@ import sor_sb3
 WITH_EXAMPLES = (
     "sor_sb3.algorithms.onnx_policy",
     "sor_sb3.algorithms.reinforce.buffers",
+    "sor_sb3.callbacks.paired_critic",
     "sor_sb3.envs.checks",
     "sor_sb3.envs.gym_env",
     "sor_sb3.envs.sb3_vec_env",
@@ -22,6 +23,7 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.evaluator",
     "sor_sb3.evaluation.formats",
     "sor_sb3.evaluation.prints",
+    "sor_sb3.evaluation.risk",
     "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",

@@ -117,6 +117,8 @@ def complete_hyperparameters(
         _check_generality(values, algo)
     if "envs_per_scenario" not in settings:  # a default gives way to the number of envs
         values["envs_per_scenario"] = math.gcd(values["envs_per_scenario"], values["n_envs"])
+    if values["envs_per_scenario"] == 1 and values.get("baseline") == "scenario" and "baseline" not in settings:
+        values["baseline"] = "value"  # there are no others in a scenario
     return values
 
 

@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sor_sb3.algorithms.onnx_policy import FORMAT, INSTALL, OnnxPolicy, sealed
-from sor_sb3.algorithms.policies import DARK_PART, POLICIES, VenueTrunk, count_venues, suggested_logits
+from sor_sb3.algorithms.policies import DARK_PART, POLICIES, VenueTrunk, count_venues, scheduled_pace, suggested_logits
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -263,7 +263,13 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
     )
     time_left = rows.new_tensor([[DARK_PART * (name == "time_left") for name in MARKET_FEATURES]])
     dark_part = F.linear(rows[:, : len(MARKET_FEATURES)], time_left) * dark
-    return scores + suggested_logits(share, dark_part), pace, is_open > 0.5
+    if pace is not None and policy.scheduled:
+        market = rows[:, : len(MARKET_FEATURES)].unsqueeze(1)
+        inputs = F.pad(market, (len(VENUE_FEATURES), 0))  # one venue of zeros: only the market's features are read
+        pace = pace + scheduled_pace(inputs, policy.mlp_extractor.log_slices)
+    if policy.prior:
+        scores = scores + suggested_logits(share, dark_part)
+    return scores, pace, is_open > 0.5
 
 
 def _actor_latent(policy: Any, rows: th.Tensor) -> Any:

@@ -233,7 +233,7 @@ def scheduled_pace(inputs: th.Tensor, log_slices: th.Tensor) -> th.Tensor:
     What is wanted is observed in even slices; `log_slices`, of how many of them an order has, is learned.
     """
     left = (_of_market(inputs, "remaining") - _of_market(inputs, "in_flight")).clamp(min=1e-6)
-    pace = th.expm1(_of_market(inputs, "slice").clamp(max=20.0)) * th.exp(-log_slices) / left
+    pace = (th.exp(_of_market(inputs, "slice").clamp(max=20.0)) - 1.0) * th.exp(-log_slices) / left
     pace = th.where(_of_market(inputs, "wave") > 0.5, th.ones_like(pace), pace).clamp(min=0.002, max=0.98)
     return th.log(pace / (1.0 - pace))
 

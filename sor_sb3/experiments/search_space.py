@@ -110,8 +110,18 @@ def with_params(hyperparameters: Mapping[str, Any], params: Mapping[str, Any]) -
         if isinstance(before, str) and before.startswith("lin_"):
             inside[name] = f"lin_{inside[name]:g}"
     if MINIBATCHES in params:
-        values["batch_size"] = max(values["n_envs"] * values["n_steps"] // params[MINIBATCHES], 2)
+        values["batch_size"] = max(_rollout(values) // params[MINIBATCHES], 2)
     return values
+
+
+def _rollout(values: Mapping[str, Any]) -> int:
+    """Steps of a rollout; a UserError where their number depends on the market."""
+    if not isinstance(values["n_steps"], int):
+        why = f"n_steps is {values['n_steps']}, which differs by market"
+        raise UserError(
+            f"--space {MINIBATCHES}: {why}; give it a number, such as --set n_steps=40, or search batch_size"
+        )
+    return int(values["n_envs"] * values["n_steps"])
 
 
 def _setting(value: Any) -> Any:
@@ -252,7 +262,7 @@ def _shipped(algo: str) -> dict[str, str]:
 def _start(key: str, values: Mapping[str, Any], known: Mapping[str, Any]) -> Any:
     """Where the search of a key begins; None where that is no plain value."""
     if key == MINIBATCHES:
-        rollout, batch = values["n_envs"] * values["n_steps"], values.get("batch_size") or known["batch_size"]
+        rollout, batch = _rollout(values), values.get("batch_size") or known["batch_size"]
         return rollout // batch if rollout % batch == 0 else None
     inside: Any = values
     for part in key.split("."):

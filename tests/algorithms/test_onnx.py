@@ -38,6 +38,7 @@ from sor_sb3.algorithms.policies import (
     DirichletPolicy,
     LogisticNormalPolicy,
     MaskableVenuePolicy,
+    SplitPolicy,
     VenuePolicy,
 )
 from sor_sb3.algorithms.registry import algorithm_names, find_algorithm
@@ -210,6 +211,10 @@ CASES: dict[str, tuple[Any, Any, str, str, dict[str, Any]]] = {
     "ppo place": (PPO, "MlpPolicy", PLACE, "us_equity", {}),
     "venue place": (PPO, VenuePolicy, PLACE, "us_equity", {}),
     "maskable venue": (MaskablePPO, MaskableVenuePolicy, SELECT, "us_equity", {}),
+    "split": (PPO, SplitPolicy, SPLIT, "us_equity", {}),
+    "split execute": (PPO, SplitPolicy, EXECUTE, "us_equity", {}),
+    "split without a prior": (PPO, SplitPolicy, SPLIT, "us_equity", {"policy_kwargs": {"prior": False}}),
+    "select without a prior": (PPO, VenuePolicy, SELECT, "us_equity", {"policy_kwargs": {"prior": False}}),
     "logistic normal": (PPO, LogisticNormalPolicy, SPLIT, "us_equity", {}),
     "logistic normal execute": (PPO, LogisticNormalPolicy, EXECUTE, "us_equity", {}),
     "dirichlet": (PPO, DirichletPolicy, SPLIT, "us_equity", {}),

@@ -199,8 +199,6 @@ def test_a_market_without_traded_volume_is_refused():
             sor_sb3.make_vec_env(ENV, market=market, n_envs=2)
 
 
-def test_there_are_no_masks_and_no_neighbours_in_step():
+def test_there_are_no_masks():
     with pytest.raises(AttributeError, match="has no action masks"):
         sor_sb3.make_vec_env(ENV, n_envs=2).env_method("action_masks")
-    with pytest.raises(UserError, match="expected 1 in OrderPlace-v1"):
-        sor_sb3.make_vec_env(ENV, n_envs=8, envs_per_scenario=4)

@@ -59,7 +59,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name in ("OrderSplit-v1.zip", "best_model.zip"):
         assert_same_model(one / name, other / name)
     with np.load(one / "evaluations.npz") as mine, np.load(other / "evaluations.npz") as theirs:
-        for key in mine:
+        for key in mine.keys() - {"tags", "scalars"}:  # gap closed is among them where baselines were given
             np.testing.assert_array_equal(mine[key], theirs[key])
 
 
@@ -114,9 +114,9 @@ def test_a_comparison_goes_on_from_the_checkpoints_of_its_runs(comparison: Finis
 
 
 def tiny(tmp_path: Path, **settings: Any) -> Any:
-    return train_config("a2c", "OrderSplit-v1", load_market("notebook"), 0, 400, 4, settings).model_copy(
-        update={"validation_scenarios": 4, "evaluations": 3}
-    )
+    return train_config(
+        "a2c", "OrderSplit-v1", load_market("notebook"), 0, 400, 4, {"n_steps": 25, **settings}
+    ).model_copy(update={"validation_scenarios": 4, "evaluations": 3})
 
 
 class Cut(Exception):

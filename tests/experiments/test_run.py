@@ -174,6 +174,8 @@ def test_a_default_of_envs_per_scenario_gives_way_to_the_number_of_envs():
     for n_envs, envs_per_scenario in ((256, 8), (12, 4), (7, 1)):
         config = train_config("ppo", "OrderSplit-v1", market, 0, n_envs=n_envs)
         assert config.hyperparameters["envs_per_scenario"] == envs_per_scenario
+        reinforce = train_config("reinforce", "OrderSplit-v1", market, 0, n_envs=n_envs).hyperparameters
+        assert reinforce["baseline"] == ("scenario" if envs_per_scenario > 1 else "value")
 
 
 def test_envs_per_scenario_that_a_user_sets_must_fit():

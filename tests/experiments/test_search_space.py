@@ -100,7 +100,7 @@ def test_every_algorithm_begins_with_its_defaults(env, markets):
 
 def test_several_markets_have_the_envs_defaults_and_none_of_a_market():
     config = tune_config("ppo", "OrderSplit-v1", [US_EQUITY, DARK], seeds=2)
-    assert config.hyperparameters["learning_rate"] == "lin_2e-3"
+    assert config.hyperparameters["learning_rate"] == "lin_1e-2"
     runs = runs_of(config, config.start)
     assert [(run.market.name, run.seed) for run in runs] == [
         ("us_equity", 0),
@@ -117,7 +117,7 @@ def test_what_is_set_is_not_searched_unless_it_is_named():
     space = ["learning_rate=1e-4..1e-2:log", "clip_range=0.1|0.3"]
     free = tune_config("ppo", "OrderSplit-v1", [US_EQUITY], settings={"learning_rate": 0.5}, space=space)
     assert free.start["learning_rate"] == 0.5
-    assert free.space["clip_range"] == "0.1|0.3|0.5", "the start is among the choices"
+    assert free.space["clip_range"] == "0.1|0.3|0.2", "the start is among the choices"
     assert free.digest() != fixed.digest()
 
 
@@ -155,7 +155,8 @@ def test_a_rules_constants():
         ("ppo", {"space": ["lerning_rate=1e-4..1e-2"]}, "did you mean 'learning_rate'"),
         ("ppo", {"space": ["learning_rate=1e-4..5"]}, "learning_rate is 5"),
         ("ppo", {"space": ["policy_kwargs.hiden=1|2"]}, "did you mean 'hidden'"),
-        ("ppo", {"space": ["minibatches=0|1"]}, "whole numbers of at least 1"),
+        ("ppo", {"space": ["minibatches=0|1"], "settings": {"n_steps": 40}}, "whole numbers of at least 1"),
+        ("ppo", {"space": ["minibatches=1|2"]}, "n_steps is episode, which differs by market"),
         ("ppo", {"space": ["learning_rate"]}, "--space learning_rate: expected key=value"),
         ("ppo", {"settings": {"gama": 1}}, "did you mean 'gamma'"),
     ],
