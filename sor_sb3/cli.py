@@ -4,7 +4,8 @@ Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 """
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,6 +134,20 @@ def _new_run(log_dir: Path, algo: str, env: str, stack: ExitStack) -> Path:
     folder = new_run_folder(parent, env)
     stack.callback(remove_empty, [folder, *made])
     return folder
+
+
+@contextmanager
+def _watched(progress: bool, kept: str, folder: Path) -> Iterator[_Bar]:
+    """A progress bar; Ctrl-C ends the command with status 130, and says what is kept and how to go on."""
+    bar = _Bar(progress)
+    try:
+        yield bar
+    except KeyboardInterrupt:
+        bar.stop()
+        typer.echo(f"stopped; {kept} are kept in {folder}, and the same command continues", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        bar.stop()
 
 
 @app.command()
@@ -265,16 +280,11 @@ def compare(
     learners = ", ".join(learner.algo for learner in config.learners)
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
-    bar = _Bar(progress)
-    try:
-        with writing(f"--log-dir {log_dir}", log_dir):
-            results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
-    except KeyboardInterrupt:
-        bar.stop()
-        typer.echo(f"stopped; finished runs are kept in {folder}, and the same command continues", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        bar.stop()
+    with (
+        writing(f"--log-dir {log_dir}", log_dir),
+        _watched(progress, "finished runs", folder) as bar,
+    ):
+        results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
     print_results(results)
     print_gains(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
@@ -322,16 +332,11 @@ def tune(
     config = tune_config(algo, env, specs, seeds, timesteps, parse_settings(settings or []), space or (), defaults)
     folder = named_folder(log_dir, name or path_component(f"{config.algo}_{label}_{config.env}"), label, config.env)
     typer.echo(f"tuning {config.algo} on {', '.join(spec.name for spec in specs)}, {config.env}, in {folder}", err=True)
-    bar = _Bar(progress)
-    try:
-        with writing(f"--log-dir {log_dir}", log_dir):
-            found = run_search(config, folder, trials, storage, workers, bar)
-    except KeyboardInterrupt:
-        bar.stop()
-        typer.echo(f"stopped; finished trials are kept in {folder}, and the same command continues", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        bar.stop()
+    with (
+        writing(f"--log-dir {log_dir}", log_dir),
+        _watched(progress, "finished trials", folder) as bar,
+    ):
+        found = run_search(config, folder, trials, storage, workers, bar)
     typer.echo(f"{found['about']}\nsettings: {folder / 'best.yml'}\nreport: {folder / 'report.html'}")
 
 
