@@ -23,8 +23,8 @@ PAIRED_WEIGHT = 20.0  # of the error in differences, beside the error itself: ab
 RIDGE = 1e-4  # of the first fit of the critic's last layer
 
 
-def returns_to_go(rewards: np.ndarray, ends: np.ndarray, last_values: np.ndarray) -> np.ndarray:
-    """Sums (T, n) of rewards up to the episode's end, or up to the rollout's end and `last_values` (n,) from there.
+def returns_to_go(rewards: np.ndarray, ends: np.ndarray, last_values: np.ndarray, gamma: float = 1.0) -> np.ndarray:
+    """Discounted sums (T, n) of rewards to the episode's end, or the rollout's and `last_values` (n,) from there.
 
     `ends` (T, n) says which steps ended an episode.
 
@@ -33,7 +33,7 @@ def returns_to_go(rewards: np.ndarray, ends: np.ndarray, last_values: np.ndarray
     """
     returns, later = np.zeros_like(rewards), last_values
     for t in range(len(rewards) - 1, -1, -1):
-        later = rewards[t] + np.where(ends[t], 0.0, later)
+        later = rewards[t] + gamma * np.where(ends[t], 0.0, later)
         returns[t] = later
     return returns
 
@@ -54,7 +54,7 @@ def less_the_others(values: np.ndarray, group: int) -> np.ndarray:
 class PairedCriticCallback(BaseCallback):
     """Fits the critic after each rollout, before the actor learns, and computes the rollout's advantages from it.
 
-    For PPO, A2C and TRPO with ``vf_coef=0``, which leave the critic to this callback, with a discount of 1, on an env
+    For PPO, A2C and TRPO with ``vf_coef=0``, which leave the critic to this callback, on an env
     of ``make_vec_env(..., envs_per_scenario=...)``, and a policy whose critic shares no parameter with the actor. The
     critic takes `updates` steps of Adam with `learning_rate` on squared errors against Monte-Carlo returns and, where
     `envs_per_scenario` is above 1, on squared errors of differences within a scenario. Advantages are SB3's, with the
@@ -90,7 +90,7 @@ class PairedCriticCallback(BaseCallback):
         policy.set_training_mode(True)
         ends = np.append(buffer.episode_starts[1:], self.model._last_episode_starts[None], axis=0)  # type: ignore[index]
         rows = th.as_tensor(buffer.observations, device=policy.device).reshape(-1, *buffer.observations.shape[2:])
-        returns = returns_to_go(buffer.rewards, ends, self._last_values().cpu().numpy().ravel())
+        returns = returns_to_go(buffer.rewards, ends, self._last_values().cpu().numpy().ravel(), buffer.gamma)
         targets = th.as_tensor(returns.reshape(-1, self.envs_per_scenario), device=policy.device)
         if not self._fitted:
             fit_last_layer(policy, rows, targets.reshape(-1))

@@ -38,6 +38,7 @@ from sor_sb3.policies.normalisation import NormalizedPolicy
 
 CHECKPOINTS = 20  # how many are taken in a run; the last two stay
 VALIDATION_SEED = 1
+WITH_PAIRED_CRITIC = ("ppo", "a2c", "trpo")  # algorithms that `critic_updates` means something to
 SEED_STRIDE_BITS = 24  # env i of training seed s has seed (s << 24) + i, so training seeds share no scenarios
 
 
@@ -71,6 +72,10 @@ def make_model(config: TrainConfig, venv: VecEnv, verbose: int = 0) -> Any:
     per_scenario = config.hyperparameters.get("envs_per_scenario", 1)
     if per_scenario > 1 and issubclass(algorithm, REINFORCE):
         arguments["rollout_buffer_kwargs"] = {"envs_per_scenario": per_scenario}
+    fitted = config.hyperparameters.get("critic_updates", 0)
+    if fitted and config.algo not in WITH_PAIRED_CRITIC:
+        expected = f"expected 0 for {config.algo}: it is for {', '.join(WITH_PAIRED_CRITIC)}"
+        raise UserError(f"critic_updates is {fitted}; {expected}")
     if getattr(policy, "masked", False) and isinstance(venv, VecNormalize) and venv.norm_obs:
         raise UserError(f"{policy.__name__} reads from raw observations who is halted; set normalize=false")
     try:

@@ -50,6 +50,7 @@ def test_returns_by_hand():
     ends = np.array([[0, 1], [1, 0], [0, 0]])
     last = np.array([10.0, 20.0])
     np.testing.assert_array_equal(returns_to_go(rewards, ends, last), [[3, 1], [2, 26], [14, 24]])
+    np.testing.assert_array_equal(returns_to_go(rewards, ends, last, gamma=0.5), [[2, 1], [2, 9], [9, 14]])
 
 
 def test_what_all_of_a_scenario_share_goes_out():

@@ -15,7 +15,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments.config import TrainConfig, train_config
-from sor_sb3.experiments.run import SEED_STRIDE_BITS, load_policy, make_training_env, train, validation_evaluator
+from sor_sb3.experiments.run import (
+    SEED_STRIDE_BITS,
+    load_policy,
+    make_model,
+    make_training_env,
+    train,
+    validation_evaluator,
+)
 from sor_sb3.market.loading import load_market
 from sor_sb3.policies.normalisation import NormalizedPolicy
 from tests.market.quote_fixtures import write_recording
@@ -183,6 +190,13 @@ def test_envs_per_scenario_that_a_user_sets_must_fit():
     config = train_config("ppo", "OrderSplit-v1", load_market("us_equity"), 0, settings=settings)
     with pytest.raises(UserError, match="multiple of envs_per_scenario"):
         make_training_env(config)
+
+
+@pytest.mark.parametrize("algo", ["reinforce", "recurrentppo", "sac"])
+def test_a_critic_is_fitted_for_those_alone_that_have_one_to_fit(algo):
+    config = train_config(algo, "OrderSplit-v1", load_market("notebook"), 0, n_envs=4, settings={"critic_updates": 5})
+    with pytest.raises(UserError, match=f"critic_updates is 5; expected 0 for {algo}: it is for ppo, a2c, trpo"):
+        make_model(config, make_training_env(config))
 
 
 def test_envs_of_one_scenario_begin_alike_and_are_paid_what_they_cost():
