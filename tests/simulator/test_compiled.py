@@ -54,9 +54,11 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(compiled, "_PACKAGE", tmp_path)
     before = compiled._sources_digest()
     for file in sorted(tmp_path.rglob("*.py")):
-        file.write_bytes(file.read_bytes() + b"\n# edited\n")
+        source = file.read_text()
+        kernels = "njit" in source or "@entry_point" in source or "simulator" in file.relative_to(tmp_path).parts
+        file.write_text(source + "\n# edited\n")
         after = compiled._sources_digest()
-        assert after != before, file
+        assert (after != before) if kernels else (after == before), file  # a rule without kernels recompiles nothing
         before = after
 
 
