@@ -22,6 +22,7 @@ from sor_sb3.cli.options import (
     NEnvs,
     Repeat,
     Resume,
+    Robustness,
     Scenarios,
     Seed,
     Session,
@@ -32,6 +33,7 @@ from sor_sb3.cli.options import (
     Timesteps,
     Trades,
     Venues,
+    extras_of,
     market_of,
     new_run,
     refuse_beside,
@@ -127,6 +129,7 @@ def compare(
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     progress: ShowProgress = True,
     gains: SplitGains = True,
+    robustness: Robustness = False,
     market_set: MarketSet = None,
     depth: Depth = None,
     trades: Trades = None,
@@ -147,11 +150,13 @@ def compare(
     from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
     from sor_sb3.experiments.reopen import read_comparison
     from sor_sb3.files import writing
-    from sor_sb3.reports.gains import print_gains
+    from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
-        refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
+        refuse_beside(
+            context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains", "robustness"}
+        )
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
@@ -174,9 +179,10 @@ def compare(
         writing(f"--log-dir {log_dir}", log_dir),
         watched(progress, "finished runs", folder) as bar,
     ):
-        results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
+        results = run_comparison(config, folder, workers, bar, extras_of(gains=gains, robustness=robustness))
     print_results(results)
     print_gains(results)
+    print_robustness(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
 

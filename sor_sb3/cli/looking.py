@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sor_sb3.cli.apps import app
-from sor_sb3.cli.options import Final, MarketSet, OtherMarket, Scenarios, SplitGains
+from sor_sb3.cli.options import Final, MarketSet, OtherMarket, Robustness, Scenarios, SplitGains, extras_of
 from sor_sb3.errors import UserError
 
 
@@ -19,7 +19,7 @@ def evaluate(
     final: Final = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draw actions instead of taking the mode.")] = False,
     gains: SplitGains = True,
-    robustness: Annotated[bool, typer.Option("--robustness", help="On changed markets too.")] = False,
+    robustness: Robustness = False,
     market: OtherMarket = None,
     market_set: MarketSet = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
@@ -41,7 +41,7 @@ def evaluate(
     if final and data_split != "test":
         raise UserError(f"--data-split {data_split} cannot be given with --final; leave one out")
     data_split = FINAL if final else data_split
-    extras = [name for name, wanted in (("gains", gains), ("robustness", robustness)) if wanted]
+    extras = extras_of(gains=gains, robustness=robustness)
     results = evaluate_runs(runs, scenarios, seed, data_split, not stochastic, settings, extras, other)
     if output is not None:
         with writing(f"--output {output}", output):

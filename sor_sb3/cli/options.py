@@ -41,6 +41,7 @@ Venues = Annotated[str | None, typer.Option("--venues", help="Venues of a record
 Session = Annotated[str | None, typer.Option("--session", help="Hours of a recording to use, UTC, 14:35-21:00.")]
 SizeMultiplier = Annotated[float | None, typer.Option("--size-multiplier", help="Shares per recorded size unit.")]
 SplitGains = Annotated[bool, typer.Option("--gains/--no-gains", help="Say where differences from a rule come from.")]
+Robustness = Annotated[bool, typer.Option("--robustness", help="Score on changed markets too, nobody retrained.")]
 MarketSet = Annotated[
     list[str] | None,
     typer.Option("--market-set", help="Any field of the market, order.step_s=1 or venues.*.latency_ms=2; repeat."),
@@ -101,6 +102,11 @@ class Bar:
         if self._lines and 10 * done // total != self._told:
             self._told = 10 * done // total
             typer.echo(f"{what}; {100 * done // total} %", err=True)
+
+
+def extras_of(**wanted: bool) -> tuple[str, ...]:
+    """Names of what is wanted beside the costs."""
+    return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:

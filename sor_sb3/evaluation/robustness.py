@@ -77,7 +77,8 @@ def robustness(
 
     Args are those of :func:`sor_sb3.evaluation.gains.gains`. Returns, first of the market as it is and then of each of
     `CHANGES` that means something in it, "change", "against" (the rule), "rule_cost", and by learned policy "cost",
-    and "difference", "ci95" and "verdict" of its cost less the rule's, paired by scenario.
+    and "difference", "ci95" and "verdict" of its cost less the rule's, paired by scenario. Verdicts have the margin of
+    the market as it is.
     """
     learned = [name for name in evaluation.names("learned") if name in policies]
     rows = [_row(UNCHANGED, evaluation.scores, learned, rule, evaluation)]
@@ -102,6 +103,6 @@ def _row(
         difference = paired_difference(scores[name].cost, scores[rule].cost, evaluation.blocks)
         cost = mean_with_interval(scores[name].cost, evaluation.blocks).mean
         found[name] = {"cost": cost, "difference": difference.mean, "ci95": finite(difference.ci95)}
-        found[name]["verdict"] = verdict(difference)
+        found[name]["verdict"] = verdict(difference, evaluation.margin(rule))
     rule_cost = mean_with_interval(scores[rule].cost, evaluation.blocks).mean
     return {"change": change, "against": rule, "rule_cost": rule_cost, "policies": found}

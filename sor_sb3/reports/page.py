@@ -12,7 +12,7 @@ from sor_sb3.evaluation.verdicts import against_best_rule, stakes_sentence, with
 from sor_sb3.reports import figures as f
 from sor_sb3.reports import flow_figures as flow
 from sor_sb3.reports.figures import Data, Figure
-from sor_sb3.reports.gains import gains_rows
+from sor_sb3.reports.gains import gains_rows, robustness_rows
 from sor_sb3.reports.theme import DARK, LIGHT
 
 PAGE_FIGURES: dict[str, tuple[Callable[[Data], Figure | None], ...]] = {
@@ -45,6 +45,7 @@ def templates() -> jinja2.Environment:
         found=with_best_rule,
         stakes=stakes_sentence,
         gains=gains_rows,
+        robustness=robustness_rows,
     )
     return environment
 

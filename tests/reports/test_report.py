@@ -130,6 +130,19 @@ def test_console_html_and_markdown_hold_the_same_sentences(rules_report, tmp_pat
             assert f"{interval(comparison['ci95'])}: {comparison['wording']}" in text  # in the table of policies too
 
 
+def test_changed_markets_have_a_table_where_they_were_scored(rules_report):
+    folder, _ = rules_report
+    data = json.loads((folder / REPORT_JSON).read_text(encoding="utf-8"))
+    assert 'id="robustness"' not in render_html(data) and "nobody retrained" not in render_markdown(data)
+    entry = {"cost": 1.5, "difference": -0.25, "ci95": [-0.31, -0.19], "verdict": "better"}
+    row = {"change": "fade × 2", "against": "pro_rata", "rule_cost": 1.75, "policies": {"ppo": entry}}
+    data["results"]["robustness"] = [row]
+    html, markdown = render_html(data), render_markdown(data)
+    assert_good_page(html, len(Page(html).figures))
+    for text in (html, markdown):
+        assert "fade × 2" in text and f"{interval([-0.31, -0.19])}: better" in text
+
+
 def test_every_measure_is_in_the_report(rules_report):
     folder, _ = rules_report
     text = (folder / REPORT_HTML).read_text(encoding="utf-8")
