@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sor_sb3.algorithms.onnx_policy import FORMAT, INSTALL, OnnxPolicy, sealed
-from sor_sb3.algorithms.policies import DARK_PART, POLICIES, VenueTrunk, count_venues, scheduled_pace, suggested_logits
+from sor_sb3.algorithms.policies import POLICIES, VenueTrunk, count_venues, scheduled_pace, suggested_logits
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -261,14 +261,13 @@ def _venue_scores(policy: Any, rows: th.Tensor) -> tuple[th.Tensor, th.Tensor | 
         rows[:, [len(MARKET_FEATURES) + venue * len(VENUE_FEATURES) + VENUE_FEATURES.index(name) for venue in range(k)]]
         for name in ("sweep_share", "dark", "open")
     )
-    time_left = rows.new_tensor([[DARK_PART * (name == "time_left") for name in MARKET_FEATURES]])
-    dark_part = F.linear(rows[:, : len(MARKET_FEATURES)], time_left) * dark
     if pace is not None and policy.scheduled:
         market = rows[:, : len(MARKET_FEATURES)].unsqueeze(1)
         inputs = F.pad(market, (len(VENUE_FEATURES), 0))  # one venue of zeros: only the market's features are read
         pace = pace + scheduled_pace(inputs, policy.mlp_extractor.log_slices)
     if policy.prior:
-        scores = scores + suggested_logits(share, dark_part)
+        time_left, wave = (rows[:, [MARKET_FEATURES.index(name)]] for name in ("time_left", "wave"))
+        scores = scores + suggested_logits(share, time_left, wave, dark)
     return scores, pace, is_open > 0.5
 
 

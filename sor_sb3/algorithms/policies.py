@@ -29,7 +29,7 @@ from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 
 RESTS_AHEAD = 0.3  # of the horizon: what VenuePolicy lets rest at first
 SLICES = 20.0  # of an order, at first
-DARK_PART = 0.03  # what VenuePolicy suggests for a dark pool at the first decision, in units of the largest part
+DARK_PART = 1.0  # what policies suggest for a dark pool in the first wave at first, in units of the largest part
 
 
 def venue_inputs(rows: th.Tensor, n_venues: int, extra: th.Tensor | None = None) -> th.Tensor:
@@ -160,12 +160,11 @@ class VenueExtractor(nn.Module):
         """As `forward_actor`, from venue inputs (n, K, F + G). Venues that are not there have minus infinity."""
         present = None if self.marks else present_venues(inputs)
         latent = self.actor(inputs, present)
-        share, dark = (inputs[:, :, VENUE_FEATURES.index(name)] for name in ("sweep_share", "dark"))
-        time_left = inputs[:, :, len(VENUE_FEATURES) + MARKET_FEATURES.index("time_left")]
+        share, dark = _of_venues(inputs, "sweep_share"), _of_venues(inputs, "dark")
         scored = self.score(latent)
         scores = scored[:, :, 0]
         if self.prior:
-            scores = scores + suggested_logits(share, DARK_PART * time_left * dark)
+            scores = scores + suggested_logits(share, _of_market(inputs, "time_left"), _of_market(inputs, "wave"), dark)
         if self.masked:
             scores = th.where(open_venues(inputs), scores, th.full_like(scores, -math.inf))
         elif present is not None:
@@ -181,11 +180,14 @@ class VenueExtractor(nn.Module):
         return th.cat((scores, resting, others + posting_levels(inputs)), dim=1)
 
 
-def suggested_logits(share: th.Tensor, dark_part: th.Tensor) -> th.Tensor:
-    """Logits (n, K) of the split of displays that an observation holds, `share` (n, K).
+def suggested_logits(share: th.Tensor, time_left: th.Tensor, wave: th.Tensor, dark: th.Tensor) -> th.Tensor:
+    """Logits (n, K) of the split of displays that an observation holds, `share` (n, K), with dark pools tried first.
 
-    A dark pool displays nothing; `dark_part` (n, K) is what each dark pool has, in units of the largest part.
+    A dark pool displays nothing. In a decision's first wave each has `DARK_PART` of the largest part, times what
+    is left of the time, since what comes back is to be bought then. `dark` (n, K) says which they are; `time_left` and
+    `wave` are (n, 1).
     """
+    dark_part = DARK_PART * time_left * (wave < 0.5).to(share.dtype) * dark
     prior = share / share.amax(dim=1, keepdim=True).clamp(min=1e-6) + dark_part
     return th.log(prior.clamp(min=0.0) + 0.003)
 

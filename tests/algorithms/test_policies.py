@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
-from sor_sb3.algorithms.policies import POLICIES, VenuePolicy
+from sor_sb3.algorithms.policies import POLICIES, VenuePolicy, suggested_logits
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.envs.sb3_vec_env import make_vec_env
@@ -140,3 +140,13 @@ def test_policies_without_a_head_for_what_rests_say_so(name):
     observations = spaces.Box(-np.inf, np.inf, (G + K * F,), np.float32)
     with pytest.raises(ValueError, match=f"{name} gives no weights of what rests, as OrderPlace has; take VenuePolicy"):
         POLICIES[name](observations, PLACE, lambda _: 1e-3)
+
+
+def test_dark_pools_are_tried_first_and_not_again_in_the_decision():
+    """At first a dark pool is worth the largest displayed part in a first wave, less as time goes, and nothing later."""
+    share = th.tensor([[0.6, 0.3, 0.0]]).repeat(3, 1)
+    dark = th.tensor([[0.0, 0.0, 1.0]]).repeat(3, 1)
+    time_left, wave = th.tensor([[1.0], [0.5], [1.0]]), th.tensor([[0.0], [0.0], [1.0]])
+    weights = suggested_logits(share, time_left, wave, dark).exp()
+    assert weights[:, 2].tolist() == pytest.approx([1.003, 0.503, 0.003])
+    assert weights[:, :2].numpy() == pytest.approx(np.array([[1.003, 0.503]] * 3), abs=1e-6)
