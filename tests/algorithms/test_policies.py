@@ -143,7 +143,7 @@ def test_policies_without_a_head_for_what_rests_say_so(name):
 
 
 def test_dark_pools_are_tried_first_and_not_again_in_the_decision():
-    """At first a dark pool is worth the largest displayed part in a first wave, less as time goes, and nothing later."""
+    """At first a dark pool has the largest displayed part in a first wave, less as time goes, and nothing later."""
     share = th.tensor([[0.6, 0.3, 0.0]]).repeat(3, 1)
     dark = th.tensor([[0.0, 0.0, 1.0]]).repeat(3, 1)
     time_left, wave = th.tensor([[1.0], [0.5], [1.0]]), th.tensor([[0.0], [0.0], [1.0]])
