@@ -19,7 +19,7 @@ from sor_sb3.market.spec import MarketSpec
 from sor_sb3.safe_yaml import parse_yaml, read_text
 
 # ours to read; all others go to the constructor
-ZOO_KEYS = "n_timesteps n_envs policy normalize envs_per_scenario critic_updates risk_aversion".split()
+ZOO_KEYS = "n_timesteps n_envs policy normalize envs_per_scenario critic_updates spread_power risk_aversion".split()
 
 _OURS = {"self", "env", "policy", "seed", "verbose", "tensorboard_log", "_init_setup_model"}  # not for `--set`
 _OF_ENV = {"self", "observation_space", "action_space", "lr_schedule"}  # of a policy: what the algorithm gives it
@@ -34,7 +34,7 @@ _RANGES: dict[tuple[float, float], str] = {  # where they are narrower, or 0 and
     (0, 10**6): "top_quantiles_to_drop_per_net risk_aversion",
     (-1, 10**6): "gradient_steps",
     (-1, 10**9): "sde_sample_freq",
-    (0, 1): "learning_rate gamma gae_lambda tau exploration_initial_eps exploration_final_eps",
+    (0, 1): "spread_power learning_rate gamma gae_lambda tau exploration_initial_eps exploration_final_eps",
     (1e-9, 1): "exploration_fraction line_search_shrinking_factor",
     (1e-30, 1): "rms_prop_eps epsilon",
     (1e-9, 1e9): "clip_range clip_range_vf target_kl max_grad_norm delta_std clip_obs clip_reward",
@@ -149,7 +149,7 @@ def check_hyperparameters(algorithm: type, values: Mapping[str, Any]) -> dict[st
 
     ours: _Parameters = dict.fromkeys(("n_timesteps", "n_envs", "envs_per_scenario", "critic_updates"), (int, 1))
     ours |= {"policy": (str, ""), "normalize": (bool | dict[str, Any], False), "variance_reduction": (bool, True)}
-    ours["risk_aversion"] = (float, 0.0)
+    ours |= {"risk_aversion": (float, 0.0), "spread_power": (float, 0.0)}
     known = ours | _parameters(algorithm, _OURS)
     checked = _check_all("", values, known, str(getattr(algorithm, "__name__", algorithm)))
     if isinstance(checked.get("normalize"), dict):

@@ -51,6 +51,21 @@ def less_the_others(values: np.ndarray, group: int) -> np.ndarray:
     return (groups - others).reshape(values.shape)
 
 
+def spread_of_scenarios(values: np.ndarray, group: int, power: float) -> np.ndarray:
+    """By how much the members of each group of values (T, n) differ, over all T, relative to other groups; mean 1.
+
+    A root mean square, to a `power`. The same number stands at all places of a group, (T, n).
+
+    >>> spread_of_scenarios(np.array([[1.0, 3.0, 10.0, 4.0]]), 2, 1.0).tolist()
+    [[0.5, 0.5, 1.5, 1.5]]
+    """
+    groups = values.reshape(len(values), -1, group)
+    apart = groups - groups.mean(axis=2, keepdims=True)
+    spread = np.sqrt((apart**2).mean(axis=(0, 2), keepdims=True))
+    spread = np.maximum(spread, 1e-3 * spread.max() + 1e-30) ** power  # a scenario in which all are alike stays small
+    return np.broadcast_to(spread / spread.mean(), groups.shape).reshape(values.shape)
+
+
 class PairedCriticCallback(BaseCallback):
     """Fits the critic after each rollout, before the actor learns, and computes the rollout's advantages from it.
 
@@ -60,11 +75,18 @@ class PairedCriticCallback(BaseCallback):
     `envs_per_scenario` is above 1, on squared errors of differences within a scenario. Advantages are SB3's, with the
     algorithm's ``gae_lambda``, less the mean of the others in the scenario: their expectation given the state is
     unchanged, since a scenario does not depend on the actions taken in it.
+
+    With a `spread_power` above 0 the critic's errors and the advantages are divided by what the envs of their scenario
+    differ by, to that power: at 1 all scenarios count alike. Where markets differ tenfold in cost, as in a family, the
+    dearest would otherwise be all that is learned.
     """
 
-    def __init__(self, envs_per_scenario: int, updates: int = 40, learning_rate: float = 3e-3) -> None:
+    def __init__(
+        self, envs_per_scenario: int, updates: int = 40, learning_rate: float = 3e-3, spread_power: float = 0.0
+    ) -> None:
         super().__init__()
         self.envs_per_scenario, self.updates, self.learning_rate = envs_per_scenario, updates, learning_rate
+        self.spread_power = spread_power
         self._state: dict[str, Any] | None = None
         self._fitted = False
 
@@ -96,10 +118,11 @@ class PairedCriticCallback(BaseCallback):
             fit_last_layer(policy, rows, targets.reshape(-1))
             self._fitted = True
         groups = rows.reshape(*targets.shape, -1)
+        spread = th.as_tensor(self._spread(returns).reshape(targets.shape), dtype=th.float32, device=policy.device)
         for _ in range(self.updates):
             at = th.randint(len(targets), (max(BATCH // self.envs_per_scenario, 1),))
             values = policy.predict_values(groups[at].flatten(0, 1))
-            error = values.reshape(-1, self.envs_per_scenario) - targets[at]
+            error = (values.reshape(-1, self.envs_per_scenario) - targets[at]) / spread[at]
             paired = error - error.mean(dim=1, keepdim=True)
             loss = (error**2).mean() + PAIRED_WEIGHT * (paired**2).mean()
             self._optimizer.zero_grad()
@@ -109,9 +132,15 @@ class PairedCriticCallback(BaseCallback):
             values = policy.predict_values(rows)
         buffer.values = values.cpu().numpy().reshape(buffer.values.shape)
         buffer.compute_returns_and_advantage(self._last_values(), self.model._last_episode_starts)  # type: ignore[arg-type]
-        buffer.advantages = less_the_others(buffer.advantages, self.envs_per_scenario)
+        advantages = less_the_others(buffer.advantages, self.envs_per_scenario)
+        buffer.advantages = (advantages / self._spread(advantages)).astype(np.float32)
         explained = 1.0 - (returns - buffer.values).var() / max(returns.var(), 1e-30)
         self.logger.record("train/critic_explained", float(explained))
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        if self.spread_power == 0.0 or self.envs_per_scenario == 1:
+            return np.ones_like(values)
+        return spread_of_scenarios(values, self.envs_per_scenario, self.spread_power)
 
     def _last_values(self) -> th.Tensor:
         with th.no_grad():

@@ -91,7 +91,8 @@ def learning_callbacks(config: TrainConfig) -> list[PairedCriticCallback]:
     settings = config.hyperparameters
     if not settings.get("critic_updates"):
         return []
-    return [PairedCriticCallback(settings.get("envs_per_scenario", 1), settings["critic_updates"])]
+    updates, power = settings["critic_updates"], settings.get("spread_power", 0.0)
+    return [PairedCriticCallback(settings.get("envs_per_scenario", 1), updates, spread_power=power)]
 
 
 def check_settings(config: TrainConfig) -> None:

@@ -22,7 +22,7 @@ from sor_sb3.envs import ENV_IDS
 from sor_sb3.errors import UserError
 
 # the zoo would pass these keys to the algorithm
-_OURS_ALONE = ("variance_reduction", "envs_per_scenario", "critic_updates", "risk_aversion")
+_OURS_ALONE = ("variance_reduction", "envs_per_scenario", "critic_updates", "spread_power", "risk_aversion")
 
 _CRITIC = "sor_sb3.callbacks.paired_critic.PairedCriticCallback"
 

@@ -16,6 +16,7 @@ from sor_sb3.callbacks.paired_critic import (
     fit_last_layer,
     less_the_others,
     returns_to_go,
+    spread_of_scenarios,
 )
 
 th.set_num_threads(1)
@@ -121,3 +122,24 @@ def test_state_goes_over_into_another_callback():
     other.set_state(one.get_state())
     make(batch_size=320).learn(1, callback=other)
     assert other._fitted and other._optimizer.state_dict()["state"]
+
+
+def test_at_power_1_scenarios_count_alike_and_at_power_0_as_they_come():
+    """A scenario whose envs differ ten times as much has ten times the advantages, and at power 1 the same ones."""
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(6, 4))
+    values = np.hstack([first, 10.0 * first + 3.0])
+    alike = less_the_others(values, 4) / spread_of_scenarios(values, 4, 1.0)
+    assert alike[:, :4] == pytest.approx(alike[:, 4:])
+    assert spread_of_scenarios(values, 4, 0.0) == pytest.approx(np.ones_like(values))
+    assert spread_of_scenarios(values, 4, 1.0).mean() == pytest.approx(1.0)
+    callback = PairedCriticCallback(4)
+    assert (callback._spread(values) == 1.0).all()
+
+
+def test_scenarios_without_differences_are_no_division_by_zero():
+    flat = np.zeros((3, 8))
+    assert np.isfinite(spread_of_scenarios(flat, 4, 1.0)).all()
+    flat[:, 1] = 1.0
+    spread = spread_of_scenarios(flat, 4, 1.0)
+    assert np.isfinite(1.0 / spread).all() and (spread > 0.0).all()
