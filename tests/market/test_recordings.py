@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sor_sb3.errors import UserError
 from sor_sb3.market import recordings
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.recordings import DATA_SPLIT_ORDER, SPACING_FLOOR_BPS, recording_for, recording_lines
+from sor_sb3.market.recording_measures import DATA_SPLIT_ORDER
+from sor_sb3.market.recordings import SPACING_FLOOR_BPS, recording_for, recording_lines
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pieces = []
     for start_s, length_s in ((0, 500), (900, 900), (2200, 450)):
         for t in range(start_s, start_s + length_s + 1, 10):
-            pieces += [(t, "A", 99.9, 100.0, 100.1, 200.0), (t, "B", 99.8, 300.0, 100.2, 400.0)]
+            pieces += [(t, "A", 99.9, 100.0 + t % 20, 100.1, 200.0), (t, "B", 99.8, 300.0, 100.2, 400.0)]
     write_quotes(path / "pieces.csv.gz", pieces)
     return path
 
@@ -48,7 +49,7 @@ def test_defaults_are_measured_on_the_training_part(tmp_path: Path) -> None:
     for t in range(0, 1001, 10):  # 600 s of training; sizes and spreads double afterwards
         late = 2.0 if t >= 600 else 1.0
         rows += [
-            (t, "A", 100 - 0.02 * late, 500.0, 100 + 0.02 * late, 246.0 * late),
+            (t, "A", 100 - 0.02 * late, 500.0 + t % 20, 100 + 0.02 * late, 246.0 * late),
             (t, "B", 100 - 0.06 * late, 500.0, 100 + 0.06 * late, 246.0 * late),
         ]
     path = write_quotes(tmp_path / "one.parquet", rows)
@@ -102,8 +103,8 @@ def test_a_market_survives_being_written_and_read(folder: Path) -> None:
 
 def test_a_recording_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings._cache.clear()
-    reads = Mock(wraps=recordings.load_quotes)
-    monkeypatch.setattr(recordings, "load_quotes", reads)
+    reads = Mock(wraps=recordings.recorded)
+    monkeypatch.setattr(recordings, "recorded", reads)
     market = replay(load_market(folder / "quotes.parquet"))
     arrays = [recording_for(market, split) for split in DATA_SPLIT_ORDER]
     recording_lines(market)
