@@ -81,9 +81,8 @@ def train(
             typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
             return
     else:
-        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec: Any = load_family(market, market_set=market_set, venues=venues, session=session, take_fee_bps=fees)
-        spec = spec or market_of(market, market_set, venues, session, fees, **recording)
+        spec = spec or market_of(market, market_set, venues, session, fees, depth, trades, size_multiplier)
         defaults = read_hyperparameters(hyperparams, env, spec.name) if hyperparams else None
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
@@ -154,8 +153,7 @@ def compare(
         refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
         config = read_comparison(repeat)
     else:
-        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = market_of(market, market_set, venues, session, fees, **recording)
+        spec = market_of(market, market_set, venues, session, fees, depth, trades, size_multiplier)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}

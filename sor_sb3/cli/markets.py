@@ -24,6 +24,12 @@ def markets_show(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample scenario.")] = 0,
     log_dir: LogDir = Path("logs"),
     market_set: MarketSet = None,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
 ) -> None:
     """The venues of a market as a table, and a sample scenario as a picture, LOG_DIR/markets/NAME.png."""
     from sor_sb3.experiments.folder import path_component
@@ -31,7 +37,7 @@ def markets_show(
     from sor_sb3.reports.markets import sample_path_figure, venues_table
     from sor_sb3.reports.tables import wide_console
 
-    market = market_of(name, market_set)
+    market = market_of(name, market_set, venues, session, fees, depth, trades, size_multiplier)
     wide_console(200).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
     with writing(f"--log-dir {log_dir}", log_dir):
@@ -58,8 +64,7 @@ def markets_check(
     from sor_sb3.reports.realism import realism_table
     from sor_sb3.reports.tables import wide_console
 
-    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-    market = market_of(file, market_set, venues, session, fees, **recording)
+    market = market_of(file, market_set, venues, session, fees, depth, trades, size_multiplier)
     typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
     panel = None if quick else panel_of(market, scenarios, asset_class)
     if panel is not None:
