@@ -81,8 +81,9 @@ def train(
             typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
             return
     else:
+        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
         spec: Any = load_family(market, market_set=market_set, venues=venues, session=session, take_fee_bps=fees)
-        spec = spec or market_of(market, market_set, venues, session, fees, depth, trades, size_multiplier)
+        spec = spec or market_of(market, market_set, venues, session, fees, **recording)
         defaults = read_hyperparameters(hyperparams, env, spec.name) if hyperparams else None
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
@@ -153,7 +154,8 @@ def compare(
         refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
         config = read_comparison(repeat)
     else:
-        spec = market_of(market, market_set, venues, session, fees, depth, trades, size_multiplier)
+        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+        spec = market_of(market, market_set, venues, session, fees, **recording)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}

@@ -54,10 +54,10 @@ def evaluate(
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
     settings, other = parse_settings(market_set or []), None
-    of_recording = (venues, session, fees, depth, trades, size_multiplier)
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
     if market is not None:
-        other = market_of(market, market_set, *of_recording)
-    elif any(value is not None for value in of_recording):
+        other = market_of(market, market_set, venues, session, fees, **recording)
+    elif any(value is not None for value in (venues, session, fees, *recording.values())):
         raise UserError("options of a recording are for the one that --market names; give it, or leave them out")
     if data_split == FINAL:
         raise UserError("--data-split final is opened by --final alone, which notes in a log that it was read")

@@ -37,7 +37,8 @@ def markets_show(
     from sor_sb3.reports.markets import sample_path_figure, venues_table
     from sor_sb3.reports.tables import wide_console
 
-    market = market_of(name, market_set, venues, session, fees, depth, trades, size_multiplier)
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+    market = market_of(name, market_set, venues, session, fees, **recording)
     wide_console(200).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
     with writing(f"--log-dir {log_dir}", log_dir):
@@ -64,7 +65,8 @@ def markets_check(
     from sor_sb3.reports.realism import realism_table
     from sor_sb3.reports.tables import wide_console
 
-    market = market_of(file, market_set, venues, session, fees, depth, trades, size_multiplier)
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+    market = market_of(file, market_set, venues, session, fees, **recording)
     typer.echo(f"{file} is a usable market: {market.name}, {market.n_venues} venues, {market.model}")
     panel = None if quick else panel_of(market, scenarios, asset_class)
     if panel is not None:

@@ -54,19 +54,12 @@ def market_of(
     venues: str | None = None,
     session: str | None = None,
     fees: list[str] | None = None,
-    depth: float | None = None,
-    trades: Path | None = None,
-    size_multiplier: float | None = None,
+    **options: Any,
 ) -> Any:
-    """The market that the flags name. What was dropped from a recording is printed."""
+    """The market that the flags name, read with `options` of a recording. What was dropped from it is printed."""
     from sor_sb3.market.loading import load_market
     from sor_sb3.market.settings import parse_settings
 
-    options: dict[str, Any] = {
-        "assumed_depth_shares": depth,
-        "trades_file": trades,
-        "size_multiplier": size_multiplier,
-    }
     if venues:
         options["venues"] = [venue.strip() for venue in venues.split(",")]
     if session is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from sor_sb3.market.quote_rows import (
 )
 from sor_sb3.market.replay_arrays import last_rows
 from sor_sb3.market.session_hours import DAY_NS, SECOND_NS, gap_ns
+from sor_sb3.market.session_hours import parse_session as parse_session
 
 _LOWEST_PRICE, _HIGHEST_PRICE = 1e-12, 1e15  # of any instrument in any currency; beyond lie fillers
 _NO_PRICE_FILLER = 9223372036.854775807  # INT64_MAX * 1e-9: how some vendors write that there is no price
@@ -222,30 +223,58 @@ def continuous_runs(
 ) -> IntArray:
     """Returns the first and last usable quote (ns) of each run without closed hours and gaps, (runs, 2).
 
-    A gap is a time in which no venue's quote changes, also where a snapshot goes on repeating them. Repeats only
-    prolong the end of a run, by less than a gap.
+    A gap is a time in which no venue's quote changes, also where snapshots go on repeating them; repeats only prolong
+    the end of a run, by less than a gap. Where that leaves less than half of the time (`still`), the market was quiet
+    rather than the recording frozen, and a gap is a time without a row.
     """
     live = rows.live
-    every = np.sort(rows.ts[live], kind="stable")
-    times = np.sort(rows.ts[live & new], kind="stable") if not new.all() else every
-    times = times[np.append(True, times[1:] != times[:-1])]  # ten times as fast as np.unique
-    sessions = np.zeros(1, dtype=np.int64) if hours is None else (times - hours[0]) // DAY_NS
-    step = np.diff(times)
-    closed = np.diff(sessions) != 0 if len(sessions) == len(times) else np.zeros(len(step), dtype=np.bool_)
-    gap = ~closed & (step > gap_ns(max_gap_s))
-    split = closed | gap
-    start, end = times[np.append(True, split)], times[np.append(split, True)]
-    alive = every[np.append(np.searchsorted(every, start[1:]) - 1, len(every) - 1)]  # last row before the next run
-    runs = np.column_stack([start, np.where(alive - end <= gap_ns(max_gap_s), alive, end)])
-    counts["sessions"] = 1 + int(np.sum(np.diff(sessions) != 0))
-    counts["gaps"] = int(np.sum(gap))
-    counts["longest_silence_s"] = float(step[~closed].max(initial=0)) / SECOND_NS
-    if not np.any(runs[:, 1] > runs[:, 0]):
+    every = _sorted_times(rows.ts[live])
+    found = _Runs.of(every, every, hours, max_gap_s)
+    counts["still"] = False
+    if not new.all():
+        by_change = _Runs.of(_sorted_times(rows.ts[live & new]), every, hours, max_gap_s)
+        counts["still"] = bool(_length(by_change.runs) < 0.5 * _length(found.runs))
+        found = found if counts["still"] else by_change
+    counts["sessions"], counts["gaps"] = found.sessions, found.gaps
+    counts["longest_silence_s"] = found.longest_ns / SECOND_NS
+    if not _length(found.runs):
         what = f"{path} has no two usable quotes at different times within max_gap_s = {max_gap_s:g} s of each other"
         raise QuoteFileError(
             f"{what}, so there is nothing to replay: record more quotes, or --market-set max_gap_s=... higher."
         )
-    return runs
+    return found.runs
+
+
+def _sorted_times(ts: IntArray) -> IntArray:
+    times = np.sort(ts, kind="stable")
+    return times[np.append(True, times[1:] != times[:-1])]  # ten times as fast as np.unique
+
+
+def _length(runs: IntArray) -> int:
+    return int(np.sum(runs[:, 1] - runs[:, 0]))
+
+
+class _Runs(NamedTuple):
+    """Runs (n, 2) of times, first and last, and how they were cut."""
+
+    runs: IntArray
+    sessions: int
+    gaps: int
+    longest_ns: float  # silence inside a session
+
+    @classmethod
+    def of(cls, times: IntArray, every: IntArray, hours: tuple[int, int] | None, max_gap_s: float) -> _Runs:
+        """Cut `times`, rising, at gaps between them; runs end at the last of `every` time, if no gap lies before it."""
+        step, limit_ns = np.diff(times), gap_ns(max_gap_s)
+        closed = np.zeros(len(step), dtype=np.bool_)
+        if hours is not None:
+            closed = np.diff((times - hours[0]) // DAY_NS) != 0
+        gap = ~closed & (step > limit_ns)
+        split = closed | gap
+        start, end = times[np.append(True, split)], times[np.append(split, True)]
+        alive = every[np.append(np.searchsorted(every, start[1:]) - 1, len(every) - 1)]  # before the next run
+        runs = np.column_stack([start, np.where(alive - end <= limit_ns, alive, end)])
+        return cls(runs, 1 + int(np.sum(closed)), int(np.sum(gap)), float(step[~closed].max(initial=0)))
 
 
 def count_changes(rows: Rows, new: BoolArray, counts: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ class CleaningReport:
     far_lone: int  # one side alone, far from the market of those who quote both
     only_asks: int  # live: the venue has no bid
     only_bids: int  # live: the venue has no ask
+    still: bool  # nothing changes for most of the time: gaps are counted between rows, not between changes
     repeats: int  # rows kept that say what the venue's row before said, such as those of snapshots
     self_locked: int  # live: the venue's bid equals its own ask
     sizes_missing: int  # bid and ask sizes missing in rows with good prices
@@ -132,6 +133,11 @@ class CleaningReport:
         if self.largest_jump:
             jump = f"the largest jump of a venue from one quote to the next is {self.largest_jump}"
             said.append(f"{jump}; it stays, as later quotes or other venues confirm it.")
+        if self.still:
+            frozen = f"for most of the time no quote changes for longer than max_gap_s = {self.max_gap_s:g} s, though"
+            said.append(
+                f"{frozen} rows repeat them: the market is quiet or the recording was frozen; gaps are of rows."
+            )
         if self.crossed_share_left > 0.02:
             why = "some venues' quotes are stale or the recording is thinned, so gains from routing come out too large"
             crossed = f"the consolidated market is crossed {self.crossed_share_left:.1%} of the time"

@@ -14,6 +14,7 @@ from numba import njit
 from sor_sb3.market.quote_columns import FloatArray, IntArray
 
 _LAST = np.iinfo(np.int64).max
+_UNPRICED, _CROSSED, _LOCKED = 1, 2, 3  # states of the market: places in the totals of a walk, of moments 2 further on
 
 
 class Walk(NamedTuple):
@@ -94,47 +95,57 @@ def _best(first, since, place, price, row, hidden, sign):  # type: ignore[no-unt
 
 
 @njit(cache=True)
+def _older(first, since, place, bid, ask, row, hidden):  # type: ignore[no-untyped-def]
+    """Whose the older quote of the crossed pair is; -1 if the market is not crossed."""
+    b = _best(first, since, place, bid, row, hidden, 1.0)
+    a = _best(first, since, place, ask, row, hidden, -1.0)
+    if a < 0 or b < 0 or bid[row[b]] <= ask[row[a]]:
+        return -1
+    return a if _newer(since, place, row[b], row[a]) else b
+
+
+@njit(cache=True)
 def _walk(first, ts, since, place, bid, ask, runs, venues, totals, mid_ts, mid_px):  # type: ignore[no-untyped-def]
     row, hidden = first[:-1] - 1, np.zeros(len(first) - 1, dtype=np.bool_)
-    n, run, was_crossed, was_locked = 0, 0, False, False
-    quoting = row.copy()
-    now = _next(first, ts, row)
+    own_bid, own_ask = np.full(len(row), np.nan), np.full(len(row), np.nan)
+    coming = np.array([ts[first[k]] if first[k] < first[k + 1] else _LAST for k in range(len(row))])
+    n, run, before = 0, 0, 0
+    now = coming.min()
     while now < _LAST:
-        b = _best(first, since, place, bid, row, hidden, 1.0)
-        a = _best(first, since, place, ask, row, hidden, -1.0)
-        best_ask = ask[row[a]] if a >= 0 else np.nan
-        gap = best_ask - bid[row[b]] if a >= 0 and b >= 0 else np.nan
-        if not np.isnan(gap):
-            mid = 0.5 * (bid[row[b]] + best_ask)
+        then, best_bid, best_ask = _LAST, -np.inf, np.inf
+        for k in range(len(row)):
+            if coming[k] == now:
+                row[k] += 1
+                own_bid[k], own_ask[k] = bid[row[k]], ask[row[k]]
+                coming[k] = ts[row[k] + 1] if row[k] + 1 < first[k + 1] else _LAST
+            then = min(then, coming[k])
+            if own_bid[k] > best_bid:  # False of no quote
+                best_bid = own_bid[k]
+            if own_ask[k] < best_ask:
+                best_ask = own_ask[k]
+        gap = best_ask - best_bid  # infinite where a side is not quoted
+        if gap < np.inf:
+            mid = 0.5 * (best_bid + best_ask)
             if n == 0 or mid != mid_px[n - 1]:
                 mid_ts[n], mid_px[n] = now, mid
                 n += 1
-        older = a if a < 0 or b < 0 or _newer(since, place, row[b], row[a]) else b
-        quoting[:] = row
-        then = _next(first, ts, row)
         while run < len(runs) and runs[run, 1] <= now:
             run += 1
+        state = _UNPRICED if gap == np.inf else _CROSSED if gap < 0.0 else _LOCKED if gap == 0.0 else 0
         span = min(then, runs[run, 1]) - now if run < len(runs) and runs[run, 0] <= now else 0
         if span > 0:
             totals[0] += span
             for k in range(len(row)):
-                if quoting[k] < first[k]:
-                    continue
-                if not (np.isnan(bid[quoting[k]]) and np.isnan(ask[quoting[k]])):
+                if not (np.isnan(own_bid[k]) and np.isnan(own_ask[k])):
                     venues[0, k] += span
-                if ask[quoting[k]] == best_ask:
+                if own_ask[k] == best_ask:
                     venues[1, k] += span
-            if np.isnan(gap):
-                totals[1] += span
-            elif gap < 0.0:
-                totals[2] += span
-                venues[2, older] += span
-            elif gap == 0.0:
-                totals[3] += span
-        is_crossed, is_locked = span > 0 and gap < 0.0, span > 0 and gap == 0.0
-        totals[4] += is_crossed and not was_crossed
-        totals[5] += is_locked and not was_locked
-        was_crossed, was_locked = is_crossed, is_locked
+            totals[state] += span if state > 0 else 0
+            if state == _CROSSED:
+                venues[2, _older(first, since, place, bid, ask, row, hidden)] += span
+        if span > 0 and state >= _CROSSED and state != before:
+            totals[state + 2] += 1  # a moment begins
+        before = state if span > 0 else 0
         now = then
     return n
 
@@ -149,11 +160,9 @@ def _find_stale(first, ts, place, bid, ask, ends):  # type: ignore[no-untyped-de
             if row[k] != before[k]:
                 hidden[k], before[k] = False, row[k]
         for _ in range(len(row)):
-            b = _best(first, ts, place, bid, row, hidden, 1.0)
-            a = _best(first, ts, place, ask, row, hidden, -1.0)
-            if a < 0 or b < 0 or bid[row[b]] <= ask[row[a]]:
+            older = _older(first, ts, place, bid, ask, row, hidden)
+            if older < 0:
                 break
-            older = a if _newer(ts, place, row[b], row[a]) else b
             hidden[older] = True
             ends[row[older]] = now
         now = _next(first, ts, row)

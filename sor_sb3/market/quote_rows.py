@@ -112,13 +112,15 @@ def select_rows(
 def read_rows(table: QuoteTable, place: NDArray[np.uint32], names: Sequence[str], size_multiplier: float) -> Rows:
     """The chosen rows of a table as they were recorded, a column at a time; none is judged yet."""
 
+    at = place.astype(np.intp)  # once: NumPy would turn them anew for every column
+
     def column(name: str) -> FloatArray:
-        values = table.numbers(name)[place]
+        values = table.numbers(name)[at]
         return values * size_multiplier if "_sz" in name else values
 
     reason = np.zeros(len(place), dtype=np.int8)
     if STATUS in table.columns:
-        reason[table.numbers(STATUS)[place] > 0.0] = HALTED
+        reason[table.numbers(STATUS)[at] > 0.0] = HALTED
     touch = [column(name) for name in ("bid_px", "bid_sz", "ask_px", "ask_sz")]
     n_levels = sum(name.startswith("ask_px") for name in table.columns)
     levels = np.empty((2, len(place), n_levels - 1, 2))
@@ -126,5 +128,5 @@ def read_rows(table: QuoteTable, place: NDArray[np.uint32], names: Sequence[str]
         for k in range(n_levels - 1):
             into[:, k, 0], into[:, k, 1] = column(f"{side}_px_{k + 2}"), column(f"{side}_sz_{k + 2}")
     missing = np.zeros(len(place), dtype=np.int8)
-    venue = venue_numbers(table, names)[place]
-    return Rows(venue, table.ts[place], place, reason, missing, *touch, *levels)
+    venue = venue_numbers(table, names)[at]
+    return Rows(venue, table.ts[at], place, reason, missing, *touch, *levels)

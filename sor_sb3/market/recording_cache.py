@@ -125,8 +125,6 @@ def _states(paths: list[Path]) -> list[list[int]] | None:
 
 def _keep(recording: QuoteRecording, folder: Path, key: str) -> None:
     """Write a recording's folder. Raises OSError: it cannot be written, and nothing of it stays."""
-    if (folder / key / _ABOUT).is_file():
-        return
     beside = folder / f".{os.getpid()}.{next(_number)}.tmp"
     make_folder(beside)
     try:
@@ -140,25 +138,20 @@ def _keep(recording: QuoteRecording, folder: Path, key: str) -> None:
             elif field.name not in ("report", "folder"):
                 about[field.name] = value
         write_text(beside / _ABOUT, json.dumps(about))
-        with suppress(OSError):  # another process was faster
-            beside.rename(folder / key)
+        if _opened(folder, key) is None:  # else another process was faster
+            shutil.rmtree(folder / key, ignore_errors=True)  # damaged
+            with suppress(OSError):
+                beside.rename(folder / key)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _opened(folder: Path, key: str) -> QuoteRecording | None:
     """The recording that is kept under a key; None if there is none, or it is damaged."""
-    with suppress(OSError):
-        key = (folder / f"{key}.to").read_text()
     place = folder / key
     try:
+        place = place if place.is_dir() else folder / place.with_suffix(".to").read_text()
         about = json.loads((place / _ABOUT).read_text())
-        os.utime(place / _ABOUT)
-    except PermissionError:
-        pass  # of another user's: it is not marked as used
-    except (OSError, ValueError):
-        return None
-    try:
         report = about.pop("report")
         report["venues"] = tuple(VenueSummary(**venue) for venue in report["venues"])
         report |= {name: tuple(map(tuple, report[name])) for name in ("dropped_venues", "culprits")}
@@ -166,6 +159,8 @@ def _opened(folder: Path, key: str) -> QuoteRecording | None:
         arrays = {path.stem: _mapped(path) for path in place.glob("[!.]*.npy")}
         known = {field.name for field in fields(QuoteRecording)}
         arrays = {name: np.moveaxis(a, 0, -1) if a.ndim == 3 else a for name, a in arrays.items() if name in known}
+        with suppress(OSError):  # it may be another user's
+            os.utime(place / _ABOUT)  # when it was last used
         return QuoteRecording(**about, **arrays, report=CleaningReport(**report), folder=place)
     except (OSError, ValueError, TypeError, KeyError):
         return None

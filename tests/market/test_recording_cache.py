@@ -132,7 +132,10 @@ def test_damage_is_mended(folder: Path, quotes: Path, monkeypatch: pytest.Monkey
     assert first.folder is not None
     (first.folder / "recording.json").write_text("{")
     assert same(recorded(quotes, None, None, **OPTIONS), load_quotes(quotes, **OPTIONS))
-    assert files == [quotes]
+    assert recorded(quotes, None, None, **OPTIONS).folder == first.folder
+    (first.folder / "ask_px.npy").unlink()
+    assert same(recorded(quotes, None, None, **OPTIONS), load_quotes(quotes, **OPTIONS))
+    assert files == [quotes, quotes]
 
 
 def test_nothing_is_kept_where_nothing_can_be(quotes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pieces = []
     for start_s, length_s in ((0, 500), (900, 900), (2200, 450)):
         for t in range(start_s, start_s + length_s + 1, 10):
-            pieces += [(t, "A", 99.9, 100.0 + t % 20, 100.1, 200.0), (t, "B", 99.8, 300.0, 100.2, 400.0)]
+            pieces += [(t, "A", 99.9, 100.0, 100.1, 200.0), (t, "B", 99.8, 300.0, 100.2, 400.0)]
     write_quotes(path / "pieces.csv.gz", pieces)
     return path
 
@@ -49,7 +49,7 @@ def test_defaults_are_measured_on_the_training_part(tmp_path: Path) -> None:
     for t in range(0, 1001, 10):  # 600 s of training; sizes and spreads double afterwards
         late = 2.0 if t >= 600 else 1.0
         rows += [
-            (t, "A", 100 - 0.02 * late, 500.0 + t % 20, 100 + 0.02 * late, 246.0 * late),
+            (t, "A", 100 - 0.02 * late, 500.0, 100 + 0.02 * late, 246.0 * late),
             (t, "B", 100 - 0.06 * late, 500.0, 100 + 0.06 * late, 246.0 * late),
         ]
     path = write_quotes(tmp_path / "one.parquet", rows)
