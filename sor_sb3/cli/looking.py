@@ -6,7 +6,22 @@ from typing import Annotated
 import typer
 
 from sor_sb3.cli.apps import app
-from sor_sb3.cli.options import Final, MarketSet, OtherMarket, Robustness, Scenarios, SplitGains, extras_of
+from sor_sb3.cli.options import (
+    Depth,
+    Fees,
+    Final,
+    MarketSet,
+    OtherMarket,
+    Robustness,
+    Scenarios,
+    Session,
+    SizeMultiplier,
+    SplitGains,
+    Trades,
+    Venues,
+    extras_of,
+    market_of,
+)
 from sor_sb3.errors import UserError
 
 
@@ -22,12 +37,17 @@ def evaluate(
     robustness: Robustness = False,
     market: OtherMarket = None,
     market_set: MarketSet = None,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
     output: Annotated[Path | None, typer.Option("--output", help="Write results.json here too.")] = None,
 ) -> None:
     """Score trained runs beside every rule and the oracle on the same scenarios; an algorithm's runs are its seeds."""
     from sor_sb3.experiments.reopen import evaluate_runs
     from sor_sb3.files import write_json, writing
-    from sor_sb3.market.loading import load_market
     from sor_sb3.market.settings import parse_settings
     from sor_sb3.reports.gains import print_gains, print_robustness
     from sor_sb3.reports.tables import print_results
@@ -35,7 +55,12 @@ def evaluate(
 
     if output is not None and output.exists():
         raise UserError(f"--output {output} exists; give another name, or delete it")
-    settings, other = parse_settings(market_set or []), None if market is None else load_market(market)
+    settings, other = parse_settings(market_set or []), None
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+    if market is not None:
+        other = market_of(market, market_set, venues, session, fees, **recording)
+    elif any(value is not None for value in (venues, session, fees, *recording.values())):
+        raise UserError("options of a recording are for the one that --market names; give it, or leave them out")
     if data_split == FINAL:
         raise UserError("--data-split final is opened by --final alone, which notes in a log that it was read")
     if final and data_split != "test":
@@ -57,13 +82,15 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="File to write, .onnx.", dir_okay=False)] = None,
     last: Annotated[bool, typer.Option("--last", help="The last policy, not the best on validation.")] = False,
     market: OtherMarket = None,
+    market_set: MarketSet = None,
 ) -> None:
     """Write a run's policy as one ONNX file; sor_sb3.OnnxPolicy.load answers from the file without torch."""
     from sor_sb3.experiments.reopen import export_run
     from sor_sb3.files import writing
-    from sor_sb3.market.loading import load_market
 
-    other = None if market is None else load_market(market)
+    if market is None and market_set:
+        raise UserError("--market-set changes the market that --market names; give it, or leave it out")
+    other = None if market is None else market_of(market, market_set)
     with writing(f"--out {out or folder}", out or folder):
         typer.echo(f"ONNX policy: {export_run(folder, out, not last, other)}")
 

@@ -24,6 +24,12 @@ def markets_show(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the sample scenario.")] = 0,
     log_dir: LogDir = Path("logs"),
     market_set: MarketSet = None,
+    depth: Depth = None,
+    trades: Trades = None,
+    venues: Venues = None,
+    session: Session = None,
+    size_multiplier: SizeMultiplier = None,
+    fees: Fees = None,
 ) -> None:
     """The venues of a market as a table, and a sample scenario as a picture, LOG_DIR/markets/NAME.png."""
     from sor_sb3.experiments.folder import path_component
@@ -31,7 +37,8 @@ def markets_show(
     from sor_sb3.reports.markets import sample_path_figure, venues_table
     from sor_sb3.reports.tables import wide_console
 
-    market = market_of(name, market_set)
+    recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+    market = market_of(name, market_set, venues, session, fees, **recording)
     wide_console(200).print(venues_table(market))
     figure = log_dir / "markets" / f"{path_component(market.name)}.png"
     with writing(f"--log-dir {log_dir}", log_dir):

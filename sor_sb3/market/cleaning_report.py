@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -14,8 +15,14 @@ class VenueSummary:
     live_rows: int
     live_share: float
     best_ask_share: float  # at the best ask, ties included
-    median_spread_bps: float  # over live rows
-    seconds_per_quote: float  # time live / live rows
+    median_spread_bps: float  # over quotes of both sides that are not hidden; NaN where there are none
+    seconds_per_quote: float  # time live / quotes that are no repeats
+
+    def spread_text(self) -> str:
+        """The spread for a person."""
+        if math.isnan(self.median_spread_bps):
+            return "never both sides at once"
+        return f"median spread {self.median_spread_bps:.2f} bps"
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,8 @@ class CleaningReport:
     """What the loader read, dropped and changed.
 
     Every row read is in one of `unknown_venue, not_requested, out_of_session, duplicates, of_dropped_venues,
-    rows_kept`; every row kept in one of `rows_live, no_price, self_crossed, absurd_spread, no_size, far`. Shares
-    are of the time inside segments.
+    rows_kept`; every row kept in one of `rows_live, no_price, self_crossed, absurd_spread, no_size, far, halted,
+    far_lone`. Shares are of the time inside segments.
     """
 
     file: str
@@ -39,8 +46,14 @@ class CleaningReport:
     no_price: int  # a price is missing, zero, negative, infinite or a vendor's filler
     self_crossed: int  # the venue's bid is above its own ask
     absurd_spread: int  # wider than max_spread_bps
-    no_size: int  # a size is zero, negative, infinite, or missing and not filled
+    no_size: int  # one size is missing and not filled, or both are zero, negative or infinite
     far: int  # a bad print: see `sor_sb3.market.outliers`
+    halted: int  # the file's `status` says so
+    far_lone: int  # one side alone, far from the market of those who quote both
+    only_asks: int  # live: the venue has no bid
+    only_bids: int  # live: the venue has no ask
+    still: bool  # nothing changes for most of the time: gaps are counted between rows, not between changes
+    repeats: int  # rows kept that say what the venue's row before said, such as those of snapshots
     self_locked: int  # live: the venue's bid equals its own ask
     sizes_missing: int  # bid and ask sizes missing in rows with good prices
     sizes_filled: int  # of them, those set to assumed_depth_shares
@@ -55,9 +68,12 @@ class CleaningReport:
     segment_hours: float
     crossed_moments: int  # runs of time with the best bid above the best ask
     locked_moments: int  # runs of time with the best bid equal to the best ask
-    crossed_share: float
+    crossed_share: float  # as recorded
     locked_share: float
-    no_live_share: float
+    crossed_share_left: float  # after stale quotes were hidden
+    culprits: tuple[tuple[str, float], ...]  # (name, share of time in which its quote is the older of a crossed pair)
+    hidden: tuple[int, ...]  # of each venue, quotes that were hidden as the older of a crossed pair
+    no_live_share: float  # without a best bid or a best ask
     dropped_venues: tuple[tuple[str, str], ...]  # (name, why)
     venues: tuple[VenueSummary, ...]
     levels: int = 1  # of a side
@@ -85,8 +101,8 @@ class CleaningReport:
         ]
         lines += [
             f"Venue {venue.name}: {venue.live_rows:,} usable quotes, quoting {venue.live_share:.1%} of the time, "
-            f"at the best ask {venue.best_ask_share:.1%}, median spread {venue.median_spread_bps:.2f} bps; a "
-            f"quote lasts {venue.seconds_per_quote:.2f} s on average."
+            f"at the best ask {venue.best_ask_share:.1%}, {venue.spread_text()}; a quote lasts "
+            f"{venue.seconds_per_quote:.2f} s on average."
             for venue in self.venues
         ]
         if self.trades_read:
@@ -103,7 +119,7 @@ class CleaningReport:
         if len(self.venues) == 1:
             only = f"{self.venues[0].name} is the only venue"
             said.append(f"{only}, so there is nothing to route between and the consolidated market is that venue.")
-        tightest = min(venue.median_spread_bps for venue in self.venues)
+        tightest = min((v.median_spread_bps for v in self.venues if v.median_spread_bps >= 0.0), default=0.0)
         fastest = min(venue.seconds_per_quote for venue in self.venues)
         for venue in self.venues:
             if venue.median_spread_bps > 20 * max(tightest, 0.5):
@@ -117,11 +133,23 @@ class CleaningReport:
         if self.largest_jump:
             jump = f"the largest jump of a venue from one quote to the next is {self.largest_jump}"
             said.append(f"{jump}; it stays, as later quotes or other venues confirm it.")
-        if self.crossed_share > 0.02:
+        if self.still:
+            frozen = f"for most of the time no quote changes for longer than max_gap_s = {self.max_gap_s:g} s, though"
+            said.append(
+                f"{frozen} rows repeat them: the market is quiet or the recording was frozen; gaps are of rows."
+            )
+        if self.crossed_share_left > 0.02:
             why = "some venues' quotes are stale or the recording is thinned, so gains from routing come out too large"
-            crossed = f"the consolidated market is crossed {self.crossed_share:.1%} of the time"
-            said.append(f"{crossed}, which real markets are not: {why}.")
+            crossed = f"the consolidated market is crossed {self.crossed_share_left:.1%} of the time"
+            remedy = f"{self.culprits_text()}; --market-set crossed=hide_older hides such quotes until they change"
+            said.append(f"{crossed}, which real markets are not: {why}; {remedy}.")
         return [f"Warning: {text}" for text in said]
+
+    def culprits_text(self) -> str:
+        """Whose quotes are to blame for crossed moments, the worst first: in each, whoever's quote is the older."""
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in self.culprits[:5])
+        more = f" and {len(self.culprits) - 5} more" if len(self.culprits) > 5 else ""
+        return f"the older quote of the crossed pair is that of {listed} of the time{more}"
 
     def _level_lines(self) -> list[str]:
         if self.levels == 1:
@@ -146,8 +174,10 @@ class CleaningReport:
             (self.no_price, "a price is missing, zero or negative"),
             (self.self_crossed, "the venue's bid is above its own ask"),
             (self.absurd_spread, f"the spread is wider than {self.max_spread_bps:g} bps"),
-            (self.no_size, "a size is missing, zero or negative"),
+            (self.no_size, "both sizes are zero or negative, or one is missing"),
             (self.far, f"{bad_print}{self.worst_far})"),
+            (self.halted, "the venue is halted, as its status says"),
+            (self.far_lone, "there is one side alone, and that is far from the mid of who quotes both, or nobody does"),
         ]
         unfilled = 0 if self.sizes_filled else self.sizes_missing
         counted = [
@@ -155,6 +185,9 @@ class CleaningReport:
             (self.self_locked, f"Rows used although the bid equals the venue's own ask: {self.self_locked:,}."),
             (self.sizes_filled, f"Missing sizes set to the assumed depth: {self.sizes_filled:,}."),
             (unfilled, f"Missing sizes: {unfilled:,}; --assumed-depth SHARES would fill them."),
+            (self.only_asks, f"Quotes with an ask and no bid, which sell to a buyer: {self.only_asks:,}."),
+            (self.only_bids, f"Quotes with a bid and no ask, which buy from a seller: {self.only_bids:,}."),
+            (self.repeats, f"Rows that repeat their venue's row before them, and say only: alive: {self.repeats:,}."),
             (self.resets, f"Quotes ended because they were older than a gap or a closed session: {self.resets:,}."),
         ]
         return [line for count, line in counted if count]
@@ -162,12 +195,20 @@ class CleaningReport:
     def _market_lines(self) -> list[str]:
         lines = [
             f"Segments of continuous trading: {self.segments}, {self.segment_hours:.2f} hours; sessions: "
-            f"{self.sessions}; gaps longer than {self.max_gap_s:g} s: {self.gaps}; longest silence inside a session: "
-            f"{self.longest_silence_s:.1f} s.",
+            f"{self.sessions}; gaps longer than {self.max_gap_s:g} s: {self.gaps}; longest time without a change "
+            f"inside a session: {self.longest_silence_s:.1f} s.",
             f"Best bid above best ask (crossed): {self.crossed_share:.1%} of the time, {self.crossed_moments:,} "
             f"moments; equal (locked): {self.locked_share:.1%}, {self.locked_moments:,} moments; the mid is still "
             "their average.",
         ]
+        if self.culprits:
+            lines.append(f"While the market is crossed, {self.culprits_text()}.")
+        if any(self.hidden):
+            pairs = [(n, venue.name) for n, venue in zip(self.hidden, self.venues, strict=True) if n]
+            of_each = ", ".join(f"{name} {n:,}" for n, name in sorted(pairs, reverse=True))
+            left = f"crossed then: {self.crossed_share_left:.1%} of the time"
+            lines.append(f"Stale quotes hidden until they changed: {sum(self.hidden):,} ({of_each}); {left}.")
         if self.no_live_share > 0:
-            lines.append(f"No venue quotes {self.no_live_share:.1%} of the time; the last mid is carried there.")
+            carried = "the last mid is carried there"
+            lines.append(f"There is no best bid or no best ask {self.no_live_share:.1%} of the time; {carried}.")
         return lines

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.market import cleaning, quote_tables
-from sor_sb3.market.cleaning import Rows, in_session, utc_text
 from sor_sb3.market.cleaning_report import CleaningReport, VenueSummary
-from sor_sb3.market.quote_tables import FloatArray, IntArray, QuoteFileError, QuoteTable
-from sor_sb3.market.replay_arrays import last_rows
+from sor_sb3.market.event_time import Walk, stale_quotes, walk
+from sor_sb3.market.quote_columns import FloatArray, IntArray, QuoteFileError
+from sor_sb3.market.quote_rows import Rows, read_rows, select_rows, venue_numbers
+from sor_sb3.market.quote_tables import QuoteTable
+from sor_sb3.market.session_hours import SECOND_NS, in_session, parse_session, utc_text
 
 Tape = tuple[IntArray | None, IntArray | None, FloatArray | None, FloatArray | None]
 
@@ -29,7 +31,7 @@ class QuoteRecording:
     """Quotes of K venues as arrays; treat them as read-only.
 
     Venue k's rows are `[first[k], first[k + 1])`, strictly increasing in time. At time t its quote is the last row with
-    `time_s <= t`; before its first row it does not quote. A row in which it does not quote has NaN prices and sizes
+    `time_s <= t`; before its first row it does not quote. A side that it does not quote has a NaN price and a size
     of 0. Likewise the mid at t is the last one with `mid_time_s <= t`. Time 0 is the first usable quote.
     """
 
@@ -46,7 +48,7 @@ class QuoteRecording:
     )
     ask_levels: FloatArray  # the same
     mid_time_s: FloatArray  # (M,) strictly increasing, one per change
-    mid_px: FloatArray  # (M,) (best bid + best ask) / 2 over live venues, else the last one
+    mid_px: FloatArray  # (M,) (best bid + best ask) / 2 where there are both, else the last one
     segments: FloatArray  # (G, 2) start and end seconds of continuous trading; the mid exists throughout
     trade_first: IntArray | None  # (K + 1,)
     trade_time_s: FloatArray | None  # (T,) increasing within a venue, stamps may repeat
@@ -54,6 +56,7 @@ class QuoteRecording:
     trade_cumulative_sold: FloatArray | None  # (T,) of these, what sellers hit the bid with
     report: CleaningReport
     sha256: str  # of the quote file's bytes followed by the trade file's (`cat quotes trades | sha256sum`)
+    folder: Path | None = None  # where the arrays lie as files, if they are mapped: see `recording_cache`
 
 
 def load_quotes(
@@ -66,17 +69,20 @@ def load_quotes(
     max_spread_bps: float = 500.0,
     max_gap_s: float = 300.0,
     size_multiplier: float = 1.0,
+    hide_older: bool = False,
+    timezone: str | None = None,
 ) -> QuoteRecording:
     """Loads a `.parquet`, `.csv` or `.csv.gz` recording.
 
-    A row does not quote where a price or size is zero, negative or missing, the venue's bid is above its own
-    ask, its spread is absurd, or its mid is far from the venue's other quotes and from the other venues
-    (:mod:`sor_sb3.market.outliers`); a bid equal to the ask is a quote. A quote never outlives its segment.
+    A row does not quote a side whose price or size is zero, negative or missing, nor either side where the venue's bid
+    is above its own ask, its spread is absurd, or its mid is far from the venue's other quotes and from the other
+    venues (:mod:`sor_sb3.market.outliers`); a bid equal to the ask is a quote. A quote never outlives its segment.
 
     Args:
         path: columns `ts, venue, bid_px, bid_sz, ask_px, ask_sz` and, for levels behind the touch, `bid_px_2, bid_sz_2,
-            ask_px_2, ask_sz_2` and so on up to 8; `ts` in UTC as int64 ns, a timestamp type or ISO text
-            (without an offset it is UTC). Rows may be in any order; of equal stamps the last counts.
+            ask_px_2, ask_sz_2` and so on up to 8; `ts` as int64 ns since 1970 in UTC, a timestamp type or ISO text.
+            Rows may be in any order; of equal stamps the last counts. A column `status`, if there is one, says where
+            a venue is halted, and does not quote.
         venues: the venues to keep; None keeps all that have a usable quote.
         assumed_depth_shares: stands in for missing (NaN, empty) sizes, not for sizes of 0.
         trades: columns `ts, venue, px` or `price`, `sz` or `size` (shares) and, if known, `side`, of the aggressor: buy
@@ -84,33 +90,43 @@ def load_quotes(
         session: UTC hours kept on each day, such as `("14:35", "21:00")`; may pass midnight. A venue counts from its
             first quote inside the session on.
         max_spread_bps: a quote with a wider spread, relative to its mid, is absurd; active venues had up to 226 bps.
-        max_gap_s: a longer time without a usable quote of any venue splits a segment. A quiet FX night had 145 s.
+        max_gap_s: a longer time in which no venue's quote changes splits a segment. A quiet FX night had 145 s.
         size_multiplier: shares per unit of `bid_sz` and `ask_sz` (100 for round lots); not for trades or assumed depth.
+        hide_older: while the best bid is above the best ask, the older of the two quotes is stale: it is hidden until
+            its venue changes it (:mod:`sor_sb3.market.event_time`).
+        timezone: of times without a zone, such as ``"America/New_York"``; without it such times are refused.
 
     Raises:
         QuoteFileError: a file or an argument cannot be used.
     """
     depth = {} if assumed_depth_shares is None else {"assumed_depth_shares": assumed_depth_shares}
     _check_positive(max_spread_bps=max_spread_bps, max_gap_s=max_gap_s, size_multiplier=size_multiplier, **depth)
-    hours = cleaning.parse_session(session)
-    quote_path = Path(path)
-    table, content = quote_tables.read_table(quote_path, quote_tables.QUOTE_COLUMNS, "quote")
-    digest = hashlib.sha256(content)
-    wanted = quote_tables.wanted_venues(table, venues)
+    hours = parse_session(session)
+    quote_path, digest = Path(path), hashlib.sha256()
+    table = quote_tables.read_table(quote_path, quote_tables.QUOTE_COLUMNS, "quote", timezone)
+    quote_tables.add_digest(quote_path, "quote", digest)
+    names = quote_tables.wanted_venues(table, venues)
     counts: dict[str, Any] = {"file": quote_path.name, "max_spread_bps": max_spread_bps, "max_gap_s": max_gap_s}
-    chosen, venue = cleaning.select_rows(table, wanted, hours, counts)
-    rows = cleaning.judge_rows(table, chosen, venue, max_spread_bps, assumed_depth_shares, size_multiplier)
-    cleaning.end_far_quotes(rows, wanted, max_gap_s, counts)
-    names, rows = cleaning.drop_dead_venues(quote_path, wanted, rows, venues is not None, counts)
+    place = select_rows(table, names, hours, counts)
+    rows = read_rows(table, place, names, size_multiplier)
+    del table, place
+    cleaning.judge_rows(quote_path, rows, max_spread_bps, assumed_depth_shares)
+    cleaning.end_far_quotes(rows, names, max_gap_s, counts)
+    cleaning.end_lone_quotes(rows, len(names), max_spread_bps, max_gap_s)
+    names = cleaning.drop_dead_venues(quote_path, names, rows, venues is not None, counts)
     cleaning.count_rows(rows, assumed_depth_shares is not None, counts)
-    runs = cleaning.continuous_runs(quote_path, rows, hours, max_gap_s, counts)
-    rows = cleaning.end_old_quotes(rows, len(names), runs[1:, 0], counts)
+    new = cleaning.changes(rows, len(names), hours)
+    cleaning.count_changes(rows, new, counts)
+    runs = cleaning.continuous_runs(quote_path, rows, new, hours, max_gap_s, counts)
+    if hide_older:
+        cleaning.drop_repeats(rows, new, len(names), runs[1:, 0])
+    cleaning.end_old_quotes(rows, len(names), runs[1:, 0], counts)
     tape: Tape = (None, None, None, None)
     if trades is not None:
-        table, content = quote_tables.read_table(Path(trades), quote_tables.TRADE_COLUMNS, "trade")
-        digest.update(content)
+        table = quote_tables.read_table(Path(trades), quote_tables.TRADE_COLUMNS, "trade", timezone)
+        quote_tables.add_digest(Path(trades), "trade", digest)
         tape = _tape(table, names, hours, runs, rows, counts)
-    return _recording(names, rows, runs, tape, counts, digest.hexdigest())
+    return _recording(names, rows, runs, tape, hide_older, counts, digest.hexdigest())
 
 
 def _check_positive(**numbers: float) -> None:
@@ -121,14 +137,22 @@ def _check_positive(**numbers: float) -> None:
 
 
 def _recording(
-    names: list[str], rows: Rows, runs: IntArray, tape: Tape, counts: dict[str, Any], sha256: str
+    names: list[str], rows: Rows, runs: IntArray, tape: Tape, hide_older: bool, counts: dict[str, Any], sha256: str
 ) -> QuoteRecording:
     """Puts the arrays and the report together."""
-    origin_ns = int(runs[0, 0])
-    first = np.searchsorted(rows.venue, np.arange(len(names) + 1)).astype(np.int64)
-    time_s = _seconds(rows.ts, origin_ns)
-    segments = _seconds(runs[runs[:, 1] > runs[:, 0]], origin_ns)
-    mid_time_s, mid_px = _consolidate(names, first, time_s, rows, segments, counts)
+    origin_ns, runs = int(runs[0, 0]), runs[runs[:, 1] > runs[:, 0]]
+    market = _walk(rows, len(names), runs)
+    _count_crossed(names, market, counts)
+    counts["hidden"] = (0,) * len(names)
+    if hide_older and market.crossed_ns:
+        first = rows.edges(len(names))
+        stale, since = stale_quotes(first, rows.ts, rows.place, rows.bid, rows.ask)
+        counts["hidden"] = tuple(np.diff(np.searchsorted(stale, first)).tolist())
+        rows.end(stale, since)
+        market = _walk(rows, len(names), runs)
+    first = rows.edges(len(names))
+    segments = _seconds(runs, origin_ns)
+    _summarise(names, rows, first, market, counts)
     counts["segments"] = len(segments)
     counts["segment_hours"] = float(np.sum(segments[:, 1] - segments[:, 0])) / 3600.0
     trade_first, trade_ts, traded, sold = tape
@@ -136,15 +160,15 @@ def _recording(
         venues=tuple(names),
         origin_ns=origin_ns,
         first=first,
-        time_s=time_s,
+        time_s=_seconds(rows.ts, origin_ns),
         bid_px=rows.bid,
         bid_size=rows.bid_size,
         ask_px=rows.ask,
         ask_size=rows.ask_size,
         bid_levels=rows.bid_levels,
         ask_levels=rows.ask_levels,
-        mid_time_s=mid_time_s,
-        mid_px=mid_px,
+        mid_time_s=_seconds(market.mid_ts, origin_ns),
+        mid_px=market.mid_px,
         segments=segments,
         trade_first=trade_first,
         trade_time_s=None if trade_ts is None else _seconds(trade_ts, origin_ns),
@@ -156,45 +180,42 @@ def _recording(
 
 
 def _seconds(ts: IntArray, origin_ns: int) -> FloatArray:
-    return np.ascontiguousarray((ts - origin_ns) / np.float64(cleaning.SECOND_NS))
+    return np.ascontiguousarray((ts - origin_ns) / np.float64(SECOND_NS))
 
 
-def _consolidate(
-    names: list[str], first: IntArray, time_s: FloatArray, rows: Rows, segments: FloatArray, counts: dict[str, Any]
-) -> tuple[FloatArray, FloatArray]:
-    """Time and price of each change of the mid; counts how long the market and each venue were in which state."""
-    times = np.unique(time_s)
-    best_bid, best_ask = np.full((2, len(times)), np.nan)  # over live venues; NaN where none is live
-    asks: list[FloatArray] = []
-    for row, known in last_rows(time_s, first, times):
-        best_bid = np.fmax(best_bid, np.where(known, rows.bid[row], np.nan))
-        asks.append(np.where(known, rows.ask[row], np.nan))
-        best_ask = np.fmin(best_ask, asks[-1])
-    # Segments begin and end at rows, so the time between two rows is wholly inside a segment or outside.
-    place = np.searchsorted(segments[:, 0], times[:-1], side="right") - 1
-    inside = (place >= 0) & (times[1:] <= segments[np.maximum(place, 0), 1])
-    span = np.append(np.where(inside, np.diff(times), 0.0), 0.0)
-    total = float(np.sum(span))
-    counts["no_live_share"] = float(np.sum(span[np.isnan(best_bid)])) / total
-    for name, state in (("crossed", best_bid > best_ask), ("locked", best_bid == best_ask)):
-        state &= span > 0
-        counts[f"{name}_moments"] = int(np.sum(state[1:] & ~state[:-1])) + int(state[0])
-        counts[f"{name}_share"] = float(np.sum(span[state])) / total
+def _walk(rows: Rows, n_venues: int, runs: IntArray) -> Walk:
+    new, since, place = cleaning.changes(rows, n_venues, None), rows.ts, rows.place
+    if not new.all():
+        said = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
+        since, place = since[said], place[said]
+    return walk(rows.edges(n_venues), rows.ts, since, place, rows.bid, rows.ask, runs)
+
+
+def _count_crossed(names: list[str], market: Walk, counts: dict[str, Any]) -> None:
+    """How long the market was crossed and locked, and by whom, as recorded: before anything is hidden."""
+    for state, ns in (("crossed", market.crossed_ns), ("locked", market.locked_ns)):
+        counts[f"{state}_share"] = ns / market.total_ns
+        counts[f"{state}_moments"] = getattr(market, f"{state}_moments")
+    blamed = sorted(zip(market.blamed_ns.tolist(), names, strict=True), reverse=True)
+    counts["culprits"] = tuple((name, ns / market.total_ns) for ns, name in blamed if ns)
+
+
+def _summarise(names: list[str], rows: Rows, first: IntArray, market: Walk, counts: dict[str, Any]) -> None:
+    """What each venue quotes, and how long the market and it were in which state."""
+    counts["no_live_share"] = market.unpriced_ns / market.total_ns
+    counts["crossed_share_left"] = market.crossed_ns / market.total_ns
+    n_rows, n_live, n_new = (counts.pop(f"venue_{what}") for what in ("rows", "live_rows", "changes"))
     summaries = []
-    for k, (name, venue_ask) in enumerate(zip(names, asks, strict=True)):
-        live = first[k] + np.flatnonzero(rows.live[first[k] : first[k + 1]])
-        bid, ask = rows.bid[live], rows.ask[live]
-        live_s = float(np.sum(span[~np.isnan(venue_ask)]))
-        best_share = float(np.sum(span[venue_ask == best_ask])) / total
-        spread_bps = float(np.median((ask - bid) / (0.5 * (ask + bid)))) * 1e4
-        n_rows, n_live = int(first[k + 1] - first[k]), len(live)
-        summaries.append(VenueSummary(name, n_rows, n_live, live_s / total, best_share, spread_bps, live_s / n_live))
+    for k, name in enumerate(names):
+        own = slice(first[k], first[k + 1])
+        bid, ask = rows.bid[own], rows.ask[own]
+        spread = ((ask - bid) / (0.5 * (ask + bid)))[~np.isnan(bid + ask)]
+        spread_bps = float(np.median(spread)) * 1e4 if spread.size else np.nan
+        live_s, best_share = market.quoted_ns[k] / SECOND_NS, market.best_ask_ns[k] / market.total_ns
+        live_share, each_s = market.quoted_ns[k] / market.total_ns, live_s / n_new[k]
+        shares = (float(live_share), float(best_share), spread_bps, float(each_s))
+        summaries.append(VenueSummary(name, n_rows[k], n_live[k], *shares))
     counts["venues"] = tuple(summaries)
-    mid = 0.5 * (best_bid + best_ask)
-    quoted = ~np.isnan(mid)
-    times, mid = times[quoted], mid[quoted]  # leaving out NaN carries the last mid
-    change = np.append(True, mid[1:] != mid[:-1])
-    return times[change], mid[change]
 
 
 def _tape(
@@ -206,8 +227,8 @@ def _tape(
     counts: dict[str, Any],
 ) -> Tape:
     """First trade of each venue (K + 1,), time (ns) of each trade, what its venue has traded until then, and sold."""
-    venue = cleaning.venue_numbers(table, names)
-    px, sz = table.numbers["px"], table.numbers["sz"]
+    venue = venue_numbers(table, names)
+    px, sz = table.numbers("px"), table.numbers("sz")
     good = np.isfinite(px) & (px > 0) & np.isfinite(sz) & (sz > 0)
     keep = np.flatnonzero(good & (venue >= 0) & in_session(table.ts, hours))
     start, end = runs[0, 0], runs[-1, 1]
@@ -221,7 +242,8 @@ def _tape(
     first = np.searchsorted(venue[rows], np.arange(len(names) + 1)).astype(np.int64)
     total = np.append(0.0, np.cumsum(sz[rows]))
     part = _sold_part(table.ts[rows], venue[rows], px[rows], quotes)
-    side = table.numbers.get(quote_tables.SIDE, np.full(len(venue), np.nan))[rows]
+    has_side = quote_tables.SIDE in table.columns
+    side = (table.numbers(quote_tables.SIDE) if has_side else np.full(len(venue), np.nan))[rows]
     part = np.where(np.isnan(side), part, side < 0.0)
     sided = int(np.sum(~np.isnan(side)))
     counts |= {"trades_read": len(table.ts), "trades_kept": len(rows), "trades_with_side": sided}

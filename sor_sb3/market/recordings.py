@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.market.cleaning import utc_text
-from sor_sb3.market.quote_tables import FloatArray, QuoteFileError
-from sor_sb3.market.quotes import QuoteRecording, load_quotes
+from sor_sb3.market.quote_columns import FloatArray, QuoteFileError
+from sor_sb3.market.quotes import QuoteRecording
+from sor_sb3.market.recording_cache import derived, recorded
+from sor_sb3.market.recording_measures import medians_of, spacing_bps, split_segments
 from sor_sb3.market.replay_arrays import ROWS_OF_VENUE, Recording, last_rows
+from sor_sb3.market.session_hours import utc_text
 from sor_sb3.market.settings import OPTION, named, split_settings, with_fields
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket, ReplayVenue
 from sor_sb3.market.validation import validate
 
-DATA_SPLIT_ORDER = ("train", "validation", "test")  # the order in time in which a recording is cut
 DEFAULT_ORDER = {"horizon_steps": 20, "step_s": 5.0}
-SLICE_OF_DISPLAY = 0.5  # an even slice of the default order, as a share of the median displayed size
+SLICE_OF_DISPLAY = 0.5  # an even slice of the default order, as a share of what is displayed at the best price
 PRICE_SCALE_FLOOR_BPS = 0.05
 SPACING_FLOOR_BPS = 0.002
 FEW_WINDOWS = 25  # fewer orders than this, end to end, make a test that tells little
 
 _LONGEST_NORMAL = 6.5  # the simulator's normals end at 6.3 standard deviations
-_GRID_POINTS = 20_000
 _ORDER_OPTIONS = ("quantity_shares", "horizon_steps", "step_s", "side")
 _VENUE_OPTIONS = ("take_fee_bps", "latency_ms")
 _CACHE_SIZE = 8
@@ -38,9 +38,9 @@ _cache: OrderedDict[tuple[Any, ...], QuoteRecording] = OrderedDict()
 def market_of_recording(path: Path, settings: Mapping[str, Any] | None = None, **options: Any) -> ReplayMarket:
     """A market that replays the recording at `path`.
 
-    What is not given is measured on the training part: an even slice of the order is half the median displayed
-    far-touch size, an unfilled share costs twice the median spread above the worst price offered. Latency is assumed
-    to be 1 ms, fees 0.
+    What is not given is measured on the training part: an even slice of the order is half of what is displayed at the
+    best far price, over all venues that are there; an unfilled share costs twice the median spread above the worst
+    price offered. Latency is assumed to be 1 ms, fees 0.
 
     Args:
         path: quotes, as :func:`sor_sb3.market.quotes.load_quotes` reads them.
@@ -128,23 +128,52 @@ def _trades_as_a_buyer_sees(recording: QuoteRecording, side: str) -> dict[str, n
     times, traded, sold = recording.trade_time_s, recording.trade_cumulative_size, recording.trade_cumulative_sold
     if times is None or traded is None or sold is None:
         times, traded, sold = np.zeros((3, 0))
-    outflow = sold if side == "buy" else traded - sold
+    outflow = sold if side == "buy" else derived(recording, "bought", lambda: traded - sold)
     return {"trade_time_s": times, "trade_cumulative_shares": traded, "trade_cumulative_sold_shares": outflow}
 
 
 def _quotes_as_a_buyer_sees(recording: QuoteRecording, side: str, n_levels: int) -> dict[str, np.ndarray]:
-    """Quotes and midpoints; of a sell those in which to buy is what to sell is here: asks are the negated bids."""
-    bids = (recording.bid_px, recording.bid_size, recording.bid_levels)
-    asks = (recording.ask_px, recording.ask_size, recording.ask_levels)
-    mid_px = recording.mid_px
-    if side == "sell":
-        bids, asks, mid_px = (-asks[0], *asks[1:]), (-bids[0], *bids[1:]), -mid_px
-    quotes = {"bid_px": bids[0], "bid_shares": bids[1], "ask_px": asks[0], "ask_shares": asks[1], "mid_px": mid_px}
-    for name, recorded in (("level", asks[2]), ("near_level", bids[2])):
-        levels = recorded[:, : n_levels - 1]
-        quotes[f"{name}_px"] = np.ascontiguousarray(levels[..., 0] if side == "buy" else -levels[..., 0])
-        quotes[f"{name}_shares"] = np.ascontiguousarray(levels[..., 1])
+    """Quotes and midpoints; of a sell those in which to buy is what to sell is here: asks are the negated bids.
+
+    A venue that asks and does not bid has a near touch for whoever wants to rest there, at which nothing is displayed:
+    the best bid of the others then, or its own ask where that is lower.
+    """
+    far, near = ("ask", "bid") if side == "buy" else ("bid", "ask")
+
+    def as_a_buyer(name: str, values: np.ndarray) -> np.ndarray:
+        return values if side == "buy" else derived(recording, f"minus_{name}", lambda: np.ascontiguousarray(-values))
+
+    far_px = as_a_buyer(f"{far}_px", getattr(recording, f"{far}_px"))
+    near_px = as_a_buyer(f"{near}_px", getattr(recording, f"{near}_px"))
+    if recording.report.only_asks or recording.report.only_bids:
+        own_px = near_px
+        near_px = derived(recording, f"near_{near}_px", lambda: _with_near_touches(recording, far_px, own_px))
+    quotes = {
+        "ask_px": far_px,
+        "bid_px": near_px,
+        "ask_shares": getattr(recording, f"{far}_size"),
+        "bid_shares": getattr(recording, f"{near}_size"),
+        "mid_px": as_a_buyer("mid_px", recording.mid_px),
+    }
+    for name, whose in (("level", far), ("near_level", near)):
+        levels = getattr(recording, f"{whose}_levels")
+        px = as_a_buyer(f"{whose}_level_px", levels[..., 0])
+        quotes[f"{name}_px"] = np.ascontiguousarray(px[:, : n_levels - 1])
+        quotes[f"{name}_shares"] = np.ascontiguousarray(levels[:, : n_levels - 1, 1])
     return quotes
+
+
+def _with_near_touches(recording: QuoteRecording, far_px: np.ndarray, near_px: np.ndarray) -> np.ndarray:
+    """Near touches, made up where a venue quotes the far side alone; the array itself where none does."""
+    lone = np.flatnonzero(np.isnan(near_px) & ~np.isnan(far_px))
+    if not lone.size:
+        return near_px
+    best = np.full(len(lone), -np.inf)
+    for row, known in last_rows(recording.time_s, recording.first, recording.time_s[lone]):
+        best = np.fmax(best, np.where(known, near_px[row], np.nan))
+    filled = near_px.copy()
+    filled[lone] = np.minimum(np.where(np.isinf(best), far_px[lone], best), far_px[lone])
+    return filled
 
 
 def quotes_of(market: ReplayMarket) -> QuoteRecording:
@@ -160,8 +189,8 @@ def recording_lines(market: ReplayMarket) -> list[str]:
     """Says to a person what was dropped, how the recording is cut, what is traded, and what is assumed."""
     recording, order = _recording_of(market), market.order
     steps = f"{order.horizon_steps} steps of {order.step_s:g} s"
-    each = f"{order.quantity_shares / order.horizon_steps:,g} shares a step"
-    traded = f"Order: {order.side} {order.quantity_shares:,g} shares in {steps}, {each}."
+    each = f"{order.quantity_shares / order.horizon_steps:,g} {market.unit} a step"
+    traded = f"Order: {order.side} {order.quantity_shares:,g} {market.unit} in {steps}, {each}."
     return [*recording.report.lines(), *_split_lines(market, recording), traded, *_assumption_lines(market)]
 
 
@@ -174,12 +203,13 @@ def _file_key(path: Path | None) -> tuple[Any, ...]:
 
 def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
     """The recording of the market's venues (with `every`, of all that quote), read once."""
-    names = ("assumed_depth_shares", "max_spread_bps", "max_gap_s", "size_multiplier")
+    names = ("assumed_depth_shares", "max_spread_bps", "max_gap_s", "size_multiplier", "timezone")
     options: dict[str, Any] = {"session": market.session_utc, **{name: getattr(market, name) for name in names}}
+    options["hide_older"] = market.crossed == "hide_older"
     files = (_file_key(market.quotes_file), _file_key(market.trades_file), *options.values())
     wanted = None if every else tuple(sorted(market.venue_names))
     if (*files, wanted) not in _cache:
-        recording = load_quotes(market.quotes_file, venues=wanted, trades=market.trades_file, **options)
+        recording = recorded(market.quotes_file, market.trades_file, wanted, **options)
         _cache[*files, wanted] = _cache[*files, recording.venues] = recording
     _cache.move_to_end((*files, wanted))
     while len(_cache) > _CACHE_SIZE:
@@ -190,20 +220,17 @@ def _recording_of(market: ReplayMarket, every: bool = False) -> QuoteRecording:
         what = f"{market.quotes_file}{trades} is not the recording that market '{market.name}' was made from"
         hashes = f"field 'quotes_sha256' is {market.quotes_sha256[:12]}..., of the content {recording.sha256[:12]}..."
         raise UserError(f"{what} ({hashes}): put the old file back, or take out quotes_sha256")
+    if market.crossed == "refuse" and recording.report.crossed_share > market.max_crossed_share:
+        allowed = f"more than max_crossed_share = {market.max_crossed_share:.1%}"
+        what = (
+            f"{market.quotes_file}: the best bid is above the best ask {recording.report.crossed_share:.1%} of the time"
+        )
+        remedy = (
+            f"leave out who is stale (--venues), hide the older quote of a crossed pair ({OPTION} crossed=hide_older)"
+        )
+        said = f"{what}, {allowed}; {recording.report.culprits_text()}: {remedy}, or replay it as it is"
+        raise UserError(f"{said} ({OPTION} crossed=keep)")
     return recording
-
-
-def _split_segments(segments: FloatArray, shares: tuple[float, float, float]) -> dict[str, FloatArray]:
-    """Start and end (n, 2), in seconds, of each data split's stretches: the segments' time, cut by `shares`."""
-    before = np.append(0.0, np.cumsum(segments[:, 1] - segments[:, 0]))
-    borders = before[-1] * np.append(0.0, np.cumsum(shares)) / sum(shares)
-    borders[-1] = before[-1]
-    cut = {}
-    for data_split, low, high in zip(DATA_SPLIT_ORDER, borders[:-1], borders[1:], strict=True):
-        start, end = np.maximum(before[:-1], low), np.minimum(before[1:], high)
-        stretches = np.column_stack([start, end]) - before[:-1, None] + segments[:, :1]
-        cut[data_split] = stretches[end > start]
-    return cut
 
 
 def _margins_s(market: ReplayMarket) -> tuple[float, float]:
@@ -220,7 +247,7 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
     """Earliest and latest start of a window (n, 2), in seconds, in each stretch that has room for one; or an error."""
     order, (back, ahead) = market.order, _margins_s(market)
     windows = {}
-    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
+    for data_split, stretches in split_segments(recording.segments, market.time_split).items():
         starts = stretches + np.array([back, -ahead])
         windows[data_split] = starts[starts[:, 1] > starts[:, 0]]
         if not len(windows[data_split]):
@@ -235,30 +262,6 @@ def _windows(market: ReplayMarket, recording: QuoteRecording) -> dict[str, Float
                 "or record more"
             )
     return windows
-
-
-def _grid(stretches: FloatArray) -> FloatArray:
-    """Times evenly over the stretches, so that medians weigh quotes by how long they stood."""
-    before = np.append(0.0, np.cumsum(stretches[:, 1] - stretches[:, 0]))
-    position = before[-1] * (np.arange(_GRID_POINTS) + 0.5) / _GRID_POINTS
-    at = np.searchsorted(before, position, side="right") - 1
-    return np.asarray(stretches[at, 0] + position - before[at], dtype=np.float64)
-
-
-def _measure(market: ReplayMarket, recording: QuoteRecording) -> tuple[float, float, float]:
-    """Medians over the time of the training part: far shares, far offset in bps, and spread in bps."""
-    times = _grid(_split_segments(recording.segments, market.time_split)["train"])
-    mid = recording.mid_px[np.searchsorted(recording.mid_time_s, times, side="right") - 1]
-    size = recording.ask_size if market.order.side == "buy" else recording.bid_size
-    quotes = np.array([recording.bid_px, recording.ask_px, np.where(np.isnan(recording.ask_px), np.nan, size)])
-    at_venues = last_rows(recording.time_s, recording.first, times)
-    bid, ask, far_shares = np.stack([np.where(known, quotes[:, row], np.nan) for row, known in at_venues], axis=1)
-    if np.isnan(ask).all():
-        what = f"{market.quotes_file} has no quote of {', '.join(recording.venues)} in its first part"
-        raise QuoteFileError(f"{what}, which is for training: choose other venues or another time_split")
-    offset = ask - mid if market.order.side == "buy" else mid - bid
-    spread = (ask - bid) / mid * 1e4
-    return float(np.nanmedian(far_shares)), float(np.nanmedian(offset / mid)) * 1e4, float(np.nanmedian(spread))
 
 
 def _round(value: float, digits: int = 4) -> float:
@@ -291,14 +294,18 @@ def _complete(data: Mapping[str, Any], where: str, folder: Path) -> dict[str, An
         venues = [{"name": name} for name in recording.venues]
         draft = validate(ReplayMarket, data | {"venues": venues}, where)
     _windows(draft, recording)
-    far_shares, far_offset_bps, spread_bps = _measure(draft, recording)
+    measured = medians_of(draft, recording)
     data["venues"] = venues
     if isinstance(order, Mapping) and "quantity_shares" not in order:
-        data["order"]["quantity_shares"] = _round(SLICE_OF_DISPLAY * draft.order.horizon_steps * far_shares, 2)
+        data["order"]["quantity_shares"] = _round(
+            SLICE_OF_DISPLAY * draft.order.horizon_steps * measured.best_shares, 2
+        )
     if isinstance(response, Mapping):
-        data["response"].setdefault("cleanup_penalty_bps", _round(2.0 * max(spread_bps, PRICE_SCALE_FLOOR_BPS)))
+        data["response"].setdefault(
+            "cleanup_penalty_bps", _round(2.0 * max(measured.spread_bps, PRICE_SCALE_FLOOR_BPS))
+        )
     _complete_levels(data, draft, recording, where)
-    data.setdefault("price_scale_bps", _round(max(far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
+    data.setdefault("price_scale_bps", _round(max(measured.far_offset_bps, PRICE_SCALE_FLOOR_BPS)))
     data.setdefault("quotes_sha256", recording.sha256)
     return data
 
@@ -314,18 +321,8 @@ def _complete_levels(data: dict[str, Any], draft: ReplayMarket, recording: Quote
     if n_levels > there:
         raise UserError(f"{where}: field 'recorded_levels' is {n_levels}, but {draft.quotes_file} has {there} a side")
     if "level_spacing_bps" not in data:
-        apart_bps = _spacing_bps(draft, recording, n_levels)
+        apart_bps = spacing_bps(draft, recording, n_levels)
         data["level_spacing_bps"] = _round(max(apart_bps, SPACING_FLOOR_BPS))
-
-
-def _spacing_bps(market: ReplayMarket, recording: QuoteRecording, n_levels: int) -> float:
-    """How far levels are apart, in the training part: the second from the touch, else the nearest prices of touches."""
-    in_training = recording.time_s <= _split_segments(recording.segments, market.time_split)["train"][-1, 1]
-    asks, bids = (recording.ask_px, recording.ask_levels), (recording.bid_px, recording.bid_levels)
-    touch, levels = (part[in_training] for part in (asks if market.order.side == "buy" else bids))
-    apart = np.abs(levels[:, 0, 0] - touch) if n_levels > 1 else np.diff(np.unique(touch[~np.isnan(touch)]))
-    apart = apart[apart > 1e-9 * recording.mid_px[0]]  # beyond rounding; False where a book has no second level
-    return float(np.median(apart)) / recording.mid_px[0] * 1e4 if apart.size else 0.0
 
 
 def _venue_entry(venue: Any) -> Any:
@@ -351,7 +348,7 @@ def _set_fees(venues: list[dict[str, Any]], fees: Any, path: Path) -> None:
 def _split_lines(market: ReplayMarket, recording: QuoteRecording) -> list[str]:
     _, ahead = _margins_s(market)
     lines = []
-    for data_split, stretches in _split_segments(recording.segments, market.time_split).items():
+    for data_split, stretches in split_segments(recording.segments, market.time_split).items():
         length = stretches[:, 1] - stretches[:, 0]
         fit = int(np.sum(length // ahead))
         pieces = f" in {len(stretches)} pieces" if len(stretches) > 1 else ""
@@ -396,7 +393,7 @@ def _assumption_lines(market: ReplayMarket) -> list[str]:
         f"{response.cleanup_penalty_bps:g} bps more than the worst price that was offered.",
     ]
     if market.assumed_depth_shares is not None:
-        depth = f"{market.assumed_depth_shares:,g} shares wherever the recording has no size"
+        depth = f"{market.assumed_depth_shares:,g} {market.unit} wherever the recording has no size"
         lines.append(f"Assumed depth: {depth}, so results say nothing of what size does.")
     if not market.has_volume:
         lines.append("No trades were given, so no volume is published and the router vwap is left out.")

@@ -266,7 +266,7 @@ class Response(_Spec):
     display_leakage_bps_per_1000_shares: NonNegativeBps = 0.0  # of ours that come to rest at a lit venue: as the pools'
 
 
-PROSE_FIELDS = {"description", "fees_as_of", "sources"}
+PROSE_FIELDS = {"description", "fees_as_of", "sources", "unit"}
 """Fields of a market that only people read."""
 PATH_FIELDS = {"quotes_file", "trades_file"}
 """Where a recording lies; what it holds is in `quotes_sha256`."""
@@ -548,7 +548,11 @@ class ReplayMarket(_Market):
     level_spacing_bps: PositiveBps = 1.0  # from level to level; the loader measures it
     size_multiplier: PositiveWeight = 1.0  # shares per recorded unit of size, 100 for round lots
     max_spread_bps: PositiveBps = 500.0  # a venue whose spread is wider is not quoting
-    max_gap_s: Seconds = 300.0  # a longer silence of all venues ends a segment
+    max_gap_s: Seconds = 300.0  # a longer time without a change of any quote ends a segment
+    crossed: Literal["refuse", "keep", "hide_older"] = "refuse"  # a recording whose best bid is above its best ask
+    max_crossed_share: Probability = 0.05  # of the time; what is crossed for longer is refused
+    timezone: str | None = None  # of times without a zone, such as "America/New_York"
+    unit: Annotated[str, Field(min_length=1, max_length=20)] = "shares"  # what sizes count: a word for people
     time_split: tuple[PositiveWeight, PositiveWeight, PositiveWeight] = (0.6, 0.15, 0.25)  # train, validation, test
     latency: LatencyDynamics = LatencyDynamics(tail_probability=0.0)
     response: Response = Response(reaction_time_ms=5.0)

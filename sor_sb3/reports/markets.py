@@ -30,9 +30,9 @@ def _cell(venue: Any, field: str) -> str:
 
 def venues_table(market: MarketSpec) -> Table:
     """A row a venue, a column a field that any venue sets; what makes a venue a dark pool stands in one column."""
-    order = market.order
+    order, unit = market.order, getattr(market, "unit", "shares")
     caption = (
-        f"parent order: {order.quantity_shares:g} shares in {order.horizon_steps} steps of {order.step_s:g} s; naive "
+        f"parent order: {order.quantity_shares:g} {unit} in {order.horizon_steps} steps of {order.step_s:g} s; naive "
         f"reference {market.reference_router}, oracle {market.oracle}"
     )
     caption += f"; fees as of {market.fees_as_of}" if market.fees_as_of else ""

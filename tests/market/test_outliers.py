@@ -201,6 +201,8 @@ def test_exactly_the_bad_prints_are_found(seed: int, n_bad: int, log_factor: flo
     bad[places + per_venue * rng.integers(0, n_venues, n_bad)] = True
     mid[bad] *= np.exp(log_factor if up else -log_factor)
     half = 0.5e-4 * mid
-    far, worst, _ = far_quotes(venue, START_NS + ts * SECOND_NS, mid - half, mid + half, 300.0)
+    far, worst, _ = far_quotes(
+        np.searchsorted(venue, np.arange(n_venues + 1)), START_NS + ts * SECOND_NS, mid - half, mid + half, 300.0
+    )
     np.testing.assert_array_equal(far, bad)
     assert (worst is None) == (n_bad == 0)

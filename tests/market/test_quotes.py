@@ -110,11 +110,9 @@ def _timestamp_forms() -> list[Any]:
     forms: dict[str, Any] = {
         "int64": ns,
         "integer text": [str(value) for value in ns],
-        "ms": pa.array(times, pa.timestamp("ms")),
         "us with zone": pa.array(times, pa.timestamp("us", "UTC")),
         "ns in New York": pa.array(times, pa.timestamp("ns", "UTC")).cast(pa.timestamp("ns", "America/New_York")),
-        "ISO": [value.isoformat() for value in times],
-        "ISO with a space": [value.isoformat(" ") for value in times],
+        "ISO with a space": [value.isoformat(" ") + "Z" for value in times],
         "ISO Z": [value.isoformat() + "Z" for value in times],
         "ISO offset": [(value + dt.timedelta(hours=2)).isoformat() + "+02:00" for value in times],
     }
@@ -196,16 +194,14 @@ def test_a_single_venue_is_allowed_with_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quote", "counter"),
     [
-        ((0, 1, 101, 1), "no_price"),
-        ((99, 1, -101, 1), "no_price"),
-        ((NAN, 1, 101, 1), "no_price"),
-        ((99, 1, float("inf"), 1), "no_price"),
+        ((0, 1, -101, 1), "no_price"),
+        ((NAN, 1, float("inf"), 1), "no_price"),
         ((0.01, 1, 199_999.99, 1), "absurd_spread"),
         ((101, 1, 100.99, 1), "self_crossed"),
-        ((99, 0, 101, 1), "no_size"),
-        ((99, 1, 101, -5), "no_size"),
+        ((99, 0, 101, -5), "no_size"),
         ((99, 1, 101, NAN), "no_size"),
-        ((99, float("inf"), 101, 1), "no_size"),
+        ((99, float("inf"), 101, 0), "no_size"),
+        ((0, 0, 103.6, 1), "far_lone"),
     ],
 )
 def test_an_unusable_row_ends_the_quote_before_it(
@@ -225,6 +221,44 @@ def test_an_unusable_row_ends_the_quote_before_it(
     assert (report.rows_kept, report.rows_live) == (4, 3)
     assert report.venues[0].live_share == pytest.approx(0.5)
     assert any("'not quoting'" in text for text in report.lines())
+
+
+@pytest.mark.parametrize(
+    ("quote", "side", "counter"),
+    [
+        ((0, 1, 101, 1), "ask", "only_asks"),
+        ((NAN, NAN, 101, 1), "ask", "only_asks"),
+        ((99, 0, 101, 1), "ask", "only_asks"),
+        ((99, 1, -101, 1), "bid", "only_bids"),
+        ((99, 1, float("inf"), 1), "bid", "only_bids"),
+        ((99, 1, 101, -5), "bid", "only_bids"),
+    ],
+)
+def test_a_venue_with_one_side_quotes_that_side(
+    tmp_path: Path, quote: tuple[float, float, float, float], side: str, counter: str
+) -> None:
+    path = write_quotes(
+        tmp_path / "q.parquet",
+        [(0, "A", 99, 1, 101, 1), (0, "B", 98, 1, 102, 1), (1, "A", *quote), (2, "A", 99, 1, 101, 1)],
+    )
+    recording = load_quotes(path)
+    expected = (NAN, 0.0, 101.0, 1.0) if side == "ask" else (99.0, 1.0, NAN, 0.0)
+    np.testing.assert_array_equal(quote_at(recording, "A", 1.5), expected)
+    assert mid_at(recording, 1.5) == (99.5 if side == "ask" else 100.5)  # the other side is B's
+    assert (getattr(recording.report, counter), recording.report.not_quoting) == (1, 0)
+    assert recording.report.venues[0].live_share == 1.0
+
+
+def test_a_venue_of_asks_alone_is_kept_where_the_others_have_a_mid(tmp_path: Path) -> None:
+    rows = [(float(t), "B", 98, 1, 102, 1 + t % 2) for t in range(10)]
+    rows += [(float(t), "A", NAN, NAN, 101, 1) for t in range(10)]
+    recording = load_quotes(write_quotes(tmp_path / "q.parquet", rows))
+    assert recording.venues == ("A", "B")
+    assert recording.report.venues[0].best_ask_share == 1.0
+    assert "never both sides at once" in "\n".join(recording.report.lines())
+    only = write_quotes(tmp_path / "only.parquet", [row for row in rows if row[1] == "A"])
+    with pytest.raises(QuoteFileError, match="10 of one side, with no market of two sides near"):
+        load_quotes(only)
 
 
 def test_a_quote_locked_in_itself_is_used_and_counted(tmp_path: Path) -> None:
@@ -281,7 +315,7 @@ def test_partly_missing_sizes(tmp_path: Path) -> None:
     filled = load_quotes(path, assumed_depth_shares=500.0, size_multiplier=100.0)
     assert quote_at(filled, "A", 0.0) == (99.0, 500.0, 101.0, 200.0)
     assert quote_at(filled, "A", 1.0) == (99.0, 300.0, 101.0, 400.0)
-    assert filled.report.no_size == 1  # a size of 0 is not a missing one
+    assert filled.report.only_asks == 1  # a size of 0 is not a missing one
     unfilled = load_quotes(path)
     assert (unfilled.report.no_size, unfilled.report.sizes_missing, unfilled.report.sizes_filled) == (2, 2, 0)
     assert any("--assumed-depth" in text for text in unfilled.report.lines())
@@ -296,7 +330,7 @@ def two_days(path: Path) -> Path:
         path,
         [
             (-600, "A", 99, 1, 101, 1),  # 14:25
-            (0, "A", 99, 1, 101, 1),  # 14:35
+            (0, "A", 99, 2, 101, 1),  # 14:35
             (30, "B", 98, 1, 102, 1),
             (60, "A", 97, 1, 103, 1),
             (day, "B", 109, 1, 111, 1),
@@ -332,7 +366,7 @@ def test_a_gap_splits_and_ends_old_quotes(tmp_path: Path) -> None:
 
 
 def test_an_old_quote_is_ended_once_over_several_gaps(tmp_path: Path) -> None:
-    rows = [(1000.0 * i + j, "B", 99, 1, 101, 1) for i in range(4) for j in range(2)]
+    rows = [(1000.0 * i + j, "B", 99, 1 + j, 101, 1) for i in range(4) for j in range(2)]
     rows += [(1000.0, "A", 99, 1, 101, 1)]  # renewed at the second start, stale at the third
     recording = load_quotes(write_quotes(tmp_path / "q.parquet", rows), max_gap_s=100.0)
     assert len(recording.segments) == 4
@@ -419,12 +453,15 @@ def naive(rows: list[tuple[float, str, float, float, float, float]], names: list
         for when, name, bid, bid_sz, ask, ask_sz in sorted(rows, key=lambda row: row[0]):
             if when <= time_s:
                 spread_bps = (ask - bid) / (0.5 * (ask + bid)) * 1e4 if ask + bid > 0 else NAN
-                live = bid > 0 and ask >= bid and bid_sz > 0 and ask_sz > 0 and spread_bps <= 500
-                quotes[name] = (bid, ask) if live else None
-        live_quotes = [quote for name in names if (quote := quotes.get(name)) is not None]
-        if not live_quotes:
-            return NAN, NAN
-        return max(bid for bid, _ in live_quotes), min(ask for _, ask in live_quotes)
+                live = bid > 0 and ask >= bid and bid_sz > 0 and ask_sz > 0 and spread_bps <= 1000
+                lone = (bid > 0 and bid_sz > 0) != (ask > 0 and ask_sz > 0)
+                if lone:
+                    quotes[name] = (bid, NAN) if bid > 0 and bid_sz > 0 else (NAN, ask)
+                else:
+                    quotes[name] = (bid, ask) if live else (NAN, NAN)
+        sides = np.array([quotes.get(name, (NAN, NAN)) for name in names])
+        bids, asks = (side[~np.isnan(side)] for side in sides.T)
+        return (bids.max() if bids.size else NAN), (asks.min() if asks.size else NAN)
 
     return at
 
@@ -432,16 +469,18 @@ def naive(rows: list[tuple[float, str, float, float, float, float]], names: list
 @pytest.mark.parametrize("seed", range(5))
 def test_against_a_plain_python_replay(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(120):
-        bid = rng.choice([0.0, 95.0, 99.0, 100.0, 101.0])
+    rows = [(-1.0, venue, 100.0, 1.0, 101.0, 1.0) for venue in "ABC"]
+    for _ in range(117):
+        bid = rng.choice([0.0, 98.5, 99.0, 100.0, 101.0])
         ask = rng.choice([0.0, 100.0, 101.0, 102.0, 103.0])
         size = rng.choice([0.0, 1.0, 2.0], p=[0.1, 0.5, 0.4])
         rows.append((float(rng.integers(0, 60)), str(rng.choice(["A", "B", "C"])), bid, size, ask, 1.0))
-    recording = load_quotes(write_quotes(tmp_path / "q.parquet", rows))
+    recording = load_quotes(write_quotes(tmp_path / "q.parquet", rows), max_spread_bps=1000)
     report = recording.report
     assert report.rows_read == 120 == report.duplicates + report.rows_kept
-    assert report.not_quoting == report.no_price + report.self_crossed + report.absurd_spread + report.no_size
+    why = ("no_price", "self_crossed", "absurd_spread", "no_size", "far", "halted", "far_lone")
+    assert report.not_quoting == sum(getattr(report, name) for name in why)
+    assert report.far_lone == 0
     origin = (recording.origin_ns - START_NS) / SECOND_NS
     best = naive(rows, ["A", "B", "C"])
     start, end = recording.segments[0]
@@ -449,19 +488,20 @@ def test_against_a_plain_python_replay(tmp_path: Path, seed: int) -> None:
     quotes = [best(origin + second) for second in seconds]
     mid = NAN
     for second, (bid, ask) in zip(seconds, quotes, strict=True):
-        mid = mid if np.isnan(bid) else 0.5 * (bid + ask)
+        mid = mid if np.isnan(bid + ask) else 0.5 * (bid + ask)
         assert mid_at(recording, second) == mid
-        bids = [quote_at(recording, name, second)[0] for name in recording.venues]
-        assert np.isnan(bid) == bool(np.all(np.isnan(bids)))
+        for side, best_of_side in ((0, bid), (2, ask)):
+            prices = [quote_at(recording, name, second)[side] for name in recording.venues]
+            assert np.isnan(best_of_side) == bool(np.all(np.isnan(prices)))
     assert report.crossed_share == pytest.approx(np.mean([bid > ask for bid, ask in quotes]))
     assert report.locked_share == pytest.approx(np.mean([bid == ask for bid, ask in quotes]))
-    assert report.no_live_share == pytest.approx(np.mean([np.isnan(bid) for bid, _ in quotes]))
+    assert report.no_live_share == pytest.approx(np.mean([np.isnan(bid + ask) for bid, ask in quotes]))
 
 
 def test_warns_of_stub_and_stale_venues(tmp_path: Path) -> None:
-    rows = [(float(t), "A", 99.99, 1, 100.01, 1) for t in range(300)]
-    rows += [(0.0, "STALE", 99.99, 1, 100.01, 1), (299.0, "STALE", 99.99, 1, 100.01, 1)]
-    rows += [(float(t), "STUB", 98.0, 1, 102.0, 1) for t in range(0, 300, 5)]
+    rows = [(float(t), "A", 99.99, 1, 100.01, 1 + t % 2) for t in range(300)]
+    rows += [(0.0, "STALE", 99.99, 1, 100.01, 1), (299.0, "STALE", 99.99, 1, 100.01, 2)]
+    rows += [(float(t), "STUB", 98.0, 1, 102.0, 1 + t % 2) for t in range(0, 300, 5)]
     warnings = load_quotes(write_quotes(tmp_path / "q.parquet", rows)).report.warnings()
     assert [("STUB" in text, "STALE" in text) for text in warnings] == [(False, True), (True, False)]
 
@@ -586,6 +626,12 @@ def _folder(folder: Path) -> Path:
     return folder / "bad.parquet"
 
 
+def _cut_parquet(folder: Path) -> Path:
+    whole = write_table(folder / "whole.parquet", good_columns()).read_bytes()
+    (folder / "bad.parquet").write_bytes(whole[: len(whole) // 2])
+    return folder / "bad.parquet"
+
+
 GOOD_LINES = line(0) + line(1)
 BAD_FILES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "missing": (lambda folder: folder / "bad.csv", ["does not exist", "check the path"]),
@@ -600,13 +646,28 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "cut gzip": (_bytes("bad.csv.gz", gzip.compress(HEADER.encode() * 99)[:-9]), ["gzip"]),
     "not UTF-8": (_bytes("bad.csv", (HEADER + line()).encode() + b"1,\xe9"), ["line 3", "0xe9", "UTF-8"]),
     "missing column": (_parquet_without("ask_px"), ["'ask_px'", "it has: ts, venue, bid_px, bid_sz, ask_sz"]),
-    "missing sizes column": (_parquet_without("bid_sz"), ["'bid_sz'", "empty where sizes are not known"]),
+    "missing sizes column": (_parquet_without("bid_sz"), ["'bid_sz'", "empty where they are not known"]),
     "missing CSV column": (
         _csv_with(GOOD_LINES, "ts,venue,b,bid_sz,ask_px,ask_sz\n"),
-        ["'bid_px'", "ts, venue, b,"],
+        ["'bid_px'", "ts, venue, b,"],  # and only that one
     ),
     "repeated column": (_csv_with("", "ts,ts,venue,bid_px,bid_sz,ask_px,ask_sz\n"), ["'ts' more than once"]),
-    "semicolons": (_csv_with("", HEADER.replace(",", ";")), ["no column 'ts'", "ts;venue"]),
+    "semicolons": (_csv_with("", HEADER.replace(",", ";")), ["no column 'ts', 'venue', 'bid_px'", "ts;venue"]),
+    "all columns missing": (
+        _csv_with("1,2,3\n", "time,exchange,ask_px\n"),
+        ["no column 'ts', 'venue', 'bid_px', 'bid_sz', 'ask_sz'", "those columns"],
+    ),
+    "a vendor's header": (
+        _csv_with("", "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount\n"),
+        ["those of tardis", "sor-sb3 data convert tardis", "--out quotes.parquet"],
+    ),
+    "local time": (_csv_with("2024-01-02T14:35:00,A,1,1,2,1\n"), ["14:35:00", "--market-set timezone=", "or UTC"]),
+    "local timestamps": (_parquet_with(ts=pa.array([1704206100000] * 4, pa.timestamp("ms"))), ["without a zone"]),
+    "bad status": (
+        _parquet_with(status=["trading", "trading", "napping", ""]),
+        ["'status'", "data row 3", "'napping'"],
+    ),
+    "cut Parquet": (_cut_parquet, ["Parquet", "write it again"]),
     "ragged": (_csv_with(GOOD_LINES + "1,2,3\n" + line(2)), ["data row 3: Expected 6 columns, got 3"]),
     "NUL header": (_bytes("bad.csv", b'"ts' + b"x" * 200_000), ["commas"]),
     "word in a price": (
@@ -637,7 +698,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "no sizes": (_parquet_with(bid_sz=[NAN] * 4, ask_sz=[None] * 4), ["--assumed-depth SHARES", "'bid_sz'"]),
     "nothing live": (
         _parquet_with(bid_px=[0.0, 102.0, NAN, 0.01]),
-        ["any venue", "A: of 2 rows 2 without a price", "B: of 2 rows 1 with the bid above the ask, 1 wider"],
+        ["any venue", "A: of 2 rows 2 of one side", "B: of 2 rows 1 with the bid above the ask, 1 wider"],
     ),
     "one time only": (_parquet_with(ts=[START_NS] * 4), ["nothing to replay", "max_gap_s"]),
 }
@@ -741,7 +802,7 @@ def write_book(path: Path, drop: tuple[str, ...] = (), **columns: list[float]) -
         "venue": ["A"] * 3,
         "bid_px": [99.9, 99.9, 99.9],
         "bid_sz": [1.0, 1.0, 1.0],
-        "ask_px": [100.1, 100.1, 0.0],  # the last row is no quote
+        "ask_px": [100.1, 100.1, 99.0],  # the last row is no quote
         "ask_sz": [2.0, 2.0, 2.0],
         "bid_px_2": [99.8, 99.9, 99.8],  # the second row's second level is no worse than the touch
         "bid_sz_2": [3.0, 3.0, 3.0],

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sor_sb3.errors import UserError
 from sor_sb3.market import recordings
 from sor_sb3.market.loading import load_market
-from sor_sb3.market.recordings import DATA_SPLIT_ORDER, SPACING_FLOOR_BPS, recording_for, recording_lines
+from sor_sb3.market.recording_measures import DATA_SPLIT_ORDER
+from sor_sb3.market.recordings import SPACING_FLOOR_BPS, recording_for, recording_lines
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS, ReplayMarket
 from tests.market.quote_fixtures import START_NS, write_quotes, write_recording, write_table
 
@@ -102,8 +103,8 @@ def test_a_market_survives_being_written_and_read(folder: Path) -> None:
 
 def test_a_recording_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings._cache.clear()
-    reads = Mock(wraps=recordings.load_quotes)
-    monkeypatch.setattr(recordings, "load_quotes", reads)
+    reads = Mock(wraps=recordings.recorded)
+    monkeypatch.setattr(recordings, "recorded", reads)
     market = replay(load_market(folder / "quotes.parquet"))
     arrays = [recording_for(market, split) for split in DATA_SPLIT_ORDER]
     recording_lines(market)
