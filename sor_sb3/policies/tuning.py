@@ -43,8 +43,11 @@ def _mean_cost(router: Router, market: MarketSpec, env_id: str) -> float:
     core = RoutingCore(env_id, market, SCENARIOS, data_split="validation")
     core.seed(list(range(core.n)))
     rows, costs, finished = core.reset(), np.zeros(core.n), np.zeros(core.n, dtype=bool)
+    state, begins = None, np.ones(core.n, dtype=bool)
     while not finished.all():
-        rows, _, done = core.step(router.actions(rows))
+        actions, state = router.predict(rows, state, begins)
+        begins = np.zeros(core.n, dtype=bool)
+        rows, _, done = core.step(actions)
         ended = np.flatnonzero(done & ~finished)
         costs[ended] = core.simulator.reduced_cost(ended)
         finished |= done
