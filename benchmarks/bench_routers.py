@@ -2,10 +2,10 @@
 
     python benchmarks/bench_routers.py [--quick] [--out FILE.json]
 
-One thread, CPU time, on us_equity: rules of all groups in OrderSplit-v1, those that let orders rest in OrderPlace-v1, and
-the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation scenarios, and living
-through its training scenarios. --quick scores 100 scenarios, and makes routers with their first constants and two
-training scenarios.
+One thread, CPU time, on us_equity: rules of all groups in OrderSplit-v1, those that let orders rest in OrderPlace-v1,
+and the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation scenarios, and
+living through its training scenarios. --quick scores 100 scenarios, and makes routers with their first constants and
+two training scenarios.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def sheets(results: Results) -> list[Sheet]:
     )
     rows = sorted(results["rows"], key=lambda row: -row["s"])
     note = (
-        f"All rules together: {results['together_s']:.1f} s; the target for {SCENARIOS:,} scenarios is {TARGET_S:.0f} s, "
-        "warm-up and oracles apart."
+        f"All rules together: {results['together_s']:.1f} s; the target for {SCENARIOS:,} scenarios is "
+        f"{TARGET_S:.0f} s, warm-up and oracles apart."
     )
     if results["quick"]:
         note += " A quick look: costs are those of routers that were not tuned and have hardly learned."

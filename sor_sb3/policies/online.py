@@ -70,9 +70,11 @@ class OnlineRouter(Router):
         self.set, self.online = {name: float(value) for name, value in constants.items()}, bool(online)
         self.training_scenarios = whole_number("training_scenarios", training_scenarios, 0)
         self._make_learner()
-        self._learned, self._rng = self.start(1), None
+        self._now = self._learned = self.start(1)
+        self._rng: np.random.Generator | None = None
         if not self.within_episode and self.training_scenarios:
-            self._learned = self._train()
+            learned = self._train()
+            self._now, self._learned, self._rng = learned, learned, None
 
     @abstractmethod
     def _make_learner(self) -> None:
@@ -156,8 +158,9 @@ class OnlineRouter(Router):
             if pace is not None:
                 total = np.floor(pace * offered + 0.5) / np.maximum(offered, 1.0) * free
             lots = np.maximum(np.ceil(total / order.lot_shares - 1e-4), 1.0)  # observed to float32 rounding
-            units = whole_units(weights * lots[:, None], np.floor(weights.sum(axis=1) * lots + 1e-6))
-            return units * (total / lots)[:, None] * ~view.busy
+            by_name = np.argsort(self.market.venue_names, kind="stable")  # which breaks ties of remainders
+            units = whole_units((weights * lots[:, None])[:, by_name], np.floor(weights.sum(axis=1) * lots + 1e-6))
+            return units[:, np.argsort(by_name)] * (total / lots)[:, None] * ~view.busy
         return weights * total[:, None] * ~view.busy
 
     def _train(self) -> State:
@@ -179,8 +182,8 @@ class OnlineRouter(Router):
 
     @property
     def rounds(self) -> int:
-        """Decisions of the training scenarios, one where there are none."""
-        return max(self.training_scenarios * self.market.order.horizon_steps, 1)
+        """Decisions of the training scenarios, of `TRAINING_SCENARIOS` where there are none."""
+        return (self.training_scenarios or TRAINING_SCENARIOS) * self.market.order.horizon_steps
 
 
 def along(rows: np.ndarray, array: np.ndarray) -> np.ndarray:

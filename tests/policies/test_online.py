@@ -10,6 +10,7 @@ from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import ONLINE_BLOCK, Evaluator
+from sor_sb3.experiments.config import compare_config
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.policies import registry
@@ -235,3 +236,10 @@ def test_rules_are_chosen_by_name_or_group():
         registry.chosen_rules(market, "OrderSplit-v1", ["ucb2"])
     with pytest.raises(UserError, match="rule 'vwap' means nothing in market 'notebook'"):
         registry.chosen_rules(load_market("notebook"), "OrderSplit-v1", ["vwap"])
+
+
+def test_a_comparison_runs_the_rules_that_are_asked_for():
+    market = load_market("us_equity")
+    assert not set(compare_config(market, algos=["a2c"]).routers) & set(LITERATURE)
+    routers = compare_config(market, algos=["a2c"], rules=["net_price_sweep", "literature"]).routers
+    assert set(routers) == {*LITERATURE, "net_price_sweep", market.reference_router, market.oracle}

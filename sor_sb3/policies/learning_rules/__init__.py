@@ -36,8 +36,11 @@ def in_proportion(volume: np.ndarray, weights: np.ndarray, allowed: np.ndarray) 
 
 
 def whole_units(shares: np.ndarray, volume: np.ndarray) -> np.ndarray:
-    """Whole numbers (n, K) that sum to `volume` (n,), by largest remainders of `shares`, ties to the first venue."""
+    """Whole numbers (n, K) that sum to `volume` (n,), by largest remainders of `shares`, ties to the first venue.
+
+    Remainders are compared to nine decimals.
+    """
     whole = np.floor(shares + 1e-9)
     left = np.rint(volume - whole.sum(axis=1))
-    rank = np.argsort(np.argsort(whole - shares, axis=1, kind="stable"), axis=1, kind="stable")
+    rank = np.argsort(np.argsort(np.round(whole - shares, 9), axis=1, kind="stable"), axis=1, kind="stable")
     return (whole + (rank < left[:, None])).astype(np.int64)

@@ -53,7 +53,7 @@ class ExponentiatedGradient:
     def _step(self, state: State, asked: np.ndarray, gradient: np.ndarray) -> State:
         units = np.ceil(self._part(asked.sum(axis=1)))
         logarithms = state[0] + self.rate * units[:, :, None] * gradient[:, None, :]
-        return (logarithms - logarithms.max(axis=2, keepdims=True), *state[1:])
+        return (logarithms - logarithms.max(axis=2, keepdims=True),)
 
 
 class IntegerGradient(ExponentiatedGradient):
@@ -68,10 +68,6 @@ class IntegerGradient(ExponentiatedGradient):
     def __init__(self, n_pools: int, most_units: int = 1, rounds: int = 5000) -> None:
         super().__init__(n_pools, most_units, rounds)
         self.rate, self.gamma = np.sqrt(np.log(max(n_pools, 2)) / n_pools) * rounds ** (-2 / 3), rounds ** (-1 / 3)
-
-    def start(self, n: int) -> State:
-        """Uniform distributions, and the continuous allocation (n, K) of the last split, from which one learns."""
-        return (*super().start(n), np.zeros((n, self.n_pools)))
 
     def split(
         self, state: State, volume: np.ndarray, allowed: np.ndarray, rng: np.random.Generator | None

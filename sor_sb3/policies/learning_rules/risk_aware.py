@@ -55,12 +55,15 @@ class Rise:
         self.explore_rounds = int(min(wanted, rounds / 2))
 
     def start(self, n: int) -> State:
-        """How often each action was taken, sums of rewards and of their squares, all (n, A)."""
-        return tuple(np.zeros((n, len(self.actions))) for _ in range(3))
+        """How often each action was taken, sums of rewards and of their squares, and scores, all (n, A).
+
+        Scores are what the learner commits to, once it has explored.
+        """
+        return tuple(np.zeros((n, len(self.actions))) for _ in range(4))
 
     def estimates(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Estimated mean and variance (n, A) of every action's reward, by least squares on what was seen."""
-        count, total, squares = state
+        count, total, squares, _ = state
         theta = _least_squares(self.actions, count, total)
         mean = theta @ self.actions.T
         residual = squares - 2.0 * mean * total + count * mean**2
@@ -73,19 +76,24 @@ class Rise:
         Without a generator the best.
         """
         seen = state[0].sum(axis=1, keepdims=True)
-        explores = np.logical_and(seen < self.explore_rounds, rng is not None)
-        scores = (seen + 1.0) * self.design - state[0]
-        if not explores.all():
-            mean, variance = self.estimates(state)
-            scores = np.where(explores, scores, mean - self.risk_aversion * variance)
+        explores, scores = seen < self.explore_rounds, state[3]
+        if explores.any():
+            now = self._scores(state) if rng is None else (seen + 1.0) * self.design - state[0]
+            scores = np.where(explores, now, scores)
         return np.argmax(np.where(allowed, scores, -np.inf), axis=1)
+
+    def _scores(self, state: State) -> np.ndarray:
+        mean, variance = self.estimates(state)
+        return mean - self.risk_aversion * variance
 
     def learn(self, state: State, chosen: np.ndarray, rewards: np.ndarray) -> State:
         """Count rewards (n,) of actions (n,) while exploring; where an action is -1 nothing was heard."""
         explores = state[0].sum(axis=1, keepdims=True) < self.explore_rounds
         mark = (chosen[:, None] == np.arange(len(self.actions))) & explores
         rewards = rewards[:, None]
-        return state[0] + mark, state[1] + mark * rewards, state[2] + mark * rewards**2
+        after = (state[0] + mark, state[1] + mark * rewards, state[2] + mark * rewards**2, state[3])
+        commits = explores & (after[0].sum(axis=1, keepdims=True) >= self.explore_rounds)
+        return (*after[:3], np.where(commits, self._scores(after), state[3])) if commits.any() else after
 
 
 def _least_squares(features: np.ndarray, count: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -54,12 +54,17 @@ class Optimisation(_Split):
 class Reinforcement(_Split):
     """In proportion to what was gained so far, ``I_i += rho_i min(r_i V, D_i)``, ``r_i = I_i / sum_j I_j``.
 
-    It converges faster than `Optimisation` but, where a pool is short of V, to another point than the optimum.
+    It converges faster than `Optimisation` but, where a pool is short of V, to another point than the optimum. `prior`
+    is what each pool has gained before the first round.
     """
 
+    def __init__(self, n_pools: int, prior: float = 1e-3) -> None:
+        super().__init__(n_pools)
+        self.prior = prior
+
     def start(self, n: int) -> State:
-        """Gains (n, K), of which an even, small part is there from the start."""
-        return (np.full((n, self.n_pools), 1e-3),)
+        """Gains (n, K): the prior."""
+        return (np.full((n, self.n_pools), self.prior),)
 
     def share(self, state: State) -> np.ndarray:
         """``I_i / sum_j I_j``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,6 @@ class _BanditRouter(OnlineRouter, NetPriceSweep):
 
     constants: ClassVar = {"miss": (1.0, 0.25, 4.0)}
     n_notes = 1 + N_FEATURES
-    bandit: ClassVar[type[Bandit]]
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
@@ -39,8 +39,9 @@ class _BanditRouter(OnlineRouter, NetPriceSweep):
         self._least_shares = np.array([pool.min_execution_shares if pool else 0.0 for pool in dark])
         self.learner: Any = self._learner()
 
-    def _learner(self) -> Any:
-        return self.bandit(self.market.n_venues, N_FEATURES)
+    @abstractmethod
+    def _learner(self) -> Bandit | Rise:
+        """What chooses."""
 
     def start(self, n: int) -> State:
         """What the bandit knows at first."""
@@ -91,28 +92,36 @@ class EpsilonGreedyRouter(_BanditRouter):
     """The venue of the best mean reward; while learning, one at random with chance .1 (Auer et al. 2002)."""
 
     name = "epsilon_greedy"
-    bandit = EpsilonGreedy
+
+    def _learner(self) -> EpsilonGreedy:
+        return EpsilonGreedy(self.market.n_venues)
 
 
 class UCB1Router(_BanditRouter):
     """``mean_k + sqrt(2 ln t / n_k)``; the mean once its learning is over (Auer, Cesa-Bianchi, Fischer 2002)."""
 
     name = "ucb1"
-    bandit = UCB1
+
+    def _learner(self) -> UCB1:
+        return UCB1(self.market.n_venues)
 
 
 class ThompsonRouter(_BanditRouter):
     """A draw of each venue's mean reward from its beta posterior; the posterior mean afterwards (Thompson 1933)."""
 
     name = "thompson"
-    bandit = Thompson
+
+    def _learner(self) -> Thompson:
+        return Thompson(self.market.n_venues)
 
 
 class LinUCBRouter(_BanditRouter):
     """``theta_k' x + alpha sqrt(x' A_k^-1 x)`` on what is observed of a venue (Li, Chu, Langford, Schapire 2010)."""
 
     name = "linucb"
-    bandit = LinUCB
+
+    def _learner(self) -> LinUCB:
+        return LinUCB(self.market.n_venues, N_FEATURES)
 
 
 class RiseRouter(_BanditRouter):

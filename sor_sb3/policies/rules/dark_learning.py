@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,8 +37,9 @@ class _PoolRouter(OnlineRouter, NetPriceSweep):
         """Where there is a dark pool."""
         return market.has_dark
 
+    @abstractmethod
     def _learner(self, n_pools: int, most_units: int) -> Any:
-        raise NotImplementedError
+        """What splits volume over so many pools, in units."""
 
     def _make_learner(self) -> None:
         order, dark = self.market.order, [getattr(venue, "dark", None) for venue in self.market.venues]
@@ -164,4 +166,4 @@ class LaruelleReinforcement(_PoolRouter):
     name = "laruelle_reinforcement"
 
     def _learner(self, n_pools: int, most_units: int) -> Reinforcement:
-        return Reinforcement(n_pools)
+        return Reinforcement(n_pools, self.market.scales[1] / self.unit_shares)  # a slice: shares go out in lots

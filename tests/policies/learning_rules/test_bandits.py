@@ -106,15 +106,11 @@ def test_rise_finds_mean_and_variance_and_loses_less_than_who_does_not_mind_risk
     for bandit in (Rise(actions, rounds), LinUCB(10, 4), UCB1(10)):
         state, allowed, lost = bandit.start(n), np.ones((n, 10), bool), 0.0
         features = np.broadcast_to(actions, (n, 10, 4))
-        committed = None
-        for t in range(rounds):
+        for _ in range(rounds):
             if not isinstance(bandit, Rise):
                 arms = bandit.choose(state, allowed, features, rng)
-            elif t < bandit.explore_rounds:
-                arms = bandit.choose(state, allowed, rng)
             else:
-                committed = bandit.choose(state, allowed, rng) if committed is None else committed
-                arms = committed
+                arms = bandit.choose(state, allowed, rng)
             drawn = ((mean + sd * rng.normal(size=(n, 4))) * actions[arms]).sum(axis=1)
             lost += (value.max() - value[arms]).mean()
             if isinstance(bandit, Rise):

@@ -90,7 +90,7 @@ def test_whole_units_lose_more_but_still_learn():
 
 def test_rounding_is_unbiased_and_keeps_the_volume():
     learner, rng = IntegerGradient(3, 7), np.random.default_rng(0)
-    state = (np.tile(np.log([0.55, 0.3, 0.15]), (20_000, 7, 1)), np.zeros((20_000, 3)))
+    state = (np.tile(np.log([0.55, 0.3, 0.15]), (20_000, 7, 1)),)
     units = learner.split(state, np.full(20_000, 7.0), np.ones((20_000, 3), bool), rng)
     assert np.all(units.sum(axis=1) == 7)
     np.testing.assert_allclose(units.mean(axis=0), [3.85, 2.1, 1.05], atol=0.02)
