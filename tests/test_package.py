@@ -27,7 +27,7 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
-    "sor_sb3.policies.learning_rules",
+    "sor_sb3.policies.learning_rules.allocations",
     "sor_sb3.policies.learning_rules.censored",
     "sor_sb3.policies.learning_rules.hidden_size",
     "sor_sb3.policies.learning_rules.risk_aware",

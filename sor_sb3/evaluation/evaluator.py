@@ -232,7 +232,8 @@ class Evaluator:
         if record:
             raise UserError("child orders are not recorded online; score with online=False for a report")
         core = RoutingCore(self.env_id, self.market, 1, self.data_split, final=self.data_split == FINAL)
-        runs, state = [], None
+        runs: list[tuple[Any, ...]] = []
+        state: Any = None
         for seed in self.scenario_seeds:
             core.seed([seed])
             run, state = self._run(core, core.reset(), name, policy, deterministic, False, state)

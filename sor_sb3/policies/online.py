@@ -12,13 +12,14 @@ from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.errors import UserError
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.policies.learning_rules import State, whole_units
+from sor_sb3.policies.learning_rules import State
+from sor_sb3.policies.learning_rules.allocations import whole_units
 from sor_sb3.policies.protocol import Router
 from sor_sb3.policies.tuning import tuned_constants
 from sor_sb3.simulator.execution import MEMORY
 
 TRAINING_SCENARIOS = 200
-_trained: dict[tuple[Any, ...], State] = {}
+_trained: dict[Any, State] = {}
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,11 @@ class OnlineRouter(Router):
 
     def _train(self) -> State:
         """What is learned from the training scenarios; found once a process."""
-        key = (type(self), self.env_id, self.market.model_dump_json(), tuple(sorted(self.set.items())))
-        key = (*key, self.training_scenarios, self.seed)
+        constants = tuple(sorted(self.set.items()))
+        key = type(self), self.env_id, self.market.model_dump_json(), constants, self.training_scenarios, self.seed
         if key not in _trained:
-            core, state = RoutingCore(self.env_id, self.market, 1, "train"), None
+            core = RoutingCore(self.env_id, self.market, 1, "train")
+            state: tuple[np.ndarray, ...] | None = None
             for seed in range(self.training_scenarios):
                 core.seed([seed])
                 rows, begins, done = core.reset(), np.ones(1, bool), np.zeros(1, bool)

@@ -163,16 +163,17 @@ def test_halted_venues_get_nothing_and_where_all_are_there_is_still_an_action(na
 
 
 def test_the_power_law_learns_how_often_each_pool_is_dry():
-    """On `dark`, whose zero bins are .67, .80, .90 and .96; a pool that has just filled is likelier to fill again."""
+    """On `dark`, whose chances of less than a lot are .72, .81, .94 and .99: zero bins of .67, .80, .90, .96 and the
+    power laws below 20 shares. What was taken is gone for a while, so a little more is found dry."""
     router = quickly("ganchev_power_law", "dark", training_scenarios=60)
     zeros, _ = router.learner.fit(router._learned)
-    assert np.all(np.diff(zeros[0]) > 0.0)
-    np.testing.assert_allclose(zeros[0], [0.67, 0.80, 0.90, 0.96], atol=0.12)
+    np.testing.assert_allclose(zeros[0, :3], [0.72, 0.81, 0.94], atol=0.08)
+    assert np.all(np.diff(zeros[0, :3]) > 0.0) and zeros[0, 3] > 0.9
 
 
 def hidden_market(hidden_fraction: float) -> SyntheticMarket:
-    """Two lit venues, of which the cheaper shows half a slice."""
-    data = hand_made(names=("A", "B", "C", "D"), waves=1).model_dump()
+    """Four lit venues, 3 bps apart, of which the cheapest shows half a slice; what comes back is sent again."""
+    data = hand_made(names=("A", "B", "C", "D"), waves=2).model_dump()
     data["order"] |= {"quantity_shares": 4000.0, "horizon_steps": 10, "lot_shares": 10.0}
     for k, venue in enumerate(data["venues"]):
         venue |= {"size_shares": 200.0, "offset_bps": 0.5 + 3.0 * k, "hidden_fraction": hidden_fraction}

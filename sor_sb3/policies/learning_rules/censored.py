@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from sor_sb3.policies.learning_rules import State, whole_units
+from sor_sb3.policies.learning_rules import State
+from sor_sb3.policies.learning_rules.allocations import whole_units
 
 EXPONENTS = np.arange(-1.0, 3.0001, 0.02)
 

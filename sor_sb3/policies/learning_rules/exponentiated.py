@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sor_sb3.policies.learning_rules import State, in_proportion, whole_units
+from sor_sb3.policies.learning_rules import State
+from sor_sb3.policies.learning_rules.allocations import in_proportion, whole_units
 
 
 class ExponentiatedGradient:

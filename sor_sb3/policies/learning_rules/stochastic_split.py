@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sor_sb3.policies.learning_rules import State, in_proportion, to_simplex
+from sor_sb3.policies.learning_rules import State
+from sor_sb3.policies.learning_rules.allocations import in_proportion, to_simplex
 
 
 class _Split:

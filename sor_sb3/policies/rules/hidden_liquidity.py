@@ -8,7 +8,8 @@ import numpy as np
 
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.market.spec import MarketSpec
-from sor_sb3.policies.learning_rules import State, in_proportion
+from sor_sb3.policies.learning_rules import State
+from sor_sb3.policies.learning_rules.allocations import in_proportion
 from sor_sb3.policies.learning_rules.hidden_size import estimate_hidden, sweep_with_hidden
 from sor_sb3.policies.online import Answers, OnlineRouter
 

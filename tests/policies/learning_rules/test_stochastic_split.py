@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sor_sb3.policies.learning_rules import to_simplex
+from sor_sb3.policies.learning_rules.allocations import to_simplex
 from sor_sb3.policies.learning_rules.stochastic_split import Optimisation, Reinforcement
 
 DISCOUNTS = np.array([0.01, 0.03, 0.05])
