@@ -106,9 +106,9 @@ class OnlineRouter(Router):
         **kwargs: Any,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Actions for a batch of observations (N, D), or for one (D,), and the state to hand on."""
-        rows = np.atleast_2d(np.asarray(observation))
-        actions, state = self._step(rows, state, episode_start, self.online)
-        return (actions if np.ndim(observation) > 1 else actions[0]), state
+        rows = np.asarray(observation)
+        actions, state = self._step(np.atleast_2d(rows), state, episode_start, self.online)
+        return (actions if rows.ndim > 1 else actions[0]), state
 
     def _step(
         self, rows: np.ndarray, state: tuple[np.ndarray, ...] | None, begins: np.ndarray | None, learning: bool

@@ -65,7 +65,7 @@ class _PoolRouter(OnlineRouter, NetPriceSweep):
         if not (asked > 0.0).any():
             return learned
         filled = answers.filled[:, self._pools] / self.unit_shares
-        heard = (asked > 0.0).any(axis=1)
+        heard = np.asarray((asked > 0.0).any(axis=1))
         after = self.learner.learn(learned, asked, filled, answers.noted[:, self._pools, 0])
         return tuple(np.where(along(heard, a), b, a) for a, b in zip(learned, after, strict=True))
 
