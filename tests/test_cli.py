@@ -335,6 +335,8 @@ def test_unknown_algorithm(mistake):
 
 def test_no_algorithm(mistake):
     assert "--algos" in mistake("compare", "--algos", " , ", "--market", "notebook")
+    assert "did you mean 'ucb1'" in mistake("compare", "--rules", "pro_rata,ucb2", "--market", "us_equity")
+    assert "means nothing in market 'notebook'" in mistake("compare", "--rules", "vwap", "--market", "notebook")
 
 
 def test_algorithm_of_a_module_that_is_not_there(mistake):

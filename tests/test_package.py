@@ -27,6 +27,10 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
+    "sor_sb3.policies.learning_rules.allocations",
+    "sor_sb3.policies.learning_rules.censored",
+    "sor_sb3.policies.learning_rules.hidden_size",
+    "sor_sb3.policies.learning_rules.risk_aware",
     "sor_sb3.simulator.random",
     "sor_sb3.simulator.views",
 )

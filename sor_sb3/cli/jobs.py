@@ -23,6 +23,7 @@ from sor_sb3.cli.options import (
     Repeat,
     Resume,
     Robustness,
+    Rules,
     Scenarios,
     Seed,
     Session,
@@ -127,6 +128,7 @@ def compare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
+    rules: Rules = "standard",
     progress: ShowProgress = True,
     gains: SplitGains = True,
     robustness: Robustness = False,
@@ -165,7 +167,8 @@ def compare(
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}
         given = parse_settings(settings or [])
-        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
+        wanted = [name.strip() for name in rules.split(",") if name.strip()]
+        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults, wanted)
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
         with writing(f"--log-dir {log_dir}", log_dir):

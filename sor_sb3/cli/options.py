@@ -24,6 +24,9 @@ Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out tes
 LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where run folders go.")]
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
+Rules = Annotated[
+    str, typer.Option("--rules", help="Rules to compare with: standard, literature, all, or names; comma between.")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
 Hyperparams = Annotated[
     Path | None, typer.Option("--hyperparams", help="YAML by env, as tune writes it, in place of the defaults.")

@@ -25,11 +25,12 @@ from sor_sb3.evaluation.statistics import (
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
-from sor_sb3.policies.registry import ORACLE_NAMES, make, oracle_name, rule_names
+from sor_sb3.policies.registry import ORACLE_NAMES, chosen_rules, find_rule, make, oracle_name
 from sor_sb3.simulator.random import FINAL
 from sor_sb3.simulator.views import Truth
 
 LATENCY_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+ONLINE_BLOCK = 25  # scenarios: what is learned in one is still there in the next
 WINDOWS_PER_BLOCK = 5  # of a recording: dependence between neighbouring blocks must be small
 
 
@@ -156,8 +157,15 @@ class Evaluator:
 
     @renamed_arguments(split="data_split")
     def __init__(
-        self, env: str, market: str | MarketSpec, scenarios: int, seed: int = 10_000, data_split: str = "test"
+        self,
+        env: str,
+        market: str | MarketSpec,
+        scenarios: int,
+        seed: int = 10_000,
+        data_split: str = "test",
+        online: bool = False,
     ) -> None:
+        self.online = online
         scenarios, seed = whole_number("scenarios", scenarios, 1), whole_number("seed", seed)
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
         self.core = RoutingCore(env, self.market, scenarios, data_split, final=data_split == FINAL)
@@ -165,7 +173,12 @@ class Evaluator:
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
         """Rules and oracles by name, ready to be scored here."""
-        return {name: make(name, self.market, self if name in ORACLE_NAMES else self.env_id) for name in names}
+        options: tuple[dict[str, Any], dict[str, Any]] = {}, {"online": True}
+        learns = {name: self.online and getattr(find_rule(name), "learns", False) for name in names}
+        return {
+            name: make(name, self.market, self if name in ORACLE_NAMES else self.env_id, **options[learns[name]])
+            for name in names
+        }
 
     def members(self, policies: Any) -> list[Any]:
         """One policy, or each training seed of one policy; those given by name are made."""
@@ -178,7 +191,9 @@ class Evaluator:
         return self.core.reset()
 
     def blocks(self) -> np.ndarray | None:
-        """Time block of each scenario of a recording, int64 (n_scenarios,); None for markets that are not replayed."""
+        """Block of each scenario, int64 (n_scenarios,): of time in a recording, of neighbours online; else None."""
+        if self.online:
+            return np.arange(self.core.n) // ONLINE_BLOCK
         if not isinstance(self.market, ReplayMarket):
             return None
         self.start()
@@ -196,7 +211,7 @@ class Evaluator:
         members = self.members(policies)
         if not members:
             raise UserError(f"policy '{name}' is an empty list; expected one model for each training seed")
-        runs = [self._run(name, policy, deterministic, record) for policy in members]
+        runs = [self._lived(name, policy, deterministic, record) for policy in members]
         cost, parts, measures, latency, shares, env_steps, logs = zip(*runs, strict=True)
         return Scores(
             name=name,
@@ -205,31 +220,55 @@ class Evaluator:
             parts={key: np.stack([p[key] for p in parts]) for key in parts[0]},
             measures={key: np.stack([m[key] for m in measures]) for key in measures[0]},
             latency_ms=np.concatenate(latency),
-            venue_shares=np.stack(shares),
+            venue_shares=np.stack([filled / max(filled.sum(), 1e-12) for filled in shares]),
             env_steps=np.stack(env_steps),
             children=ChildLog.concatenate(logs) if record else None,
         )
 
-    def _run(self, name: str, policy: Any, deterministic: bool, record: bool) -> tuple[Any, ...]:
-        """Cost, its parts, measures, latencies, venue shares, env steps and, if recorded, child orders of one run."""
-        core, truth = self.core, Truth(self.core.simulator)
-        observations = self.start()
+    def _lived(self, name: str, policy: Any, deterministic: bool, record: bool) -> tuple[Any, ...]:
+        """All scenarios at once or, online, of a policy that learns, one after another, its state handed on."""
+        if not (self.online and getattr(policy, "learns", False)):
+            return self._run(self.core, self.start(), name, policy, deterministic, record)[0]
+        if record:
+            raise UserError("child orders are not recorded online; score with online=False for a report")
+        core = RoutingCore(self.env_id, self.market, 1, self.data_split, final=self.data_split == FINAL)
+        runs: list[tuple[Any, ...]] = []
+        state: Any = None
+        for seed in self.scenario_seeds:
+            core.seed([seed])
+            run, state = self._run(core, core.reset(), name, policy, deterministic, False, state)
+            runs.append(run)
+        return _joined(runs)
+
+    def _run(
+        self,
+        core: RoutingCore,
+        observations: np.ndarray,
+        name: str,
+        policy: Any,
+        deterministic: bool,
+        record: bool,
+        state: Any = None,
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Cost, its parts, measures, latencies, filled shares, env steps, child orders if recorded; and the state."""
+        truth = Truth(core.simulator)
         recorder = ChildRecorder(core.simulator) if record else None
         latencies, env_steps = [], np.zeros(core.n, dtype=np.int64)
-        for decision in rollout(core, policy, observations, deterministic=deterministic, name=name):
+        for decision in rollout(core, policy, observations, state=state, deterministic=deterministic, name=name):
             was_open = truth.open
             env_steps += truth.remaining_shares > 0.0
             if recorder is not None:
                 recorder.before()
             decision.take()
+            state = decision.next_state
             if recorder is not None:
                 recorder.after()
             latencies.append(truth.ack_ms[(truth.sent_shares > 0.0) & was_open])
         log = None if recorder is None else recorder.log()
         parts, measures = core.simulator.ledger(), core.simulator.measures(np.arange(core.n))
         filled = truth.episode_filled_shares.sum(axis=0)
-        shares = filled / max(filled.sum(), 1e-12)
-        return parts.pop("shortfall"), parts, measures, np.concatenate(latencies), shares, env_steps, log
+        cost = parts.pop("shortfall")
+        return (cost, parts, measures, np.concatenate(latencies), filled, env_steps, log), state
 
     def evaluate(
         self, policies: Mapping[str, Any], deterministic: bool = True, each: Callable[[Scores], None] | None = None
@@ -248,6 +287,13 @@ class Evaluator:
         return Evaluation(self.market, self.env_id, self.data_split, self.seed, scores, self.blocks())
 
 
+def _joined(runs: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """What runs of one scenario each found, as one run of all."""
+    cost, parts, measures, latencies, filled, env_steps, _ = zip(*runs, strict=True)
+    tables = [{key: np.concatenate([row[key] for row in rows]) for key in rows[0]} for rows in (parts, measures)]
+    return np.concatenate(cost), *tables, np.concatenate(latencies), sum(filled), np.concatenate(env_steps), None
+
+
 @renamed_arguments(split="data_split")
 def evaluate(
     policies: Mapping[str, Any],
@@ -257,6 +303,7 @@ def evaluate(
     seed: int = 10_000,
     data_split: str = "test",
     deterministic: bool = True,
+    online: bool = False,
 ) -> Evaluation:
     """Score policies on the same scenarios.
 
@@ -273,6 +320,9 @@ def evaluate(
         data_split: "test" by default; no scenario of it is one of "train" or "validation". "final" is a frozen block
             for the last word on a release; nothing notes that it is read here, as ``sor-sb3 evaluate --final`` does.
         deterministic: whether learned policies take their mode instead of drawing.
+        online: whether routers that learn from their own fills go on learning, one scenario after another. Intervals
+        are
+            then by blocks of neighbouring scenarios.
 
     Raises:
         UserError: env, market, data split or a router's name is unknown, a number is not whole, a policy does not fit
@@ -287,9 +337,11 @@ def evaluate(
     if not isinstance(policies, Mapping) or not policies:
         given = "empty" if isinstance(policies, Mapping) else f"a {type(policies).__name__}"
         raise UserError(f"policies is {given}; expected a mapping of at least one policy by name, as {{'ppo': model}}")
-    return Evaluator(env, market, scenarios, seed, data_split).evaluate(policies, deterministic)
+    return Evaluator(env, market, scenarios, seed, data_split, online).evaluate(policies, deterministic)
 
 
-def standard_rules(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:
-    """The rules that a comparison runs in this market and env, the oracle last."""
-    return [*rule_names(market, env_id), oracle_name(market, env_id)]
+def standard_rules(
+    market: MarketSpec, env_id: str = "OrderSplit-v1", wanted: Sequence[str] = ("standard",)
+) -> list[str]:
+    """The rules that a comparison runs in this market and env, the oracle last; see `chosen_rules` for `wanted`."""
+    return [*chosen_rules(market, env_id, wanted), oracle_name(market, env_id)]

@@ -152,11 +152,12 @@ def compare_config(
     scenarios: int = 1000,
     settings: dict[str, Any] | None = None,
     defaults: Mapping[str, dict[str, Any]] | None = None,
+    rules: Sequence[str] = ("standard",),
 ) -> CompareConfig:
     """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
-    `defaults` are by the algorithm's name. Raises UserError: an algorithm is unknown or does not fit, or a number is
-    out of range.
+    `rules` are names of rules or of groups of them (`chosen_rules`). `defaults` are by the algorithm's name. Raises
+    UserError: an algorithm is unknown or does not fit, or a number is out of range.
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
@@ -175,5 +176,5 @@ def compare_config(
         learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
         seeds=tuple(range(first_seed, first_seed + seeds)),
         scenarios=scenarios,
-        routers=tuple(standard_rules(market, runs[0].env)),
+        routers=tuple(standard_rules(market, runs[0].env, rules)),
     )

@@ -13,6 +13,9 @@ RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     "dark_first": "has_dark",
     "dark_then_sweep": "has_dark_and_waves",
     "vwap": "has_volume",
+    **dict.fromkeys("ganchev_power_law ganchev_kaplan_meier agarwal_continuous agarwal_integer".split(), "has_dark"),
+    **dict.fromkeys(("laruelle_optimisation", "laruelle_reinforcement"), "has_dark"),
+    **dict.fromkeys("almgren_harts epsilon_greedy ucb1 thompson linucb rise".split(), "charges_bps"),
     **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only", "cont_kukanov"), "has_volume"),
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""

@@ -76,6 +76,8 @@ class Router(Policy):
 
     kind = "rule"
     constants: ClassVar[dict[str, tuple[float, ...]]] = {}  # options, each with values that `tuned_constants` may try
+    group: ClassVar[str] = "standard"  # of these every comparison has all; those of "literature" are asked for
+    learns: ClassVar[bool] = False  # whether the rule learns from its own fills
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
@@ -105,7 +107,10 @@ class Router(Policy):
 
         Where a row has none, for an even split of what can take some; in a later wave, for holding back.
         """
-        view = ObservationView.of(observations, self.market)
+        return self.answer(ObservationView.of(observations, self.market))
+
+    def answer(self, view: ObservationView) -> np.ndarray:
+        """The same for observations that were read."""
         weights = np.maximum(self.weights(view), 0.0)
         weights[view.is_later[:, None] & (view.reject == 1.0)] = 0.0
         must_send = ~view.is_later | self.action_adapter.masked

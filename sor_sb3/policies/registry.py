@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from inspect import isabstract, isclass, signature
 from pkgutil import iter_modules
@@ -109,14 +110,39 @@ def oracle_name(market: MarketSpec, env_id: str) -> str:
     return "placement_oracle" if make_action_adapter(env_id, market.n_venues).rests else "snapshot_oracle"
 
 
-def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1") -> list[str]:
-    """Rules that mean something in the market (`Router.fits`) and the env, registered ones last."""
+GROUPS = ("standard", "literature")
+
+
+def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1", groups: Collection[str] = ("standard",)) -> list[str]:
+    """Rules of these `GROUPS` that mean something in the market (`Router.fits`) and the env, registered ones last."""
     may_rest = make_action_adapter(env_id, market.n_venues).rests
 
     def means_something(rule: type) -> bool:
-        return not issubclass(rule, Router) or (rule.fits(market) and (may_rest or not rule.rests))
+        fits = not issubclass(rule, Router) or (rule.fits(market) and (may_rest or not rule.rests))
+        return fits and getattr(rule, "group", "standard") in groups
 
     return [name for name, rule in _ROUTERS.items() if means_something(rule)]
+
+
+def chosen_rules(market: MarketSpec, env_id: str, wanted: Sequence[str]) -> list[str]:
+    """The rules that are `wanted` by name or by group ("all" is both), and the market's reference rule.
+
+    Raises:
+        UserError: a rule is unknown, or means nothing in the market or the env.
+    """
+    possible = rule_names(market, env_id, GROUPS)
+    chosen = {market.reference_router}
+    for name in wanted:
+        if name in (*GROUPS, "all"):
+            chosen.update(rule_names(market, env_id, GROUPS if name == "all" else (name,)))
+        elif name in possible:
+            chosen.add(name)
+        else:
+            known = [*GROUPS, "all", *possible]
+            hint = did_you_mean(name, known)
+            what = f"means nothing in market '{market.name}' and {env_id}" if name in _ROUTERS else f"is unknown{hint}"
+            raise UserError(f"rule '{name}' {what}; expected some of {', '.join(known)}, with commas between")
+    return [name for name in possible if name in chosen]
 
 
 def find_core(env: Any) -> Any:

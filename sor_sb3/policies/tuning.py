@@ -6,7 +6,7 @@ A rule names its constants and the values to try in `constants`; the budget is t
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,8 +43,12 @@ def _mean_cost(router: Router, market: MarketSpec, env_id: str) -> float:
     core = RoutingCore(env_id, market, SCENARIOS, data_split="validation")
     core.seed(list(range(core.n)))
     rows, costs, finished = core.reset(), np.zeros(core.n), np.zeros(core.n, dtype=bool)
+    state: Any = None
+    begins = np.ones(core.n, dtype=bool)
     while not finished.all():
-        rows, _, done = core.step(router.actions(rows))
+        actions, state = router.predict(rows, state, begins)
+        begins = np.zeros(core.n, dtype=bool)
+        rows, _, done = core.step(actions)
         ended = np.flatnonzero(done & ~finished)
         costs[ended] = core.simulator.reduced_cost(ended)
         finished |= done

@@ -16,7 +16,19 @@ from sor_sb3.market.router_names import RULE_NEEDS
 from sor_sb3.policies import registry
 
 RULES = (
+    "epsilon_greedy",
+    "ucb1",
+    "thompson",
+    "linucb",
+    "rise",
     "cont_kukanov",
+    "ganchev_power_law",
+    "ganchev_kaplan_meier",
+    "agarwal_continuous",
+    "agarwal_integer",
+    "laruelle_optimisation",
+    "laruelle_reinforcement",
+    "almgren_harts",
     "random",
     "round_robin",
     "best_fixed_venue",
@@ -64,7 +76,8 @@ def test_the_rules_are_found_in_their_folder_in_this_order():
     for name in RULES:
         env_id = "OrderPlace-v1" if registry._ROUTERS[name].rests else "OrderSplit-v1"
         constants = {what: values[0] for what, values in registry._ROUTERS[name].constants.items()}
-        assert routers.make(name, "us_equity", env_id, **constants).name == name
+        options = constants | ({"training_scenarios": 0} if registry._ROUTERS[name].learns else {})
+        assert routers.make(name, "us_equity", env_id, **options).name == name
 
 
 def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
@@ -84,7 +97,7 @@ def test_a_new_rule_is_one_class_in_a_file_of_the_folder(tmp_path, monkeypatch):
 def test_each_rule_says_where_it_means_something():
     for preset in preset_names():
         market = load_market(preset)
-        left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v1"))
+        left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v1", registry.GROUPS))
         assert ("vwap" in left_out) == (not market.has_volume)
         assert ("dark_first" in left_out) == (not market.has_dark)
         assert ("dark_then_sweep" in left_out) == (not market.has_dark or market.order.waves == 1)

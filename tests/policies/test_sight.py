@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import sor_sb3
+from sor_sb3 import routers
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.policies import registry
 from sor_sb3.simulator.state import ALL_FIELDS, ORDER_FIELDS, PUBLIC_FIELDS, VENUE_FIELDS, VENUE_PARAMETER_FIELDS
 
 PACKAGE = Path(sor_sb3.__file__).parent
@@ -36,7 +38,7 @@ def words(file: Path) -> set[str]:
 
 
 def test_of_policies_only_oracles_reach_hidden_state():
-    rules = [*(PACKAGE / "policies").glob("*.py"), *(PACKAGE / "policies" / "rules").glob("*.py")]
+    rules = [file for room in ("", "rules", "learning_rules") for file in (PACKAGE / "policies" / room).glob("*.py")]
     assert len(rules) > 6
     for file in rules:
         assert not words(file) & DOORS_TO_ALL, file
@@ -57,6 +59,38 @@ def in_depth(market: str) -> MarketSpec:
     if not spec.charges_bps:
         return spec
     return spec.model_copy(update={"order": spec.order.model_copy(update={"limit": "sweep", "limit_offset_bps": 3.0})})
+
+
+def quickly(name: str, market: MarketSpec, env_id: str) -> routers.Router:
+    """A rule that is not tuned, and learns from one scenario where it learns."""
+    rule = registry.find_rule(name)
+    options = {what: values[0] for what, values in rule.constants.items()}
+    options |= {"training_scenarios": 1, "online": True} if rule.learns else {}
+    options |= {"venue": market.venue_names[0]} if name == "best_fixed_venue" else {}
+    options |= {"continuation": (1.0, 0.0)} if name == "planner" else {}
+    return routers.make(name, market, env_id, **options)
+
+
+@pytest.mark.parametrize("market", ["us_equity", "dark"])
+@pytest.mark.parametrize("env_id", ["OrderSplit-v1", "OrderPlace-v1"])
+def test_no_rule_decides_otherwise_where_hidden_state_is_scrambled(env_id, market):
+    """All hidden fields are overwritten between observing and deciding, and put back before the env steps."""
+    core = RoutingCore(env_id, market, 6)
+    for name in registry.rule_names(core.market, env_id, registry.GROUPS):
+        if env_id == "OrderPlace-v1" and not registry.find_rule(name).rests:
+            continue  # decides as in the other env
+        core.seed(list(range(6)))
+        rows, states, begins = core.reset(), [None, None], np.ones(6, bool)
+        plain, scrambled = (quickly(name, core.market, env_id) for _ in range(2))
+        for step in range(4):
+            expected, states[0] = plain.predict(rows, states[0], begins)
+            kept = core.simulator.get_state()
+            core.simulator.overwrite(**dict.fromkeys(HIDDEN, 7 + step))
+            actions, states[1] = scrambled.predict(rows, states[1], begins)
+            core.simulator.set_state(kept)
+            assert np.array_equal(actions, expected), name
+            rows, _, _ = core.step(expected)
+            begins = np.zeros(6, bool)
 
 
 @pytest.mark.parametrize("market", ["us_equity", "crypto", "dark", "notebook", "heldout/us_equity_varied"])
