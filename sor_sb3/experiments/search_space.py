@@ -28,7 +28,7 @@ from sor_sb3.errors import UserError, did_you_mean
 from sor_sb3.experiments.config import TrainConfig, TuneConfig
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.protocol import Router
-from sor_sb3.policies.registry import ROUTER_NAMES, find_rule, rule_names
+from sor_sb3.policies.registry import GROUPS, ROUTER_NAMES, find_rule, rule_names
 from sor_sb3.safe_yaml import parse_yaml
 
 MINIBATCHES = "minibatches"  # our key: how many minibatches a rollout makes
@@ -197,10 +197,12 @@ def _of_rule(
     settings: Mapping[str, Any],
 ) -> TuneConfig:
     if rule is None or not rule.constants:
-        with_constants = [n for n in rule_names(markets[0], env) if (r := find_rule(n)) is not None and r.constants]
+        with_constants = [
+            n for n in rule_names(markets[0], env, GROUPS) if (r := find_rule(n)) is not None and r.constants
+        ]
         raise UserError(f"rule '{name}' has no constants to tune; those that have: {', '.join(with_constants) or '–'}")
     for market in markets:
-        if name not in rule_names(market, env):
+        if name not in rule_names(market, env, GROUPS):
             raise UserError(f"rule '{name}' means nothing on {market.name} in {env}: it needs another market or env")
     known = list(rule.constants)
     for key in (*chosen, *settings):

@@ -76,12 +76,14 @@ class Router(Policy):
 
     kind = "rule"
     constants: ClassVar[dict[str, tuple[float, ...]]] = {}  # options, each with values that `tuned_constants` may try
+    group: ClassVar[str] = "standard"  # of these every comparison has all; those of "literature" are asked for
 
     def __init__(self, market: MarketSpec, env_id: str = "OrderSplit-v1", seed: int = 0) -> None:
         self.market, self.env_id, self.seed = market, env_id, seed
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
     rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
+    paces: ClassVar[bool] = False  # whether it is a schedule, which needs an env that leaves the pace to the policy
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:

@@ -309,7 +309,7 @@ def test_constants_are_the_best_of_their_grid_on_validation_scenarios():
 # ---------------------------------------------------------------------------------------------- what all keep to
 
 
-TAKERS = tuple(name for name in routers.ROUTER_NAMES if not registry._ROUTERS[name].rests)
+TAKERS = tuple(n for n in routers.ROUTER_NAMES if not (registry._ROUTERS[n].rests or registry._ROUTERS[n].paces))
 OPEN_MINDED = [name for name in TAKERS if name != "best_fixed_venue"]
 
 
