@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from sor_sb3.cli.apps import app
+from sor_sb3.cli.liquidation import train_in_closed_form
 from sor_sb3.cli.options import (
+    AnyEnv,
     Bar,
     Depth,
     Env,
@@ -48,7 +50,7 @@ def train(
     context: typer.Context,
     algo: Annotated[str, typer.Option("--algo", help="reinforce, a2c, ppo, sac, ... or package.module:Class.")] = "ppo",
     market: MarketOrFamily = "us_equity",
-    env: Env = "OrderSplit-v1",
+    env: AnyEnv = "OrderSplit-v1",
     seed: Seed = 0,
     timesteps: Timesteps = None,
     n_envs: NEnvs = None,
@@ -67,6 +69,10 @@ def train(
     fees: Fees = None,
 ) -> None:
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
+    from sor_sb3.envs import LIQUIDATION_MARKETS
+
+    if env.removeprefix("sor_sb3:") in LIQUIDATION_MARKETS:
+        return train_in_closed_form(context, context.params)
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
     from sor_sb3.experiments.config import train_config

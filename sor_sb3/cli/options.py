@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sor_sb3.envs import ENV_IDS
+from sor_sb3.envs import ENV_IDS, LIQUIDATION_MARKETS
 from sor_sb3.errors import UserError
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
@@ -18,6 +18,7 @@ OtherMarket = Annotated[
     str | None, typer.Option("--market", help="Another market than the run's: preset, .yaml or recorded quotes.")
 ]
 Env = Annotated[str, typer.Option("--env", help=f"{', '.join(ENV_IDS)}.")]
+AnyEnv = Annotated[str, typer.Option("--env", help=f"{', '.join((*ENV_IDS, *LIQUIDATION_MARKETS))}.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test scenarios.")]
@@ -112,12 +113,14 @@ def extras_of(**wanted: bool) -> tuple[str, ...]:
     return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
-def refuse_beside(context: typer.Context, flag: str, allowed: set[str]) -> None:
+def refuse_beside(
+    context: typer.Context, flag: str, allowed: set[str], why: str = "the run's own settings hold"
+) -> None:
     """Flags that mean nothing beside `flag` are refused, rather than read and forgotten."""
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if option.name not in allowed and source is not None and source.name == "COMMANDLINE":
-            raise UserError(f"{option.opts[0]} cannot be given with {flag}: the run's own settings hold")
+            raise UserError(f"{option.opts[0]} cannot be given with {flag}: {why}")
 
 
 def new_run(log_dir: Path, algo: str, env: str, stack: ExitStack) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from operator import index
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
-from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.action_adapters import ActionAdapter, make_action_adapter
 from sor_sb3.envs.observation import Observer, observation_space
 from sor_sb3.errors import UserError
 from sor_sb3.market.loading import load_market
@@ -55,7 +57,80 @@ FINAL_REFUSED = (
 )
 
 
-class RoutingCore:
+class EpisodeCore(ABC):
+    """A batch of episodes: what the three adapters ask of any env. Member i runs episode 0, 1, 2, ... of its own seed.
+
+    Attributes:
+        n: how many members; `seeds`, uint64 (n,), and `episodes`, int64 (n,), are theirs.
+        observation_space: of one row; `action_space` of one action, which `action_adapter` reads.
+    """
+
+    env_id: str
+    market: Any
+    n: int
+    seeds: np.ndarray
+    episodes: np.ndarray
+    observation_space: spaces.Box
+    action_space: spaces.Space
+    action_adapter: ActionAdapter
+
+    def seed(self, seeds: list[Any]) -> None:
+        """Give each member a new seed, None to keep its own; seeds take effect at the next reset.
+
+        Raises:
+            UserError: there is not one seed a member, or a seed is no whole number.
+        """
+        if len(seeds) != self.n:
+            raise UserError(f"{len(seeds)} seeds are given; expected {self.n}, one for each env")
+        words = [None if seed is None else seed_word(whole_number("seed", seed)) for seed in seeds]
+        for i, word in enumerate(words):
+            if word is not None:
+                self.seeds[i], self.episodes[i] = word, -1
+
+    @abstractmethod
+    def reset(self, which: np.ndarray | None = None) -> np.ndarray:
+        """Begin the next episode of members `which` (all, by default); their observations, float32 (n, D)."""
+
+    @abstractmethod
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Observations (N, D), rewards (N,), float32 and fresh, and done (N,) bool. No reset happens here."""
+
+    @abstractmethod
+    def episode_infos(self, which: np.ndarray) -> list[dict[str, Any]]:
+        """What finished episodes report, one dict for each of `which`."""
+
+    @abstractmethod
+    def get_state(self) -> dict[str, Any]:
+        """What a step or a reset changes, as copies."""
+
+    @abstractmethod
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put back what `get_state` gave; the next step is then the step that followed it."""
+
+    def action_masks(self) -> np.ndarray:
+        """Which actions are allowed, bool (N, K), of envs whose `action_adapter` is masked."""
+        raise NotImplementedError
+
+    def step_and_reset(
+        self, actions: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, dict[str, Any]]]]:
+        """`step`, and the next episode of each member whose episode ended: what vectorised envs do.
+
+        Returns:
+            Observations (N, D), those of new episodes among them, rewards (N,) and done (N,) as of `step`, and by
+            member that ended the last observation (D,) of its episode, a copy, and its info.
+        """
+        observations, rewards, done = self.step(actions)
+        ended = np.flatnonzero(done)
+        if not ended.size:
+            return observations, rewards, done, {}
+        last = observations[ended]  # fancy indexing copies
+        found = dict(zip(ended.tolist(), zip(last, self.episode_infos(ended), strict=True), strict=True))
+        observations[ended] = self.reset(ended)
+        return observations, rewards, done, found
+
+
+class RoutingCore(EpisodeCore):
     """N routing episodes side by side. Member i runs episode 0, 1, 2, ... of its own seed.
 
     A step is a decision's first wave or a later one: an episode has at most `horizon_steps` times `waves` of them.
@@ -121,19 +196,6 @@ class RoutingCore:
         self.episodes = np.full(n, -1, dtype=np.int64)
         self.seed(list(np.random.SeedSequence().generate_state(n, np.uint64)))
 
-    def seed(self, seeds: list[Any]) -> None:
-        """Give each member a new seed, None to keep its own; seeds take effect at the next reset.
-
-        Raises:
-            UserError: there is not one seed a member, or a seed is no whole number.
-        """
-        if len(seeds) != self.n:
-            raise UserError(f"{len(seeds)} seeds are given; expected {self.n}, one for each env")
-        words = [None if seed is None else seed_word(whole_number("seed", seed)) for seed in seeds]
-        for i, word in enumerate(words):
-            if word is not None:
-                self.seeds[i], self.episodes[i] = word, -1
-
     def reset(self, which: np.ndarray | None = None) -> np.ndarray:
         """Begin the next episode of members `which` (all, by default); their observations, float32 (n, D)."""
         which = np.arange(self.n) if which is None else which
@@ -174,24 +236,6 @@ class RoutingCore:
             expected = f"expected less than {LARGEST_REWARD:g}: {remedy}"
             raise UserError(f"{self.env_id} in market '{self.market.name}': {what}; {expected}")
         return rows, rewards, done.copy()
-
-    def step_and_reset(
-        self, actions: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, dict[str, Any]]]]:
-        """`step`, and the next episode of each member whose episode ended: what vectorised envs do.
-
-        Returns:
-            Observations (N, D), those of new episodes among them, rewards (N,) and done (N,) as of `step`, and by
-            member that ended the last observation (D,) of its episode, a copy, and its info.
-        """
-        observations, rewards, done = self.step(actions)
-        ended = np.flatnonzero(done)
-        if not ended.size:
-            return observations, rewards, done, {}
-        last = observations[ended]  # fancy indexing copies
-        found = dict(zip(ended.tolist(), zip(last, self.episode_infos(ended), strict=True), strict=True))
-        observations[ended] = self.reset(ended)
-        return observations, rewards, done, found
 
     def get_state(self) -> dict[str, Any]:
         """What a step or a reset changes, as copies: seeds, episode numbers and the simulator's state."""

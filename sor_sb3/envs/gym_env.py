@@ -9,7 +9,8 @@ import numpy as np
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.action_adapters import as_array
-from sor_sb3.envs.core import RoutingCore
+from sor_sb3.envs.core import EpisodeCore
+from sor_sb3.envs.liquidation import make_core
 from sor_sb3.market.spec import MarketSpec
 
 
@@ -53,6 +54,9 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
     that the episode offered. Never a truncation. The last ``info`` has ``episode_cost`` (the shortfall and its
     parts), ``slippage_bps``, ``fee_bps``, ``fill_rate`` and ``completion``.
 
+    ``DarkPoolLiquidation-v1`` and ``LimitOrderLiquidation-v1`` are no such env: each has a market of its own with a
+    known best policy (:mod:`sor_sb3.envs.liquidation`).
+
     Example:
         >>> import gymnasium as gym
         >>> env = gym.make("sor_sb3:OrderSplit-v1", market="notebook")
@@ -73,7 +77,8 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         risk_aversion: float = 0.0,
     ) -> None:
-        self.core = RoutingCore(env_id, market, 1, data_split, variance_reduction, risk_aversion=risk_aversion)
+        options = {"variance_reduction": variance_reduction, "risk_aversion": risk_aversion}
+        self.core: EpisodeCore = make_core(env_id, market, 1, data_split, **options)
         self.observation_space = self.core.observation_space
         self.action_space = self.core.action_space
         self.render_mode = render_mode

@@ -12,8 +12,9 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import RoutingCore, whole_number
+from sor_sb3.envs.core import EpisodeCore, whole_number
 from sor_sb3.envs.family_core import FamilyCore
+from sor_sb3.envs.liquidation import make_core
 from sor_sb3.errors import UserError
 from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
@@ -48,12 +49,14 @@ class RoutingVecEnv(VecEnv):
     ) -> None:
         check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
-        self.core: RoutingCore
+        options = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
+        options["risk_aversion"] = risk_aversion
+        self.core: EpisodeCore
         if isinstance(market, MarketFamily):  # what is asked of it here, both cores have
+            args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
             self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)  # type: ignore[assignment]
         else:
-            self.core = RoutingCore(env_id, market, *args)
+            self.core = make_core(env_id, market, n_envs, data_split, **options)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None
@@ -152,7 +155,9 @@ def make_vec_env(
     """A native SB3 ``VecEnv`` of `n_envs` parent orders.
 
     Args:
-        env_id: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1".
+        env_id: "VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1" or "OrderPlace-v1"; or the env of a closed-form
+            market, "DarkPoolLiquidation-v1" with market="dark_pool_liquidation", "LimitOrderLiquidation-v1" with
+            market="limit_order_liquidation" (:mod:`sor_sb3.envs.liquidation`).
         market: preset name, path, or specification; or a family of markets (`sor_sb3.envs.family_core`).
         n_envs: how many.
         seed: of env 0; None draws seeds from the operating system.

@@ -17,6 +17,9 @@ RULE_NEEDS = dict.fromkeys(_RULES.split(), "") | {
     **dict.fromkeys(("laruelle_optimisation", "laruelle_reinforcement"), "has_dark"),
     **dict.fromkeys("almgren_harts epsilon_greedy ucb1 thompson linucb rise".split(), "charges_bps"),
     **dict.fromkeys(("post_and_sweep", "join_pro_rata", "rebate_chaser", "passive_only", "cont_kukanov"), "has_volume"),
+    **dict.fromkeys(("cont_kukanov_resampled", "queue_value", "pov"), "has_volume"),
+    **dict.fromkeys(("almgren_chriss", "twap"), ""),
+    "vwap_curve": "has_volume_and_horizon",
 }
 """Rules by name, each with the property of a market that it needs; "" where it needs nothing."""
 ORACLE_NEEDS: dict[str, str] = {"snapshot_oracle": "", "placement_oracle": "has_volume", "clairvoyant": "has_lots"}
@@ -28,6 +31,7 @@ _REMEDIES = {
     "has_dark": "add a venue with 'dark: {...}'",
     "has_dark_and_waves": "add a venue with 'dark: {...}', and set order.waves to 2",
     "has_volume": "set volume.shares_per_day, or trades_file for a recording",
+    "has_volume_and_horizon": "publish traded volume, and draw nothing of the order",
     "has_lots": "set order.lot_shares",
 }
 

@@ -344,6 +344,11 @@ class _Market(_Spec):
         return self.has_dark and self.order.waves > 1
 
     @property
+    def has_volume_and_horizon(self) -> bool:
+        """Whether traded volume is published, and episodes draw nothing of the order."""
+        return self.has_volume and not self.draws_order
+
+    @property
     def has_lots(self) -> bool:
         """Whether a step's shares go out in whole lots, so that its splits are finite in number."""
         return self.order.lot_shares is not None

@@ -84,6 +84,7 @@ class Router(Policy):
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
     rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
+    paces: ClassVar[bool] = False  # whether it is a schedule, which needs an env that leaves the pace to the policy
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:

@@ -64,17 +64,18 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
     """A router by name.
 
     Args:
-        name: a rule of `ROUTER_NAMES` or of `register_router`; or an oracle of `ORACLE_NAMES`, which needs the env
-            that it looks into.
+        name: a rule of `ROUTER_NAMES` or of `register_router`; a schedule and the rule that splits what it sends, such
+            as "twap+pro_rata"; or an oracle of `ORACLE_NAMES`, which needs the env that it looks into.
         market: whose observations the router reads.
         env: the id of the env whose actions the router gives; for an oracle the env itself (of any adapter).
         seed: of routers that draw.
-        options: of the router, e.g. ``venue="NYSE"`` for `best_fixed_venue`.
+        options: of the router, e.g. ``venue="NYSE"`` for `best_fixed_venue`, ``split="pro_rata"`` for schedules.
 
     Raises:
         UserError: the router or an option is unknown, or the market lacks what the router needs.
     """
     known = [*_ROUTERS, *_ORACLES]
+    name, options = _with_split(name, options, market, env, seed)
     if name not in known:
         hint = did_you_mean(str(name), known)
         raise UserError(f"router '{name}' is unknown{hint}; expected one of {', '.join(known)}")
@@ -87,11 +88,30 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
     router = _ROUTERS[name]
     if getattr(router, "rests", False) and not make_action_adapter(env, 2).rests:
         raise UserError(f"router '{name}' lets orders rest, which {env} cannot; take OrderPlace-v1")
+    if getattr(router, "paces", False) and not make_action_adapter(env, 2).paced:
+        refused = f"router '{name}' is a schedule, and {env} sets the pace itself"
+        raise UserError(f"{refused}; take OrderExecute-v1 or OrderPlace-v1")
     try:
         signature(router).bind(market, env, seed, **options)
     except TypeError as error:
         raise UserError(f"router '{name}' does not take these options: {error}") from None
     return router(load_market(market), env, seed, **options)
+
+
+def _with_split(name: Any, options: dict[str, Any], market: Any, env: Any, seed: int) -> tuple[Any, dict[str, Any]]:
+    """The name of a schedule and its options with the split made, of "SCHEDULE+SPLIT" or of a ``split`` by name."""
+    first, plus, split = name.partition("+") if isinstance(name, str) else (name, "", "")
+    split = split if plus else options.get("split")
+    if not isinstance(split, str):
+        return name, options
+    schedules = [known for known in _ROUTERS if getattr(_ROUTERS[known], "paces", False)]
+    splits = [known for known in _ROUTERS if known not in schedules]
+    for part, expected in ((first, schedules), (split, splits)):
+        if part not in expected:
+            hint, wanted = did_you_mean(part, expected), f"expected one of {', '.join(expected)}"
+            role = "schedule" if expected is schedules else "rule that splits"
+            raise UserError(f"router '{name}': '{part}' is no {role}{hint}; {wanted}")
+    return first, {**options, "split": make(split, market, env, seed)}
 
 
 def find_rule(name: str) -> type[Router] | None:
@@ -115,11 +135,13 @@ GROUPS = ("standard", "literature")
 
 def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1", groups: Collection[str] = ("standard",)) -> list[str]:
     """Rules of these `GROUPS` that mean something in the market (`Router.fits`) and the env, registered ones last."""
-    may_rest = make_action_adapter(env_id, market.n_venues).rests
+    adapter = make_action_adapter(env_id, market.n_venues)
 
     def means_something(rule: type) -> bool:
-        fits = not issubclass(rule, Router) or (rule.fits(market) and (may_rest or not rule.rests))
-        return fits and getattr(rule, "group", "standard") in groups
+        if not issubclass(rule, Router):
+            return getattr(rule, "group", "standard") in groups
+        fits_env = (adapter.rests or not rule.rests) and (adapter.paced or not rule.paces)
+        return rule.group in groups and fits_env and rule.fits(market)
 
     return [name for name, rule in _ROUTERS.items() if means_something(rule)]
 

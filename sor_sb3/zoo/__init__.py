@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from sor_sb3.envs import ENV_IDS
+from sor_sb3.envs import ENV_IDS, LIQUIDATION_MARKETS
 from sor_sb3.errors import UserError
 
 # the zoo would pass these keys to the algorithm
@@ -72,7 +72,8 @@ def sample_reinforce_params(trial: Any, n_actions: int, n_envs: int, additional_
 def zoo_hyperparameters(algo: str, market: str = "us_equity") -> dict[str, dict[str, Any]]:
     """This package's settings of an algorithm by env id, as the zoo's ``-conf`` reads them."""
     register_with_rl_zoo3()
-    return {env_id: _for_the_zoo(algo, env_id, market) for env_id in ENV_IDS}
+    closed_forms = LIQUIDATION_MARKETS if algo.lower() == "ppo" else ()
+    return {env_id: _for_the_zoo(algo, env_id, market) for env_id in (*ENV_IDS, *closed_forms)}
 
 
 def _for_the_zoo(algo: str, env_id: str, market: str) -> dict[str, Any]:

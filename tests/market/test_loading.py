@@ -14,7 +14,7 @@ from sor_sb3.errors import UserError
 from sor_sb3.market import router_names
 from sor_sb3.market.loading import load_market, parse_market, preset_names
 from sor_sb3.market.spec import NotebookMarket, SyntheticMarket
-from sor_sb3.policies.registry import GROUPS
+from sor_sb3.policies.registry import GROUPS, rule_names
 from tests.market.quote_fixtures import write_recording
 
 GOOD = """
@@ -308,7 +308,7 @@ def test_markets_know_the_routers_that_there_are():
     for name in preset_names():
         market = load_market(name)
         meant = [rule for rule, needs in router_names.RULE_NEEDS.items() if not needs or getattr(market, needs)]
-        assert set(rules) & set(sor_sb3.routers.rule_names(market, "OrderPlace-v1", GROUPS)) == set(rules) & set(meant)
+        assert set(rules) & set(rule_names(market, "OrderPlace-v1", GROUPS)) == set(rules) & set(meant)
 
 
 # ------------------------------------------------------------------------------------------------ what YAML may be

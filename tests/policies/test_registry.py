@@ -29,6 +29,7 @@ RULES = (
     "laruelle_optimisation",
     "laruelle_reinforcement",
     "almgren_harts",
+    "cont_kukanov_resampled",
     "random",
     "round_robin",
     "best_fixed_venue",
@@ -38,10 +39,15 @@ RULES = (
     "all_in_sized",
     "net_price_sweep",
     "stale_sniper",
+    "queue_value",
     "post_and_sweep",
     "join_pro_rata",
     "rebate_chaser",
     "passive_only",
+    "almgren_chriss",
+    "twap",
+    "vwap_curve",
+    "pov",
     "pro_rata",
     "dark_first",
     "dark_then_sweep",
@@ -74,7 +80,8 @@ class OnlyPredicts:
 def test_the_rules_are_found_in_their_folder_in_this_order():
     assert routers.ROUTER_NAMES == RULES
     for name in RULES:
-        env_id = "OrderPlace-v1" if registry._ROUTERS[name].rests else "OrderSplit-v1"
+        rule = registry._ROUTERS[name]
+        env_id = "OrderPlace-v1" if rule.rests or rule.paces else "OrderSplit-v1"
         constants = {what: values[0] for what, values in registry._ROUTERS[name].constants.items()}
         options = constants | ({"training_scenarios": 0} if registry._ROUTERS[name].learns else {})
         assert routers.make(name, "us_equity", env_id, **options).name == name
@@ -98,7 +105,8 @@ def test_each_rule_says_where_it_means_something():
     for preset in preset_names():
         market = load_market(preset)
         left_out = set(RULES) - set(routers.rule_names(market, "OrderPlace-v1", registry.GROUPS))
-        assert ("vwap" in left_out) == (not market.has_volume)
+        assert ("vwap" in left_out) == ("pov" in left_out) == (not market.has_volume)
+        assert ("vwap_curve" in left_out) == (not market.has_volume or market.draws_order)
         assert ("dark_first" in left_out) == (not market.has_dark)
         assert ("dark_then_sweep" in left_out) == (not market.has_dark or market.order.waves == 1)
         assert ("stale_sniper" in left_out) == (market.model == "notebook")

@@ -10,7 +10,13 @@ _SIGNS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = tuple(
     for name, *signs in (
         ("databento", "ts_event publisher_id", "ts_event rtype", "ts_recv rtype"),
         ("tardis", "exchange symbol timestamp local_timestamp"),
-        ("binance", "best_bid_price best_ask_price", "is_buyer_maker price", "agg_trade_id price", "is_buyer_maker qty"),
+        (
+            "binance",
+            "best_bid_price best_ask_price",
+            "is_buyer_maker price",
+            "agg_trade_id price",
+            "is_buyer_maker qty",
+        ),
         ("bybit", "symbol side size price tickdirection"),
         ("kdb", "sym time bid ask", "sym time price size", "sym timestamp bid ask", "sym time price side"),
         ("kdb", "sym exchange bid ask", "sym exchange price size", "sym exchangetime"),
