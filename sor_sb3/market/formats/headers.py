@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+FORMAT_NAMES = ("databento", "tardis", "lobster", "binance", "bybit", "taq", "kdb", "truefx", "generic")
+"""What ``sor-sb3 data convert`` knows; each is a module of this package with a `FORMAT`."""
+
 _SIGNS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = tuple(
     (name, tuple(frozenset(words.split()) for words in signs))
     for name, *signs in (
         ("databento", "ts_event publisher_id", "ts_event rtype", "ts_recv rtype"),
         ("tardis", "exchange symbol timestamp local_timestamp"),
-        ("binance", "best_bid_price best_ask_price", "is_buyer_maker price", "agg_trade_id price", "is_buyer_maker qty"),
+        (
+            "binance",
+            "best_bid_price best_ask_price",
+            "is_buyer_maker price",
+            "agg_trade_id price",
+            "is_buyer_maker qty",
+        ),
         ("bybit", "symbol side size price tickdirection"),
         ("kdb", "sym time bid ask", "sym time price size", "sym timestamp bid ask", "sym time price side"),
         ("kdb", "sym exchange bid ask", "sym exchange price size", "sym exchangetime"),
