@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
+from sor_sb3.market.formats.frames import frame_file, is_frame
 from sor_sb3.market.settings import named, with_fields
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
@@ -28,23 +29,26 @@ def preset_names() -> list[str]:
 
 
 def load_market(
-    market: str | Path | MarketSpec, settings: Mapping[str, Any] | None = None, **replay_options: Any
+    market: str | Path | MarketSpec | Any, settings: Mapping[str, Any] | None = None, **replay_options: Any
 ) -> MarketSpec:
     """Read a market.
 
     Args:
         market: a preset's name, the path of a YAML market file, the path of recorded quotes (.parquet, .csv,
-            .csv.gz), or a specification, which is returned as it is.
+            .csv.gz), a DataFrame of the same columns (polars, pandas, Arrow), or a specification, which is returned as
+            it is.
         settings: values by the dotted path of a field, such as ``{"order.step_s": 1, "venues.*.latency_ms": 2}``, in
             place of what the market says.
         replay_options: fields of :class:`ReplayMarket` for a recording given by its path, e.g.
-            ``assumed_depth_shares``, ``trades_file``, ``venues=["NYSE", "ARCA"]``.
+            ``assumed_depth_shares``, ``trades_file`` (a path or a DataFrame), ``venues=["NYSE", "ARCA"]``.
 
     Raises:
         UserError: there is no such market, or its file is wrong; the message says where and what to do.
     """
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return _changed(market, settings) if settings else market
+    market = frame_file(market) if is_frame(market) else market
+    replay_options = {key: frame_file(of) if is_frame(of) else of for key, of in replay_options.items()}
     name, suffixed = str(market), str(market).lower()
     if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording

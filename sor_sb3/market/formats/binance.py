@@ -6,6 +6,7 @@ Streams: bookTicker, depth (kept as a book from snapshots and differences, or pa
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ def _unwrapped(message: Any) -> tuple[str, dict[str, Any]]:
     return str(message.get("stream", "")), data if isinstance(data, dict) else {}
 
 
+def _symbol(stream: str, data: dict[str, Any]) -> str:
+    """The symbol of a message; a snapshot that was asked for names none."""
+    return str(data.get("s") or stream.partition("@")[0]).upper()
+
+
 def _kind(stream: str, data: dict[str, Any]) -> str:
     """Ticker, depth (differences), book (a whole one), trade, aggTrade or other."""
     event = data.get("e", "")
@@ -50,7 +56,7 @@ def _open(source: Source, options: Options) -> Reading:
     table = open_text(source)
     if not re.match(r"\s*(\d{10,19}\s*)?\{", ",".join(table.names)):
         return _open_csv(source, options, table)
-    peeked = (_unwrapped(message) for _, _, message in islice(messages(source), PEEKED_MESSAGES))
+    peeked = [_unwrapped(message) for _, _, message in islice(messages(source), PEEKED_MESSAGES)]
     kinds = {_kind(stream, data) for stream, data in peeked}
     if not kinds & {"ticker", "depth", "book", "trade", "aggTrade"}:
         foreign(source.path, table.names, "binance", f"no message of quotes or trades in its first {PEEKED_MESSAGES}")
@@ -58,6 +64,7 @@ def _open(source: Source, options: Options) -> Reading:
     deep = books and (options.most_levels > 1 if options.levels is not None else "ticker" not in kinds)
     levels = (options.most_levels if deep else 1) if books or "ticker" in kinds else 0
     reader = _Capture(source, options, levels, deep, single_trades="trade" in kinds)
+    reader.symbol = next((symbol for symbol in itertools.starmap(_symbol, peeked) if symbol), "")
     return Reading(levels, bool(kinds & {"trade", "aggTrade"}), reader.pieces)
 
 
@@ -75,7 +82,7 @@ class _Capture:
 
     def pieces(self, tally: Tally) -> Iterator[Piece]:
         rows = Rows(_VENUE, max(self.levels, 1))
-        self.books, self.symbol = {}, ""
+        self.books = {}
         for row, local, message in messages(self.source):
             tally.read += 1
             stream, data = _unwrapped(message)
@@ -83,7 +90,7 @@ class _Capture:
             if kind == "other":
                 tally.dropped["messages of other kinds"] += 1
                 continue
-            self.symbol = str(data.get("s") or stream.partition("@")[0]).upper() or self.symbol
+            self.symbol = _symbol(stream, data) or self.symbol
             try:
                 self._take(rows, kind, row, local, stream, data, tally)
             except (KeyError, TypeError, ValueError) as error:

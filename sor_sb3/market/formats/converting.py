@@ -127,22 +127,15 @@ def convert(
     sources = form.sources(find_sources(paths, form.suffixes))
     readings = [form.open_file(source, options) for source in sources]
     _check_kinds(form, sources, readings, out, trades_out)
-    anchor = out or trades_out
-    assert anchor is not None
-    made = make_folder(anchor.absolute().parent)
-    beside = anchor.absolute().parent / f".{anchor.name}.{os.getpid()}.tmp"
     work = _Work(form, options, readings, out, trades_out)
     try:
-        beside.mkdir()
-        work.run(sources, beside, progress)
+        work.run(sources, progress)
     except BaseException as error:
-        work.close()
-        shutil.rmtree(beside, ignore_errors=True)
-        remove_empty(made)
+        work.undo()
         if isinstance(error, OSError) and not isinstance(error, UserError):
-            raise WriteError(f"{anchor} cannot be written ({error.strerror or error}); give another") from error
+            named = " and ".join(str(path) for path in (out, trades_out) if path is not None)
+            raise WriteError(f"{named} cannot be written ({error.strerror or error}); give another") from error
         raise
-    shutil.rmtree(beside, ignore_errors=True)
     return work.summary
 
 
@@ -181,15 +174,16 @@ class _Work:
         self.out, self.trades_out = out, trades_out
         self.quotes: Spool | None = None
         self.trades: Spool | None = None
-        self.symbols: dict[str, str] = {}
+        self.made: list[Path] = []  # folders that were missing
+        self.beside: list[Path] = []  # folders of work, each in the folder of a result
 
-    def run(self, sources: list[Source], beside: Path, progress: Progress) -> None:
+    def run(self, sources: list[Source], progress: Progress) -> None:
         """Read all files, then put the results into their places."""
         if self.out is not None:
             plain = [("ts", pa.int64()), ("venue", pa.string()), *((name, pa.float64()) for name in self.columns)]
-            self.quotes = Spool(self._folder(beside / "quotes"), pa.schema(plain))
+            self.quotes = Spool(self._folder(self.out), pa.schema(plain))
         if self.trades_out is not None:
-            self.trades = Spool(self._folder(beside / "trades"), _TRADE_SCHEMA)
+            self.trades = Spool(self._folder(self.trades_out), _TRADE_SCHEMA)
         sizes = [source.path.stat().st_size for source in sources]
         for place, (source, reading) in enumerate(zip(sources, self.readings, strict=True)):
             before, what, total = sum(sizes[:place]), f"reading {source.path.name}", max(sum(sizes), 1)
@@ -201,17 +195,28 @@ class _Work:
                     spool.end_file()
         self._put()
 
-    def close(self) -> None:
-        """Close files that are open."""
+    def undo(self) -> None:
+        """Leave nothing of what was written."""
         for spool in (self.quotes, self.trades):
             if spool is not None:
                 with suppress(Exception):
                     spool.close()
+        for path, _, _ in self.summary.written:
+            path.unlink(missing_ok=True)
+        self._tidy()
+        remove_empty(self.made)
 
-    @staticmethod
-    def _folder(path: Path) -> Path:
-        path.mkdir()
-        return path
+    def _tidy(self) -> None:
+        for folder in self.beside:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _folder(self, result: Path) -> Path:
+        """A new folder for work, in the folder of the result."""
+        parent = result.absolute().parent
+        self.made = make_folder(parent) + self.made
+        self.beside.append(parent / f".{result.name}.{os.getpid()}.tmp")
+        self.beside[-1].mkdir()
+        return self.beside[-1]
 
     def _put(self) -> None:
         places = [
@@ -229,6 +234,7 @@ class _Work:
         for made, path, rows, kind in finished:
             os.replace(made, path)
             self.summary.written.append((path, rows, kind))
+        self._tidy()
 
     def _take(self, source: Source, piece: Piece) -> None:
         tally = self.summary.tally

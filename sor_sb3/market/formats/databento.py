@@ -39,7 +39,7 @@ def _library() -> ModuleType:
     try:
         import databento_dbn
     except ImportError:
-        raise UserError("reading files of databento needs the extra: pip install 'sor_sb3[databento]'") from None
+        raise UserError("reading files of databento needs the extra: pip install 'sor-sb3[databento]'") from None
     return databento_dbn
 
 
@@ -284,8 +284,8 @@ def _csv_price(batch: Batch, column: str) -> pl.Series:
     """Decimals, or whole 1e-9 units, as the file was ordered; the largest int64 is an undefined price."""
     if batch.frame[column].str.contains(".", literal=True).any():
         return batch.numbers(column)
-    raw = batch.numbers(column, pl.Int64)
-    return raw.set(raw == (1 << 63) - 1, None).cast(pl.Float64) / _PRICES_PER_UNIT
+    undefined = batch.numbers(column, pl.Int64) == (1 << 63) - 1
+    return batch.fixed_point(column, _PRICES_PER_UNIT).set(undefined.fill_null(True), None)
 
 
 def _piece(rows: pl.DataFrame, levels: int, venues: _Venues, tally: Tally) -> Piece:

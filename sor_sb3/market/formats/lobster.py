@@ -53,7 +53,7 @@ def _open(source: Source, options: Options) -> Reading:
     message, orderbook = _partner(source.path)
     tables = [open_text(replace(source, path=message), ",", False), open_text(Source(orderbook), ",", False)]
     first = [open_text(table.source, ",").names for table in tables]
-    for table, cells in zip(tables, first, strict=True):
+    for table, cells in zip(tables, (first[0][:_MESSAGE_COLUMNS], first[1]), strict=True):
         if not all(re.fullmatch(r"-?\d+(\.\d*)?(e[+-]?\d+)?", cell, re.IGNORECASE) for cell in cells):
             foreign(table.path, cells, "lobster", "its first row is not of numbers alone")
     widths = len(first[0]), len(first[1])
@@ -111,7 +111,7 @@ def _rows(tables: Sequence[TextTable], day: str, source: Source, options: Option
                 raw = right.numbers(px, pl.Int64)
                 quoted = raw.is_not_null() & (raw.abs() != _DUMMY) & ~closed
                 px_name, sz_name = [n for n in level_names(level) if n.startswith(name)]
-                book[px_name] = raw.cast(pl.Float64).set(~quoted, None) / _PRICES_PER_DOLLAR
+                book[px_name] = right.fixed_point(px, _PRICES_PER_DOLLAR).set(~quoted, None)
                 book[sz_name] = right.numbers(sz).set(~quoted, 0.0)
         if closed.any():
             tally.remarks["the stock was halted: not quoting"] += int(closed.sum())
@@ -119,9 +119,8 @@ def _rows(tables: Sequence[TextTable], day: str, source: Source, options: Option
         resting = left.numbers(direction, pl.Int64)
         left.check(direction, resting.is_in([1, -1]) | ~executed, "a direction; expected 1 or -1")
         sides = pl.select(pl.when(resting == -1).then(pl.lit("buy")).otherwise(pl.lit("sell"))).to_series()
-        tape = pl.DataFrame(keys | {"px": prices / _PRICES_PER_DOLLAR, "sz": left.numbers(size), "side": sides}).filter(
-            executed
-        )
+        prints = {"px": left.fixed_point(price, _PRICES_PER_DOLLAR), "sz": left.numbers(size), "side": sides}
+        tape = pl.DataFrame(keys | prints).filter(executed)
         yield Piece(quotes=pl.DataFrame(keys | book), trades=tape)
 
 

@@ -68,6 +68,14 @@ class Batch:
             self.check(column, values.is_not_null() | empty, f"{kind}; correct it, or leave it empty if unknown")
         return values.set(values.is_infinite() | values.is_nan(), None) if dtype.is_float() else values
 
+    def fixed_point(self, column: str, per_unit: float) -> pl.Series:
+        """A column of whole numbers, of which `per_unit` are 1; divided as doubles are, not times the inverse.
+
+        Raises:
+            UserError: a value is no whole number.
+        """
+        return pl.Series(self.numbers(column, pl.Int64).to_numpy() / per_unit).fill_nan(None)
+
     def sides(self, column: str) -> pl.Series:
         """Whose marketable order a trade was: buy, sell, or empty where the file does not say.
 

@@ -77,7 +77,7 @@ def _parsed(batch: Batch, column: str, text: pl.Series, zone: str | None) -> pl.
         & (pl.col("S") < 60)
     ).to_series()
     batch.check(column, good & valid, f"{_EXPECTED} (or 20240102 09:35:00, 2024.01.02D09:35:00); give --time-format")
-    day = numbers.select(pl.date("y", "m", "d").cast(pl.Int32).cast(pl.Int64)).to_series()
+    day = (parts["y"] + parts["m"] + parts["d"]).str.to_date("%Y%m%d", strict=False).cast(pl.Int32).cast(pl.Int64)
     clock = numbers.select((pl.col("H") * 3600 + pl.col("M") * 60 + pl.col("S")).cast(pl.Int64)).to_series()
     fraction = parts["f"].fill_null("0").str.pad_end(9, "0").cast(pl.Int64)
     local = (day * 86_400 + clock) * NS["s"] + fraction
