@@ -1,7 +1,9 @@
 """Commands about data: convert vendors' files."""
 
+from collections.abc import Sequence
+from datetime import date as calendar_date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -62,42 +64,23 @@ def data_convert(
     progress: ShowProgress = True,
 ) -> None:
     """Turn a vendor's files into quotes (and trades) that --market and --trades take."""
-    from datetime import date as calendar_date
-
     from sor_sb3.market.formats.base import Options
     from sor_sb3.market.formats.converting import convert
 
-    for flag, number in (
-        ("--price-scale", price_scale),
-        ("--size-scale", size_scale),
-        ("--contract-multiplier", contract_multiplier),
-    ):
-        if number is not None and not 0 < number < float("inf"):
-            raise UserError(f"{flag} is {number:g}; expected a number above 0")
-    try:
-        day = None if date is None else calendar_date.fromisoformat(date).isoformat()
-    except ValueError:
-        raise UserError(f"--date is {date}; expected a day as YYYY-MM-DD") from None
-    pairs = [text.partition("=") for text in column or ()]
-    if wrong := [name for name, equals, theirs in pairs if not (name and equals and theirs)]:
-        raise UserError(f"--column {wrong[0]}: expected OURS=THEIRS, such as bid_px=BestBid")
-    if separator is not None and len(separator := separator.replace("\\t", "\t")) != 1:
-        raise UserError(f"--separator is {separator!r}; expected one character")
+    factors = {"price_scale": price_scale, "size_scale": size_scale, "contract_multiplier": contract_multiplier}
     options = Options(
         symbols=tuple(symbols or ()),
         venue=venue,
         clock=clock,
         levels=levels,
-        date=day,
+        date=_day(date),
         time_zone=time_zone,
         time_unit=time_unit,
         time_format=time_format,
-        price_scale=price_scale,
-        size_scale=size_scale,
-        contract_multiplier=contract_multiplier,
         inverse=inverse,
-        columns={name.strip(): theirs.strip() for name, _, theirs in pairs},
-        separator=separator,
+        columns=_pairs(column or ()),
+        separator=_one_character(separator),
+        **_above_zero(factors),
     )
     bar = Bar(progress)
     try:
@@ -112,3 +95,32 @@ def data_convert(
     if out is not None:
         tape = f" --trades {trades_out}" if trades_out is not None else ""
         typer.echo(f"look at it with: sor-sb3 markets check {out} --quick{tape}")
+
+
+def _above_zero(factors: dict[str, float | None]) -> dict[str, Any]:
+    for name, factor in factors.items():
+        if factor is not None and not 0 < factor < float("inf"):
+            raise UserError(f"--{name.replace('_', '-')} is {factor:g}; expected a number above 0")
+    return factors
+
+
+def _day(text: str | None) -> str | None:
+    try:
+        return None if text is None else calendar_date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise UserError(f"--date is {text}; expected a day as YYYY-MM-DD") from None
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [(text, *text.partition("=")) for text in texts]
+    for text, ours, _, theirs in pairs:
+        if not (ours and theirs):
+            raise UserError(f"--column {text}: expected OURS=THEIRS, such as bid_px=BestBid")
+    return {ours.strip(): theirs.strip() for _, ours, _, theirs in pairs}
+
+
+def _one_character(text: str | None) -> str | None:
+    found = None if text is None else text.replace("\\t", "\t")
+    if found is not None and len(found) != 1:
+        raise UserError(f"--separator is {text!r}; expected one character")
+    return found

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from sor_sb3.errors import UserError, did_you_mean
-from sor_sb3.market.formats.frames import frame_file, is_frame
 from sor_sb3.market.settings import named, with_fields
 from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
@@ -47,8 +46,7 @@ def load_market(
     """
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return _changed(market, settings) if settings else market
-    market = frame_file(market) if is_frame(market) else market
-    replay_options = {key: frame_file(of) if is_frame(of) else of for key, of in replay_options.items()}
+    market, replay_options = _as_path(market), {key: _as_path(value) for key, value in replay_options.items()}
     name, suffixed = str(market), str(market).lower()
     if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
@@ -67,6 +65,15 @@ def load_market(
         raise UserError(f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected {expected}")
     text = (resources.files("sor_sb3.market") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_market(text, f"preset {name}", Path(), settings)
+
+
+def _as_path(value: Any) -> Any:
+    """The path of a file with the content of a DataFrame; anything else as it is."""
+    if not hasattr(value, "__arrow_c_stream__"):
+        return value
+    from sor_sb3.market.formats.frames import frame_file
+
+    return frame_file(value)
 
 
 def _changed(market: MarketSpec, settings: Mapping[str, Any]) -> MarketSpec:

@@ -89,11 +89,11 @@ class _Venues:
 def _open(source: Source, options: Options) -> Reading:
     _library()
     with opened(source) as stream:
-        head = stream.peek(4)[:4]
+        head = stream.peek(16)[:16]
         if head[:3] == b"DBN":
             metadata, _ = _metadata(source, stream)
             return _open_binary(source, options, metadata)
-    if head[:3] == b"DBZ":
+    if b"DBZ" in head:
         raise UserError(f"{source.path} is of the old encoding DBZ; expected DBN: {_AGAIN}")
     return _open_csv(source, options)
 

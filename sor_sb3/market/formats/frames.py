@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +14,10 @@ from sor_sb3.errors import UserError
 from sor_sb3.files import write_bytes
 
 
-def is_frame(value: object) -> TypeGuard[Any]:
-    """Whether a value is a table in memory: it speaks Arrow's stream protocol, as polars, pandas and Arrow do."""
-    return hasattr(value, "__arrow_c_stream__")
-
-
 def frame_file(frame: Any) -> Path:
     """The Parquet file of a table in memory, named by its content; written if it is not there.
+
+    The table speaks Arrow's stream protocol (``__arrow_c_stream__``), as those of polars, pandas and Arrow do.
 
     It lies in ``sor_sb3/frames`` of the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``) and stays there, as
     runs read it again.

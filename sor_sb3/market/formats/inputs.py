@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,7 +110,7 @@ def opened(source: Source) -> Iterator[io.BufferedReader]:
                 yield io.BufferedReader(_Unpacked(native, path, packing), 1 << 18)
             else:
                 yield metered
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} cannot be unpacked with zip ({error}); {_AGAIN}") from error
     except OSError as error:
         if isinstance(error, UserError):
@@ -144,5 +145,7 @@ def _only_member(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
         members = [info for info in archive.infolist() if not info.is_dir()]
         if len(members) != 1:
             raise UserError(f"{path} is a zip of {len(members)} files; expected one: unpack it, and name the files")
+        if members[0].flag_bits & 1:
+            raise UserError(f"{path} is a zip with a password; unpack it, and name the file")
         with archive.open(members[0]) as member:
             yield member  # type: ignore[misc]

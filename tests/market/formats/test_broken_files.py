@@ -80,7 +80,7 @@ def test_a_file_of_another_vendor_is_recognised(tmp_path, name, other):
     pytest.importorskip("databento_dbn")
     if name == other or {name, other} == {"generic", "truefx"}:
         return
-    file = write_text(tmp_path / NAME, GOOD[other][:3000])
+    file = write_text(tmp_path / NAME, "\n".join(GOOD[other].splitlines()[:30]) + "\n")
     known = "" if other == "generic" else f".*it looks like a file of {other}"
     fails(tmp_path, name, file, f"is no file of {name}{known}" if name != "generic" else "generic")
 

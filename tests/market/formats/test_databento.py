@@ -229,6 +229,13 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, cut, words):
         converted(tmp_path, "databento", write_text(tmp_path / "x.dbn", whole[:cut]))
 
 
+def test_the_encoding_before_dbn_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is of the old encoding DBZ"):
+        converted(
+            tmp_path, "databento", write_text(tmp_path / "x.dbz", b"P*M\x18\x90\0\0\0DBZ\x01GLBX.MDP3" + b"\0" * 99)
+        )
+
+
 def test_a_broken_record_is_refused(tmp_path):
     parts = encoded(records(20), "mbp-1")
     file = write_text(tmp_path / "x.dbn", metadata("mbp-1") + b"".join(parts[:7]) + b"\0" * 80 + b"".join(parts[7:]))
