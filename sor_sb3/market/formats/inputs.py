@@ -38,7 +38,7 @@ def find_sources(paths: Sequence[str], suffixes: Sequence[str]) -> list[Source]:
 
 def _named(text: str) -> tuple[str | None, str]:
     name, equals, rest = text.partition("=")
-    if equals and name and "/" not in name and not Path(text).exists():
+    if equals and name and "/" not in name and not Path(text).exists() and not glob.glob(text):
         return name, rest
     return None, text
 

@@ -60,12 +60,12 @@ def _pair(tmp_path):
 
 @pytest.mark.parametrize("name", FORMAT_NAMES)
 @pytest.mark.parametrize("content, words", [
-    (b"", r"is empty \(0 bytes\)"),
-    (b"\n", "begins with an empty line|no file of|is no text"),
-    (b"\x00\x01\x02\xff\xfe" * 50, "begins with|is no text"),
-    (b"%PDF-1.7 a report\nof something else\n", "is no file of|no table|no column"),
-    (b"PK\x03\x04 a broken zip", "cannot be unpacked with zip"),
-    (gzip.compress(b"a,b\n" * 9000)[:20], "cannot be unpacked with gzip"),
+    pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
+    pytest.param(b"\n", "begins with an empty line|no file of|is no text", id="an empty line"),
+    pytest.param(b"\x00\x01\x02\xff\xfe" * 50, "begins with|is no text", id="bytes"),
+    pytest.param(b"%PDF-1.7 a report\nof something else\n", "is no file of|no table|no column", id="a report"),
+    pytest.param(b"PK\x03\x04 a broken zip", "cannot be unpacked with zip", id="a broken zip"),
+    pytest.param(gzip.compress(b"a,b\n" * 9000)[:20], "cannot be unpacked with gzip", id="a cut gzip"),
 ])  # fmt: skip
 def test_what_is_no_file_of_the_format(tmp_path, name, content, words):
     pytest.importorskip("databento_dbn")
@@ -165,6 +165,16 @@ def test_how_a_file_is_packed_is_seen_from_its_content(tmp_path, packing):
     file = packed.rename(tmp_path / "plain.csv")
     quotes, _, _ = converted(tmp_path, "generic", file)
     assert len(quotes) == 3000
+
+
+def test_a_folder_whose_name_has_an_equals_sign_names_no_venue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "date=2024-01-02/x.csv", GOOD["generic"])
+    for path in ("date=2024-01-02/x.csv", "date=*/x.csv", "date=2024-01-02"):
+        _, _, summary = converted(tmp_path, "generic", path)
+        assert list(summary.venues) == ["generic"]
+    _, _, summary = converted(tmp_path, "generic", "EBS=date=2024-01-02/x.csv")
+    assert list(summary.venues) == ["EBS"]
 
 
 def test_a_file_that_is_named_twice_is_read_once(tmp_path):
