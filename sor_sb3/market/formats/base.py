@@ -98,7 +98,8 @@ class Format:
     """A vendor's form.
 
     `open_file` reads the head of a file alone, and says in one sentence what is wrong with it. `suffixes` are those
-    that are looked for in a folder. `sources` may bring files together that belong together.
+    that are looked for in a folder. `sources` may bring files together that belong together. Where `quote_size_scale`
+    is not 1, sizes of quotes have another unit than those of trades, and --size-scale is for quotes alone.
     """
 
     name: str

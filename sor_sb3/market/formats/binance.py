@@ -164,19 +164,21 @@ class _Capture:
 # Archive
 
 _TICKER = {"bid_px": "best_bid_price", "bid_sz": "best_bid_qty", "ask_px": "best_ask_price", "ask_sz": "best_ask_qty"}
-_SPOT = {7: (1, 2, 4, 5), 8: (1, 2, 5, 6)}  # columns of price, size, time and maker of trades and aggTrades, no header
+_CLOCK = ("transaction_time", "event_time", "time", "transact_time")
 
 
 def _open_csv(source: Source, options: Options, table: TextTable) -> Reading:
-    if options.clock == "exchange" or table.first_of(("price",)) is None:
-        clock = ("transaction_time", "event_time", "time", "transact_time")
-    else:
-        clock = ("time", "transact_time")
-    if len(table.names) in _SPOT and table.names[-1].lower() in ("true", "false"):
-        places, table = _SPOT[len(table.names)], open_text(source, has_header=False)
-        columns = dict(zip(("px", "sz", "ts", "maker"), (table.names[i] for i in places), strict=True))
+    flags = [i for i, cell in enumerate(table.names) if cell.lower() in ("true", "false")]
+    if flags and flags[0] > 3:  # trades or aggTrades without a header: number, price, size, ..., time, maker
+        table, maker = open_text(source, has_header=False), flags[0]
+        columns = {
+            "px": table.names[1],
+            "sz": table.names[2],
+            "ts": table.names[maker - 1],
+            "maker": table.names[maker],
+        }
         return Reading(0, True, lambda tally: _archive(table, columns, source, options, tally))
-    found = {"ts": table.first_of(clock)}
+    found = {"ts": table.first_of(_CLOCK)}
     if table.first_of(("best_bid_price",)) is not None:
         found |= {name: table.first_of((column,)) for name, column in _TICKER.items()}
     else:

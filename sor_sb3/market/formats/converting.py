@@ -294,7 +294,8 @@ class _Work:
         return frame.with_columns(changes).with_columns(prices)
 
     def _scaled_trades(self, frame: pl.DataFrame) -> pl.DataFrame:
-        scale = self.options.size_scale or 1.0
+        of_quotes_alone = self.form.quote_size_scale != 1.0
+        scale = 1.0 if of_quotes_alone or self.options.size_scale is None else self.options.size_scale
         frame = frame.with_columns(px=pl.col("px") * self.options.price_scale)
         size = pl.col("sz") * (scale * self.options.contract_multiplier)
         return frame.with_columns(sz=size / pl.col("px") if self.options.inverse else size)

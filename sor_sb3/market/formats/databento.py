@@ -192,7 +192,8 @@ def _walk(
     source: Source, data: bytes, size: int, rtypes: Sequence[int], done: int, tally: Tally
 ) -> tuple[list[bytes], int]:
     """Records of the schema among others, and how many bytes were used."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while at + 2 <= len(data):
         length, rtype = data[at] * 4, data[at + 1]
         if length < 16:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -101,10 +101,10 @@ def opened(source: Source) -> Iterator[io.BufferedReader]:
                 raise UserError(f"{path} is empty (0 bytes); {_AGAIN}")
             file.seek(0)
             packing = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
-            metered = io.BufferedReader(_Metered(file, source.tell), 1 << 18)
+            metered: io.BufferedReader = io.BufferedReader(_Metered(file, source.tell), 1 << 18)
             if packing == "zip":
                 with _only_member(path, metered) as member:
-                    yield io.BufferedReader(member, 1 << 18)  # type: ignore[type-var]
+                    yield io.BufferedReader(member, 1 << 18)
             elif packing:
                 native = pa.CompressedInputStream(pa.PythonFile(metered, mode="r"), packing)
                 yield io.BufferedReader(_Unpacked(native, path, packing), 1 << 18)
@@ -140,7 +140,7 @@ class _Unpacked(io.RawIOBase):
 
 
 @contextmanager
-def _only_member(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
+def _only_member(path: Path, file: BinaryIO) -> Iterator[io.RawIOBase]:
     with zipfile.ZipFile(file) as archive:
         members = [info for info in archive.infolist() if not info.is_dir()]
         if len(members) != 1:
@@ -148,4 +148,4 @@ def _only_member(path: Path, file: BinaryIO) -> Iterator[BinaryIO]:
         if members[0].flag_bits & 1:
             raise UserError(f"{path} is a zip with a password; unpack it, and name the file")
         with archive.open(members[0]) as member:
-            yield member  # type: ignore[misc]
+            yield cast(io.RawIOBase, member)

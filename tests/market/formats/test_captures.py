@@ -233,6 +233,18 @@ def test_binance_archive(tmp_path, header):
     ]
 
 
+@pytest.mark.parametrize("between", [["9"], ["1", "2"]])
+@pytest.mark.parametrize("after", [[], ["True"]])
+def test_binance_archive_of_either_trades_without_a_header(tmp_path, between, after):
+    rows = [(i, 100 + i, 0.5, *between, START_MS + i, "False", *after) for i in range(3)]
+    file = write_text(tmp_path / "BTCUSDT-trades.csv", lines(None, rows))
+    _, trades, summary = converted(tmp_path, "binance", file, quotes=False, trades=True)
+    assert [(t["ts"], t["px"], t["sz"], t["side"]) for t in trades] == [
+        ((START_MS + i) * 10**6, 100 + i, 0.5, "buy") for i in range(3)
+    ]
+    assert summary.tally.read == 3
+
+
 # Bybit
 
 

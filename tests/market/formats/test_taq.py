@@ -76,6 +76,15 @@ def test_sizes_in_shares_stay(tmp_path):
     assert [q["bid_sz"] for q in quotes] == [row[4] for row in ROWS]
 
 
+def test_round_lots_are_of_quotes_alone(tmp_path):
+    name, text, _ = monthly()
+    tape = lines("SYMBOL,DATE,TIME,PRICE,SIZE,CORR,EX", [("XXX", "20080104", CLOCKS[0], 190, 300, "0", "N")])
+    files = write_text(tmp_path / name, text), write_text(tmp_path / "t.csv", tape)
+    for scale in (None, 100.0, 50.0):
+        quotes, trades, _ = converted(tmp_path, "taq", *files, trades=True, size_scale=scale)
+        assert (quotes[0]["bid_sz"], trades[0]["sz"]) == (ROWS[0][4] * (scale or 100.0), 300)
+
+
 def test_modes_and_conditions_without_firm_quotes_do_not_quote(tmp_path):
     name, text, _ = monthly()
     quotes, _, summary = converted(tmp_path, "taq", write_text(tmp_path / name, text.replace(",12,N", ",4,N", 2)))
