@@ -28,23 +28,25 @@ def preset_names() -> list[str]:
 
 
 def load_market(
-    market: str | Path | MarketSpec, settings: Mapping[str, Any] | None = None, **replay_options: Any
+    market: str | Path | MarketSpec | Any, settings: Mapping[str, Any] | None = None, **replay_options: Any
 ) -> MarketSpec:
     """Read a market.
 
     Args:
         market: a preset's name, the path of a YAML market file, the path of recorded quotes (.parquet, .csv,
-            .csv.gz), or a specification, which is returned as it is.
+            .csv.gz), a DataFrame of the same columns (polars, pandas, Arrow), or a specification, which is returned as
+            it is.
         settings: values by the dotted path of a field, such as ``{"order.step_s": 1, "venues.*.latency_ms": 2}``, in
             place of what the market says.
         replay_options: fields of :class:`ReplayMarket` for a recording given by its path, e.g.
-            ``assumed_depth_shares``, ``trades_file``, ``venues=["NYSE", "ARCA"]``.
+            ``assumed_depth_shares``, ``trades_file`` (a path or a DataFrame), ``venues=["NYSE", "ARCA"]``.
 
     Raises:
         UserError: there is no such market, or its file is wrong; the message says where and what to do.
     """
     if isinstance(market, (SyntheticMarket, NotebookMarket, ReplayMarket)):
         return _changed(market, settings) if settings else market
+    market, replay_options = _as_path(market), {key: _as_path(value) for key, value in replay_options.items()}
     name, suffixed = str(market), str(market).lower()
     if suffixed.endswith(QUOTE_SUFFIXES):
         from sor_sb3.market.recordings import market_of_recording
@@ -63,6 +65,15 @@ def load_market(
         raise UserError(f"market '{name}' is unknown{did_you_mean(name, preset_names())}; expected {expected}")
     text = (resources.files("sor_sb3.market") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_market(text, f"preset {name}", Path(), settings)
+
+
+def _as_path(value: Any) -> Any:
+    """The path of a file with the content of a DataFrame; anything else as it is."""
+    if not hasattr(value, "__arrow_c_stream__"):
+        return value
+    from sor_sb3.market.formats.frames import frame_file
+
+    return frame_file(value)
 
 
 def _changed(market: MarketSpec, settings: Mapping[str, Any]) -> MarketSpec:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+FORMAT_NAMES = ("databento", "tardis", "lobster", "binance", "bybit", "taq", "kdb", "truefx", "generic")
+"""What ``sor-sb3 data convert`` knows; each is a module of this package with a `FORMAT`."""
+
 _SIGNS: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = tuple(
     (name, tuple(frozenset(words.split()) for words in signs))
     for name, *signs in (
