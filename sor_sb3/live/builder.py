@@ -131,9 +131,7 @@ class ObservationBuilder:
 
     def _begin(self, arrival: Arrival) -> None:
         sizes = {name: self._size(name, getattr(arrival, name)) for name in ("quantity_shares", "horizon_steps")}
-        fees = {
-            name: self._feeds.by_venue(name, getattr(arrival, name), typical) for name, typical in self._fees.items()
-        }
+        fees = {name: self._feeds.by_venue(name, getattr(arrival, name), fee) for name, fee in self._fees.items()}
         self._feeds.begin(arrival)
         for name, size in sizes.items():
             self._rules[name] = size
@@ -163,9 +161,8 @@ class ObservationBuilder:
             raise UserError(f"an Acknowledgement of {name} came at {event.time_s:g} s, where no child is in flight")
         filled = checked(f"filled_shares of {name}", event.filled_shares, 0.0)
         if filled > sent + ROUNDING * self._rules["quantity_shares"][0]:
-            raise UserError(
-                f"an Acknowledgement of {name} fills {filled:g} shares of a child of {sent:g}; expected no more"
-            )
+            what = f"an Acknowledgement of {name} fills {filled:g} shares of a child of {sent:g}"
+            raise UserError(f"{what}; expected no more than was sent")
         of["child_filled_shares"][k], of["child_rejected"][k] = min(filled, sent), float(event.rejected)
         of["child_answers_ms"][k], self._answered_s[k] = kernels.ANSWERED_MS, event.time_s
         of["remaining_shares"][0] -= of["child_filled_shares"][k]
@@ -209,10 +206,8 @@ class ObservationBuilder:
     @property
     def is_done(self) -> bool:
         """Whether the order is filled, or its deadline has passed: what is left then is the desk's to sweep."""
-        of, rules = self._order, self._rules[0]
-        return bool(
-            of["step"][0] >= rules["horizon_steps"] or of["remaining_shares"][0] <= NOTHING * rules["quantity_shares"]
-        )
+        left, rules = self._order["remaining_shares"][0], self._rules[0]
+        return bool(self._order["step"][0] >= rules["horizon_steps"] or left <= NOTHING * rules["quantity_shares"])
 
     @property
     def due_s(self) -> float | None:
@@ -270,9 +265,8 @@ class ObservationBuilder:
             raise UserError(f"{what}; expected one every {step_s:g} s: tell an Arrival of what is left")
         signal = clock.signal if clock.signal is not None or later else self._feeds.signal()
         if signal is None and not later:
-            raise UserError(
-                f"the Clock at {time_s:g} s has no signal; give the desk's forecast of drift, or 0 for none"
-            )
+            remedy = "give the desk's forecast of drift, or 0 for none"
+            raise UserError(f"the Clock at {time_s:g} s has no signal; {remedy}")
         signal = None if signal is None else checked("signal of the Clock", signal)
         self._feeds.refuse_missing(time_s, self.stale_after_s)
         push_bps = checked("push_bps of the Clock", clock.push_bps)

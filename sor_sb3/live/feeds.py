@@ -68,9 +68,8 @@ class Feeds:
         begun_s = checked("time_s of the Arrival", arrival.time_s)
         given = arrival.recent_volume_shares, arrival.recent_outflow_shares
         if (given[0] is None) != (given[1] is None):
-            raise UserError(
-                "an Arrival has one of recent_volume_shares and recent_outflow_shares; expected both or none"
-            )
+            what = "an Arrival has one of recent_volume_shares and recent_outflow_shares"
+            raise UserError(f"{what}; expected both or none")
         none = np.zeros(len(self.names))
         recent = self.by_venue("recent_volume_shares", given[0], none, 0.0)
         outflow = self.by_venue("recent_outflow_shares", given[1], none, 0.0)
@@ -89,9 +88,8 @@ class Feeds:
             return otherwise
         if set(values) != set(self.names):
             expected = f"expected one number for each of {', '.join(self.names)}"
-            raise UserError(
-                f"{what} of the Arrival is given for {', '.join(map(str, values)) or 'no venue'}; {expected}"
-            )
+            given = ", ".join(map(str, values)) or "no venue"
+            raise UserError(f"{what} of the Arrival is given for {given}; {expected}")
         return np.array([checked(f"{what} of {name}", values[name], least) for name in self.names])
 
     def place(self, venue: str) -> int:
@@ -116,18 +114,16 @@ class Feeds:
         if self.dark[k]:
             raise UserError(f"a Quote of {name} was heard, which is a dark pool and quotes nothing; leave it out")
         if (event.bid is None) != (event.ask is None):
-            raise UserError(
-                f"the Quote of {name} at {event.time_s:g} s has one side; expected two prices, or None twice"
-            )
+            what = f"the Quote of {name} at {event.time_s:g} s has one side"
+            raise UserError(f"{what}; expected two prices, or None for both")
         if event.bid is None or event.ask is None:
             self.quotes[k], self.heard_s[k], self.ask_shares[k], self.bid_shares[k] = False, event.time_s, 0.0, 0.0
             self._levels.shares[k] = 0.0
             return
         bid, ask = checked(f"bid of {name}", event.bid), checked(f"ask of {name}", event.ask)
         if bid > ask:
-            raise UserError(
-                f"the Quote of {name} at {event.time_s:g} s bids {bid:g} and asks {ask:g}; expected bid <= ask"
-            )
+            what = f"the Quote of {name} at {event.time_s:g} s bids {bid:g} and asks {ask:g}"
+            raise UserError(f"{what}; expected a bid no higher than the ask")
         sizes = [checked(f"{what}_shares of {name}", getattr(event, f"{what}_shares"), 0.0) for what in ("bid", "ask")]
         far, near = (bid, ask) if self._sells else (ask, bid)
         far_bps, near_bps = self._bps(name, far), self._bps(name, near)
@@ -220,9 +216,8 @@ class Feeds:
             raise UserError(f"what was traded before the arrival is not known; {told}, or Trade events up to it")
         for k, name in enumerate(self.names):
             if math.isnan(self.latency_ms[k]):
-                raise UserError(
-                    f"no Latency of {name} has been heard at {time_s:g} s; measure it, or give a typical one"
-                )
+                what = f"no Latency of {name} has been heard at {time_s:g} s"
+                raise UserError(f"{what}; measure it, or give a typical one")
             if self.dark[k] or not self.open[k]:
                 continue
             remedy = "tell its book again, or a Status that it is closed"
@@ -253,5 +248,5 @@ class Feeds:
         if not math.isfinite(bps):
             return None
         if self._mid_px is None:
-            return bps
+            return float(bps)
         return float(f"{abs(self._mid_px + bps * abs(self._mid_px) / 1e4):.{DIGITS}g}")
