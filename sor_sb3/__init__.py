@@ -12,6 +12,7 @@ from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs import register_envs
 
 if TYPE_CHECKING:
+    from sor_sb3 import live as live
     from sor_sb3 import routers as routers
     from sor_sb3.algorithms.onnx_export import export_onnx as export_onnx
     from sor_sb3.algorithms.onnx_policy import OnnxPolicy as OnnxPolicy
@@ -41,14 +42,14 @@ _WHERE = {
     "register_with_rl_zoo3": "sor_sb3.zoo",
 }
 
-__all__ = ["routers", *_WHERE]
+__all__ = ["live", "routers", *_WHERE]
 
 register_envs()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "routers":
-        return import_module("sor_sb3.routers")
+    if name in ("live", "routers"):
+        return import_module(f"sor_sb3.{name}")
     if name == "fast_policy":  # warns when it is called
         return import_module("sor_sb3.algorithms.onnx_export").fast_policy
     if name == "FastPolicy":

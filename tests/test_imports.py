@@ -18,6 +18,7 @@ LAYERS = (  # from below; the rooms of one line may import each other, files in 
     {"market"},
     {"simulator"},
     {"envs"},
+    {"live"},
     {"policies", "algorithms", "routers"},
     {"evaluation"},
     {"reports", "callbacks"},

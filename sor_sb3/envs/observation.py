@@ -66,8 +66,8 @@ from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.compiled import entry_point
 from sor_sb3.simulator.elementary import log
-from sor_sb3.simulator.pricing import OFFERS, make_offers, price_slices, sweep
-from sor_sb3.simulator.state import LANES_APART
+from sor_sb3.simulator.pricing import OFFERS, Displayed, make_offers, price_slices, sweep
+from sor_sb3.simulator.state import LANES_APART, State
 
 MARKET_FEATURES = tuple("time_left remaining in_flight slice wave returned signal last_move spread best_all_in".split())
 VENUE_FEATURES = tuple(
@@ -148,7 +148,7 @@ def _write_row(
 
 
 @entry_point(nogil=True)
-def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
+def _observe_batch(state: Any, which: Any, scales: Any, displayed: Any, out: Any) -> None:
     offers, logs = np.empty(1, OFFERS), np.empty(1, _LOGS)  # a record does not keep its array alive
     drawn, per_block = state.market.size > 1, state.market[0].block_orders
     n_venues, run = state.market[0].n_venues, 0
@@ -159,7 +159,7 @@ def _observe_batch(state: Any, which: Any, scales: Any, out: Any) -> None:
             continue  # neighbours are priced together
         block, fixed, begin = state.blocks[b], state.venues[b if drawn else 0], i + 1 - run
         first, last = begin * n_venues, (i + 1) * n_venues
-        make_offers(block, begin, run, fixed, state.market[0], state.recording, offers[0])
+        make_offers(block, begin, run, fixed, state.market[0], state.recording, displayed, offers[0])
         price_slices(block, begin, run, fixed, state.market[0], offers[0])
         _take_logarithms(block, scales, first, last, offers[0], logs[0])
         for member in range(run):
@@ -174,14 +174,28 @@ def observation_space(market: Any) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (_G + market.n_venues * _F,), np.float32)
 
 
+def scales_of(market: MarketSpec) -> tuple[float, float, float, float, float]:
+    """The units of observations: price (bps), shares, latency (ms), and the typical order's quantity and horizon."""
+    return (*market.scales, market.order.quantity_shares, float(market.order.horizon_steps))
+
+
+def write_observations(
+    state: State, which: np.ndarray, scales: tuple[float, ...], out: np.ndarray, displayed: Displayed | None = None
+) -> None:
+    """Write the rows of the orders `which` (int (n,)) of a state into `out`, float32 (n, 10 + 19 K).
+
+    Levels behind the touch are `displayed` (of orders whose fields a desk's events have filled), or the path's.
+    """
+    _observe_batch(state, which, scales, displayed, out)
+
+
 class Observer:
     """Writes observations of a simulator's members, in units of `market`, by default the simulator's own."""
 
     def __init__(self, simulator: BatchSimulator, market: MarketSpec | None = None) -> None:
         self.simulator = simulator
         market = simulator.market if market is None else market
-        order = market.order
-        self._scales = (*market.scales, order.quantity_shares, float(order.horizon_steps))
+        self._scales = scales_of(market)
         self._everyone = np.arange(simulator.n)
         self.size = _G + simulator.market.n_venues * _F
 
@@ -201,7 +215,7 @@ class Observer:
         self._write(self._everyone[part], out[part])
 
     def _write(self, which: np.ndarray, out: np.ndarray) -> None:
-        _observe_batch(self.simulator.kernel_state(), which, self._scales, out)
+        write_observations(self.simulator.kernel_state(), which, self._scales, out)
 
 
 @dataclass(frozen=True)

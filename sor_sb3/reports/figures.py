@@ -75,7 +75,8 @@ def name_columns(axes: Any, names: list[str]) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _kind_legend(axes: Any, kinds: Collection[str]) -> None:
+def kind_legend(axes: Any, kinds: Collection[str]) -> None:
+    """A legend of the colours of the kinds of policies that a figure shows."""
     for kind in KINDS:
         if kind in kinds:
             axes.plot([], [], "o", color=KINDS[kind], label=kind)
@@ -96,7 +97,7 @@ def differences(data: Data) -> Figure | None:
     axes.axvline(0.0, color=INK, linewidth=1, linestyle="--")
     name_rows(axes, [name for name, _ in rows])
     axes.set_xlabel(f"cost minus that of {best}, {unit}  (left of the line: cheaper)")
-    _kind_legend(axes, kinds.values())
+    kind_legend(axes, kinds.values())
     numbers = ", ".join(f"{name} {measured(d['mean'], [d['low'], d['high']])}" for name, d in rows)
     description = f"Cost of each policy minus that of {best}, {unit}: {numbers}."
     caption = (
@@ -108,8 +109,15 @@ def differences(data: Data) -> Figure | None:
 
 
 def _boxes(data: Data, rows: Mapping[str, Data], label: str) -> Any:
-    """A figure of quantiles: box, median, 5 % to 95 %, mean and CVaR, a row a policy."""
-    kinds, (figure, axes) = kinds_of(data["results"]), new_axes(0.27 * len(rows) + 0.8)
+    """A figure of quantiles, a row a policy."""
+    figure, axes = new_axes(0.27 * len(rows) + 0.8)
+    draw_boxes(axes, rows, kinds_of(data["results"]))
+    axes.set_xlabel(label)
+    return figure
+
+
+def draw_boxes(axes: Any, rows: Mapping[str, Data], kinds: Mapping[str, str]) -> None:
+    """Quantiles, a row a policy: box, median, 5 % to 95 %, mean and CVaR."""
     for row, (name, d) in enumerate(rows.items()):
         colour = KINDS[kinds[name]]
         axes.plot([d["p5"], d["p95"]], [row, row], color=colour, linewidth=1.2)
@@ -118,8 +126,6 @@ def _boxes(data: Data, rows: Mapping[str, Data], label: str) -> Any:
         axes.plot(d["mean"], row, "o", color=INK, markersize=3)
         axes.plot(d["cvar95"], row, "x", color=MUTED, markersize=4.5)
     name_rows(axes, list(rows))
-    axes.set_xlabel(label)
-    return figure
 
 
 @styled
@@ -165,8 +171,8 @@ def _draw_baselines(axes: Any, baselines: Mapping[str, float], kinds: Mapping[st
         axes.annotate(name, (1.0, cost), (1.03, label_at), color=colour, arrowprops=line, **where)
 
 
-def _draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds: Mapping[str, str], unit: str) -> None:
-    """A line and a band (mean and range over training seeds) an algorithm, and the cheapest baselines."""
+def draw_curves(axes: Any, curves: Data, baselines: Mapping[str, float], kinds: Mapping[str, str], unit: str) -> None:
+    """A line and a band an algorithm (its `mean`, `low` and `high`), and the cheapest baselines."""
     drawn: list[float] = []
     for i, (name, c) in enumerate(curves.items()):
         colour = SERIES[i % len(SERIES)]
@@ -191,7 +197,7 @@ def learning_curves(data: Data) -> Figure | None:
     if not data["curves"]:
         return None
     figure, axes = new_axes(3.1)
-    _draw_curves(axes, data["curves"], data["baselines"], kinds_of(data["results"]), cost_unit(data))
+    draw_curves(axes, data["curves"], data["baselines"], kinds_of(data["results"]), cost_unit(data))
     ends = listed([(name, c["mean"][-1]) for name, c in data["curves"].items()])
     description = f"Validation cost against training steps; at the end, {cost_unit(data)}: {ends}."
     caption = (
@@ -209,7 +215,7 @@ def learning_curves_figure(
     """Draw validation cost, in `unit`, against training steps into a PNG file; rules and oracles are lines."""
     figure, axes = new_axes(4.6, width_in=_FILE_WIDTH_IN)
     kinds = {name: "oracle" if name in ORACLE_NAMES else "rule" for name in baselines}
-    _draw_curves(axes, {name: learning_curve(runs) for name, runs in curves.items()}, baselines, kinds, unit)
+    draw_curves(axes, {name: learning_curve(runs) for name, runs in curves.items()}, baselines, kinds, unit)
     axes.set_title(title)
     return to_png(figure, path)
 
@@ -240,7 +246,7 @@ def comparison_figure(results: dict[str, Any], path: Path) -> Path:
     marks = f"dashed: the best rule, {results['best_rule']}; black: 95 % interval of the paired difference"
     axes.set_xlabel(f"cost of a parent order, {results['cost_unit']}\n{marks}")
     axes.set_title(f"{results['market']}, {results['env']}: {results['scenarios']} {results['data_split']} scenarios")
-    _kind_legend(axes, [p["kind"] for p in policies])
+    kind_legend(axes, [p["kind"] for p in policies])
     return to_png(figure, path)
 
 
@@ -276,6 +282,22 @@ def performance_profile(data: Data) -> Figure | None:
     if data["aggregates"] is None:
         return None
     figure, axes = new_axes(2.9)
+    draw_profile(axes, data)
+    taus, profiles = np.array(data["aggregates"]["taus"]), data["aggregates"]["profiles"]
+    names = [name for name in data["featured"] if name in profiles]
+    at_1 = int(np.argmin(np.abs(taus - 1.0)))
+    share = listed([(name, 100.0 * profiles[name][at_1]["mean"]) for name in names], 1)
+    description = f"Performance profile; share of runs above a score of 1, per cent: {share}."
+    caption = (
+        "Share of (scenario, training seed) pairs whose score lies above tau; higher curves are better. A score is "
+        "what the policy saved against the reference in that scenario, in units of what the oracle saves on average. "
+        "Band: 95 % interval."
+    )
+    return finished(figure, "profile", "Performance profile", description, caption)
+
+
+def draw_profile(axes: Any, data: Data) -> None:
+    """Performance profiles of the featured policies, with their intervals."""
     taus, profiles = np.array(data["aggregates"]["taus"]), data["aggregates"]["profiles"]
     names = [name for name in data["featured"] if name in profiles]
     for i, name in enumerate(names):
@@ -286,12 +308,3 @@ def performance_profile(data: Data) -> Figure | None:
     axes.set_xlabel("score tau  (0: mean of the reference, 1: of the oracle)")
     axes.grid(axis="y")
     axes.legend(loc="upper right")
-    at_1 = int(np.argmin(np.abs(taus - 1.0)))
-    share = listed([(name, 100.0 * profiles[name][at_1]["mean"]) for name in names], 1)
-    description = f"Performance profile; share of runs above a score of 1, per cent: {share}."
-    caption = (
-        "Share of (scenario, training seed) pairs whose score lies above tau; higher curves are better. A score is "
-        "what the policy saved against the reference in that scenario, in units of what the oracle saves on average. "
-        "Band: 95 % interval."
-    )
-    return finished(figure, "profile", "Performance profile", description, caption)

@@ -68,6 +68,16 @@ def to_png(figure: Any, path: Path) -> Path:
     return path
 
 
+def to_svg_file(figure: Any, path: Path, title: str, description: str) -> Path:
+    """Write the figure as a whole SVG file, or none, whose texts are texts; returns `path`. Same figure, same bytes."""
+    out = io.StringIO()
+    about = {"Date": None, "Creator": None, "Title": title, "Description": description}
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.name}):
+        figure.savefig(out, format="svg", bbox_inches="tight", facecolor=PAPER, metadata=about)
+    write_bytes(path, out.getvalue().encode())
+    return path
+
+
 def to_svg(figure: Any, key: str, description: str) -> str:
     """The figure as an ``<svg>`` element for a page.
 

@@ -18,11 +18,11 @@ from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.simulator.compiled import entry_point, say_what_takes_long
 from sor_sb3.simulator.execution import (
     WORK,
+    begin_order,
     end_decision,
     end_wave,
     fill_all,
     pass_tick,
-    scheduled_slice,
     send_children,
 )
 from sor_sb3.simulator.observing import look
@@ -64,11 +64,8 @@ def _reset_batch(state: Any, which: Any, keys: Any) -> None:
         block, fixed, market = blocks[b], venues[b if drawn else 0], markets[which[at] if drawn else 0]
         blank(words, b, i, n_venues)
         block.order_key[i] = keys[at]
-        block.remaining_shares[i], block.available_shares[i] = market.quantity_shares, market.quantity_shares
-        for j in range(i * n_venues, (i + 1) * n_venues):
-            block.fill_ratio[j] = 1.0
+        begin_order(block, i, market)
         begin_path(block, i, fixed, market, state.recording)
-        block.slice_shares[i] = scheduled_slice(block, i, market)
         begun += 1
         follows = at + 1 < which.size and which[at + 1] == which[at] + 1 and i + 1 < per_block
         if drawn or not follows:  # the end of a run of neighbours, which move together

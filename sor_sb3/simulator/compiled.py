@@ -24,6 +24,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
     "simulator/**/*.py",
     "envs/*.py",
+    "live/*.py",
     "policies/oracles/*.py",
     "policies/rules/*.py",
     "evaluation/*.py",

@@ -22,6 +22,12 @@ _EXPONENT_BITS = np.int64(52)
 
 
 @njit(inline="always")
+def toward(before: Any, latest: Any, part: float) -> Any:
+    """The moving average that was `before`, moved by a `part` of the way to what is the latest."""
+    return before + part * (latest - before)
+
+
+@njit(inline="always")
 def exp(x: Any) -> float:
     """e**x to a relative error below 1e-13; 0 for x < -700, and not for x > 700.
 

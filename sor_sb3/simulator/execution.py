@@ -144,6 +144,15 @@ def print_fill(block: Any, i: int, j: int, market: Any, at_ms: float, filled: fl
     block.venue_printed_fresh_shares[j], block.venue_printed_ms[j] = fresh + filled, at_ms
 
 
+@njit(inline="always")
+def begin_order(block: Any, i: int, market: Any) -> None:
+    """What the router knows of a new order: all of it is left, and every venue fills. Its fields are zero."""
+    block.remaining_shares[i], block.available_shares[i] = market.quantity_shares, market.quantity_shares
+    for j in lanes(i, market):
+        block.fill_ratio[j] = 1.0
+    block.slice_shares[i] = scheduled_slice(block, i, market)
+
+
 # ------------------------------------------------------------------------------------------- sending children
 
 
@@ -480,13 +489,19 @@ def end_wave(block: Any, i: int, fixed: Any, market: Any, recording: Any, work: 
     block.returned_shares[i] = hear_answers(block, i, market, until_ms)
     price_bps, elapsed_s = price_at(block, i, market, recording, until_ms), 1e-3 * (until_ms - block.elapsed_ms[i])
     mark(block, i, fixed, market, price_bps, elapsed_s, False)
+    begin_wave(block, i, market, until_ms)
+    return True
+
+
+@njit(inline="always")
+def begin_wave(block: Any, i: int, market: Any, elapsed_ms: float) -> None:
+    """Begin a later wave, so long after the decision: it distributes what came back."""
     count_shares(block, i, market)
     if market.most_resting_ratio > 1.0:  # what rests may have been filled meanwhile
         block.returned_shares[i] = min(block.returned_shares[i], block.available_shares[i])
     block.wave[i] += 1
-    block.elapsed_ms[i] = until_ms
+    block.elapsed_ms[i] = elapsed_ms
     block.slice_shares[i] = block.returned_shares[i]
-    return True
 
 
 @njit(error_model="numpy")

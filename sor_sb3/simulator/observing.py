@@ -36,7 +36,7 @@ def look(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, sc
             for j in lanes(member, market):
                 if fixed.dark[j] == 1.0:
                     block.offset_bps[j] = mid_bps - block.mark_bps[member]
-        _observe_midpoint(block, member, fixed, market)
+        observe_midpoint(block, member, fixed, market)
 
 
 @njit(error_model="numpy")
@@ -71,7 +71,8 @@ def _see_other_quote(block: Any, i: int, j: Any, fixed: Any, market: Any, record
 
 
 @njit
-def _observe_midpoint(block: Any, i: int, fixed: Any, market: Any) -> None:
+def observe_midpoint(block: Any, i: int, fixed: Any, market: Any) -> None:
+    """The midpoint of the observed quotes, how it has moved, and how far from it each venue quotes."""
     ask_bps, bid_bps, before, push = math.inf, -math.inf, block.observed_mid_bps[i], push_bps(block, i)
     for j in lanes(i, market):
         if fixed.dark[j] == 0.0 and block.open[j] == 1.0 and block.observed_quote_shares[j] > 0.0:

@@ -8,7 +8,7 @@ Observations hold both results; rules read them there.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -42,9 +42,26 @@ OFFERS = np.dtype(  # what the lanes of a block offer
 )
 
 
+class Displayed(NamedTuple):
+    """Books as feeds show them, in place of a path's: of each lane the levels behind its far touch, from 1 on.
+
+    Attributes:
+        above_bps: float64 (lanes, MOST_LEVELS), how far above the touch a level lies.
+        shares: float64 (lanes, MOST_LEVELS), displayed there; 0 where the book has ended.
+    """
+
+    above_bps: np.ndarray
+    shares: np.ndarray
+
+
 @njit(error_model="numpy")
-def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
-    """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price."""
+def make_offers(
+    block: Any, i: int, n: int, fixed: Any, market: Any, recording: Any, displayed: Any, offers: Any
+) -> None:
+    """Lay down what each lane of the orders ``i .. i + n - 1`` displays, level by level, at what all-in price.
+
+    Levels behind the touch are `displayed`, or, where that is None, those of the path.
+    """
     first, last = np.uint64(i * market.n_venues), np.uint64((i + n) * market.n_venues)
     for j in range(first, last):
         shown = displayed_shares(block, j)
@@ -54,11 +71,11 @@ def make_offers(block: Any, i: int, n: int, fixed: Any, market: Any, recording: 
         offers.n_levels[j] = 1
     if market.sweeps == 1:
         for member in range(i, i + n):
-            _add_levels(block, member, fixed, market, recording, offers)
+            _add_levels(block, member, fixed, market, recording, displayed, offers)
 
 
 @njit
-def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, offers: Any) -> None:
+def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, displayed: Any, offers: Any) -> None:
     """Lay down the levels of one order's books that lie within the limit of a child that sweeps."""
     limit_bps = best_observed_bps(block, i, fixed, market) + market.limit_offset_bps + TOLERANCE_BPS
     spacing_bps = market.level_ticks * market.tick_bps
@@ -69,11 +86,16 @@ def _add_levels(block: Any, i: int, fixed: Any, market: Any, recording: Any, off
             continue
         for level in range(1, market.n_levels):
             above_bps, at = level * spacing_bps, level * LANES_APART + j
-            if recording is None and offset_bps + above_bps > limit_bps:
-                break
-            price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
-            if recording is not None and shares > 0.0:
-                above_bps = price_bps - block.observed_ask_bps[j]
+            if displayed is None:
+                if recording is None and offset_bps + above_bps > limit_bps:
+                    break
+                price_bps, shares = observed_level(block, i, j, fixed, market, recording, level)
+                if recording is not None and shares > 0.0:
+                    above_bps = price_bps - block.observed_ask_bps[j]
+                    if offset_bps + above_bps > limit_bps:
+                        break
+            else:
+                above_bps, shares = displayed.above_bps[j, level], displayed.shares[j, level]
                 if offset_bps + above_bps > limit_bps:
                     break
             offers.level_shares[at], offers.level_bps[at] = shares, offers.all_in_bps[j] + above_bps

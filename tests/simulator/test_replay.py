@@ -310,7 +310,7 @@ def test_the_router_sees_recorded_levels(tmp_path: Path) -> None:
 @njit
 def _price(state: Any, wanted: float, offers: Any) -> None:
     block, fixed, market = state.blocks[0], state.venues[0], state.market[0]
-    make_offers(block, 0, 1, fixed, market, state.recording, offers[0])
+    make_offers(block, 0, 1, fixed, market, state.recording, None, offers[0])
     price_slices(block, 0, 1, fixed, market, offers[0])
     sweep(block, 0, market.n_venues, wanted, fixed, market, offers[0])
 

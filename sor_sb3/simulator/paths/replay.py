@@ -12,6 +12,7 @@ from typing import Any
 from numba import njit
 
 from sor_sb3.market.spec import VOLUME_LOOKBACK_STEPS
+from sor_sb3.simulator.elementary import toward
 from sor_sb3.simulator.paths.synthetic import OPENING_VENUE_DRAWS, VENUE_DRAWS, in_regime, latency_ms, turned
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
@@ -135,10 +136,22 @@ def _time_s(block: Any, i: int, market: Any, elapsed_ms: float) -> float:
 
 
 @njit(inline="always")
+def relative_bps(px: float, mid_px: float) -> float:
+    """A price relative to the midpoint at arrival; both are negative for a seller, whose market is mirrored."""
+    return (px - mid_px) * (1e4 / abs(mid_px))
+
+
+@njit(inline="always")
+def book_imbalance(bid_shares: float, ask_shares: float) -> float:
+    """How much more is bid for than is offered, as a share of both; 0 where nothing is."""
+    total = bid_shares + ask_shares
+    return (bid_shares - ask_shares) / total if total > 0.0 else 0.0
+
+
+@njit(inline="always")
 def _bps(block: Any, i: int, px: float) -> float:
     """A recorded price relative to the midpoint at arrival."""
-    arrival_px = block.arrival_mid_px[i]
-    return (px - math.copysign(arrival_px, -block.grid_bps[i])) * (1e4 / arrival_px)
+    return relative_bps(px, math.copysign(block.arrival_mid_px[i], -block.grid_bps[i]))
 
 
 @njit
@@ -175,14 +188,13 @@ def advance(block: Any, i: int, fixed: Any, market: Any, recording: Any) -> None
         if rows.last_trade > rows.first_trade:
             if not opening:
                 recent, outflow, forget = block.recent_volume_shares[j], block.recent_outflow_shares[j], 1.0 - memory
-                block.recent_volume_shares[j] += forget * (block.tick_volume_shares[j] - recent)
-                block.recent_outflow_shares[j] += forget * (block.tick_outflow_shares[j] - outflow)
+                block.recent_volume_shares[j] = toward(recent, block.tick_volume_shares[j], forget)
+                block.recent_outflow_shares[j] = toward(outflow, block.tick_outflow_shares[j], forget)
             volume, sold = _traded_shares(recording, rows, now_s + step_s, step_s)
             block.tick_volume_shares[j], block.tick_outflow_shares[j] = volume, sold
     if opening:
-        _guess_unheard(block, i, market)
-    total = bid_total + ask_total
-    block.signal[i] = (bid_total - ask_total) / total if total > 0.0 else 0.0
+        guess_unheard(block, i, market)
+    block.signal[i] = book_imbalance(bid_total, ask_total)
 
 
 @njit(inline="always")
@@ -194,15 +206,16 @@ def _observe(block: Any, i: int, j: int, recording: Any, row: int) -> None:
 
 
 @njit
-def _guess_unheard(block: Any, i: int, market: Any) -> None:
-    """Venues that do not quote at arrival: as dear as the dearest that do; later they keep what was last heard."""
+def guess_unheard(block: Any, i: int, market: Any) -> None:
+    """Closed venues of which no price is known: as dear as the dearest that trade; later they keep what was heard."""
     ask_bps, bid_bps = -math.inf, math.inf
     for j in lanes(i, market):
         if block.open[j] == 1.0:
             ask_bps = max(ask_bps, block.observed_ask_bps[j])
             bid_bps = min(bid_bps, block.observed_bid_bps[j])
     for j in lanes(i, market):
-        if block.open[j] == 0.0 and ask_bps > -math.inf:
+        unheard = block.observed_ask_bps[j] == 0.0 and block.observed_bid_bps[j] == 0.0
+        if block.open[j] == 0.0 and unheard and ask_bps > -math.inf:
             block.observed_ask_bps[j], block.observed_bid_bps[j] = ask_bps, bid_bps
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sor_sb3.simulator.elementary import exp, log
+from sor_sb3.simulator.elementary import exp, log, toward
 from sor_sb3.simulator.random import (
     PLACES_PER_STEP,
     RESET_PLACE,
@@ -425,8 +425,8 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
         u_outage = uniform_at(stream, of.u_outage)
         block.outage[j] = turned(block.outage[j], fixed.outage_enter[j], fixed.outage_leave[j], u_outage)
         recent, outflow = block.recent_volume_shares[j], block.recent_outflow_shares[j]
-        block.recent_volume_shares[j] = recent + forget * (ticks_per_step * block.tick_volume_shares[j] - recent)
-        block.recent_outflow_shares[j] = outflow + forget * (ticks_per_step * block.tick_outflow_shares[j] - outflow)
+        block.recent_volume_shares[j] = toward(recent, ticks_per_step * block.tick_volume_shares[j], forget)
+        block.recent_outflow_shares[j] = toward(outflow, ticks_per_step * block.tick_outflow_shares[j], forget)
         volume = scratch.volume[j] * fixed.volume_share[j] * _volume_noise(noise_sd, normal_at(stream, of.z_volume))
         block.tick_volume_shares[j], block.tick_outflow_shares[j] = volume, volume * scratch.sell_share[j]
 
