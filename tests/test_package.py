@@ -34,6 +34,7 @@ WITH_EXAMPLES = (
     "sor_sb3.evaluation.rule_tables",
     "sor_sb3.evaluation.statistics",
     "sor_sb3.evaluation.tca",
+    "sor_sb3.experiments.judge",
     "sor_sb3.simulator.random",
     "sor_sb3.simulator.views",
 )

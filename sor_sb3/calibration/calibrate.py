@@ -51,12 +51,12 @@ class Calibration:
         if not self.rows:
             return "nothing of the recording was kept apart, so nothing says how real the market is"
         n = counts(self.rows)
-        judged = n["meet"] + n["apart"]
-        apart = [row.statistic.label.removeprefix("· ") for row in self.rows if row.verdict == "apart"]
+        judged = n["meet"] + n["apart"] + n["too wide"]
+        apart = [row.statistic.label.removeprefix("· ") for row in self.rows if row.verdict in ("apart", "too wide")]
         said = (
             f"{n['meet']} of {judged} informative statistics meet the recording's ({n['uninformative']} uninformative)"
         )
-        return f"{said}; apart: {'; '.join(apart)}" if apart else said
+        return f"{said}; apart or too wide: {'; '.join(apart)}" if apart else said
 
     def data(self) -> dict[str, Any]:
         """Plain data for a report."""

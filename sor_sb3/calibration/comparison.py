@@ -19,7 +19,7 @@ WIDEST = 0.5  # a recorded interval wider than this share of its value either wa
 TEST_SEED = 40_000
 TEST_BLOCKS = 64
 
-Verdict = Literal["meet", "apart", "uninformative", ""]
+Verdict = Literal["meet", "apart", "too wide", "uninformative", ""]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class ComparedRow:
 
     Attributes:
         fitted: of the part that the market was fitted to, without a verdict.
-        verdict: "meet" or "apart", of the two intervals; "uninformative" where the recording's is wider than `WIDEST`
-            of its value either way; "" where either has no value.
+        verdict: "meet" or "apart", of the two intervals; "too wide" where they meet since the calibrated one is wider
+            than `WIDEST` of the recorded value either way, "uninformative" where the recorded one is; "" where either
+            has no value.
     """
 
     key: str
@@ -52,7 +53,9 @@ def verdict_of(recorded: Interval, calibrated: Interval) -> Verdict:
         return ""
     if not 0.5 * (recorded.high - recorded.low) <= WIDEST * abs(recorded.value):
         return "uninformative"
-    return "meet" if recorded.low <= calibrated.high and calibrated.low <= recorded.high else "apart"
+    if not (recorded.low <= calibrated.high and calibrated.low <= recorded.high):
+        return "apart"
+    return "meet" if 0.5 * (calibrated.high - calibrated.low) <= WIDEST * abs(recorded.value) else "too wide"
 
 
 def compare(
@@ -98,4 +101,4 @@ def _gradient(
 
 def counts(rows: tuple[ComparedRow, ...]) -> dict[str, int]:
     """How many rows have each verdict."""
-    return {word: sum(row.verdict == word for row in rows) for word in ("meet", "apart", "uninformative")}
+    return {word: sum(row.verdict == word for row in rows) for word in ("meet", "apart", "too wide", "uninformative")}

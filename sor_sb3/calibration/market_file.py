@@ -28,7 +28,13 @@ FROM_REPLAY = (
     "refill_half_life_s",
 )
 DRIFT_SHARE = 0.1  # where the search for the drift begins, in volatilities; its half-life is the default
-STRESS = {"entries_per_hour": 5.0, "duration_s": 240.0, "offset_factor": 1.5, "size_factor": 1.0, "volatility_factor": 1.5}
+STRESS = {
+    "entries_per_hour": 5.0,
+    "duration_s": 240.0,
+    "offset_factor": 1.5,
+    "size_factor": 1.0,
+    "volatility_factor": 1.5,
+}
 
 
 def rounded(value: float, digits: int = 4) -> float:

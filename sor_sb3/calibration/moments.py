@@ -64,6 +64,7 @@ def moments(paths: QuotePaths) -> dict[str, float]:
     out |= {f"size autocorrelation {lag} s": x for lag, x in zip(LAGS_S, found, strict=True)}
     moves = moves_of(0.5 * (best_ask + best_bid), paths.grid_s)
     out["log volatility"] = float(0.5 * np.log(np.nanmean(np.square(moves)) / SPAN_S))
+    out["log fourth moment"] = float(np.log(np.nanmean(moves**4) / np.nanmean(moves**2) ** 2))
     clusters = abs_products(moves, CLUSTER_LAGS)
     out |= {f"absolute moves {SPAN_S * lag:g} s apart": x for lag, x in zip(CLUSTER_LAGS, clusters, strict=True)}
     out["log excess"] = float(np.log(np.nanmean(ask - best_ask[..., None])))

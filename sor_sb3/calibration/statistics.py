@@ -19,7 +19,7 @@ from sor_sb3.evaluation.true_quotes import QuotePaths
 
 STILL_BEST_S = (5, 30, 60)
 MORE_STATISTICS: dict[str, Statistic] = {
-    "excess_q50": Statistic("a venue's ask above the best where it is, median, over its half-spread", ""),
+    "excess_q50": Statistic("a venue's ask above the best where it is, median, over the mean half-spread", ""),
     "excess_q90": Statistic("· its 90 % quantile", ""),
     "spread_log_sd": Statistic("sd of a venue's log spread", ""),
     "size_log_sd": Statistic("sd of a venue's log size", ""),
@@ -76,10 +76,13 @@ def _more(paths: QuotePaths) -> dict[str, Interval]:
     best = np.fmin.reduce(ask, axis=2)
     excess = ask - best[..., None]
     at_best = excess <= TIE_BPS
-    over = np.where(excess > TIE_BPS, excess / (0.5 * spread), np.nan)[:, ::every]
+    over = np.where(excess > TIE_BPS, excess, np.nan)[:, ::every]
 
     def quantile(q: float) -> Interval:
-        return grouped(lambda kept: float(np.nanquantile(over[kept], q)) if len(kept) else float("nan"), paths.n)
+        def over_half_spread(kept: np.ndarray) -> float:
+            return float(np.nanquantile(over[kept], q) / (0.5 * np.nanmean(spread[kept]))) if len(kept) else np.nan
+
+        return grouped(over_half_spread, paths.n)
 
     by_venue = np.where(np.isfinite(excess), excess, 0.0).sum(axis=1), np.isfinite(excess).sum(axis=1) * 1.0
     k = ask.shape[2]

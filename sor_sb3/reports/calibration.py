@@ -12,8 +12,8 @@ from sor_sb3.reports.figures import Data, Figure, finished, name_rows, styled
 from sor_sb3.reports.page import templates
 from sor_sb3.reports.theme import INK, LIGHT, MUTED, SERIES, new_axes
 
-VERDICT_STYLES = {"meet": "green", "apart": "bold red", "uninformative": "yellow", "": "dim"}
-_COLOURS = {"meet": LIGHT["good"], "apart": LIGHT["bad"], "uninformative": MUTED}
+VERDICT_STYLES = {"meet": "green", "apart": "bold red", "too wide": "red", "uninformative": "yellow", "": "dim"}
+_COLOURS = {"meet": LIGHT["good"], "apart": LIGHT["bad"], "too wide": LIGHT["bad"], "uninformative": MUTED}
 _SHOWN = 2.0  # how far from the recorded value, in shares of it, the figure of intervals goes
 _CURVES = {
     "spread_autocorrelation": "log spread",
@@ -54,7 +54,7 @@ def comparison_note(data: Data) -> str:
 
 @styled
 def _intervals(data: Data) -> Figure | None:
-    rows = [row for row in data["rows"] if row["verdict"] in ("meet", "apart") and row["recorded"][0]]
+    rows = [row for row in data["rows"] if row["verdict"] in ("meet", "apart", "too wide") and row["recorded"][0]]
     if not rows:
         return None
     figure, axes = new_axes(0.24 * len(rows) + 0.9)

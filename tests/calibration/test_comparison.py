@@ -67,13 +67,14 @@ def test_moments_do_not_depend_on_the_order_of_blocks(paths):
 
 def test_a_row_without_a_narrow_recording_is_uninformative():
     narrow, wide = Interval(1.0, 0.6, 1.4), Interval(1.0, 0.4, 1.6)
-    assert verdict_of(narrow, Interval(2.0, 1.3, 2.7)) == "meet"
+    assert verdict_of(narrow, Interval(1.7, 1.3, 2.1)) == "meet"
+    assert verdict_of(narrow, Interval(2.0, 1.3, 2.7)) == "too wide"
     assert verdict_of(narrow, Interval(2.0, 1.5, 2.5)) == "apart"
     assert verdict_of(wide, Interval(2.0, 1.7, 2.3)) == "uninformative"
     assert verdict_of(Interval(0.0, -0.1, 0.1), narrow) == "uninformative"
     assert verdict_of(Interval(1.0, -math.inf, math.inf), narrow) == "uninformative"
     assert verdict_of(Interval(NAN, NAN, NAN), narrow) == verdict_of(narrow, Interval(NAN, NAN, NAN)) == ""
-    assert counts(()) == {"meet": 0, "apart": 0, "uninformative": 0}
+    assert counts(()) == {"meet": 0, "apart": 0, "too wide": 0, "uninformative": 0}
 
 
 def test_venues_may_have_dots_in_their_names():
@@ -86,7 +87,10 @@ def test_venues_may_have_dots_in_their_names():
 
 
 def test_the_file_says_what_stands_behind_each_number():
-    venues = [{"name": f'{name}"', "offset_bps": 1.25, "size_shares": 300.0, "take_fee_bps": 0.3, "latency_ms": 0.2} for name in "AB"]
+    venues = [
+        {"name": f'{name}"', "offset_bps": 1.25, "size_shares": 300.0, "take_fee_bps": 0.3, "latency_ms": 0.2}
+        for name in "AB"
+    ]
     data = {
         "name": "mine",
         "model": "synthetic",
