@@ -24,7 +24,7 @@ from sor_sb3.market.spec import SyntheticMarket
 
 DAY_S = 23_400.0
 CLOSED = ("size_shares", "size_tail", "size_fast_sd", "size_slow_sd", "fast_half_life_s", "slow_half_life_s")
-"""Closed forms that stand in the file as they are; the others are where simulated moments begin."""
+"""Closed forms that hold in the model as they are; the others are only where simulated moments begin."""
 
 TRUTH = {
     "name": "known",

@@ -16,7 +16,7 @@ from sor_sb3.calibration.observed import Observed, cut_segments, fit_for_use, ob
 from sor_sb3.calibration.simulated import Data, Fit, fit_moments, value_of
 from sor_sb3.errors import UserError
 from sor_sb3.market.recordings import quotes_of
-from sor_sb3.market.settings import parse_settings, with_fields
+from sor_sb3.market.settings import OPTION, parse_settings, with_fields
 from sor_sb3.market.spec import ReplayMarket, SyntheticMarket
 from sor_sb3.market.validation import validate
 
@@ -139,12 +139,23 @@ def calibrate(
     kept = observe(recording, rest, venues, block_s, replay.session_utc) if len(rest) and fit_share < 1.0 else None
     closed = closed_form_estimates(observed, seed)
     data = drafted(name, replay, observed, closed)
+    _with_given(data, settings)  # a mistake shows before the search, not after it
     fit = fit_moments(data, observed.paths, progress)
     estimates = _rounded(closed | fit.estimates(observed.n))
     rows = () if kept is None else compare(data, fit, observed.paths, kept.paths, progress)
     data = settled(data, replay)
     estimates = {path: replace(found, value=value_of(data, path)) for path, found in estimates.items()}
     return _written(data, replay, estimates, settings, fit, rows, left_out, (observed, kept), block_s)
+
+
+def _with_given(data: Data, settings: Mapping[str, Any]) -> tuple[Data, SyntheticMarket]:
+    """A market's plain data with what the user knows, and the market."""
+    where = f"market {data['name']}"
+    try:
+        changed = with_fields(SyntheticMarket, data, settings, where)
+    except UserError as error:
+        raise UserError(str(error).replace(OPTION, "--set")) from None
+    return changed, validate(SyntheticMarket, changed, where)
 
 
 def _rounded(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
@@ -165,9 +176,7 @@ def _written(
     block_s: float,
 ) -> Calibration:
     """Put what is given into the market, check it, and write it out."""
-    where = f"market {data['name']}"
-    data = with_fields(SyntheticMarket, data, settings, where)
-    market = validate(SyntheticMarket, data, where)
+    data, market = _with_given(data, settings)
     measured = {"quotes.tick_bps", "quotes.round_lot_shares", "volume.day_s", "response.cleanup_penalty_bps"}
     notes = notes_of(data, estimates, settings, measured)
     blocks = tuple(0 if part is None else part.n for part in parts)

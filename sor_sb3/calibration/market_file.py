@@ -133,7 +133,7 @@ def market_text(data: Data, notes: Mapping[str, str], head: list[str]) -> str:
 
     def line(indent: str, key: str, value: Any, path: str) -> str:
         text = f"{indent}{key}: {word(value)}"
-        return f"{text:<44}# {notes[path]}" if path in notes else text
+        return f"{text:<43} # {notes[path]}" if path in notes else text
 
     for key, value in data.items():
         if isinstance(value, dict):

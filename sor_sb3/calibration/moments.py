@@ -46,9 +46,9 @@ def moments(paths: QuotePaths) -> dict[str, float]:
     best_ask, best_bid = np.fmin.reduce(ask, axis=2), np.fmax.reduce(bid, axis=2)
     at_best, quoting = ask - best_ask[..., None] <= TIE_BPS, np.isfinite(ask)
     both = quoting[:, 1:] & quoting[:, :-1]
-    moved = 0.5 * sum(np.where(both, np.abs(np.diff(side, axis=1)) > TIE_BPS, 0.0) for side in (ask, bid))
+    steps = [np.where(both, np.abs(np.diff(side, axis=1)) > TIE_BPS, 0.0).sum(axis=(0, 1)) for side in (ask, bid)]
     out = {f"log spread {name}": x for name, x in zip(names, np.nanmean(log_spread, axis=(0, 1)), strict=True)}
-    changed = moved.sum(axis=(0, 1)) / both.sum(axis=(0, 1))
+    changed = 0.5 * (steps[0] + steps[1]) / both.sum(axis=(0, 1))
     out |= {f"changed in a step {name}": x for name, x in zip(names, changed, strict=True)}
     there = at_best.sum(axis=(0, 1)) / quoting.sum(axis=(0, 1))
     out |= {f"at best {name}": x for name, x in zip(names, there, strict=True)}
@@ -77,6 +77,12 @@ def moments(paths: QuotePaths) -> dict[str, float]:
     return {key: float(value) for key, value in (out | _between(ask, at_best, best_ask, lag)).items()}
 
 
+def _still(at_best: np.ndarray, lag: int) -> float:
+    """How often a venue at the best ask is there so many steps later; NaN beyond the block."""
+    now = at_best[:, :-lag]
+    return float((at_best[:, lag:] & now).sum() / now.sum()) if lag < at_best.shape[1] else float("nan")
+
+
 def _between(ask: np.ndarray, at_best: np.ndarray, best_ask: np.ndarray, lag: int) -> dict[str, float]:
     k = ask.shape[2]
     changes = np.diff(ask[:, ::lag], axis=1).reshape(-1, k)
@@ -93,5 +99,6 @@ def _between(ask: np.ndarray, at_best: np.ndarray, best_ask: np.ndarray, lag: in
         return {
             "correlation of ask changes": float(np.nanmean(pairs)),
             "stale choice": float(lost[known].sum() / saving[known].sum()),
-            "best still best": float(np.mean((at_best[:, lag:] & at_best[:, :-lag]).sum() / at_best[:, :-lag].sum())),
+            "best still best": _still(at_best, lag),
+            "best still best much later": _still(at_best, 6 * lag),
         }

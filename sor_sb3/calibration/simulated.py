@@ -23,8 +23,8 @@ LEAST_BLOCKS, REPLICAS = 48, 4  # simulated blocks: at least so many, else so ma
 SEED = 20_000
 STEP = 0.15  # of a logarithm, for derivatives
 LARGEST_MOVE = 0.8  # of a logarithm, in one step
-TRIES, CYCLES = 6, 3  # of a Jacobian, and how many Jacobians; the first of each start
-FLOOR = 0.04  # no moment is taken to be known better: the model is not so good
+TRIES, CYCLES = 6, 3  # with a Jacobian, and how many Jacobians from each start
+FLOOR = 0.03  # no moment is taken to be known better: the model is not so good
 PRIOR_SD = 0.7  # of a logarithm: where moments say nothing of a parameter, the closed form it began from stays
 HEAVY = {"stale choice": 5.0, "best ask unchanged": 8.0}  # what routing lives on counts more
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -196,17 +196,22 @@ def fit_moments(data: Data, recorded: QuotePaths, progress: Callable[[str, int, 
     """
     paths = fitted_paths(data)
     problem = _Problem(data, recorded, paths)
-    total = (CYCLES + 1) * (len(paths) + TRIES) + len(paths) + 2
-    tell = lambda: None if progress is None else progress("simulated moments", problem.tries, total)  # noqa: E731
+    total = 2 * CYCLES * (len(paths) + TRIES) + len(paths) + 3
+
+    def tell() -> None:
+        if progress is not None:
+            progress("simulated moments", problem.tries, total)
+
     points, begun = [], {path: value_of(data, path) for path in paths}
     for start in _starts(data):
         for path, value in (begun | start).items():
             with_value(data, path, value)
         logs = problem.begin()
-        points.append(_cycle(problem, _Point(logs, problem.simulated(logs), logs), tell))
+        point = _Point(logs, problem.simulated(logs), logs)
+        for _ in range(CYCLES):
+            point = _cycle(problem, point, tell)
+        points.append(point)
     best = min(points, key=lambda point: float(np.square(problem.residuals_of(point)).sum()))
-    for _ in range(CYCLES - 1):
-        best = _cycle(problem, best, tell)
     logs, found = best.logs, best.found
     jacobian = problem.jacobian(logs, problem.residuals_of(best))
     problem.simulated(logs)  # which puts the fit into the data

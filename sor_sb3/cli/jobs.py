@@ -170,7 +170,8 @@ def compare(
         if judge is not None:
             real = market_of(judge, None, venues, session, fees, **recording)
             beside = compare_config(real, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
-            return _judge(config, beside, named_folder(log_dir, name, config.market.name, env), workers, progress)
+            _judge(config, beside, named_folder(log_dir, name, config.market.name, env), workers, progress)
+            return
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
         with writing(f"--log-dir {log_dir}", log_dir):

@@ -54,7 +54,8 @@ def comparison_note(data: Data) -> str:
 
 @styled
 def _intervals(data: Data) -> Figure | None:
-    rows = [row for row in data["rows"] if row["verdict"] in ("meet", "apart", "too wide") and row["recorded"][0]]
+    judged = [row for row in data["rows"] if row["verdict"] in ("meet", "apart", "too wide") and row["recorded"][0]]
+    rows = [row for row in judged if None not in row["recorded"] + row["calibrated"]]
     if not rows:
         return None
     figure, axes = new_axes(0.24 * len(rows) + 0.9)

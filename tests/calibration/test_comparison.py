@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -102,10 +103,13 @@ def test_the_file_says_what_stands_behind_each_number():
     estimates = {"quotes.size_fast_sd": Estimate("quotes.size_fast_sd", 0.7, 0.61234, 0.8, "latent")}
     notes = notes_of(data, estimates, {"venues.*.latency_ms": 0.2}, {"quotes.tick_bps"})
     text = market_text(data, notes, ["calibrated"])
-    assert "size_fast_sd: 0.7                         # 0.612 to 0.8; latent" in text
+    assert re.search(r"size_fast_sd: 0.7 +# 0.612 to 0.8; latent", text)
     assert text.count("# given") == 2
     assert text.count("# measured") == 1
     assert text.count("# assumed") == 7  # protection; offset, size and fee of two venues
+    data["response"] = {"permanent_impact_bps_per_1000_shares": 1.5}
+    long = market_text(data, {"response.permanent_impact_bps_per_1000_shares": "assumed"}, [])
+    assert parse_market(long, "mine.yaml", None).response.permanent_impact_bps_per_1000_shares == 1.5
     market = parse_market(text, "mine.yaml", None)
     assert market.venue_names == ('A"', 'B"')
     assert market.order_protection and market.quotes.size_fast_sd == 0.7 and market.order.horizon_steps == 4

@@ -75,7 +75,7 @@ def test_lots_and_tails_do_not_hide_the_memory_of_sizes(sizes):
 
 def test_where_nothing_is_below_a_median_there_is_one_spread():
     rng = np.random.default_rng(2)
-    shares = np.maximum(np.floor(0.2 * np.exp(rng.standard_normal((1, 20_000, 2))) + 0.5), 1.0)
+    shares = np.maximum(np.floor(0.6 * np.exp(rng.standard_normal((1, 20_000, 2))) + 0.5), 1.0)
     law = quantile_law(shares, 1.0)
     assert law.log_sd_below == law.log_sd_above == pytest.approx(1.0, rel=0.1)
 
