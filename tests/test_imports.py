@@ -21,6 +21,7 @@ LAYERS = (  # from below; the rooms of one line may import each other, files in 
     {"live"},
     {"policies", "algorithms", "routers"},
     {"evaluation"},
+    {"calibration"},
     {"reports", "callbacks"},
     {"experiments", "zoo"},
     {"cli"},

@@ -131,6 +131,10 @@ def compare(
     name: Name = None,
     repeat: Repeat = None,
     final: Final = False,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="Quotes that --market was calibrated on: train on both, score on these."),
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
@@ -148,7 +152,8 @@ def compare(
 ) -> None:
     """Train several algorithms, score them with every rule on the same test scenarios, print who is better.
 
-    With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
+    With --final nothing is trained: a finished comparison is scored on the frozen final scenarios. With --judge the
+    options of a recording are of the quotes to judge on.
     """
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
     from sor_sb3.experiments.comparison import compare as run_comparison
@@ -168,13 +173,19 @@ def compare(
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = market_of(market, market_set, venues, session, fees, **recording)
+        of_recording = (venues, session, fees) if judge is None else (None, None, None)
+        spec = market_of(market, market_set, *of_recording, **(recording if judge is None else {}))
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}
         given = parse_settings(settings or [])
         wanted = [name.strip() for name in rules.split(",") if name.strip()]
         config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults, wanted)
+        if judge is not None:
+            real = market_of(judge, None, venues, session, fees, **recording)
+            beside = compare_config(real, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults, wanted)
+            _judge(config, beside, named_folder(log_dir, name, config.market.name, env), workers, progress)
+            return
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
         with writing(f"--log-dir {log_dir}", log_dir):
@@ -194,6 +205,16 @@ def compare(
     print_robustness(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
+
+
+def _judge(config: Any, on_recording: Any, folder: Path, workers: int | None, progress: bool) -> None:
+    """Train on the calibrated market and on the recording, and score both on the recording."""
+    from sor_sb3.experiments.judge import JUDGE_FILE, judge, judge_lines
+    from sor_sb3.files import writing
+
+    with writing(f"--log-dir {folder.parent}", folder), watched(progress, "finished runs", folder) as bar:
+        found = judge(config, on_recording, folder, workers, bar)
+    typer.echo("\n".join([*judge_lines(found), f"results: {folder / JUDGE_FILE}"]))
 
 
 @app.command()
