@@ -30,6 +30,7 @@ from sor_sb3.cli.options import (
     SizeMultiplier,
     SplitGains,
     Timesteps,
+    Track,
     Trades,
     Venues,
     market_of,
@@ -54,6 +55,7 @@ def train(
     hyperparams: Hyperparams = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Resume = None,
+    track: Track = None,
     progress: ShowProgress = True,
     market_set: MarketSet = None,
     depth: Depth = None,
@@ -66,6 +68,7 @@ def train(
     """Train one algorithm; the run goes to LOG_DIR/ALGO/ENV_k with its TensorBoard logs."""
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
+    from sor_sb3.callbacks.tracking import tracking
     from sor_sb3.experiments.config import train_config
     from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER
     from sor_sb3.experiments.reopen import run_config
@@ -75,7 +78,7 @@ def train(
     from sor_sb3.market.family import load_family
 
     if resume is not None:
-        refuse_beside(context, "--resume", {"resume", "progress"})
+        refuse_beside(context, "--resume", {"resume", "progress", "track"})
         config = run_config(resume)
         if (resume / DONE_FILE).is_file():
             typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
@@ -88,7 +91,7 @@ def train(
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
-    with writing(named, resume or log_dir), ExitStack() as stack:
+    with writing(named, resume or log_dir), tracking(track), ExitStack() as stack:
         folder = resume or new_run(log_dir, config.algo, config.env, stack)
         what = f"{config.algo} on {config.market.name}, {config.env}, {config.timesteps} steps, in {folder}"
         typer.echo(f"training {what}{resume_point(config, folder) if resume else ''}", err=True)
@@ -125,6 +128,7 @@ def compare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
+    track: Track = None,
     progress: ShowProgress = True,
     gains: SplitGains = True,
     market_set: MarketSet = None,
@@ -140,6 +144,7 @@ def compare(
     With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
     """
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
+    from sor_sb3.callbacks.tracking import keep_comparison, tracking
     from sor_sb3.experiments.comparison import compare as run_comparison
     from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import compare_config
@@ -151,7 +156,8 @@ def compare(
     from sor_sb3.reports.tables import print_results
 
     if repeat is not None:
-        refuse_beside(context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains"})
+        allowed = {"repeat", "name", "log_dir", "workers", "progress", "final", "gains", "track"}
+        refuse_beside(context, "--repeat", allowed)
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
@@ -172,9 +178,11 @@ def compare(
     typer.echo(f"comparing {what}, in {folder}", err=True)
     with (
         writing(f"--log-dir {log_dir}", log_dir),
+        tracking(track),
         watched(progress, "finished runs", folder) as bar,
     ):
         results = run_comparison(config, folder, workers, bar, ("gains",) if gains else ())
+        keep_comparison(folder, results)
     print_results(results)
     print_gains(results)
     typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
