@@ -7,11 +7,11 @@ import sys
 
 import typer
 
-from sor_sb3.cli import jobs, looking, markets
+from sor_sb3.cli import hub, jobs, looking, markets, tca
 from sor_sb3.cli.apps import app
 from sor_sb3.errors import UserError, WorkFailed
 
-__all__ = ["app", "jobs", "looking", "main", "markets"]
+__all__ = ["app", "hub", "jobs", "looking", "main", "markets", "tca"]
 
 
 def main() -> None:
