@@ -139,8 +139,8 @@ class RoutingEvalCallback(BaseCallback):
         self.logger.record("eval/mean_reward", -cost)
         self.logger.record("eval/mean_ep_length", float(scores.env_steps.mean()))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        log_pictures(self.logger, self.evaluator.market, scores)
         self.logger.dump(self.num_timesteps)
-        log_pictures(self.logger, self.evaluator.market, scores, self.num_timesteps)
         for name, logger in self._loggers.items():
             assert self.baselines is not None
             self._record(logger, self.baselines.scores[name])

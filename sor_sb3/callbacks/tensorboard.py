@@ -10,7 +10,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    HParam,
+    HumanOutputFormat,
+    JSONOutputFormat,
+    Logger,
+    TensorBoardOutputFormat,
+)
+from stable_baselines3.common.logger import Figure as LoggedFigure
 
 from sor_sb3.evaluation.evaluator import Scores
 from sor_sb3.evaluation.formats import number
@@ -42,15 +50,22 @@ def layout(market: MarketSpec, cost_tag: str) -> dict[str, dict[str, list[Any]]]
     return groups
 
 
-def log_pictures(logger: Logger, market: MarketSpec, scores: Scores, step: int) -> None:
-    """Histograms of cost and latency, and a figure of them with the venue shares; nothing without TensorBoard."""
-    writer = tensorboard_writer(logger)
-    if writer is None:
+_TEXT_FORMATS = (HumanOutputFormat, CSVOutputFormat, JSONOutputFormat)
+_NOT_TEXT = ("stdout", "log", "json", "csv")  # for `exclude`: what only TensorBoard and trackers can show
+
+
+def log_pictures(logger: Logger, market: MarketSpec, scores: Scores) -> None:
+    """Histograms of cost and latency, and a figure of them with the venue shares, at the logger's next dump.
+
+    Nothing where nobody shows them: neither TensorBoard nor a tracker.
+    """
+    if all(isinstance(output, _TEXT_FORMATS) for output in logger.output_formats):
         return
-    writer.add_histogram("eval_distribution/cost", scores.cost.ravel(), step)
+    logger.record("eval_distribution/cost", scores.cost.ravel(), exclude=_NOT_TEXT)
     if scores.latency_ms.size:
-        writer.add_histogram("eval_distribution/latency_ms", scores.latency_ms, step)
-    writer.add_figure("eval_figure/cost_and_flow", _figure(market, scores), step)
+        logger.record("eval_distribution/latency_ms", scores.latency_ms, exclude=_NOT_TEXT)
+    figure = LoggedFigure(_figure(market, scores), close=True)
+    logger.record("eval_figure/cost_and_flow", figure, exclude=_NOT_TEXT)
 
 
 def _figure(market: MarketSpec, scores: Scores) -> Figure:
@@ -88,7 +103,7 @@ class HParamCallback(BaseCallback):
         self.values = HParam(simple, dict.fromkeys(metrics, 0.0))
 
     def _on_training_start(self) -> None:
-        self.logger.record("hparams", self.values, exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("hparams", self.values, exclude=_NOT_TEXT)
 
     def _on_step(self) -> bool:
         return True

@@ -34,6 +34,7 @@ from sor_sb3.cli.options import (
     SizeMultiplier,
     SplitGains,
     Timesteps,
+    Track,
     Trades,
     Venues,
     extras_of,
@@ -59,6 +60,7 @@ def train(
     hyperparams: Hyperparams = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Serve TensorBoard while it trains.")] = False,
     resume: Resume = None,
+    track: Track = None,
     progress: ShowProgress = True,
     market_set: MarketSet = None,
     depth: Depth = None,
@@ -75,6 +77,7 @@ def train(
         return train_in_closed_form(context, context.params)
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters
     from sor_sb3.callbacks.tensorboard_server import running_tensorboard
+    from sor_sb3.callbacks.tracking import tracking
     from sor_sb3.experiments.config import train_config
     from sor_sb3.experiments.folder import DONE_FILE, TENSORBOARD_FOLDER
     from sor_sb3.experiments.reopen import run_config
@@ -84,7 +87,7 @@ def train(
     from sor_sb3.market.family import load_family
 
     if resume is not None:
-        refuse_beside(context, "--resume", {"resume", "progress"})
+        refuse_beside(context, "--resume", {"resume", "progress", "track"})
         config = run_config(resume)
         if (resume / DONE_FILE).is_file():
             typer.echo(f"{resume} is finished already; score it with: sor-sb3 evaluate {resume}")
@@ -97,7 +100,7 @@ def train(
         config = train_config(algo, env, spec, seed, timesteps, n_envs, parse_settings(settings or []), defaults)
         check_settings(config)
     named = f"--log-dir {log_dir}" if resume is None else f"--resume {resume}"
-    with writing(named, resume or log_dir), ExitStack() as stack:
+    with writing(named, resume or log_dir), tracking(track), ExitStack() as stack:
         folder = resume or new_run(log_dir, config.algo, config.env, stack)
         what = f"{config.algo} on {config.market.name}, {config.env}, {config.timesteps} steps, in {folder}"
         typer.echo(f"training {what}{resume_point(config, folder) if resume else ''}", err=True)
@@ -139,6 +142,7 @@ def compare(
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     rules: Rules = "standard",
+    track: Track = None,
     progress: ShowProgress = True,
     gains: SplitGains = True,
     robustness: Robustness = False,
@@ -156,6 +160,7 @@ def compare(
     options of a recording are of the quotes to judge on.
     """
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
+    from sor_sb3.callbacks.tracking import keep_comparison, tracking
     from sor_sb3.experiments.comparison import compare as run_comparison
     from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import compare_config
@@ -168,7 +173,9 @@ def compare(
 
     if repeat is not None:
         refuse_beside(
-            context, "--repeat", {"repeat", "name", "log_dir", "workers", "progress", "final", "gains", "robustness"}
+            context,
+            "--repeat",
+            {"repeat", "name", "log_dir", "workers", "progress", "final", "gains", "robustness", "track"},
         )
         config = read_comparison(repeat)
     else:
@@ -197,9 +204,11 @@ def compare(
     typer.echo(f"comparing {what}, in {folder}", err=True)
     with (
         writing(f"--log-dir {log_dir}", log_dir),
+        tracking(track),
         watched(progress, "finished runs", folder) as bar,
     ):
         results = run_comparison(config, folder, workers, bar, extras_of(gains=gains, robustness=robustness))
+        keep_comparison(folder, results)
     print_results(results)
     print_gains(results)
     print_robustness(results)

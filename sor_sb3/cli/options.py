@@ -50,6 +50,9 @@ MarketSet = Annotated[
     list[str] | None,
     typer.Option("--market-set", help="Any field of the market, order.step_s=1 or venues.*.latency_ms=2; repeat."),
 ]
+Track = Annotated[
+    str | None, typer.Option("--track", help="wandb, mlflow or trackio: log everything there too, and the files.")
+]
 Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded venue's fee, NYSE=0.3; repeat.")]
 
 

@@ -42,10 +42,13 @@ class Measure:
     averaged: bool = False
 
     def of(self, columns: Mapping[str, np.ndarray], average: Callable[..., Any]) -> np.ndarray:
-        """The measure over the last axis of `columns`; `average` is the share-weighted average."""
+        """The measure over the last axis of `columns`; `average` is the share-weighted average.
+
+        Where `columns` have no "side", prices are in a buyer's view.
+        """
         assert self.function is not None
-        wanted = [name for name in inspect.signature(self.function).parameters if name != "side"]
-        values = self.function(*(columns[name] for name in wanted))
+        names = inspect.signature(self.function).parameters
+        values = self.function(**{name: columns[name] for name in names if name != "side" or name in columns})
         return np.asarray(self.scale * (average(values, columns["shares"]) if self.averaged else values))
 
 

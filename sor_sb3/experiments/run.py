@@ -24,6 +24,7 @@ from sor_sb3.callbacks.checkpoint import ExactCheckpointCallback, latest_checkpo
 from sor_sb3.callbacks.evaluation import RoutingEvalCallback, cost_tag
 from sor_sb3.callbacks.paired_critic import PairedCriticCallback
 from sor_sb3.callbacks.tensorboard import HParamCallback
+from sor_sb3.callbacks.tracking import TrackerWriter, tracked
 from sor_sb3.envs.sb3_vec_env import RoutingVecEnv, make_vec_env
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores, standard_rules
@@ -166,17 +167,20 @@ def train(
     The learner's event file goes to `tensorboard_folder`, if given. Gap closed and the chart need `baselines`: names of
     rules and oracles, or their scores on validation scenarios; their TensorBoard runs go to `baseline_folder`. `report`
     is called with the timesteps done after every rollout, `each` with the timesteps and the scores of every evaluation;
-    what it raises ends the training. Raises UserError: the checkpoint is of other software
+    what it raises ends the training. The tracker that the environment names, if any, gets what SB3 logs and the run's
+    files (:mod:`sor_sb3.callbacks.tracking`). Raises UserError: the checkpoint is of other software
     versions, or the folder is in use or cannot be written.
     """
     torch.set_num_threads(1)
-    with writing(str(folder), folder), locked(folder):
+    with writing(str(folder), folder), locked(folder), tracked(folder) as tracker:
         resume_from = _checkpoint_of(config, folder)
         venv = make_training_env(config)
         model = make_model(config, venv, verbose)
         write_yaml(folder / CONFIG_FILE, {"digest": config.digest(), "config": config.canonical()})
         formats = (["stdout"] if verbose else []) + (["tensorboard"] if tensorboard_folder else [])
         model.set_logger(configure(str(tensorboard_folder) if tensorboard_folder else None, formats))
+        if tracker is not None:
+            model.logger.output_formats.append(tracker)
         evaluator = validation_evaluator(config.env, config.market, config.validation_scenarios)
         evaluate_every, keep_every = config.timesteps // (config.evaluations - 1), config.timesteps // CHECKPOINTS
         evaluation = RoutingEvalCallback(evaluator, evaluate_every, folder, baselines, baseline_folder, each)
@@ -192,6 +196,8 @@ def train(
             callbacks.append(_Progress(report))
         model.learn(config.timesteps, callback=CallbackList(callbacks))
         _leave_run(config, folder, model, checkpoint.seconds, evaluation.best_cost)
+        if tracker is not None:
+            _keep(config, folder, tracker)
     return model
 
 
@@ -206,6 +212,15 @@ def _leave_run(config: TrainConfig, folder: Path, model: Any, seconds: float, be
     done = {"digest": config.digest(), "timesteps": model.num_timesteps, "seconds": round(seconds, 3)}
     write_json(folder / DONE_FILE, {**done, "best_validation_cost": best_cost, "versions": system_versions()})
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+
+def _keep(config: TrainConfig, folder: Path, tracker: TrackerWriter) -> None:
+    """A finished run's files, for its tracker."""
+    zoo = config.env
+    tracker.keep("config", folder, [CONFIG_FILE, *(f"{zoo}/{name}" for name in ("args.yml", "config.yml"))])
+    tracker.keep("results", folder, [DONE_FILE, "evaluations.npz"])
+    model = ("best_model.zip", "best_vecnormalize.pkl", f"{zoo}.zip", f"{zoo}/vecnormalize.pkl")
+    tracker.keep("model", folder, model)
 
 
 def load_policy(config: TrainConfig, folder: Path, best: bool = True, market: MarketSpec | None = None) -> Any:

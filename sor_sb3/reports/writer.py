@@ -87,7 +87,7 @@ def report_data(
     """Every number of the report, as plain data; null where one has no value."""
     best, names = results["best_rule"], [p["name"] for p in results["policies"]]
     costs = {name: evaluation.scores[name].cost for name in names}
-    return _plain(
+    return plain(
         {
             "results": results,
             "featured": _featured(results),
@@ -124,14 +124,14 @@ def _featured(results: Data) -> list[str]:
     return [name for name in dict.fromkeys([*learned, *rest]) if name in kinds]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Arrays and NumPy numbers as lists and floats; what is not finite as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -57,7 +57,8 @@ def test_nothing_is_drawn_where_nothing_is_logged(tmp_path):
     evaluator = Evaluator("OrderSplit-v1", "notebook", 3)
     logger = configure(str(tmp_path), ["csv"])
     assert tensorboard_writer(logger) is None
-    log_pictures(logger, load_market("notebook"), evaluator.score("p", "pro_rata"), 0)
+    log_pictures(logger, load_market("notebook"), evaluator.score("p", "pro_rata"))
+    logger.dump(0)
     assert [p.name for p in tmp_path.iterdir()] == ["progress.csv"]
 
 
