@@ -7,16 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from sor_sb3.cli.apps import app
+from sor_sb3.cli.grids import make_grid, same_algorithms
 from sor_sb3.cli.options import (
     Bar,
     Depth,
     Env,
+    Envs,
     Fees,
     Final,
     Hyperparams,
     LogDir,
-    Market,
     MarketOrFamily,
+    Markets,
     MarketSet,
     Name,
     NEnvs,
@@ -32,6 +34,8 @@ from sor_sb3.cli.options import (
     Timesteps,
     Trades,
     Venues,
+    listed,
+    market_names,
     market_of,
     new_run,
     refuse_beside,
@@ -111,8 +115,8 @@ def train(
 @app.command()
 def compare(
     context: typer.Context,
-    market: Market = "us_equity",
-    env: Env = "OrderSplit-v1",
+    market: Markets = "us_equity",
+    env: Envs = "OrderSplit-v1",
     algos: Annotated[str, typer.Option("--algos", help="Algorithms, comma between.")] = "reinforce,a2c,ppo",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each algorithm.")] = 5,
     timesteps: Timesteps = None,
@@ -137,12 +141,13 @@ def compare(
 ) -> None:
     """Train several algorithms, score them with every rule on the same test scenarios, print who is better.
 
-    With --final nothing is trained: a finished comparison is scored on the frozen final scenarios.
+    Several markets or envs, with commas between, make a grid: a comparison each, over one set of workers, and a table.
+    With --final nothing is trained: a finished comparison or grid is scored on the frozen final scenarios.
     """
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
     from sor_sb3.experiments.comparison import compare as run_comparison
     from sor_sb3.experiments.comparison import compare_final
-    from sor_sb3.experiments.config import compare_config
+    from sor_sb3.experiments.config import CompareConfig, compare_config
     from sor_sb3.experiments.final import FINAL_FOLDER
     from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
     from sor_sb3.experiments.reopen import read_comparison
@@ -155,12 +160,22 @@ def compare(
         config = read_comparison(repeat)
     else:
         recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
-        spec = market_of(market, market_set, venues, session, fees, **recording)
+        specs = [market_of(one, market_set, venues, session, fees, **recording) for one in market_names(market)]
+        envs = listed("--env", env)
         chosen = [a.strip() for a in algos.split(",") if a.strip()]
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
-        defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in files.items()}
         given = parse_settings(settings or [])
-        config = compare_config(spec, env, chosen, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
+
+        def cell(spec: Any, env: str, of: list[str]) -> CompareConfig:
+            left_out = same_algorithms(chosen) - same_algorithms(of)
+            used = {algo: file for algo, file in files.items() if not same_algorithms([algo]) & left_out}
+            defaults = {algo: read_hyperparameters(Path(file), env, spec.name) for algo, file in used.items()}
+            return compare_config(spec, env, of, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
+
+        if len(specs) * len(envs) > 1:
+            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final)
+            return
+        config = cell(specs[0], envs[0], chosen)
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
         with writing(f"--log-dir {log_dir}", log_dir):

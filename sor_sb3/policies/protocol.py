@@ -82,6 +82,7 @@ class Router(Policy):
         self.action_adapter = make_action_adapter(env_id, market.n_venues)
 
     rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
+    knows_model: ClassVar[bool] = False  # whether the rule is told the market's numbers, which a desk would estimate
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:
