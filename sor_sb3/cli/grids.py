@@ -27,6 +27,7 @@ def make_grid(
     progress: bool,
     gains: bool,
     final: bool,
+    engine: str,
 ) -> None:
     """Make a grid, or go on with it, in ``LOG_DIR/NAME``; print its table. Raises WorkFailed: something failed."""
     from sor_sb3.experiments.final import FINAL_FOLDER
@@ -45,7 +46,7 @@ def make_grid(
         watched(progress, "finished runs", folder) as bar,
     ):
         extras = ("gains",) if gains else ()
-        results, spent = run_grid(config, folder, workers, bar, extras, final)
+        results, spent = run_grid(config, folder, workers, bar, extras, final, engine)
     print_grid(results, spent)
     typer.echo(
         f"\nresults and table: {folder / FINAL_FOLDER if final else folder}; a report in each comparison's folder"

@@ -129,6 +129,9 @@ def compare(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Runs at once; default all cores.")] = None,
     settings: Settings = None,
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="Of a grid's workers: local, ray, ray://HOST:PORT or slurm.")
+    ] = "local",
     progress: ShowProgress = True,
     gains: SplitGains = True,
     market_set: MarketSet = None,
@@ -173,8 +176,10 @@ def compare(
             return compare_config(spec, env, of, seeds, 0, timesteps, n_envs, scenarios, given, defaults)
 
         if len(specs) * len(envs) > 1:
-            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final)
+            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final, engine)
             return
+        if engine != "local":
+            raise UserError(f"--engine {engine} is for a grid; give several markets or envs, with commas between")
         config = cell(specs[0], envs[0], chosen)
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:

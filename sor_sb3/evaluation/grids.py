@@ -19,6 +19,7 @@ _OF_POLICY = "training_seeds cost cost_ci95 sd sd_ci95 cvar95 cvar95_ci95 gap_cl
 def grid_cell(results: Mapping[str, Any]) -> dict[str, Any]:
     """What a grid keeps of a comparison: the content of its ``results.json``, scored with the extra "rivals"."""
     rivals = results["rivals"]
+    found = rivals["policies"]
     of = {policy["name"]: policy for policy in results["policies"]}
     steps = {learner["algo"]: learner["timesteps"] for learner in results["config"]["learners"]}
     return {
@@ -27,8 +28,8 @@ def grid_cell(results: Mapping[str, Any]) -> dict[str, Any]:
         "margin": rivals["margin"],
         "rivals": rivals["rivals"],
         "policies": {
-            name: {"timesteps": steps[name], **{key: of[name][key] for key in _OF_POLICY.split()}, **found}
-            for name, found in rivals["policies"].items()
+            name: {"timesteps": steps[name], **{key: of[name][key] for key in _OF_POLICY.split()}, **found[name]}
+            for name in steps
         },
     }
 

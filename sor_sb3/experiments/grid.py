@@ -16,6 +16,7 @@ from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.evaluation.formats import number
 from sor_sb3.evaluation.grids import grid_cell, grid_results
 from sor_sb3.experiments.config import CompareConfig, GridConfig, Skipped
+from sor_sb3.experiments.engines import check_engine, launch
 from sor_sb3.experiments.final import FINAL_FOLDER
 from sor_sb3.experiments.folder import CONFIG_FILE, RESULTS_FILE, any_config, claim_folder
 from sor_sb3.experiments.grid_tasks import (
@@ -27,10 +28,8 @@ from sor_sb3.experiments.grid_tasks import (
     cell_folder,
     sessions,
     training_seconds,
-    work,
 )
 from sor_sb3.experiments.run import check_settings
-from sor_sb3.experiments.workers import run_jobs, usable_cores
 from sor_sb3.files import write_json, write_text, write_yaml, writing
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.reports.grids import grid_markdown
@@ -95,27 +94,30 @@ def run_grid(
     progress: Progress | None = None,
     extras: Collection[str] = ("gains",),
     final: bool = False,
+    engine: str = "local",
 ) -> tuple[dict[str, Any], str]:
     """Make a grid, or go on with it; returns the content of its ``results.json``, and what it took in a sentence.
 
-    Comparisons share one set of `workers`, by default one a usable core. With `final` nothing is trained: cells, which
-    must be finished, are scored on the frozen final scenarios, each once, and the results lie in ``GRID/final``.
+    Comparisons share one set of `workers`, which an `engine` starts (:func:`~sor_sb3.experiments.engines.launch`). With
+    `final` nothing is trained: cells, which must be finished, are scored on the frozen final scenarios, each once, and
+    the results lie in ``GRID/final``.
 
     Raises UserError: a cell's folder belongs to another config or cannot be written, or with `final` a cell is not
     finished; and WorkFailed: a process was killed, or something failed, after all else was done.
     """
     into = folder / FINAL_FOLDER if final else folder
+    check_engine(engine)
     with writing(str(folder), folder):
         if final:
             _check_finished(config, folder)
         else:
             _check_settings(config)
             _claim(config, folder)
-        plan = Plan(config, folder, tuple(extras), final)
+        plan = Plan(config, folder.absolute(), tuple(extras), final)
         for task in plan.tasks:
             task.failed_file.unlink(missing_ok=True)  # what failed is tried again
         with beating(None, Session(folder / WORK, "driver")):
-            _run(plan, workers, progress)
+            launch(engine, plan, workers, _looking(plan, progress))
         failures = plan.failures()
         found = [cell.results(final) for cell in plan.cells]
         skipped = [one.model_dump() for one in config.skipped]
@@ -172,19 +174,16 @@ def _check_finished(config: GridConfig, folder: Path) -> None:
             raise UserError(f"{said}; run the same command without --final first")
 
 
-def _run(plan: Plan, workers: int | None, progress: Progress | None) -> None:
-    pending = plan.pending()
-    if not pending:
-        return
+def _looking(plan: Plan, progress: Progress | None) -> Callable[[], None]:
+    """Tells `progress` how a grid stands, not more often than is of use."""
     looked = [0.0]
 
-    def tell(*_: Any) -> None:
+    def look() -> None:
         if progress is not None and time.monotonic() - looked[0] > LOOK_S:
             looked[0] = time.monotonic()
             progress(*_standing(plan))
 
-    count = min(workers or usable_cores(), len(pending))
-    run_jobs(work, [(plan,)] * count, count, tell)
+    return look
 
 
 def _standing(plan: Plan) -> tuple[str, int, int]:

@@ -5,6 +5,7 @@ finished grid cells are scored on the final ones. Files say what is done; leases
 
 GRID/work/TASK.N          leases                     GRID/work/CELL.validation.pkl  rules' scores, until a cell is done
 GRID/work/TASK.failed     why a task failed          GRID/work/*.session.json       what each process has spent
+GRID/work/tasks.tsv       a line a task that was done
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from sor_sb3.experiments.final import FINAL_FOLDER
 from sor_sb3.experiments.folder import DONE_FILE, RESULTS_FILE, TENSORBOARD_FOLDER, named_folder
 from sor_sb3.experiments.leases import BEAT_S, Leases
 from sor_sb3.experiments.run import check_settings, train
-from sor_sb3.files import write_bytes, write_json, write_text
+from sor_sb3.files import append_line, write_bytes, write_json, write_text
 
-WORK, TIMING_FILE = "work", "timing.json"
+WORK, TIMING_FILE, TASKS_FILE = "work", "timing.json", "tasks.tsv"
 RIVALS = "rivals"  # the extra that every cell of a grid is scored with
 IDLE_S = 0.5
 Report = Callable[[int], None]
@@ -229,10 +230,10 @@ class Plan:
         return found
 
 
-def work(report: Report, plan: Plan, role: str = "worker") -> None:
+def work(plan: Plan) -> None:
     """Do tasks of a plan until none is left, beside other processes that do the same."""
     torch.set_num_threads(1)
-    leases, session = Leases(plan.folder / WORK), Session(plan.folder / WORK, role)
+    leases, session = Leases(plan.folder / WORK), Session(plan.folder / WORK, "worker")
     with beating(leases, session):
         while pending := plan.pending():
             if not any(_tried(task, plan, leases, session) for task in pending):
@@ -245,6 +246,7 @@ def _tried(task: Task, plan: Plan, leases: Leases, session: Session) -> bool:
     if not all(plan.is_done(need) for need in plan.needs(task)) or not leases.take(task.key):
         return False
     session.doing(task.key, task.label)
+    began = time.time()
 
     def told(timesteps: int) -> None:
         session.timesteps = timesteps
@@ -254,6 +256,7 @@ def _tried(task: Task, plan: Plan, leases: Leases, session: Session) -> bool:
     try:
         if not task.is_done():
             task.do(told)
+            _note(task, plan, time.time() - began)
     except LeaseLost:
         pass
     except Exception as error:
@@ -262,6 +265,13 @@ def _tried(task: Task, plan: Plan, leases: Leases, session: Session) -> bool:
     finally:
         leases.give_back(task.key, done=plan.is_done(task))
     return True
+
+
+def _note(task: Task, plan: Plan, seconds: float) -> None:
+    """Add a line of a task that this process has done."""
+    columns = ("task", "what", "host", "pid", "seconds")
+    line = (task.key, task.label, socket.gethostname(), os.getpid(), f"{seconds:.1f}")
+    append_line(plan.folder / WORK / TASKS_FILE, "\t".join(map(str, line)), "\t".join(columns))
 
 
 class Session:

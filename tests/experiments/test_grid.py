@@ -48,6 +48,11 @@ def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def done_tasks(folder: Path) -> list[str]:
+    """Every task that was done, as often as it was."""
+    return [line.split("\t")[0] for line in (folder / "work" / "tasks.tsv").read_text().splitlines()[1:]]
+
+
 # --- what it leaves -------------------------------------------------------------------------------
 
 
@@ -65,7 +70,8 @@ def test_a_grid_leaves_every_cell_and_the_table(grid: Finished):
     assert "a2c: better than the best model-free rule on" in grid.stdout
     assert "| notebook_blind | VenueSelect-v1 | reinforce |" in table
     left = [f.name for f in (grid.folder / "work").iterdir() if not f.name.endswith(".session.json")]
-    assert left == []
+    assert left == ["tasks.tsv"]
+    assert len(done_tasks(grid.folder)) == 4 * (1 + 2 + 1)
 
 
 def test_a_cell_is_what_compare_makes_alone(grid: Finished, tmp_path):
@@ -199,10 +205,7 @@ def test_a_failure_stops_its_cell_alone(tmp_path, monkeypatch):
     from sor_sb3.experiments import grid_tasks
     from sor_sb3.experiments.grid import check_failures
 
-    def in_this_process(job: Any, arguments: Any, *_: Any) -> None:
-        job(lambda n: None, *arguments[0])
-
-    monkeypatch.setattr("sor_sb3.experiments.grid.run_jobs", in_this_process)
+    monkeypatch.setattr("sor_sb3.experiments.engines.run_replaced", lambda worker, *_: worker())
     config = grid_config([load_market("notebook"), load_market("notebook_blind")], ["OrderSplit-v1"], ["a2c"], small)
     with monkeypatch.context() as patch:
         real = grid_tasks.train
@@ -259,6 +262,8 @@ def test_killed_again_and_again_each_run_is_trained_once(grid: Finished, tmp_pat
     for name in CELLS:
         assert (folder / name / "results.json").read_bytes() == (grid.folder / name / "results.json").read_bytes()
     assert read(folder / "timing.json")["sessions"] == 5
+    trained = [task for task in done_tasks(folder) if task.startswith("train-")]
+    assert len(trained) == len(set(trained)) <= 8
 
 
 # --- the table ------------------------------------------------------------------------------------
