@@ -94,7 +94,7 @@ def _on_ray(address: str | None, worker: Worker, workers: int | None, pending: i
             try:
                 ray.get(done)
             except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
+                raise error.cause or error from None
             look()
         ray.wait(left, num_returns=len(left), timeout=END_S) if left else None
     finally:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from sor_sb3.envs.action_adapters import make_action_adapter
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.evaluation.formats import number
 from sor_sb3.evaluation.grids import grid_cell, grid_results
@@ -47,12 +49,12 @@ def grid_config(
 ) -> GridConfig:
     """A cell for each market and env, made by `cell` of those of the algorithms that fit there.
 
-    What does not fit is left out with its reason. Raises UserError: an algorithm fits nowhere, so that the mistake is
-    another; or two markets share a name.
+    What does not fit is left out with its reason. Raises UserError: an env is unknown; an algorithm fits nowhere, so
+    that the mistake is another; or two markets share a name.
     """
     if not algos:
         raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
-    envs = list(dict.fromkeys(env.removeprefix("sor_sb3:") for env in envs))
+    envs = list(dict.fromkeys(make_action_adapter(env, 2).env_id for env in envs))  # an unknown one is a mistake
     names = [market.name for market in markets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"--market has two markets named {', '.join(sorted(twice))}; give each a 'name' of its own")
@@ -63,6 +65,7 @@ def grid_config(
             fitting = []
             for algo in algos:
                 try:
+                    RoutingCore(env, market, 1)  # what the env needs of a market, and then the algorithm of the env
                     cell(market, env, [algo])
                     fitting.append(algo)
                 except UserError as error:

@@ -79,7 +79,7 @@ class Leases:
         """Say of every lease that its holder lives."""
         with self._guard:
             for task, (file, _) in self._held.items():
-                if self._last(task) > _number(file):
+                if self._last(task) != _number(file):  # taken over, or done by who took it over
                     self._lost.add(task)
                 with suppress(OSError):
                     os.utime(file)

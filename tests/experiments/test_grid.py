@@ -184,6 +184,7 @@ def test_what_does_not_fit_is_named_and_left_out():
         ("us_equity", "VenueSelect-v1", "sac"),
         ("notebook", "OrderPlace-v1", None),
     }
+    assert "publishes no traded volume" in left["notebook", "OrderPlace-v1", None]
     assert "sac" in left["us_equity", "VenueSelect-v1", "sac"]
 
 
@@ -325,7 +326,7 @@ TABLE = """\
 | m1 | OrderExecute-v1 | ppo | 1.30 bps | 0.30 | −0.050 [−0.062, −0.038] better (pro_rata) | – | – \
 | +0.40 [0.35, 0.45] worse |
 | m2 | OrderSplit-v1 | ppo | 2.00 bps | – | +0.050 [0.038, 0.062] worse (pro_rata) | – | – | – |
-| m2 | OrderExecute-v1 | ppo | 2.00 bps | – | 0.00 [−0.03, 0.03] no significant difference (pro_rata) | – | – | – |
+| m2 | OrderExecute-v1 | ppo | 2.00 bps | – | 0.000 [−0.030, 0.030] no significant difference (pro_rata) | – | – | – |
 
 - ppo: better than the best model-free rule on 2 of 4 (equivalent on 0, no significant difference on 1, worse on 1); \
 nowhere worse by more than the margin: no (m2 OrderSplit-v1); an interval reaches beyond the margin on 1.
