@@ -7,11 +7,11 @@ import sys
 
 import typer
 
-from sor_sb3.cli import calibrate, data, hub, jobs, looking, markets, plot, tca
+from sor_sb3.cli import calibrate, compare, data, hub, jobs, looking, markets, plot, tca
 from sor_sb3.cli.apps import app
 from sor_sb3.errors import UserError, WorkFailed
 
-__all__ = ["app", "calibrate", "data", "hub", "jobs", "looking", "main", "markets", "plot", "tca"]
+__all__ = ["app", "calibrate", "compare", "data", "hub", "jobs", "looking", "main", "markets", "plot", "tca"]
 
 
 def main() -> None:

@@ -11,6 +11,14 @@ from sor_sb3.envs import ENV_IDS, LIQUIDATION_MARKETS
 from sor_sb3.errors import UserError
 
 Market = Annotated[str, typer.Option("--market", help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz.")]
+Markets = Annotated[
+    str,
+    typer.Option(
+        "--market",
+        "--markets",
+        help="Preset, market .yaml, or quotes .parquet/.csv/.csv.gz; several, comma between; synthetic: all presets.",
+    ),
+]
 MarketOrFamily = Annotated[
     str, typer.Option("--market", help="Preset, market .yaml, quotes .parquet/.csv/.csv.gz, or a family of markets.")
 ]
@@ -19,6 +27,7 @@ OtherMarket = Annotated[
 ]
 Env = Annotated[str, typer.Option("--env", help=f"{', '.join(ENV_IDS)}.")]
 AnyEnv = Annotated[str, typer.Option("--env", help=f"{', '.join((*ENV_IDS, *LIQUIDATION_MARKETS))}.")]
+Envs = Annotated[str, typer.Option("--env", "--envs", help=f"{', '.join(ENV_IDS)}; several, comma between.")]
 NEnvs = Annotated[int | None, typer.Option("--n-envs", min=1, help="Parent orders simulated side by side.")]
 Timesteps = Annotated[int | None, typer.Option("--timesteps", min=1, help="Decisions to train on.")]
 Scenarios = Annotated[int, typer.Option("--scenarios", min=2, help="Held-out test scenarios.")]
@@ -54,6 +63,24 @@ Track = Annotated[
     str | None, typer.Option("--track", help="wandb, mlflow or trackio: log everything there too, and the files.")
 ]
 Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded venue's fee, NYSE=0.3; repeat.")]
+
+
+def listed(flag: str, text: str) -> list[str]:
+    """What a flag lists with commas between, each once. Raises UserError: nothing."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UserError(f"{flag} is empty; give one, or several with commas between")
+    return found
+
+
+def market_names(text: str) -> list[str]:
+    """Markets by name or path; "synthetic" stands for every synthetic preset. A file's own name may hold commas."""
+    from sor_sb3.market.loading import synthetic_presets
+
+    if Path(text).is_file():
+        return [text]
+    each = [synthetic_presets() if name == "synthetic" else [name] for name in listed("--market", text)]
+    return list(dict.fromkeys(name for names in each for name in names))
 
 
 def market_of(

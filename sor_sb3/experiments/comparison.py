@@ -81,10 +81,10 @@ class Comparison:
                 steps = sum(min(done, run.timesteps) for done, run in zip(timesteps, pending, strict=True))
                 progress(f"training, {finished} of {len(pending)} runs done", steps, total)
 
-        baselines = None if validation is None else self._baselines(validation)
-        run_jobs(_train_in_worker, [(*self._cleared(run), baselines) for run in pending], workers, tell)
+        baselines = None if validation is None else self.baselines(validation)
+        run_jobs(_train_in_worker, [(*self.cleared(run), baselines) for run in pending], workers, tell)
 
-    def _cleared(self, run: TrainConfig) -> tuple[TrainConfig, Path, Path]:
+    def cleared(self, run: TrainConfig) -> tuple[TrainConfig, Path, Path]:
         """A run, its folder and its TensorBoard folder, without leftovers of a run that cannot be resumed."""
         folder = self.run_folder(run)
         if folder.exists() and not can_resume(run, folder):
@@ -92,7 +92,7 @@ class Comparison:
                 shutil.rmtree(folder, ignore_errors=True)
         return run, folder, folder / TENSORBOARD_FOLDER
 
-    def _baselines(self, validation: Evaluation) -> Evaluation:
+    def baselines(self, validation: Evaluation) -> Evaluation:
         """What gaps closed are computed from: the costs of reference rule, best rule, oracle and planner."""
         names = (self.config.market.reference_router, validation.names("rule")[0], validation.oracle, "planner")
         known = {name: validation.scores[name] for name in names if name in validation.scores}
@@ -159,12 +159,15 @@ def compare(
     return results
 
 
-def compare_final(config: CompareConfig, folder: Path) -> dict[str, Any]:
+def compare_final(
+    config: CompareConfig, folder: Path, log_dir: Path | None = None, extras: Collection[str] = ("gains",)
+) -> dict[str, Any]:
     """Score what a finished comparison trained on the frozen final scenarios; returns the results.
 
     Results, figures and report go to ``FOLDER/final``; a line goes to the log of `note_final`, before anything is
-    scored. Raises UserError: the comparison is not finished or is of another config, the market is a recording, another
-    process works in the folder, or something cannot be written.
+    scored; `log_dir` is by default the folder above. `extras` are as in `compare`. Raises UserError: the comparison is
+    not finished or is of another config, the market is a recording, another process works in the folder, or something
+    cannot be written.
     """
     if not (folder / RESULTS_FILE).is_file() or held_digest(folder) != config.digest():
         said = f"{folder} holds no finished comparison of this configuration, and --final trains nothing"
@@ -172,8 +175,8 @@ def compare_final(config: CompareConfig, folder: Path) -> dict[str, Any]:
     comparison, into = Comparison(config, folder), folder / FINAL_FOLDER
     with writing(str(folder), folder), locked(folder):
         evaluator = comparison.test_evaluator(FINAL)
-        note_final(evaluator, folder.parent)
-        scored = comparison.score(evaluator)
+        note_final(evaluator, log_dir or folder.parent)
+        scored = comparison.score(evaluator, extras=extras)
         scored.write_results(into)
         scored.write_report(into)
     return scored.results

@@ -94,6 +94,27 @@ class CompareConfig(_Config):
         )
 
 
+class Skipped(_Config):
+    """What a grid leaves out of a market and env, and why: an algorithm, or (None) all of it."""
+
+    market: str
+    env: str
+    algo: str | None
+    reason: str
+
+
+class GridConfig(_Config):
+    """Comparisons that are made together: a cell a market and env."""
+
+    kind: Literal["grid"] = "grid"
+    cells: Annotated[tuple[CompareConfig, ...], Field(min_length=1)]
+    skipped: tuple[Skipped, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 of the cells' digests, 16 hexadecimal digits."""
+        return digest_of([cell.digest() for cell in self.cells])
+
+
 class TuneConfig(_Config):
     """A search for settings: an algorithm's hyperparameters, or a rule's constants, over several markets and seeds.
 

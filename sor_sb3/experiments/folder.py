@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from sor_sb3.errors import UserError
-from sor_sb3.experiments.config import CompareConfig, TrainConfig, TuneConfig
+from sor_sb3.experiments.config import CompareConfig, GridConfig, TrainConfig, TuneConfig
 from sor_sb3.files import make_folder, remove_empty, write_yaml
 from sor_sb3.market.validation import validate
 
@@ -146,12 +146,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-Config = TrainConfig | CompareConfig | TuneConfig
-_KINDS: dict[str, Any] = {"train": TrainConfig, "compare": CompareConfig, "tune": TuneConfig}
+Config = TrainConfig | CompareConfig | TuneConfig | GridConfig
+_KINDS: dict[str, Any] = {"train": TrainConfig, "compare": CompareConfig, "tune": TuneConfig, "grid": GridConfig}
 
 
 def any_config(folder: Path) -> Config:
-    """The config of the folder of a training run, a comparison or a search. The version before wrote no `kind`.
+    """The config of a folder: a run's, a comparison's, a search's or a grid's. The version before wrote no `kind`.
 
     Raises UserError: there is none, or the config is damaged.
     """
@@ -162,8 +162,11 @@ def any_config(folder: Path) -> Config:
 
 
 def folder_config(folder: Path) -> TrainConfig | CompareConfig:
-    """The config of a training run's or a comparison's folder; raises as `any_config`, and for a search's folder."""
+    """The config of a training run's or a comparison's folder; raises as `any_config`, and for other folders."""
     config = any_config(folder)
+    if isinstance(config, GridConfig):
+        first = named_folder(folder, None, config.cells[0].market.name, config.cells[0].env)
+        raise UserError(f"{folder} is a grid of comparisons; give one of them, such as {first}")
     if isinstance(config, TuneConfig):
         raise UserError(f"{folder} is a search for settings; train with them: --hyperparams {folder / BEST_FILE}")
     return config

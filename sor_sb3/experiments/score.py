@@ -13,6 +13,7 @@ import numpy as np
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.gains import gains
 from sor_sb3.evaluation.results import make_results
+from sor_sb3.evaluation.rivals import best_model_free, rivals
 from sor_sb3.evaluation.robustness import robustness
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE
@@ -22,8 +23,9 @@ from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # by algorithm, (timesteps, mean validation costs) a run
-EXTRAS: dict[str, Callable[..., Any]] = {"gains": gains, "robustness": robustness}
-"""What results may have beside scores: where differences come from, and what becomes of them on changed markets."""
+EXTRAS: dict[str, Callable[..., Any]] = {"gains": gains, "robustness": robustness, "rivals": rivals}
+"""What results may have beside scores: where differences from the best rule come from, what becomes of them on changed
+markets, and how learned policies stand against a rule that is told nothing and rules that know the market."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,11 @@ def score(
     if validation is None:
         validation = score_rules_on_validation(evaluator.env_id, evaluator.market, rules)
     evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer else None)
-    results = make_results(evaluation, validation.names("rule")[0], config)
+    ranked = validation.names("rule")
+    results = make_results(evaluation, ranked[0], config)
     for extra in extras:
-        results[extra] = EXTRAS[extra](evaluator, evaluation, policies, results["best_rule"], deterministic)
+        rule = best_model_free(ranked) or ranked[0] if extra == "rivals" else ranked[0]
+        results[extra] = EXTRAS[extra](evaluator, evaluation, policies, rule, deterministic)
     return Scored(results, evaluation, validation, _learning_curves(runs), writer)
 
 

@@ -6,16 +6,21 @@ What a job does is not known here.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import connection
 from operator import setitem
 from typing import Any
 
 from sor_sb3.errors import WorkFailed
+
+KILLED = "workers are killed again and again, perhaps for lack of memory; the same command continues"
+DEATHS = 3  # of a worker, with nothing done meanwhile
 
 _counters: Any = None  # in a worker: shared counters, one a job
 
@@ -96,3 +101,49 @@ def _stop(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
+
+
+def run_replaced(job: Callable[[], None], count: int, look: Callable[[], None], left: Callable[[], int]) -> None:
+    """Have `count` processes call ``job()`` until all have returned; a killed one is replaced while any is `left`.
+
+    The job is pickled. `look` is called twice a second. What a job raises first is raised here, and all others are
+    ended. Raises WorkFailed: processes are killed again and again while `left` stays what it is.
+    """
+    context = multiprocessing.get_context("spawn")
+    errors: Any = context.SimpleQueue()
+
+    def started() -> Any:
+        process = context.Process(target=_do, args=(job, errors), daemon=True)
+        with _interrupts_held():
+            process.start()
+        return process
+
+    processes, deaths, still = [started() for _ in range(count)], 0, left()
+    try:
+        while processes:
+            connection.wait([process.sentinel for process in processes], timeout=0.5)
+            look()
+            ended = [process for process in processes if process.exitcode is not None]
+            if not errors.empty():
+                raise errors.get()
+            if not ended:
+                continue
+            killed = sum(process.exitcode != 0 for process in ended)
+            before, still = still, left()
+            deaths = killed + (deaths if still == before else 0)
+            if still and deaths > DEATHS * count:
+                raise WorkFailed(f"{KILLED}, with --workers 1 in less memory")
+            processes = [process for process in processes if process not in ended]
+            processes += [started() for _ in range(killed if still else 0)]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _do(job: Callable[[], None], errors: Any) -> None:
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+    try:
+        job()
+    except Exception as error:
+        errors.put(error)
+        sys.exit(1)

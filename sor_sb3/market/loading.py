@@ -27,6 +27,12 @@ def preset_names() -> list[str]:
     return shipped + [HELDOUT + name for name in held_out]
 
 
+def synthetic_presets() -> list[str]:
+    """Presets that say how the market moves: not the notebook's, nor those that no default is tuned on."""
+    shipped = [name for name in preset_names() if not name.startswith(HELDOUT)]
+    return [name for name in shipped if load_market(name).is_synthetic]
+
+
 def load_market(
     market: str | Path | MarketSpec | Any, settings: Mapping[str, Any] | None = None, **replay_options: Any
 ) -> MarketSpec:

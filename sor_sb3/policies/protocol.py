@@ -85,6 +85,7 @@ class Router(Policy):
 
     rests: ClassVar[bool] = False  # whether the rule needs an env in which orders may rest
     paces: ClassVar[bool] = False  # whether it is a schedule, which needs an env that leaves the pace to the policy
+    knows_model: ClassVar[bool] = False  # whether the rule is told the market's numbers, which a desk would estimate
 
     @classmethod
     def fits(cls, market: MarketSpec) -> bool:

@@ -87,6 +87,7 @@ class Planner(Router):
     """
 
     name = "planner"
+    knows_model = True
 
     def __init__(
         self,

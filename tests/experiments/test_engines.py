@@ -1,0 +1,158 @@
+"""Engines only launch: whatever starts the workers, and whatever is killed, the results are the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sor_sb3.errors import UserError, WorkFailed
+from sor_sb3.experiments.engines import check_engine
+from sor_sb3.experiments.workers import run_replaced
+from tests.conftest import COMMAND, Finished, run_command
+from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
+from tests.experiments.test_grid import ARGUMENTS, CELLS, done_tasks, grid, mistake  # noqa: F401 (fixtures)
+from tests.test_cli import Mistakes
+
+ON_LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+
+
+# --- processes that are replaced ------------------------------------------------------------------
+
+
+class Job:
+    """Adds a byte to a file; the first `deaths` processes that do so are killed at it."""
+
+    def __init__(self, file: Path, deaths: int = 0, error: str = "") -> None:
+        self.file, self.deaths, self.error = file, deaths, error
+
+    def __call__(self) -> None:
+        with self.file.open("ab") as file:
+            file.write(b".")
+        if self.error:
+            raise UserError(self.error)
+        if self.file.stat().st_size <= self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced(tmp_path):
+    file = tmp_path / "calls"
+    run_replaced(Job(file, deaths=2), 1, lambda: None, lambda: 1)
+    assert file.stat().st_size == 3
+
+
+@pytest.mark.slow
+def test_processes_that_are_always_killed_end_the_command(tmp_path):
+    with pytest.raises(WorkFailed, match="killed again and again"):
+        run_replaced(Job(tmp_path / "calls", deaths=99), 1, lambda: None, lambda: 1)
+
+
+def test_what_a_process_raises_is_raised(tmp_path):
+    with pytest.raises(UserError, match="the disk is full"):
+        run_replaced(Job(tmp_path / "calls", error="the disk is full"), 1, lambda: None, lambda: 1)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_is_not_there_is_said_in_a_sentence(mistake: Mistakes, monkeypatch):  # noqa: F811
+    assert "expected local, ray, ray://HOST:PORT or slurm" in mistake("compare", "--engine", "spark", *two_markets())
+    assert "is for a grid" in mistake("compare", "--engine", "ray")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"needs submitit; install it with: pip install 'sor-sb3\[slurm\]'"):
+        check_engine("slurm")
+
+
+def two_markets() -> list[str]:
+    return ["--market", "notebook,notebook_blind", "--algos", "a2c"]
+
+
+# --- every engine, and kills ----------------------------------------------------------------------
+
+
+def assert_same_results(mine: Path, other: Path) -> None:
+    for where in ("", *CELLS):
+        assert (mine / where / "results.json").read_bytes() == (other / where / "results.json").read_bytes(), where
+    trained = [task for task in done_tasks(mine) if task.startswith("train-")]
+    assert len(trained) == len(set(trained)) <= 8
+
+
+def begin(tmp_path: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [str(COMMAND), *ARGUMENTS, "--log-dir", str(tmp_path), *more]
+    with (tmp_path / "output.txt").open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_on_submitit(grid: Finished, tmp_path):  # noqa: F811
+    pytest.importorskip("submitit")
+    done = run_command(*ARGUMENTS, "--engine", "slurm", "--workers", 2, "--log-dir", tmp_path, timeout_s=900)
+    assert done.returncode == 0, done.stderr
+    assert_same_results(tmp_path / "grid", grid.folder)
+    assert list((tmp_path / "grid" / "work" / "jobs").glob("*_submitted.pkl"))
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_on_ray_with_a_killed_worker(grid: Finished, tmp_path):  # noqa: F811
+    pytest.importorskip("ray")
+    process = begin(tmp_path, "--engine", "ray", "--workers", "2")
+    with no_leftovers(process):
+        wait_for(lambda: list((tmp_path / "grid").glob("*/*/*/checkpoints/*_steps")), "a checkpoint", 600)
+        (holder, *_) = [pid for pid in workers_of(tmp_path / "grid") if pid != process.pid]
+        os.kill(holder, signal.SIGKILL)
+        assert process.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
+    assert_same_results(tmp_path / "grid", grid.folder)
+    assert holder not in workers_of(tmp_path / "grid", alive=True)
+
+
+def workers_of(folder: Path, alive: bool = False) -> Iterator[int]:
+    """Processes that have been workers of a grid."""
+    for file in (folder / "work").glob("*.session.json"):
+        pid = int(file.name.split("_")[-2])
+        if not alive or Path(f"/proc/{pid}").exists():
+            yield pid
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_two_drivers_at_once_train_each_run_once(grid: Finished, tmp_path):  # noqa: F811
+    drivers = [begin(tmp_path, "--workers", "1") for _ in range(2)]
+    with no_leftovers(drivers[0]), no_leftovers(drivers[1]):
+        for driver in drivers:
+            assert driver.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
+    assert_same_results(tmp_path / "grid", grid.folder)
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_twenty_kills_of_workers_and_drivers(grid: Finished, tmp_path):  # noqa: F811
+    rng, kills, folder = random.Random(0), 0, tmp_path / "grid"
+    while kills < 20 and not (folder / "results.json").exists():
+        driver = begin(tmp_path, "--workers", "2")
+        with no_leftovers(driver):
+            wait_for(lambda: list(folder.glob("work/*.session.json")), "workers", 300)
+            while kills < 20 and driver.poll() is None:
+                time.sleep(rng.uniform(1.0, 6.0))
+                victims: list[Any] = [pid for pid in session_members(driver.pid) if pid != driver.pid]
+                kills += 1
+                if not victims or rng.random() < 0.3:
+                    driver.kill()
+                    driver.wait()
+                    break
+                try:
+                    os.kill(rng.choice(victims), signal.SIGKILL)
+                except ProcessLookupError:
+                    kills -= 1
+    done = run_command(*ARGUMENTS, "--log-dir", tmp_path, timeout_s=900)
+    assert done.returncode == 0, done.stderr
+    assert_same_results(folder, grid.folder)
