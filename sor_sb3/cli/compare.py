@@ -103,7 +103,11 @@ def compare(
         )
         config = read_comparison(repeat)
     else:
-        recording = {"assumed_depth_shares": depth, "trades_file": trades, "size_multiplier": size_multiplier}
+        recording: dict[str, Any] = {
+            "assumed_depth_shares": depth,
+            "trades_file": trades,
+            "size_multiplier": size_multiplier,
+        }
         of_recording = (venues, session, fees)
         # with a judge the options of a recording are those of the judge
         of_market = (of_recording, recording) if judge is None else ((None, None, None), {})

@@ -12,7 +12,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import EpisodeCore, whole_number
+from sor_sb3.envs.core import whole_number
 from sor_sb3.envs.family_core import FamilyCore
 from sor_sb3.envs.liquidation import make_core
 from sor_sb3.errors import UserError
@@ -49,12 +49,12 @@ class RoutingVecEnv(VecEnv):
     ) -> None:
         check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        options = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
+        options: dict[str, Any] = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
         options["risk_aversion"] = risk_aversion
-        self.core: EpisodeCore
-        if isinstance(market, MarketFamily):  # what is asked of it here, both cores have
+        self.core: Any  # an EpisodeCore, or a FamilyCore, which has what is asked of it here
+        if isinstance(market, MarketFamily):
             args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
-            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)  # type: ignore[assignment]
+            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)
         else:
             self.core = make_core(env_id, market, n_envs, data_split, **options)
         self.envs_per_scenario = envs_per_scenario
