@@ -37,6 +37,7 @@ from sor_sb3.experiments.folder import (
 from sor_sb3.experiments.reopen import evaluate_runs, export_run, run_config
 from sor_sb3.experiments.run import load_policy, make_model, make_training_env, validation_evaluator
 from sor_sb3.files import make_folder, remove_empty, write_bytes, write_json, write_text, write_yaml
+from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.reports.card import render_card
 from sor_sb3.reports.figures import comparison_figure
@@ -203,9 +204,9 @@ def _card(
 def _check_same(config: TrainConfig, policy: Any, published: Path, market: MarketSpec | None) -> None:
     """What is about to be published answers as the run's policy, which nobody would notice otherwise."""
     of = market or config.market
-    rows = validation_evaluator(config.env, of, _CHECKED).start() if isinstance(of, MarketSpec) else None
-    if rows is None:
+    if isinstance(of, MarketFamily):
         return
+    rows = validation_evaluator(config.env, of, _CHECKED).start()
     wanted, recorded = policy.predict(rows, deterministic=True)[0], config.market
     files = (recorded.quotes_file, recorded.trades_file) if isinstance(recorded, ReplayMarket) else (None, None)
     if not np.array_equal(load_published(published, of, *files).predict(rows, deterministic=True)[0], wanted):

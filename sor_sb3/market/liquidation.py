@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -63,7 +63,7 @@ class LimitOrderLiquidation(_LiquidationMarket):
 
 LiquidationMarket = DarkPoolLiquidation | LimitOrderLiquidation
 _KINDS: dict[str, Any] = {
-    kind.model_fields["model"].annotation.__args__[0]: kind for kind in (DarkPoolLiquidation, LimitOrderLiquidation)
+    get_args(kind.model_fields["model"].annotation)[0]: kind for kind in (DarkPoolLiquidation, LimitOrderLiquidation)
 }
 
 

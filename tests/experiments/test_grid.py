@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,15 +246,21 @@ def test_killed_again_and_again_each_run_is_trained_once(grid: Finished, tmp_pat
     def done() -> dict[Path, int]:
         return {file: file.stat().st_mtime_ns for file in folder.glob("*/*/*/done.json")}
 
+    def has(wanted: int) -> bool:
+        return len(done()) >= wanted
+
+    def is_gone(session: int) -> bool:
+        return not session_members(session)
+
     seen: dict[Path, int] = {}
     for wanted in range(1, 8, 2):
         with output.open("wb") as file:
             process = subprocess.Popen([str(COMMAND), *arguments], stdout=file, stderr=file, start_new_session=True)
         with no_leftovers(process):
-            wait_for(lambda wanted=wanted: len(done()) >= wanted, f"{wanted} runs to end", 300)
+            wait_for(partial(has, wanted), f"{wanted} runs to end", 300)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            wait_for(lambda process=process: not session_members(process.pid), "everything to die", 20)
+            wait_for(partial(is_gone, process.pid), "everything to die", 20)
         assert seen.items() <= done().items()
         seen = done()
     finished = run_command(*arguments, timeout_s=600)

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recorded(folder: Path, **changes: Any) -> Any:
     """A recording; with `levels`, books behind the touch are assumed, with `deep` they are recorded."""
     levels, file = changes.pop("levels", False), "deep.parquet" if changes.pop("deep", False) else "quotes.parquet"
-    settings = {
+    settings: dict[str, Any] = {
         "order": {"quantity_shares": 3000, "horizon_steps": 15, "step_s": 2, "lot_shares": 100, **changes},
         "response": {"permanent_impact_bps_per_1000_shares": 0.5},
         **({"level_profile": [1, 1.5, 2]} if levels else {}),

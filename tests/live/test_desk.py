@@ -99,7 +99,7 @@ def test_a_seller_sees_the_mirror():
         builder = ObservationBuilder(market, SPLIT)
         names = market.venue_names
         recent = dict.fromkeys(names, 1000.0), dict.fromkeys(names, 400.0)
-        builder.hear(Arrival(0.0, side, 64.0, recent_volume_shares=recent[0], recent_outflow_shares=recent[1]))  # type: ignore[arg-type]
+        builder.hear(Arrival(0.0, side, 64.0, recent_volume_shares=recent[0], recent_outflow_shares=recent[1]))
         for venue in market.venues:
             builder.hear(Latency(0.0, venue.name, 0.3))
             if venue.dark is None:
@@ -164,7 +164,7 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("no child is in flight", lambda: ready().hear(Acknowledgement(0.0, LIT[0], 0.0))),
     ("no more than was sent", lambda: acted(ready()).hear(Acknowledgement(0.1, LIT[0], 1e6))),
     ("does not rest there", lambda: ready().hear(OrderReport(0.0, LIT[0], 1, 0.0, 0.0))),
-    ("side is 'short'", lambda: ready().hear(Arrival(0.0, side="short"))),  # type: ignore[arg-type]
+    ("side is 'short'", lambda: ready().hear(Arrival(0.0, side="short"))),
     ("'randomise' draws it", lambda: ready().hear(Arrival(0.0, quantity_shares=7.0))),
     ("one number for each of", lambda: ready().hear(Arrival(0.0, take_fee_bps={"NYSE": 0.1}))),
     ("expected both or none", lambda: ready().hear(Arrival(0.0, recent_volume_shares=dict.fromkeys(NAMES, 1.0)))),

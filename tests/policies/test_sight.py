@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_no_rule_decides_otherwise_where_hidden_state_is_scrambled(env_id, marke
         if env_id == "OrderPlace-v1" and not registry.find_rule(name).rests:
             continue  # decides as in the other env
         core.seed(list(range(6)))
-        rows, states, begins = core.reset(), [None, None], np.ones(6, bool)
+        states: list[Any] = [None, None]
+        rows, begins = core.reset(), np.ones(6, bool)
         plain, scrambled = (quickly(name, core.market, env_id) for _ in range(2))
         for step in range(4):
             expected, states[0] = plain.predict(rows, states[0], begins)

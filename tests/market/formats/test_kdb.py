@@ -41,6 +41,7 @@ def test_quotes_of_both_clocks(tmp_path, separator, clock, lag_ns):
 @pytest.mark.parametrize("clock", ["09:30:00.123456789", "0D09:30:00.123456789", "09:30:00.123"])
 @pytest.mark.parametrize("place", ["column", "name", "option"])
 def test_days_apart_from_times_of_day(tmp_path, clock, place):
+    row: tuple[object, ...]
     header, row = "time,sym,bid,ask,bsize,asize,ex", (clock, "`ABC", 10, 11, 100, 200, "`N")
     if place == "column":
         header, row = f"date,{header}", ("2024.01.02", *row)
