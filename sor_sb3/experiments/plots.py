@@ -190,4 +190,7 @@ def write_plots(
                 written.append(to_png(drawn, file) if file.suffix == ".png" else to_svg_file(drawn, file, *about))
     if not written:
         raise UserError(left_out[0])
+    if found.reports and set(files) - {"learning_curves"}:
+        remedy = "write it: sor-sb3 report"
+        left_out += [f"{where} has no {REPORT_JSON}; {remedy} {where}" for where in found.without_report]
     return written, left_out

@@ -60,10 +60,10 @@ class Recorder:
         if isinstance(self.market, NotebookMarket):
             what = f"market '{self.market.name}' is a game of draws, without quotes that a feed could show"
             raise UserError(f"{what}; expected a synthetic or a recorded market")
-        is_replay = isinstance(self.market, ReplayMarket)
-        self._ticks = 1 if is_replay else self.market.ticks_per_step
+        self._ticks = 1 if isinstance(self.market, ReplayMarket) else self.market.ticks_per_step
         self._tick_s = self.market.order.step_s / self._ticks
-        self._in_px = is_replay and len(self.market.level_profile) == 1  # else levels are assumed, in bps
+        # else levels behind the touch are assumed, in bps
+        self._in_px = isinstance(self.market, ReplayMarket) and len(self.market.level_profile) == 1
         self._sells = self._in_px and self.market.order.side == "sell"
         self._traded = np.zeros((0, 2, core.n, self.market.n_venues))
         self.observations = np.zeros((core.n, *core.observation_space.shape), dtype=np.float32)
