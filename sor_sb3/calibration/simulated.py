@@ -259,12 +259,12 @@ def _damped_step(jacobian: np.ndarray, residuals: np.ndarray, damping: float) ->
 
 
 def _sandwich(problem: _Problem, jacobian: np.ndarray, recorded_blocks: int) -> np.ndarray:
-    """Covariance of the logarithms: ``(J'J)^-1 M' W O W M (J'J)^-1 (1 + 1 / replicas)``.
+    """Covariance of the logarithms: ``(J'J)^-1 (M' W O W M (1 + 1 / replicas) + P'P) (J'J)^-1``.
 
-    O is the covariance of the recorded moments, M the rows of the Jacobian J that are of moments.
+    O is the covariance of the recorded moments, M the rows of the Jacobian J that are of moments and P the others: what
+    no moment tells of a parameter is open by `PRIOR_SD`.
     """
-    inverse = np.linalg.inv(jacobian.T @ jacobian)
-    of_moments = jacobian[: len(problem.names)]
-    weighted = problem.covariance * np.outer(problem.weight, problem.weight)
-    simulated_too = 1.0 + recorded_blocks / problem.blocks
-    return np.asarray(simulated_too * inverse @ of_moments.T @ weighted @ of_moments @ inverse)
+    inverse, n = np.linalg.inv(jacobian.T @ jacobian), len(problem.names)
+    of_moments, of_start = jacobian[:n], jacobian[n:]
+    weighted = problem.covariance * np.outer(problem.weight, problem.weight) * (1.0 + recorded_blocks / problem.blocks)
+    return np.asarray(inverse @ (of_moments.T @ weighted @ of_moments + of_start.T @ of_start) @ inverse)
