@@ -41,11 +41,12 @@ def test_quotes_of_both_clocks(tmp_path, separator, clock, lag_ns):
 @pytest.mark.parametrize("clock", ["09:30:00.123456789", "0D09:30:00.123456789", "09:30:00.123"])
 @pytest.mark.parametrize("place", ["column", "name", "option"])
 def test_days_apart_from_times_of_day(tmp_path, clock, place):
+    row: tuple[object, ...]
     header, row = "time,sym,bid,ask,bsize,asize,ex", (clock, "`ABC", 10, 11, 100, 200, "`N")
     if place == "column":
         header, row = f"date,{header}", ("2024.01.02", *row)
     name = "quote_2024.01.02.csv" if place == "name" else "quote.csv"
-    file = write_text(tmp_path / name.replace("2024.01.02", "2024-01-02"), lines(header, [row]))
+    file = write_text(tmp_path / name, lines(header, [row]))
     option = {"date": "2024-01-02"} if place == "option" else {}
     quotes, _, summary = converted(tmp_path, "kdb", file, time_zone="America/New_York", **option)
     fraction = clock.rpartition(".")[2].ljust(9, "0")
