@@ -103,7 +103,6 @@ class Format:
     """
 
     name: str
-    about: str
     open_file: Callable[[Source, Options], Reading]
     suffixes: tuple[str, ...] = (".csv", ".csv.gz", ".csv.zst", ".csv.zip", ".zip", ".txt", ".txt.gz")
     quote_size_scale: float = 1.0

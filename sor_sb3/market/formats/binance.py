@@ -214,7 +214,6 @@ def _archive(
 
 FORMAT = Format(
     name="binance",
-    about="Binance: captures of streams (TIME {...} a line), or its archive's bookTicker, trades, aggTrades",
     open_file=_open,
     suffixes=(".gz", ".zst", ".dat", ".json", ".jsonl", ".txt", ".csv", ".zip"),
     remarks=("spot and futures have the same name in the files; NAME=FILE makes them venues apart",),

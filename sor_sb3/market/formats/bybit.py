@@ -125,7 +125,6 @@ def _archive(table: TextTable, names: dict[str, str], options: Options, tally: T
 
 FORMAT = Format(
     name="bybit",
-    about="Bybit: captures of orderbook and publicTrade (TIME {...} a line), its archive's books and trades",
     open_file=_open,
     suffixes=(".gz", ".zst", ".dat", ".json", ".jsonl", ".data", ".txt", ".csv", ".zip"),
 )

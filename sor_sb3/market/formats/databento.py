@@ -306,7 +306,6 @@ def _piece(rows: pl.DataFrame, levels: int, venues: _Venues, tally: Tally) -> Pi
 
 FORMAT = Format(
     name="databento",
-    about="Databento DBN or CSV: mbp-1, mbp-10, bbo-1s, bbo-1m, tbbo, trades; a venue a dataset",
     open_file=_open,
     suffixes=(".dbn", ".dbn.zst", ".csv", ".csv.zst", ".csv.gz"),
     one_symbol=True,

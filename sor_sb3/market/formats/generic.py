@@ -135,7 +135,6 @@ def _times(batch: Batch, names: Mapping[str, str], options: Options) -> pl.Serie
 
 FORMAT = Format(
     name="generic",
-    about="any table: --column bid_px=BID, --time-unit, --time-zone, --time-format, --price-scale, --size-scale, ...",
     open_file=_open,
     suffixes=(".csv", ".csv.gz", ".csv.zst", ".csv.zip", ".txt", ".txt.gz", ".tsv", ".tsv.gz", ".parquet"),
 )

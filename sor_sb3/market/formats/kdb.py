@@ -77,6 +77,5 @@ def _times(batch: Batch, names: dict[str, str], options: Options) -> pl.Series:
 
 FORMAT = Format(
     name="kdb",
-    about="text that kdb+ wrote: time, sym, bid, ask, bsize, asize, or price and size; UTC unless --time-zone",
     open_file=_open,
 )

@@ -141,7 +141,6 @@ def _halts(kinds: pl.Series, prices: pl.Series, halted: bool) -> tuple[pl.Series
 
 FORMAT = Format(
     name="lobster",
-    about="LOBSTER message and orderbook files, beside each other; the day from their name",
     open_file=_open,
     sources=_pairs,
     suffixes=(

@@ -112,7 +112,6 @@ def _trades(table: TextTable, names: dict[str, str], options: Options, tally: Ta
 
 FORMAT = Format(
     name="taq",
-    about="NYSE TAQ text: quotes and trades, monthly, daily or the exchange's own; New York time, round lots",
     open_file=_open,
     quote_size_scale=100.0,
     one_symbol=True,

@@ -75,7 +75,6 @@ def _trades(table: TextTable, options: Options, tally: Tally) -> Iterator[Piece]
 
 FORMAT = Format(
     name="tardis",
-    about="tardis.dev CSV: quotes, book_snapshot_5 or _25, trades; --clock local (default) or exchange",
     open_file=_open,
     remarks=("amounts of derivatives may count contracts; --contract-multiplier and --inverse make them coins",),
 )

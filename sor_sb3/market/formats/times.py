@@ -144,14 +144,14 @@ def formatted(batch: Batch, column: str, form: str, zone: str | None) -> pl.Seri
 
 
 def date_in_name(path: Path, given: str | None) -> str:
-    """The day of a file whose rows have times of day alone: `given`, or YYYY-MM-DD or YYYYMMDD in its name.
+    """The day of a file whose rows have times of day alone: `given`, or YYYY-MM-DD, YYYY.MM.DD or YYYYMMDD in its name.
 
     Raises:
         UserError: there is none.
     """
     if given is not None:
         return given
-    for match in re.finditer(r"(?<!\d)(\d{4})-?(\d{2})-?(\d{2})(?!\d)", path.name):
+    for match in re.finditer(r"(?<!\d)(\d{4})[-.]?(\d{2})[-.]?(\d{2})(?!\d)", path.name):
         try:
             return calendar_date(int(match[1]), int(match[2]), int(match[3])).isoformat()
         except ValueError:

@@ -48,7 +48,6 @@ def _quotes(
 
 FORMAT = Format(
     name="truefx",
-    about="TrueFX bids and asks; times are GMT",
     open_file=_open,
     remarks=("there are no sizes; what reads the quotes needs --assumed-depth",),
 )

@@ -46,7 +46,7 @@ def test_days_apart_from_times_of_day(tmp_path, clock, place):
     if place == "column":
         header, row = f"date,{header}", ("2024.01.02", *row)
     name = "quote_2024.01.02.csv" if place == "name" else "quote.csv"
-    file = write_text(tmp_path / name.replace("2024.01.02", "2024-01-02"), lines(header, [row]))
+    file = write_text(tmp_path / name, lines(header, [row]))
     option = {"date": "2024-01-02"} if place == "option" else {}
     quotes, _, summary = converted(tmp_path, "kdb", file, time_zone="America/New_York", **option)
     fraction = clock.rpartition(".")[2].ljust(9, "0")
