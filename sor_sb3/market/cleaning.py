@@ -61,14 +61,14 @@ def _judge(rows: Rows, part: slice, max_spread_bps: float, assumed_depth_shares:
         absurd = both & ((ask - bid) > max_spread_bps * 1e-4 * 0.5 * (ask + bid))
         crossed = both & (bid > ask)
     fits = both & ~absurd & ~crossed
-    unknown = np.zeros(len(bid), dtype=np.bool_)  # a size at a price
+    unknown = np.zeros(len(bid), dtype=np.bool_)  # the size at a price: missing, or a filler
     for size, good in ((rows.bid_size[part], bid_good), (rows.ask_size[part], ask_good)):
         gone = np.isnan(size)
         rows.missing[part] += gone & fits
         if assumed_depth_shares is not None:
             size[gone] = assumed_depth_shares
-        unknown |= good & np.isnan(size)
-        good &= (size > 0) & (size <= _LARGEST_SIZE_SHARES)
+        unknown |= good & ~(size <= _LARGEST_SIZE_SHARES)
+        good &= size > 0
     neither, lone = ~(bid_good | ask_good), bid_good != ask_good
     reason[neither & trades] = NO_PRICE
     reason[(neither & both) | unknown] = NO_SIZE

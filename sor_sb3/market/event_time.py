@@ -6,10 +6,11 @@ in one file, as Numba notices an edit of a cached kernel in the kernel's own fil
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from sor_sb3.market.quote_columns import FloatArray, IntArray
 
@@ -34,7 +35,13 @@ class Walk(NamedTuple):
 
 
 def walk(
-    first: IntArray, ts: IntArray, since: IntArray, place: IntArray, bid: FloatArray, ask: FloatArray, runs: IntArray
+    first: IntArray,
+    ts: IntArray,
+    since: IntArray,
+    place: NDArray[np.uint32],
+    bid: FloatArray,
+    ask: FloatArray,
+    runs: IntArray,
 ) -> Walk:
     """Consolidate quotes: venue k has the rows ``first[k]:first[k + 1]``, rising in time `ts` (ns).
 
@@ -46,11 +53,12 @@ def walk(
     venues, totals, mids = np.zeros((3, k), dtype=np.int64), np.zeros(6, dtype=np.int64), np.empty((2, len(ts)))
     n = _walk(first, ts, since, place, bid, ask, runs, venues, totals, mids[0].view(np.int64), mids[1])
     mid_ts, mid_px = mids[0, :n].view(np.int64).copy(), mids[1, :n].copy()
-    return Walk(mid_ts, mid_px, *(int(total) for total in totals), *venues)
+    numbers: list[Any] = [*totals.tolist(), *venues]
+    return Walk(mid_ts, mid_px, *numbers)
 
 
 def stale_quotes(
-    first: IntArray, ts: IntArray, place: IntArray, bid: FloatArray, ask: FloatArray
+    first: IntArray, ts: IntArray, place: NDArray[np.uint32], bid: FloatArray, ask: FloatArray
 ) -> tuple[IntArray, IntArray]:
     """Rows (rising) whose quote is the older of a crossed pair while the quote stands, and when (ns) it becomes so.
 

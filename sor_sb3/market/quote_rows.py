@@ -57,7 +57,7 @@ class Rows:
         self.silence(row[at_once])
         self.reason[row[at_once]] = ENDED
         row, ts = row[~at_once], ts[~at_once]
-        added = {"venue": self.venue[row], "ts": ts, "reason": ENDED, "bid": np.nan, "ask": np.nan}
+        added: dict[str, Any] = {"venue": self.venue[row], "ts": ts, "reason": ENDED, "bid": np.nan, "ask": np.nan}
         added |= {"bid_levels": NO_LEVEL, "ask_levels": NO_LEVEL}
         for field in fields(self):
             values = getattr(self, field.name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sor_sb3.market import cleaning, quote_tables
 from sor_sb3.market.cleaning_report import CleaningReport, VenueSummary
@@ -252,7 +253,7 @@ def _tape(
     return first, table.ts[rows], cumulative[0], cumulative[1]
 
 
-def _sold_part(ts: IntArray, venue: IntArray, px: FloatArray, quotes: Rows) -> FloatArray:
+def _sold_part(ts: IntArray, venue: NDArray[np.int16], px: FloatArray, quotes: Rows) -> FloatArray:
     """Part of each trade that hit the bid, by the quote rule (Lee, Ready 1991): 1 below the midpoint, 0 above.
 
     The quote is the last one before the trade's own stamp; at the midpoint, and where there is none, one half.

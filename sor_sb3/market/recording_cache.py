@@ -156,7 +156,7 @@ def _opened(folder: Path, key: str) -> QuoteRecording | None:
         report["venues"] = tuple(VenueSummary(**venue) for venue in report["venues"])
         report |= {name: tuple(map(tuple, report[name])) for name in ("dropped_venues", "culprits")}
         report["hidden"], about["venues"] = tuple(report["hidden"]), tuple(about["venues"])
-        arrays = {path.stem: _mapped(path) for path in place.glob("[!.]*.npy")}
+        arrays: dict[str, Any] = {path.stem: _mapped(path) for path in place.glob("[!.]*.npy")}
         known = {field.name for field in fields(QuoteRecording)}
         arrays = {name: np.moveaxis(a, 0, -1) if a.ndim == 3 else a for name, a in arrays.items() if name in known}
         with suppress(OSError):  # it may be another user's

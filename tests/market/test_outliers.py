@@ -66,7 +66,7 @@ def test_fillers_of_vendors_are_no_prices(tmp_path: Path, filler: float) -> None
         quotes[i][2] = quotes[i][4] = filler
     quotes[1000][4] = filler  # on one side alone
     report = report_of(tmp_path, quotes)
-    assert (report.no_price, report.far, report.not_quoting) == (3, 0, 3)
+    assert (report.no_price, report.far, report.not_quoting, report.only_bids) == (2, 0, 2, 1)
 
 
 @pytest.mark.parametrize("filler", [1e300, float(2**63 - 1)])

@@ -250,7 +250,8 @@ def test_a_venue_with_one_side_quotes_that_side(
 
 
 def test_a_venue_of_asks_alone_is_kept_where_the_others_have_a_mid(tmp_path: Path) -> None:
-    rows: list[tuple[object, ...]] = [(float(t), "B", 98, 1, 102, 1 + t % 2) for t in range(10)]
+    rows: list[tuple[float, str, float, float, float, float]]
+    rows = [(float(t), "B", 98, 1, 102, 1 + t % 2) for t in range(10)]
     rows += [(float(t), "A", NAN, NAN, 101, 1) for t in range(10)]
     recording = load_quotes(write_quotes(tmp_path / "q.parquet", rows))
     assert recording.venues == ("A", "B")

@@ -327,7 +327,7 @@ def bare(market: ReplayMarket) -> ReplayMarket:
 def test_a_purchase_is_a_sale_in_the_mirror(tmp_path: Path, latency_ms: float) -> None:
     rows = random_rows(3)
     mirrored = [(t, v, CENTRE - ask, ask_sz, CENTRE - bid, bid_sz) for t, v, bid, bid_sz, ask, ask_sz in rows]
-    options = {"quantity_shares": 900, "horizon_steps": 6, "step_s": 2.0, "latency_ms": latency_ms}
+    options = {"quantity_shares": 900, "horizon_steps": 6, "step_s": 2.0, "latency_ms": latency_ms, "crossed": "keep"}
     buy = bare(replay(write_quotes(tmp_path / "buy.parquet", rows), side="buy", **options))
     sell = bare(replay(write_quotes(tmp_path / "sell.parquet", mirrored), side="sell", **options))
     bought, sold = BatchSimulator(buy, 64), BatchSimulator(sell, 64)
@@ -355,7 +355,8 @@ def test_no_look_ahead(tmp_path: Path, latency_ms: float) -> None:
     for name, seed in (("one", 7), ("two", 8)):
         rows = past + [row for row in random_rows(seed) if row[0] > cut_s]
         path = write_quotes(tmp_path / f"{name}.parquet", rows)
-        market = replay(path, latency_ms=latency_ms, quantity_shares=2000, horizon_steps=10, step_s=1.0)
+        order = {"quantity_shares": 2000, "horizon_steps": 10, "step_s": 1.0}
+        market = replay(path, latency_ms=latency_ms, crossed="keep", **order)
         venues = tuple(v.model_copy(update={"latency_sigma": 0.0}) for v in market.venues)
         markets.append(market.model_copy(update={"venues": venues, "price_scale_bps": 1.0}))
     cores = [RoutingCore("OrderSplit-v1", market, 1) for market in markets]
