@@ -395,7 +395,7 @@ def test_the_public_name_is_this_function():
 
 
 def test_standard_rules_end_with_the_oracle():
-    rules = standard_rules(load_market("us_equity"), "OrderPlace-v1")
+    rules = standard_rules(load_market("us_equity"), "OrderPlace-v1", ("all",))
     assert rules == [*ROUTER_NAMES, "placement_oracle"]
     assert set(standard_rules(load_market("us_equity"))[:-1]) < set(rules)  # what needs resting orders is left out
     assert "vwap" not in standard_rules(load_market("notebook"))
