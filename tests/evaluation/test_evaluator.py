@@ -21,7 +21,6 @@ from sor_sb3.evaluation.statistics import verdict
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SyntheticMarket
 from sor_sb3.policies.normalisation import NormalizedPolicy
-from sor_sb3.policies.registry import find_rule
 from sor_sb3.routers import ROUTER_NAMES, make
 from tests.market.quote_fixtures import write_recording
 
@@ -396,7 +395,7 @@ def test_the_public_name_is_this_function():
 
 
 def test_standard_rules_end_with_the_oracle():
-    rules = standard_rules(load_market("us_equity"), "OrderPlace-v1")
-    assert rules == [*(name for name in ROUTER_NAMES if find_rule(name).group == "standard"), "placement_oracle"]
+    rules = standard_rules(load_market("us_equity"), "OrderPlace-v1", ("all",))
+    assert rules == [*ROUTER_NAMES, "placement_oracle"]
     assert set(standard_rules(load_market("us_equity"))[:-1]) < set(rules)  # what needs resting orders is left out
     assert "vwap" not in standard_rules(load_market("notebook"))
