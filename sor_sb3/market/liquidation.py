@@ -63,13 +63,9 @@ class LimitOrderLiquidation(_LiquidationMarket):
 
 LiquidationMarket = DarkPoolLiquidation | LimitOrderLiquidation
 _KINDS: dict[str, Any] = {
-    kind.model_fields["model"].annotation.__args__[0]: kind for kind in (DarkPoolLiquidation, LimitOrderLiquidation)
+    "dark_pool_liquidation": DarkPoolLiquidation,
+    "limit_order_liquidation": LimitOrderLiquidation,
 }
-
-
-def liquidation_names() -> list[str]:
-    """Names of the closed-form markets that ship with the package, which are those of their models."""
-    return list(_KINDS)
 
 
 def load_liquidation(
