@@ -9,6 +9,7 @@ import numpy as np
 
 from sor_sb3.deprecation import renamed_arguments
 from sor_sb3.envs.action_adapters import as_array
+from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.liquidation import make_core
 from sor_sb3.market.spec import MarketSpec
 
@@ -77,7 +78,7 @@ class RoutingEnv(gym.Env[np.ndarray, Any]):
         risk_aversion: float = 0.0,
     ) -> None:
         options = {"variance_reduction": variance_reduction, "risk_aversion": risk_aversion}
-        self.core: Any = make_core(env_id, market, 1, data_split, **options)
+        self.core: RoutingCore = make_core(env_id, market, 1, data_split, **options)
         self.observation_space = self.core.observation_space
         self.action_space = self.core.action_space
         self.render_mode = render_mode

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import whole_number
+from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.envs.liquidation import make_core
 from sor_sb3.market.spec import MarketSpec
 
@@ -29,7 +29,7 @@ class RoutingVectorEnv(VectorEnv):
         risk_aversion: float = 0.0,
     ) -> None:
         options = {"variance_reduction": variance_reduction, "risk_aversion": risk_aversion}
-        self.core: Any = make_core(env_id, market, num_envs, data_split, **options)
+        self.core: RoutingCore = make_core(env_id, market, num_envs, data_split, **options)
         self.num_envs, self.render_mode = self.core.n, render_mode
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_observation_space = self.core.observation_space

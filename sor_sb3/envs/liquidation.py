@@ -130,9 +130,7 @@ class LiquidationCore(EpisodeCore):
         parts, _ = self.action_adapter.decode(actions, self.n)
         if not self._begun:
             raise UserError(f"{self.env_id} is stepped before its first reset; call reset() first")
-        drawn: np.ndarray = np.asarray(
-            uniform.py_func(high_word.py_func(mix64.py_func(stream_at.py_func(self._keys, self._steps))))
-        )
+        drawn: Any = uniform.py_func(high_word.py_func(mix64.py_func(stream_at.py_func(self._keys, self._steps))))
         last = self._steps >= self.market.horizon_steps - 1
         if isinstance(self.market, DarkPoolLiquidation):
             cost = self._sell_beside_the_pool(self.market, parts, drawn, last)
@@ -179,7 +177,7 @@ class LiquidationCore(EpisodeCore):
     _changing: ClassVar = ("seeds", "episodes", "_keys", "_steps", "left", "cost")
 
 
-def make_core(env_id: str, market: Any, n: int, data_split: str = "train", **options: Any) -> EpisodeCore:
+def make_core(env_id: str, market: Any, n: int, data_split: str = "train", **options: Any) -> Any:
     """The batched env of an id: a :class:`LiquidationCore`, or a `RoutingCore` with these options.
 
     Raises:

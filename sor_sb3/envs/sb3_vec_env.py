@@ -12,7 +12,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sor_sb3.deprecation import renamed_arguments
-from sor_sb3.envs.core import whole_number
+from sor_sb3.envs.core import RoutingCore, whole_number
 from sor_sb3.envs.family_core import FamilyCore
 from sor_sb3.envs.liquidation import make_core
 from sor_sb3.errors import UserError
@@ -49,14 +49,13 @@ class RoutingVecEnv(VecEnv):
     ) -> None:
         check_envs_per_scenario(n_envs, envs_per_scenario)
         in_step = envs_per_scenario > 1  # neighbours' steps correspond
-        options: dict[str, Any] = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
-        options["risk_aversion"] = risk_aversion
-        self.core: Any  # an EpisodeCore, or a FamilyCore, which has what is asked of it here
-        if isinstance(market, MarketFamily):
+        self.core: RoutingCore
+        if isinstance(market, MarketFamily):  # what is asked of it here, all cores have
             args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
             self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)
         else:
-            self.core = make_core(env_id, market, n_envs, data_split, **options)
+            options = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
+            self.core = make_core(env_id, market, n_envs, data_split, risk_aversion=risk_aversion, **options)
         self.envs_per_scenario = envs_per_scenario
         self.render_mode: str | None = None
         self._actions: Any = None

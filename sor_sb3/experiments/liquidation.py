@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sor_sb3.algorithms.hyperparameters import complete_hyperparameters, constructor_arguments, policy_of
+from sor_sb3.algorithms.hyperparameters import (
+    complete_hyperparameters,
+    constructor_arguments,
+    default_hyperparameters,
+    policy_of,
+)
 from sor_sb3.algorithms.registry import find_algorithm
 from sor_sb3.callbacks.checkpoint import write_policy
 from sor_sb3.envs.liquidation import LiquidationCore
@@ -50,11 +55,16 @@ def make_liquidation_model(
 ) -> tuple[Any, dict[str, Any]]:
     """An algorithm of SB3 in a closed-form market's env, and its hyperparameters; arguments as of `train_config`.
 
+    Where no `defaults` are given and none ship for the env, they are the constructor's own.
+
     Raises:
         UserError: the algorithm does not fit the env, or a setting is wrong or means nothing here.
     """
     core = LiquidationCore(env, market, 1)
     found = find_algorithm(algo, core.action_space)
+    names = core.env_id, market.name
+    if defaults is None and default_hyperparameters(found.name, *names) == default_hyperparameters(found.name, "", ""):
+        defaults = default_hyperparameters("others", *names)  # what ships for the algorithm is of envs that route
     values = complete_hyperparameters(found.name, core.env_id, market, settings or {}, n_envs, timesteps, defaults)  # type: ignore[arg-type]
     values.pop("variance_reduction", None)
     for name in _OF_ROUTING:
@@ -72,8 +82,7 @@ def make_liquidation_model(
     try:
         return found.load()(policy, venv, seed=seed, **arguments), values
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        refused = f"algorithm '{found.name}' refuses its settings in {core.env_id}: {error}"
-        raise UserError(f"{refused}; its default settings may be of other envs: give others with --set") from error
+        raise UserError(f"algorithm '{found.name}' refuses its settings: {error}; change them with --set") from error
 
 
 def train_liquidation(

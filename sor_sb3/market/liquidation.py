@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -63,13 +63,9 @@ class LimitOrderLiquidation(_LiquidationMarket):
 
 LiquidationMarket = DarkPoolLiquidation | LimitOrderLiquidation
 _KINDS: dict[str, Any] = {
-    get_args(kind.model_fields["model"].annotation)[0]: kind for kind in (DarkPoolLiquidation, LimitOrderLiquidation)
+    "dark_pool_liquidation": DarkPoolLiquidation,
+    "limit_order_liquidation": LimitOrderLiquidation,
 }
-
-
-def liquidation_names() -> list[str]:
-    """Names of the closed-form markets that ship with the package, which are those of their models."""
-    return list(_KINDS)
 
 
 def load_liquidation(

@@ -100,9 +100,9 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
 
 def _with_split(name: Any, options: dict[str, Any], market: Any, env: Any, seed: int) -> tuple[Any, dict[str, Any]]:
     """The name of a schedule and its options with the split made, of "SCHEDULE+SPLIT" or of a ``split`` by name."""
-    first, plus, split = name.partition("+") if isinstance(name, str) else (name, "", "")
-    chosen = split if plus else options.get("split")
-    if not isinstance(chosen, str):
+    first, plus, second = name.partition("+") if isinstance(name, str) else (name, "", "")
+    split = second if plus else options.get("split")
+    if not isinstance(split, str):
         return name, options
     schedules = [known for known in _ROUTERS if getattr(_ROUTERS[known], "paces", False)]
     splits = [known for known in _ROUTERS if known not in schedules]

@@ -48,7 +48,7 @@ def test_a_scenario_does_not_depend_on_the_batch_nor_on_the_other_splits(env_id,
         core = LiquidationCore(env_id, model, n, split)
         core.seed(list(range(n)))
         core.reset()
-        rewards = [core.step(np.zeros((n, *(core.action_space.shape or ()))))[1] for _ in range(horizon(model))]
+        rewards = [core.step(np.zeros((n, *core.action_adapter.shape)))[1] for _ in range(horizon(model))]
         costs[n, split] = np.array(rewards)
     assert np.array_equal(costs[1, "train"][:, 0], costs[4, "train"][:, 0])
     assert not np.array_equal(costs[4, "train"], costs[4, "test"])
@@ -108,7 +108,7 @@ def test_what_is_left_at_the_end_is_sold_at_a_penalty():
 def test_state_can_be_put_back(env_id, model):
     core = LiquidationCore(env_id, model, 5)
     core.reset()
-    action = np.zeros((5, *(core.action_space.shape or ())))
+    action = np.zeros((5, *core.action_adapter.shape))
     core.step_and_reset(action)
     state = core.get_state()
     first = [core.step_and_reset(action)[1] for _ in range(40)]

@@ -44,10 +44,12 @@ def test_what_means_nothing_is_said_in_a_sentence(flags, message, tmp_path, monk
     assert not log_dir.exists()
 
 
-def test_an_algorithm_whose_settings_are_of_other_envs_is_refused():
+def test_an_algorithm_without_settings_for_the_env_has_its_own_defaults():
     market = load_liquidation("dark_pool_liquidation", "dark_pool_liquidation")
-    with pytest.raises(UserError, match="DarkPoolLiquidation-v1"):
-        make_liquidation_model("a2c", "DarkPoolLiquidation-v1", market)
+    model, values = make_liquidation_model("a2c", "DarkPoolLiquidation-v1", market, n_envs=2)
+    assert values["policy"] == "MlpPolicy" and model.n_steps == 5 and model.n_envs == 2
+    with pytest.raises(UserError, match="batch_size is 0"):
+        make_liquidation_model("ppo", "DarkPoolLiquidation-v1", market, settings={"batch_size": 0})
 
 
 @pytest.mark.slow

@@ -7,18 +7,16 @@ doi:10.1137/19M1258888. Their prices are a data set's; here the touch moves by a
 from __future__ import annotations
 
 import math
-from typing import TypeVar
 
 import numpy as np
 from scipy.special import ndtri
 
 from sor_sb3.envs.core import RoutingCore
 from sor_sb3.errors import UserError
-from sor_sb3.market.spec import NotebookMarket, ReplayMarket, SyntheticMarket
+from sor_sb3.market.spec import MarketSpec, NotebookMarket, ReplayMarket, SyntheticMarket
 from sor_sb3.simulator.views import Observed
 
 SCENARIOS = 128  # of the training ones, that volatility is measured on
-M = TypeVar("M", SyntheticMarket, ReplayMarket)
 
 
 def move_sd_bps(volatility_bps_per_sqrt_s: float, latency_ms: float) -> float:
@@ -85,7 +83,7 @@ def observed_volatility(market: SyntheticMarket | ReplayMarket, scenarios: int =
     return float(np.sqrt(np.mean(squares) / market.order.step_s))
 
 
-def with_discretion(market: M, fill_ratio: float) -> M:
+def with_discretion(market: MarketSpec, fill_ratio: float) -> MarketSpec:
     """The market with children that may pay up to the least discretion that fills so often at the slowest venue.
 
     It sets ``order.limit`` to "sweep" and ``order.limit_offset_bps``, so that the limit is a rule's choice, not the
