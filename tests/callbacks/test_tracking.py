@@ -279,7 +279,7 @@ tags, config, kinds = set(), set(), set()
 for data in records(open(sys.argv[1], "rb").read()):
     record = pb.Record()
     record.ParseFromString(data)
-    tags |= {item.key or "/".join(item.nested_key) for item in record.history.item}
+    tags |= {(*item.nested_key, item.key)[0] for item in record.history.item}  # a picture is a nested record
     config |= {item.key for of in (record.config, record.run.config) for item in of.update}
     kinds |= {record.artifact.type, record.request.log_artifact.artifact.type}
 print(json.dumps([sorted(tags), sorted(config), sorted(kinds)]))
