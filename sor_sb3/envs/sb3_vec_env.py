@@ -52,7 +52,7 @@ class RoutingVecEnv(VecEnv):
         self.core: RoutingCore
         if isinstance(market, MarketFamily):  # what is asked of it here, all cores have
             args = n_envs, data_split, variance_reduction, threads, in_step, risk_aversion
-            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)
+            self.core = FamilyCore(env_id, market, *args, group=envs_per_scenario)  # type: ignore[assignment]
         else:
             options = {"variance_reduction": variance_reduction, "threads": threads, "every_wave": in_step}
             self.core = make_core(env_id, market, n_envs, data_split, risk_aversion=risk_aversion, **options)

@@ -104,11 +104,11 @@ def test_a_ratio_that_is_none_is_refused(ratio):
     with pytest.raises(UserError, match="expected a number between 0 and 1"):
         discretion_bps(ratio, 1.0)
     with pytest.raises(UserError, match=r"expected a number from 0.5"):
-        with_discretion(load_market("us_equity"), ratio)  # type: ignore[type-var]
+        with_discretion(load_market("us_equity"), ratio)
 
 
 def test_costs_without_prices_have_no_limit():
     with pytest.raises(UserError, match="has costs and no prices"):
-        with_discretion(load_market("notebook"), 0.9)  # type: ignore[type-var]
+        with_discretion(load_market("notebook"), 0.9)
     with pytest.raises(UserError, match="expected a share from 0 to 1"):
         best_discretion_bps(1.0, 2.0)
