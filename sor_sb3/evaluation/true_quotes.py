@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from sor_sb3.errors import UserError
 from sor_sb3.market.quotes import QuoteRecording
@@ -18,7 +19,7 @@ from sor_sb3.market.spec import MarketSpec, SyntheticMarket
 from sor_sb3.simulator.batch import BatchSimulator
 from sor_sb3.simulator.book import LADDER, ladder_at, now_s, taken_at
 from sor_sb3.simulator.compiled import entry_point
-from sor_sb3.simulator.paths import midpoint_at, touch_at
+from sor_sb3.simulator.paths import SCRATCH, advance_paths, midpoint_at, touch_at
 from sor_sb3.simulator.random import seed_word
 from sor_sb3.simulator.state import lanes
 
@@ -50,6 +51,18 @@ class QuotePaths:
         return len(self.ask_bps)
 
 
+@njit
+def _quote(
+    block: Any, i: int, j: int, fixed: Any, market: Any, recording: Any, ms: float
+) -> tuple[float, float, float]:
+    """Far and near touch of lane `j` and its displayed size; NaN and 0 where it does not quote."""
+    if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+        far_bps, near_bps, size, _ = touch_at(block, i, j, market, recording, ms)
+        if size > 0.0:
+            return far_bps, near_bps, size
+    return np.nan, np.nan, 0.0
+
+
 @entry_point(nogil=True)
 def _look_up(state: Any, elapsed_ms: Any, ask: Any, bid: Any, shares: Any) -> None:
     """Quotes in force `elapsed_ms` (n,) into the tick of each order, (n, K); NaN where none is."""
@@ -59,12 +72,37 @@ def _look_up(state: Any, elapsed_ms: Any, ask: Any, bid: Any, shares: Any) -> No
         b, i = member // per_block, member % per_block
         block, fixed, market = blocks[b], venues[b if drawn else 0], markets[member if drawn else 0]
         for j in lanes(i, market):
-            k = j - i * n_venues
-            ask[member, k], bid[member, k], shares[member, k] = np.nan, np.nan, 0.0
-            if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
-                far_bps, near_bps, size, _ = touch_at(block, i, j, market, recording, elapsed_ms[member])
-                if size > 0.0:
-                    ask[member, k], bid[member, k], shares[member, k] = far_bps, near_bps, size
+            k, ms = j - i * n_venues, elapsed_ms[member]
+            ask[member, k], bid[member, k], shares[member, k] = _quote(block, i, j, fixed, market, recording, ms)
+
+
+@entry_point(nogil=True)
+def _watch(state: Any, phase_ms: Any, seen: Any, between: Any) -> None:
+    """Let the market of orders just reset move on while nobody trades, and note what is quoted.
+
+    At the begin of every step (3, n, T, K): asks, bids, sizes; and `phase_ms` (n, T) later (2, n, T, K): asks, bids.
+    """
+    blocks, venues, markets, recording = state.blocks, state.venues, state.market, state.recording
+    drawn, per_block, n_venues = markets.size > 1, markets[0].block_orders, markets[0].n_venues
+    scratch, n = np.empty(1, SCRATCH), phase_ms.shape[0]
+    for b in range((n + per_block - 1) // per_block):
+        block, fixed, at = blocks[b], venues[b if drawn else 0], b * per_block
+        together = 1 if drawn else min(n - at, per_block)  # orders with the same market
+        for first in range(0, min(n - at, per_block), together):
+            market = markets[at + first if drawn else 0]
+            for t in range(phase_ms.shape[1]):
+                for i in range(first, first + together):
+                    of = at + i
+                    for j in lanes(i, market):
+                        k = j - i * n_venues
+                        ask, bid, shares = _quote(block, i, j, fixed, market, recording, 0.0)
+                        seen[0, of, t, k], seen[1, of, t, k], seen[2, of, t, k] = ask, bid, shares
+                        ask, bid, shares = _quote(block, i, j, fixed, market, recording, phase_ms[of, t])
+                        between[0, of, t, k], between[1, of, t, k] = ask, bid
+                for _ in range(market.ticks_per_step):
+                    for i in range(first, first + together):
+                        block.tick[i] += 1
+                    advance_paths(block, first, together, fixed, market, recording, scratch[0], False)
 
 
 def quotes_at(simulator: BatchSimulator, elapsed_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -238,18 +276,12 @@ def simulated_quotes(
     words = np.array([seed_word(seed + j) for j in range(scenarios)], dtype=np.uint64)
     simulator.reset(words, np.zeros(scenarios, dtype=np.int64))
     lit = np.array([venue.dark is None for venue in quiet.venues])
-    steps, tick_ms = quiet.order.horizon_steps, 1e3 * quiet.path_dt_s
-    shape = (scenarios, steps, int(lit.sum()))
-    ask, bid, shares = np.empty(shape), np.empty(shape), np.empty(shape)
-    locked, crossed = np.zeros(shape[:2], dtype=bool), np.zeros(shape[:2], dtype=bool)
-    nothing, still = np.zeros((scenarios, quiet.n_venues)), np.zeros(scenarios)
-    for t in range(steps):
-        for into, values in zip((ask, bid, shares), quotes_at(simulator, still), strict=True):
-            into[:, t] = values[:, lit]
-        phase = np.modf(GOLDEN * (t + 1 + steps * np.arange(scenarios)))[0]
-        now = quotes_at(simulator, tick_ms * phase)
-        locked[:, t], crossed[:, t] = _locked_and_crossed(now[0][:, lit], now[1][:, lit])
-        simulator.step(nothing, still)
+    steps, k = quiet.order.horizon_steps, quiet.n_venues
+    phases = np.modf(GOLDEN * (np.arange(1, steps + 1) + steps * np.arange(scenarios)[:, None]))[0]
+    seen, between = np.empty((3, scenarios, steps, k)), np.empty((2, scenarios, steps, k))
+    _watch(simulator.kernel_state(), 1e3 * quiet.path_dt_s * phases, seen, between)
+    ask, bid, shares = seen[..., lit]
+    locked, crossed = _locked_and_crossed(*between[..., lit])
     names = tuple(name for name, of in zip(quiet.venue_names, lit, strict=True) if of)
     return QuotePaths(quiet.order.step_s, names, ask, bid, shares, locked, crossed)
 
