@@ -20,6 +20,7 @@ LAYERS = (  # from below; the rooms of one line may import each other, files in 
     {"envs"},
     {"policies", "algorithms", "routers"},
     {"evaluation"},
+    {"calibration"},
     {"reports", "callbacks"},
     {"experiments", "zoo"},
     {"cli"},

@@ -15,6 +15,13 @@ import sor_sb3
 WITH_EXAMPLES = (
     "sor_sb3.algorithms.onnx_policy",
     "sor_sb3.algorithms.reinforce.buffers",
+    "sor_sb3.calibration.comparison",
+    "sor_sb3.calibration.intervals",
+    "sor_sb3.calibration.latent",
+    "sor_sb3.calibration.observed",
+    "sor_sb3.calibration.price_estimators",
+    "sor_sb3.calibration.quote_estimators",
+    "sor_sb3.calibration.trade_estimators",
     "sor_sb3.callbacks.paired_critic",
     "sor_sb3.envs.checks",
     "sor_sb3.envs.gym_env",

@@ -7,11 +7,11 @@ import sys
 
 import typer
 
-from sor_sb3.cli import jobs, looking, markets
+from sor_sb3.cli import calibrate, jobs, looking, markets
 from sor_sb3.cli.apps import app
 from sor_sb3.errors import UserError, WorkFailed
 
-__all__ = ["app", "jobs", "looking", "main", "markets"]
+__all__ = ["app", "calibrate", "jobs", "looking", "main", "markets"]
 
 
 def main() -> None:
