@@ -82,7 +82,7 @@ class DeskLog:
 
     def of_children(self, values: Floats) -> Floats:
         """Sums over the fills of each child, (C,), of values (F,)."""
-        return np.bincount(self.child, values, minlength=self.n_children)
+        return np.asarray(np.bincount(self.child, values, minlength=self.n_children), dtype=np.float64)
 
 
 def read_desk_log(fills: Path, children: Path | None = None) -> DeskLog:
@@ -130,7 +130,7 @@ _TIMES = ("sent", "arrival", "ack")
 def _places(ids: Sequence[str]) -> tuple[list[int], dict[str, int]]:
     """First row of each name, in order, and each name's place among these."""
     place: dict[str, int] = {}
-    first = []
+    first: list[int] = []
     for row, name in enumerate(ids):
         if name not in place:
             place[name] = len(first)
