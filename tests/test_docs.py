@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from sor_sb3 import cli
+from sor_sb3.market.loading import load_market
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -51,6 +52,14 @@ def test_the_site_has_every_page():
     text = str(nav)
     for page in (*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.py")):
         assert page.relative_to(DOCS).as_posix() in text, page
+
+
+def test_the_market_file_that_the_pages_show_is_one(tmp_path):
+    text = re.search(r"```yaml\n(name: .*?)```", (DOCS / "your_market.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert text is not None
+    (tmp_path / "two_venues.yaml").write_text(text[1], encoding="utf-8")
+    market = load_market(tmp_path / "two_venues.yaml")
+    assert market.name == "two_venues" and market.n_venues == 3
 
 
 @pytest.mark.slow
