@@ -84,6 +84,8 @@ def test_there_are_commands():
 def test_a_command_runs(command, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     program, *words = shlex.split(command)
+    if words[0] == "compare" and any("," in word for word in words):
+        pytest.skip("workers of a grid do not have this test's budgets; tests/experiments/test_grid.py runs one")
     match Path(program).name:
         case "sor-sb3":
             run(*words)
