@@ -87,7 +87,7 @@ def jumps(moves: np.ndarray, span_s: float) -> Jumps:
     >>> calm[0, 300] = 30.0
     >>> found = jumps(calm, 9.0)
     >>> round(found.per_hour, 6), found.sd_bps
-    (1.176471, 30.0)
+    (1.179941, 30.0)
     """
     size = np.abs(moves)
     pairs = np.where(np.isfinite(size[:, 1:] * size[:, :-1]), size[:, 1:] * size[:, :-1], 0.0)

@@ -24,9 +24,9 @@ SEED = 20_000
 STEP = 0.15  # of a logarithm, for derivatives
 LARGEST_MOVE = 0.8  # of a logarithm, in one step
 TRIES, CYCLES = 6, 3  # with a Jacobian, and how many Jacobians from each start
-FLOOR = 0.03  # no moment is taken to be known better: the model is not so good
+FLOOR = 0.04  # no moment is taken to be known better: the model is not so good
 PRIOR_SD = 0.7  # of a logarithm: where moments say nothing of a parameter, the closed form it began from stays
-HEAVY = {"stale choice": 5.0, "best ask unchanged": 8.0}  # what routing lives on counts more
+HEAVY = {"stale choice": 3.0, "best ask unchanged": 5.0}  # what routing lives on counts more
 BOUNDS: dict[str, tuple[float, float]] = {
     "offset_bps": (1e-3, 1e3),
     "quote_delay_s": (0.05, 300.0),

@@ -38,9 +38,9 @@ def make_grid(
 
     config = grid_config(specs, envs, algos, cell)
     folder = named_folder(log_dir, name or "grid", "", "")
-    runs = sum(len(of.runs) for of in config.cells)
-    what = f"{len(config.cells)} cells ({runs} runs)"
-    typer.echo(f"{'scoring' if final else 'comparing'} {what}, in {folder}", err=True)
+    if not final:
+        runs = sum(len(of.runs) for of in config.cells)
+        typer.echo(f"comparing {len(config.cells)} cells ({runs} runs), in {folder}", err=True)
     with (
         writing(f"--log-dir {log_dir}", log_dir),
         watched(progress, "finished runs", folder) as bar,

@@ -82,7 +82,7 @@ class DeskLog:
 
     def of_children(self, values: Floats) -> Floats:
         """Sums over the fills of each child, (C,), of values (F,)."""
-        return np.bincount(self.child, values, minlength=self.n_children).astype(np.float64)
+        return np.asarray(np.bincount(self.child, values, minlength=self.n_children), dtype=np.float64)
 
 
 def read_desk_log(fills: Path, children: Path | None = None) -> DeskLog:

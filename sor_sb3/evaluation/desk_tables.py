@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sor_sb3.errors import UserError
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 UNKNOWN_TIME = int(np.iinfo(np.int64).min)
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _SIDES = {"buy": 1, "b": 1, "1": 1, "1.0": 1, "+1": 1, "sell": -1, "s": -1, "-1": -1, "-1.0": -1}

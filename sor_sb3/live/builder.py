@@ -15,23 +15,21 @@ from sor_sb3.live import kernels
 from sor_sb3.live.events import (
     Acknowledgement,
     Arrival,
-    Cancel,
-    Child,
     Clock,
     Event,
     Latency,
     Order,
     OrderReport,
-    Post,
     Quote,
     Status,
     Trade,
 )
 from sor_sb3.live.feeds import Feeds, checked
+from sor_sb3.live.orders import changes_of, children_of
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import SMALLEST, MarketSpec, NotebookMarket
 from sor_sb3.simulator.parameters import Parameters
-from sor_sb3.simulator.state import BLOCK, RESTS, State, words_of
+from sor_sb3.simulator.state import BLOCK, State, words_of
 
 ROUNDING = 1e-9  # of the order: shares that reports may lack
 NOTHING = 1e-12  # of the order: what the simulator takes for no shares
@@ -270,6 +268,7 @@ class ObservationBuilder:
         signal = None if signal is None else checked("signal of the Clock", signal)
         self._feeds.refuse_missing(time_s, self.stale_after_s)
         push_bps = checked("push_bps of the Clock", clock.push_bps)
+        self._order["remaining_shares"][0] = self._agreed_remaining(clock)
         if later:
             kernels.next_wave(self._state, 1e3 * (time_s - self._decision_s()))
         elif self._observed:
@@ -282,6 +281,17 @@ class ObservationBuilder:
         kernels.see(self._state, not self._observed)
         self._observed, self._acted, self._heard_s, self._sent_s = True, False, time_s, time_s
         return self._row()
+
+    def _agreed_remaining(self, clock: Clock) -> float:
+        """Shares not known to be filled: the desk's own count, if it gives one that events bear out."""
+        counted = float(self._order["remaining_shares"][0])
+        if clock.remaining_shares is None:
+            return counted
+        said = checked("remaining_shares of the Clock", clock.remaining_shares)
+        if abs(said - counted) > ROUNDING * self._rules["quantity_shares"][0]:
+            what = f"the Clock at {clock.time_s:g} s says that {said:g} shares remain, and events say {counted:g}"
+            raise UserError(f"{what}; tell the answers that are missing")
+        return said
 
     def _lay_down(self, push_bps: float) -> None:
         of, feeds, k = self._order, self._feeds, self.market.n_venues
@@ -327,25 +337,4 @@ class ObservationBuilder:
         rest = _NOTHING_RESTS if rest is None else np.ascontiguousarray(rest)
         kernels.send(self._state, np.ascontiguousarray(weights), _SCHEDULE if pace is None else pace, rest)
         self._acted = True
-        return [*self._children(), *self._changes(before)]
-
-    def _children(self) -> list[Order]:
-        of, feeds, found = self._order, self._feeds, list[Order]()
-        for k in np.flatnonzero(of["sent_shares"][: self.market.n_venues] > 0.0).tolist():
-            wait_ms = of["child_arrives_ms"][k] - of["elapsed_ms"][0] - of["latency_ms"][k]
-            limit, shares = feeds.price(of["child_limit_bps"][k]), float(of["sent_shares"][k])
-            found.append(Child(feeds.names[k], shares, limit, max(round(float(wait_ms), 9), 0.0)))
-        return found
-
-    def _changes(self, before: dict[str, np.ndarray]) -> list[Order]:
-        of, feeds = self._order, self._feeds
-        cancels, posts = list[Order](), list[Order]()
-        for r in range(self.market.n_venues * RESTS):
-            name, number = feeds.names[r // RESTS], int(of["rest_number"][r])
-            if of["rest_cancel_shares"][r] != before["rest_cancel_shares"][r]:
-                cancels.append(Cancel(name, number, float(of["rest_cancel_shares"][r])))
-            if of["rest_shares"][r] > 0.0 and before["rest_shares"][r] <= 0.0:
-                is_lit = not feeds.dark[r // RESTS]
-                price = feeds.price(of["rest_price_bps"][r]) if is_lit else None
-                posts.append(Post(name, number, float(of["rest_shares"][r]), price))
-        return cancels + posts
+        return [*children_of(self._order, self._feeds), *changes_of(self._order, self._feeds, before)]

@@ -139,11 +139,14 @@ class Clock:
             order; 0 says nothing. None, in a market of recordings: the imbalance of the displayed books.
         push_bps: how far the desk's own trading has moved the mid, where quotes do not show it: theirs do, so 0. Only
             the env's own quotes are told without it.
+        remaining_shares: of the order, not known to be filled, by the desk's own books. None: what events say; what
+            differs from that by more than rounding is refused, since an answer has not been told.
     """
 
     time_s: float
     signal: float | None = None
     push_bps: float = 0.0
+    remaining_shares: float | None = None
 
 
 Event = Arrival | Quote | Status | Trade | Latency | Acknowledgement | OrderReport

@@ -37,7 +37,7 @@ _SENT = "child_shares child_filled_shares child_answers_ms passive_shares elapse
 _SEEN = (
     "step wave elapsed_ms open dark observed_latency_ms permanent_bps transient_bps signal observed_ask_bps "
     "observed_bid_bps observed_shares observed_quote_shares observed_near_shares observed_tick child_shares ack_ms "
-    "filled_shares reject passive_shares"
+    "child_filled_shares filled_shares reject passive_shares remaining_shares"
 ).split()
 
 
@@ -162,6 +162,9 @@ class Recorder:
         levels_behind(self.core.simulator.kernel_state(), level_bps, level_shares)
         now_s = now["step"] * self.market.order.step_s + 1e-3 * now["elapsed_ms"]
         push_bps = now["permanent_bps"] + now["transient_bps"]
+        remaining = now["remaining_shares"] + np.where(now["child_shares"] > 0.0, now["child_filled_shares"], 0.0).sum(
+            1
+        )
         for m in np.flatnonzero(self.running).tolist():
             last_s = max((event.time_s for event in found[m]), default=0.0)
             at_s = self._told_s[m] = max(float(now_s[m]), last_s, float(self._told_s[m]))
@@ -170,7 +173,7 @@ class Recorder:
                 found[m].append(Latency(at_s, name, float(now["observed_latency_ms"][m, k])))
                 quote = self._quote(m, k, at_s, now, level_bps[m, k], level_shares[m, k])
                 found[m] += [] if quote is None else [quote]
-            found[m].append(Clock(at_s, float(now["signal"][m]), float(push_bps[m])))
+            found[m].append(Clock(at_s, float(now["signal"][m]), float(push_bps[m]), float(remaining[m])))
 
     def _quote(
         self, m: int, k: int, at_s: float, now: Fields, level_px: np.ndarray, level_shares: np.ndarray

@@ -63,7 +63,7 @@ def _markouts(data: Data) -> Figure:
     for i, (name, values) in enumerate(lines):
         heavy = {"linewidth": 2.4} if i == 0 else {"linewidth": 1.1, "linestyle": "--" if i > len(SERIES) else "-"}
         points = [math.nan if v is None else v for v in values]
-        axes.plot(at, points, "o-", label=name, color=SERIES[i % len(SERIES)], markersize=3, **heavy)
+        axes.plot(at, points, marker="o", label=name, color=SERIES[i % len(SERIES)], markersize=3, **heavy)
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
     axes.set(xscale="log", xlabel="time after the fill, s", ylabel="markout, bps (up is good)")
     axes.set_xticks(at, [f"{t:g}" for t in at])

@@ -33,8 +33,8 @@ from sor_sb3.reports.theme import INK, KINDS, MUTED, WIDTH_IN, new_figure
 
 COLUMNS = 2  # of panels
 AGGREGATES = {
-    "iqm": "interquartile mean of scores  (1: the oracle's mean)",
-    "optimality_gap": "optimality gap  (0 is best)",
+    "iqm": "interquartile mean of scores\n(1: the oracle's mean)",
+    "optimality_gap": "optimality gap\n(0 is best)",
     "improvement": "P(better than the best rule)",
 }
 

@@ -25,7 +25,6 @@ from sor_sb3.callbacks.tracking import (
     IDENTITY_FILE,
     TRACK_VARIABLE,
     TrackerWriter,
-    keep_comparison,
     tracked,
     tracking,
 )
@@ -33,7 +32,6 @@ from sor_sb3.errors import UserError
 from sor_sb3.experiments.config import TrainConfig, train_config
 from sor_sb3.experiments.run import train
 from sor_sb3.market.loading import load_market
-from tests.conftest import Finished
 
 
 class FakeTracker:
@@ -193,17 +191,6 @@ def test_an_unknown_or_missing_tracker_is_one_sentence(job, name, said, tmp_path
     assert not logs.exists() and TRACK_VARIABLE not in os.environ
 
 
-def test_the_command_tracks_its_run(fake, tmp_path, monkeypatch):
-    monkeypatch.delenv(TRACK_VARIABLE)
-    tiny = ("--timesteps", 100, "--n-envs", 4, "--set", "n_steps=25", "--set", "batch_size=50", "--no-progress")
-    logs = tmp_path / "logs"
-    assert call(monkeypatch, "train", "--market", "notebook", *tiny, "--track", "fake", "--log-dir", logs) == 0
-    (run,) = fake
-    assert run.done and run.identity.folder == logs / "ppo" / "OrderSplit-v1_1"
-    assert run.tags("numbers") == board(run.identity.folder / "tensorboard" / "learner")["numbers"]
-    assert {"eval/gap_closed", "eval/gap_closed_from_best_rule"} <= run.tags("numbers")
-
-
 def test_the_environment_is_as_before(monkeypatch, fake):
     with tracking("fake"):
         assert os.environ[TRACK_VARIABLE] == "fake"
@@ -212,22 +199,6 @@ def test_the_environment_is_as_before(monkeypatch, fake):
     with tracking("fake"):
         assert os.environ[TRACK_VARIABLE] == "fake"
     assert TRACK_VARIABLE not in os.environ
-
-
-def test_a_comparison_is_a_run_of_its_own(fake, comparison: Finished, tmp_path):
-    import shutil
-
-    folder = tmp_path / "logs" / "comparison"
-    shutil.copytree(comparison.folder, folder)
-    results = json.loads((folder / "results.json").read_text())
-    keep_comparison(folder, results)
-    (run,) = fake
-    ((_, logged),) = run.steps
-    assert logged.numbers["test/ppo/cost"] == next(p["cost"] for p in results["policies"] if p["name"] == "ppo")
-    assert logged.texts == {"test/headline": results["headline"]}
-    assert (run.identity.name, run.identity.group) == ("comparison", "comparison")
-    assert set(run.files) == {"config", "results", "figures"}
-    assert set(run.files["figures"]) == {"comparison.png", "learning_curves.png"}
 
 
 TRAIN = """

@@ -14,8 +14,6 @@ import pytest
 
 from sor_sb3 import cli
 from sor_sb3.errors import UserError
-from sor_sb3.evaluation.analysis import analyse
-from sor_sb3.evaluation.children import ChildLog
 from sor_sb3.evaluation.desk_analysis import DeskAnalysis, analyse_desk, desk_measures
 from sor_sb3.evaluation.desk_log import (
     CHILD_COLUMNS,
@@ -24,13 +22,9 @@ from sor_sb3.evaluation.desk_log import (
     OPTIONAL_FILL_COLUMNS,
     read_desk_log,
 )
-from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.measures import REGISTERED
-from sor_sb3.market.loading import load_market
 from sor_sb3.market.quotes import load_quotes
-from sor_sb3.market.recordings import quotes_of
-from sor_sb3.simulator.views import Truth
-from tests.market.quote_fixtures import SECOND_NS, START_NS, write_quotes, write_recording, write_table
+from tests.market.quote_fixtures import SECOND_NS, START_NS, write_quotes, write_table
 
 QUOTES = [  # seconds, venue, bid, size, ask, size
     (0.0, "A", 99.98, 500, 100.02, 300),
@@ -332,91 +326,6 @@ def test_a_log_without_fees_or_fills_has_the_measures_that_it_can(desk):
     assert math.isnan(found.totals["fees_mils"]) and found.parents["shortfall_bps"][0] == near(3.8)
     desk.change("fills", **{key: values[:1] for key, values in stamped(FILLS).items()})
     assert desk.analysis().totals["any_fill_percent"] == 20.0
-
-
-def exported(log: ChildLog, start_s: np.ndarray, origin_ns: int, folder: Path) -> tuple[Path, Path]:
-    """A simulated log as a desk's: a fill a child, at its average price when it arrived."""
-    children: dict[str, list[Any]] = {key: [] for key in stamped(CHILDREN)}
-    fills: dict[str, list[Any]] = {key: [] for key in stamped(FILLS)}
-    last = np.maximum(log.active.sum(axis=1) - 1, 0)
-    for n, t, k in np.argwhere(log.sent_shares > 0.0):
-        ns = lambda s: origin_ns + round((start_s[n] + s) * 1e9)  # noqa: E731, B023
-        sent_s, mid_px = float(log.time_s[n, t]), float(log.arrival_mid_px[n])
-        answered = bool(log.open[n, t, k])
-        row = {
-            "parent_id": f"p{n}",
-            "child_id": f"{n}-{t}-{k}",
-            "side": "buy",
-            "venue": log.venue_names[k],
-            "sent_ts": ns(sent_s),
-            "quantity": float(log.sent_shares[n, t, k]),
-            "limit_px": None,
-            "arrival_ts": ns(sent_s + log.latency_ms[n, t, k] / 1e3) if answered else None,
-            "ack_ts": ns(sent_s + log.ack_ms[n, t, k] / 1e3) if answered else None,
-            "parent_quantity": float(log.quantity_shares[n]),
-            "parent_arrival_ts": ns(0.0),
-            "parent_end_ts": ns(float(log.end_s[n, last[n]])),
-        }
-        for key, value in row.items():
-            children[key].append(value)
-        if log.filled_shares[n, t, k] > 0.0:
-            at_s = log.decision[n, t] * log.step_s + log.arrives_ms[n, t, k] / 1e3
-            fee = log.filled_shares[n, t, k] * log.fee_bps[n, k] / 1e4 * mid_px
-            px = mid_px * (1.0 + log.price_bps[n, t, k] / 1e4)
-            values = (row["child_id"], ns(at_s), px, float(log.filled_shares[n, t, k]), fee)
-            for key, value in zip(fills, values, strict=True):
-                fills[key].append(value)
-    return write_table(folder / "fills.parquet", fills), write_table(folder / "children.parquet", children)
-
-
-class AtOnce:
-    """Sends all that is left, in equal parts: what does not fill goes again at the next decision."""
-
-    kind = "rule"
-
-    def predict(self, observation: np.ndarray, *state: Any, **options: Any) -> tuple[np.ndarray, None]:
-        return np.ones((len(observation), 4), np.float32), None
-
-
-def test_a_simulated_replay_gives_what_the_built_in_analysis_gives(tmp_path):
-    quotes = write_recording(tmp_path / "quotes.parquet", duration_s=3600.0, updates_per_s=0.05, seed=3)
-    settings = {"venues.*.take_fee_bps": 0.3, "order.quantity_shares": 600.0, "order.horizon_steps": 8}
-    market = load_market(quotes, settings)
-    evaluator = Evaluator("OrderExecute-v1", market, 40, seed=3)
-    log = evaluator.score("at_once", AtOnce(), record=True).children
-    start_s, recording = Truth(evaluator.core.simulator).start_s, quotes_of(market)
-    # later mids are looked up on a grid there, and at the very moment here: orders for which that is one mid
-    at_s = log.decision[:, :, None] * log.step_s + log.arrives_ms / 1e3 + log.step_s
-    exact = lambda s: np.searchsorted(recording.mid_time_s, start_s[:, None] + s.reshape(len(start_s), -1), "right")  # noqa: E731
-    on_grid = lambda s: np.floor(np.nan_to_num(s) / log.path_grid_s + 1e-9) * log.path_grid_s  # noqa: E731
-    agree = (exact(np.nan_to_num(at_s)) == exact(on_grid(at_s))).all(axis=1)
-    agree &= (exact(log.end_s) == exact(on_grid(log.end_s))).all(axis=1)
-    known = np.isfinite(log.mid_at(at_s)) | ~(log.filled_shares > 0.0)
-    chosen = agree & known.all(axis=(1, 2)) & (log.cleanup_shares == 0.0)
-    assert chosen.sum() >= 10
-    log, start_s = log.select(chosen), start_s[chosen]
-    wanted = analyse(log)
-    fills, children = exported(log, start_s, recording.origin_ns, tmp_path)
-    found = analyse_desk(read_desk_log(fills, children), recording, later_s=log.step_s)
-    averaged = {key for key, measure in REGISTERED.items() if measure.averaged}
-    same = averaged | set(
-        "e_over_q_percent fill_rate_percent fees_mils shortfall_bps delay_bps trading_bps opportunity_bps "
-        "fees_of_order_bps shortfall_sd_bps shortfall_p95_bps shortfall_cvar95_bps arrival_slippage_bps fees_bps "
-        "all_in_bps completion_percent reroutes children any_fill_percent full_fill_percent herfindahl entropy_nats "
-        "price_improvement_bps improved_percent at_quote_percent outside_percent".split()
-    )
-    for key in sorted(same):
-        assert found.totals[key] == pytest.approx(wanted.totals[key], rel=1e-9, abs=1e-9, nan_ok=True), key
-    for key in ("shortfall_bps", "arrival_slippage_bps", "all_in_bps", "trading_bps"):
-        order = [int(name[1:]) for name in found.parent_names]
-        np.testing.assert_allclose(found.parents[key], wanted.parents[key][order], rtol=1e-9, atol=1e-9, err_msg=key)
-    for key in ("latency_p50_ms", "latency_p99_ms", "staleness_p50_ms", "time_to_completion_s"):
-        assert found.totals[key] == pytest.approx(wanted.totals[key], abs=1e-5), key  # times are whole nanoseconds
-    at = [wanted_name for wanted_name in log.venue_names if wanted_name in found.venue_names]
-    for key in ("fill_rate_percent", "markout_bps", "effective_spread_bps", "routed_percent"):
-        mine = [found.venues[key][found.venue_names.index(name)] for name in at]
-        theirs = [wanted.venues[key][log.venue_names.index(name)] for name in at]
-        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-9, err_msg=key)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

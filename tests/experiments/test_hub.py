@@ -21,13 +21,11 @@ from sor_sb3.algorithms.onnx_policy import OnnxPolicy
 from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.experiments import hub
-from sor_sb3.experiments.config import TrainConfig, compare_config, train_config
-from sor_sb3.experiments.reopen import evaluate_runs, read_comparison, run_config
+from sor_sb3.experiments.config import TrainConfig, train_config
+from sor_sb3.experiments.reopen import evaluate_runs, run_config
 from sor_sb3.experiments.run import load_policy, train
 from sor_sb3.files import write_json, write_yaml
 from sor_sb3.market.loading import load_market
-from tests.conftest import Finished
-from tests.market.quote_fixtures import write_recording
 
 safetensors = pytest.importorskip("safetensors.torch")
 th.set_num_threads(1)
@@ -150,45 +148,6 @@ def test_the_command_on_the_card_is_of_the_same_config(published):
     again = train_config("ppo", config.env, market, 3, None, None, {}, given)
     whole = again.model_copy(update={"validation_scenarios": 4, "evaluations": 2})
     assert whole.digest() == config.digest() == run_config(run).digest()
-
-
-def test_a_run_of_a_comparison_shows_its_table_and_the_command_repeats_that(comparison: Finished, tmp_path):
-    run = comparison.folder / "ppo" / "OrderSplit-v1_2"
-    out = hub.write_published(run, tmp_path / "out", scenarios=4)
-    assert (out / "results.json").read_text() == (comparison.folder / "results.json").read_text()
-    text = (out / "README.md").read_text()
-    assert "training run 2 of the 2 of ppo in the table" in text
-    config, market = read_comparison(comparison.folder), load_market(out / "market.yaml")
-    words = shlex.split(text[text.rindex("$ ") + 2 :].splitlines()[0])
-    assert words[:4] == ["sor-sb3", "compare", "--algos", "reinforce,ppo"]
-    files = dict(word.split("=") for word in words if "=" in word)
-    defaults = {algo: read_hyperparameters(out / file, config.env, market.name) for algo, file in files.items()}
-    seeds, scenarios = (int(words[words.index(flag) + 1]) for flag in ("--seeds", "--scenarios"))
-    again = compare_config(market, config.env, ["reinforce", "ppo"], seeds, 0, None, None, scenarios, {}, defaults)
-    assert again.digest() == config.digest()
-
-
-def test_the_hubs_own_reader_takes_the_card(published):
-    cards = pytest.importorskip("huggingface_hub").repocard
-    _, _, out = published
-    card = cards.ModelCard((out / "README.md").read_text())
-    (result,) = card.data.eval_results
-    assert (result.task_type, result.metric_type) == ("reinforcement-learning", "mean_reward")
-
-
-def test_a_recording_is_named_and_not_published(tmp_path):
-    quotes = write_recording(tmp_path / "quotes.parquet")
-    config, run = trained(tmp_path, market=load_market(quotes))
-    out = hub.write_published(run, tmp_path / "out", scenarios=4)
-    for file in out.rglob("*"):
-        if file.is_file():
-            assert str(tmp_path).encode() not in file.read_bytes(), file.name
-    assert "quotes.parquet, SHA-256" in (out / "README.md").read_text()
-    with pytest.raises(UserError, match=r"was trained on the recording quotes.parquet.*give the file with --quotes"):
-        hub.take_in(out, tmp_path / "elsewhere", "me/x")
-    assert not (tmp_path / "elsewhere").exists()
-    taken = hub.take_in(out, tmp_path / "elsewhere", "me/x", quotes)
-    same_actions(config, run, taken)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -170,6 +170,7 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("expected both or none", lambda: ready().hear(Arrival(0.0, recent_volume_shares=dict.fromkeys(NAMES, 1.0)))),
     ("has no signal", lambda: ready().observe(0.0)),
     ("before the next observation is due, at 5 s", lambda: acted(ready()).observe(Clock(3.0, 0.0))),
+    ("says that 4000 shares remain, and events say 5000", lambda: ready().observe(Clock(0.0, 0.0, 0.0, 4000.0))),
     ("call act first", lambda: observed(ready()).observe(Clock(5.0, 0.0))),
     ("call observe first", lambda: ready().act(np.ones(len(NAMES)))),
     ("which was missed", lambda: acted(ready(stale_after_s=99.0)).observe(Clock(11.0, 0.0))),
