@@ -27,7 +27,7 @@ bench-learning: setup  ## time to 95 % of what a long run reaches; hours of SB3'
 
 docs: setup  ## the site, into site/; its tutorials run. Opens from disk: site/index.html
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

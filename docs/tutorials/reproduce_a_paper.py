@@ -42,6 +42,7 @@ figure, axes = plt.subplots(figsize=(7, 4))
 axes.plot(taken, mean)
 axes.axvline(728, linestyle=":", color="grey")
 axes.set(xlabel="shares taken, of 1,000", ylabel="expected cost, dollars")
+# alt: Expected cost by shares taken: a flat valley around 728
 plt.show()
 print(f"cheapest on the grid: take {taken[mean.argmin()]}, {mean.min():.3f} dollars")
 

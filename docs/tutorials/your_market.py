@@ -51,6 +51,7 @@ sample_path_figure(market, folder / "path.png")
 figure, axes = plt.subplots(figsize=(9, 5))
 axes.imshow(matplotlib.image.imread(folder / "path.png"))
 axes.axis("off")
+# alt: Quotes of two venues and the price of a dark pool over a sample scenario
 plt.show()
 
 # %% [markdown]
