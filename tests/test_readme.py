@@ -1,4 +1,4 @@
-"""The README's commands, market file and Python screen run as written, in their order, at a small budget."""
+"""The README's commands and Python screen run as written, in their order, at a small budget."""
 
 from __future__ import annotations
 
@@ -65,11 +65,7 @@ def few_validations() -> Iterator[None]:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the README's commands find the files that they name, and what `make compare` leaves."""
     folder = tmp_path_factory.mktemp("readme")
-    market = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert market is not None
-    (folder / "two_venues.yaml").write_text(market[1], encoding="utf-8")
     write_recording(folder / "quotes.parquet", trades_path=folder / "trades.parquet")
-    write_recording(folder / "fx.parquet", venues=("FXCM", "OTHER"), price=1.1, with_sizes=False)
     lines = re.findall(r"sor-sb3 (compare.*?) \$\(ARGS\)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert len(lines) == 2
     with pytest.MonkeyPatch.context() as patch:
@@ -88,6 +84,8 @@ def test_there_are_commands():
 def test_a_command_runs(command, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     program, *words = shlex.split(command)
+    if words[0] == "compare" and any("," in word for word in words):
+        pytest.skip("workers of a grid do not have this test's budgets; tests/experiments/test_grid.py runs one")
     match Path(program).name:
         case "sor-sb3":
             run(*words)

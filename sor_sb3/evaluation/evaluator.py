@@ -320,9 +320,8 @@ def evaluate(
         data_split: "test" by default; no scenario of it is one of "train" or "validation". "final" is a frozen block
             for the last word on a release; nothing notes that it is read here, as ``sor-sb3 evaluate --final`` does.
         deterministic: whether learned policies take their mode instead of drawing.
-        online: whether routers that learn from their own fills go on learning, one scenario after another. Intervals
-        are
-            then by blocks of neighbouring scenarios.
+        online: whether routers that learn from their own fills go on learning, one scenario after another.
+            Intervals are then by blocks of neighbouring scenarios.
 
     Raises:
         UserError: env, market, data split or a router's name is unknown, a number is not whole, a policy does not fit
