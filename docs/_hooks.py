@@ -1,4 +1,4 @@
-"""What the site does to a page: links to files outside docs/ become the files' names; figures of tutorials say what they show."""
+"""What the site does to a page: links out of docs/ become names of files, figures of tutorials say what they show."""
 
 from __future__ import annotations
 
