@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from html import unescape
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import product
 from pathlib import Path
@@ -132,8 +133,24 @@ def test_the_site_is_built_without_warnings(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert not dead_links(tmp_path / "site")
     shown = look_at(tmp_path / "site")
     assert not shown, "\n".join(shown[:20])
+
+
+def pages_of(site: Path) -> list[Path]:
+    """All but the one that only a server shows, with paths from its root."""
+    return sorted(file for file in site.rglob("*.html") if file.name != "404.html")
+
+
+def dead_links(site: Path) -> list[str]:
+    """Links and pictures of the site that lead to no file of it."""
+    links = [
+        (page, unescape(link))
+        for page in pages_of(site)
+        for link in re.findall(r'(?:href|src)="([^"#?:]+)[#?"]', page.read_text(encoding="utf-8"))
+    ]
+    return [f"{page.relative_to(site)}: {link}" for page, link in links if not (page.parent / link).exists()]
 
 
 IN_A_PAGE = """() => {
@@ -176,7 +193,7 @@ def look_at(site: Path) -> list[str]:
             page.on(
                 "request", lambda asked, said=said: said.append(asked.url) if asked.url.startswith("http") else None
             )
-            for file in sorted(site.rglob("*.html")):
+            for file in pages_of(site):
                 said.clear()
                 page.goto(file.as_uri())
                 where = f"{file.relative_to(site)}, {width} px, {scheme}"
