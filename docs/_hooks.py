@@ -29,7 +29,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """A tutorial's figures get the texts of its `# alt:` comments, in their order; links to scripts lead to their pages.
+    """A tutorial's figures get the texts of its `# alt:` comments, in order; links to scripts lead to their pages.
 
     Raises:
         ValueError: a tutorial has more figures than such comments.

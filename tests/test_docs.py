@@ -29,8 +29,11 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def shown_commands(page: Path) -> list[str]:
-    """Each ``sor-sb3`` line of a page's console blocks, with the lines that continue it."""
-    blocks = re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    """Each ``sor-sb3`` line of a page's console blocks, with the lines that continue it; those of the cheat sheet."""
+    text = page.read_text(encoding="utf-8")
+    if page.stem == "cheat_sheet":
+        return re.findall(r"`(sor-sb3 [^`]+)`", text)
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     lines = [line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ ")]
     return [line for line in lines if Path(line.split()[0]).name == "sor-sb3"]
