@@ -89,7 +89,7 @@ def what_to_learn(market: MarketSpec, env: str) -> str:
         low, high = difference.ci95 if difference else (0.0, 0.0)
         less = f"{difference.mean:.3f} [{low:.3f}, {high:.3f}]" if difference else ""
         lines.append(f"| {link} | {cost:.3f} | {less} |")
-    made = f'`sor_sb3.evaluate([...], env="{env}", market="{market.name}", scenarios={SCENARIOS})`'
+    made = f'`sor_sb3.evaluate({{...}}, env="{env}", market="{market.name}", scenarios={SCENARIOS})`'
     return (
         "## What there is to learn\n\nThe oracle sees what no router can; what the best rule costs more is what a "
         f"learner could win. Rules as they ship, untuned; made with this page by {made}.\n\n"

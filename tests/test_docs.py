@@ -105,6 +105,12 @@ def test_each_figure_of_a_tutorial_says_what_it_shows(tmp_path):
         hooks.on_post_page(image + image, page=page)
 
 
+def test_a_doctest_is_a_block_of_code():
+    pytest.importorskip("griffe", reason="the site's tools are not installed: make docs")
+    shown = site_module("_docstrings").as_markdown("A :func:`~a.sum`.\n\n  >>> 1 + 1\n  2\n\nThe end.")
+    assert shown == "A `a.sum`.\n\n  ```pycon\n  >>> 1 + 1\n  2\n  ```\n\nThe end."
+
+
 @pytest.mark.parametrize("file", sorted(DOCS.glob("tutorials/*.py")), ids=lambda file: file.stem)
 def test_a_figure_stands_below_its_alt_text(file):
     text = file.read_text(encoding="utf-8")
