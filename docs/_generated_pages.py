@@ -60,7 +60,7 @@ def page_name(name: str) -> str:
 def as_text(table: Table) -> str:
     """A table of the command line as a block of text."""
     text = io.StringIO()
-    Console(file=text, width=160, no_color=True).print(table)
+    Console(file=text, width=220, no_color=True).print(table)
     return "```text\n" + "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n```"
 
 
@@ -72,7 +72,9 @@ def shipped_file(name: str) -> str:
 
 def listed(kind: str, rows: Iterable[tuple[str, str]]) -> str:
     """An index: a table of links to pages of this folder, and what each is."""
-    return "\n".join([f"| {kind} | what it is |", "|---|---|", *(f"| {link} | {about} |" for link, about in rows)]) + "\n"
+    return (
+        "\n".join([f"| {kind} | what it is |", "|---|---|", *(f"| {link} | {about} |" for link, about in rows)]) + "\n"
+    )
 
 
 def what_to_learn(market: MarketSpec, env: str) -> str:
@@ -87,10 +89,12 @@ def what_to_learn(market: MarketSpec, env: str) -> str:
         low, high = difference.ci95 if difference else (0.0, 0.0)
         less = f"{difference.mean:.3f} [{low:.3f}, {high:.3f}]" if difference else ""
         lines.append(f"| {link} | {cost:.3f} | {less} |")
-    made = f'`sor_sb3.evaluate([...], env="{env}", market="{market.name}", scenarios={SCENARIOS})`'
+    made = f'`sor_sb3.evaluate({{...}}, env="{env}", market="{market.name}", scenarios={SCENARIOS})`'
     return (
-        f"## What there is to learn\n\nThe oracle sees what no router can; what the best rule costs more is what a learner "
-        f"could win. Rules as they ship, untuned; made with this page by {made}.\n\n" + "\n".join(lines) + "\n\n"
+        "## What there is to learn\n\nThe oracle sees what no router can; what the best rule costs more is what a "
+        f"learner could win. Rules as they ship, untuned; made with this page by {made}.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
     )
 
 
@@ -145,8 +149,8 @@ def market_pages() -> None:
         )
     write(
         "markets/index.md",
-        "# Markets\n\nA market of your own is a YAML file ([how](../your_market.md)), recorded quotes ([how](../your_data.md)) or "
-        "made from them ([how](../calibration.md)).\n\n## Presets\n\n"
+        "# Markets\n\nA market of your own is a YAML file ([how](../your_market.md)), recorded quotes "
+        "([how](../your_data.md)) or made from them ([how](../calibration.md)).\n\n## Presets\n\n"
         + listed("preset", rows(shipped))
         + "\n## Held out\n\nNo default and no constant was tuned on them.\n\n"
         + listed("preset", rows(held_out))
@@ -164,21 +168,22 @@ def router_pages() -> None:
         rule = find_rule(name)
         assert rule is not None
         module = rule.__module__.replace(".", "/")
-        option = f' --env {"OrderPlace-v1" if rule.rests else "OrderExecute-v1"}' if rule.rests or rule.paces else ""
+        option = f" --env {'OrderPlace-v1' if rule.rests else 'OrderExecute-v1'}" if rule.rests or rule.paces else ""
         env = f', env="{option.split()[-1]}"' if option else ""
         asked = "" if rule.group == "standard" else f" --rules {name}"
         write(
             f"routers/{name}.md",
             f'# {name}\n\n```python\nrouter = sor_sb3.routers.make("{name}", market="us_equity"{env})\n```\n\n'
-            f"```console\n$ sor-sb3 compare --market us_equity{option}{asked}\n```\n\nIts tests name it in `tests/policies`; "
-            f"its code is `{module}.py`.\n\n::: {rule.__module__}.{rule.__qualname__}\n    options: {{show_source: true}}\n",
+            f"```console\n$ sor-sb3 compare --market us_equity{option}{asked}\n```\n\n"
+            f"Its tests name it in `tests/policies`; its code is `{module}.py`.\n\n"
+            f"::: {rule.__module__}.{rule.__qualname__}\n    options: {{show_source: true}}\n",
         )
         groups[rule.group].append((f"[{name}]({name}.md)", cleandoc(rule.__doc__ or "").splitlines()[0]))
-    text = "# Routers\n\nRules that nobody trains. One of your own: the recipe in [contributing](../contributing.md#recipes).\n"
+    text = "# Routers\n\nRules that nobody trains. One of your own: [the recipe](../contributing.md#recipes).\n"
     for group, rows in groups.items():
         text += f"\n## {group.capitalize()}\n\n{GROUP_TITLES[group]}\n\n{listed('router', rows)}"
     oracles = ", ".join(f"`{name}`" for name in ORACLE_NAMES)
-    text += f"\n## Oracles\n\n{oracles} see what no router can, and say what there is to win ([the market](../market.md)).\n"
+    text += f"\n## Oracles\n\n{oracles} see what no router can, and say what there is to win.\n"
     write("routers/index.md", text)
 
 

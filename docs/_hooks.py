@@ -1,4 +1,4 @@
-"""What the site does to a page: links to files outside docs/ become the files' names; figures of tutorials say what they show."""
+"""What the site does to a page: links out of docs/ become names of files, figures of tutorials say what they show."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#\s]+)(?:#[^)]*)?\)")
 _PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 _ALT_TEXT = re.compile(r"# alt: (.+)")
 _NO_ALT_TEXT = re.compile(r'alt="No description has been provided for this image"')
+_TUTORIAL = re.compile(r'href="(\w+)\.py"')
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -28,7 +29,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """A tutorial's figures, in their order, get the texts of its `# alt:` comments.
+    """A tutorial's figures get the texts of its `# alt:` comments, in order; links to scripts lead to their pages.
 
     Raises:
         ValueError: a tutorial has more figures than such comments.
@@ -43,4 +44,4 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
             raise ValueError(f"{page.file.src_uri}: a figure has no '# alt: ...' comment, which says what it shows")
         return f'alt="{escape(text)}"'
 
-    return _NO_ALT_TEXT.sub(described, output)
+    return _NO_ALT_TEXT.sub(described, _TUTORIAL.sub(r'href="\1.html"', output))

@@ -66,8 +66,8 @@ for _ in range(1500):
 print(f"by hand: {by_hand[0 if totals else -1]:.3f} at first, {by_hand[-1]:.3f} at the end")
 
 # %% [markdown]
-# It comes close to the best rule, which buys at the lowest price after fees, and goes no further: latency costs, too, and
-# to see that takes quieter gradients.
+# It comes close to the best rule, which buys at the lowest price after fees, and goes no further: latency costs, too,
+# and to see that takes quieter gradients.
 #
 # ## `sor_sb3.REINFORCE` and PPO, with the settings that ship
 
@@ -143,7 +143,7 @@ for name in ("random", "all_in_sized"):
     axes.annotate(name, (0, rules.cost(name).mean), va="bottom")
 axes.set(xlabel="decisions", ylabel="cost of an order, units")
 axes.legend()
-# alt: Cost of an order by decisions: REINFORCE by hand, reinforce and ppo fall from the random rule to the best rule or below it
+# alt: Cost of an order by decisions, of REINFORCE by hand, reinforce and ppo, beside random and the best rule
 plt.show()
 
 # %% [markdown]

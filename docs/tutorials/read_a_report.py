@@ -34,12 +34,14 @@ print(f"margin {results['margin']:.3f} {results['cost_unit']}, could be won {res
 # %% [markdown]
 # ## Every policy on the same scenarios
 #
-# `sd` and `cvar95` are of the cost of a parent order: a policy that waits is cheaper on average and sometimes much dearer.
+# `sd` and `cvar95` are of the cost of a parent order: a policy that waits is cheaper on average and
+# sometimes much dearer.
 
 # %%
 for policy in results["policies"]:
     low, high = policy["cost_ci95"]
-    print(f"{policy['name']:18s} {policy['cost']:6.3f} [{low:6.3f}, {high:6.3f}]  sd {policy['sd']:.2f}  CVaR {policy['cvar95']:.1f}")
+    spread = f"sd {policy['sd']:.2f}  CVaR {policy['cvar95']:.1f}"
+    print(f"{policy['name']:18s} {policy['cost']:6.3f} [{low:6.3f}, {high:6.3f}]  {spread}")
 
 # %% [markdown]
 # Those intervals overlap, and that means nothing: the market's moves are the same for everybody. What counts is the

@@ -29,8 +29,8 @@ costs = PlacementCosts(HALF_SPREAD + FEE, HALF_SPREAD + np.array([REBATE]), UNDE
 print(allocate_to_one(1000.0, 2000.0, costs, poisson(2200).ppf))
 
 # %% [markdown]
-# The cost of every split, from 40,000 draws of the outflow: a flat valley, which is why a few shares more or less do not
-# matter.
+# The cost of every split, from 40,000 draws of the outflow: a flat valley, which is why a few shares more or less do
+# not matter.
 
 # %%
 outflow = np.random.default_rng(0).poisson(2200, 40_000)

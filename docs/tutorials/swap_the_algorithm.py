@@ -46,8 +46,12 @@ models["reinforce"] = sor_sb3.REINFORCE(
 # ## Another policy: SB3's own MLP, and a Gaussian over a shared network
 
 # %%
-models["ppo, MlpPolicy"] = PPO("MlpPolicy", env(per_scenario=1), n_steps=40, batch_size=640, gamma=1.0, seed=0).learn(STEPS)
-models["ppo, VenuePolicy"] = PPO(VenuePolicy, env(per_scenario=1), n_steps=40, batch_size=640, gamma=1.0, seed=0).learn(STEPS)
+models["ppo, MlpPolicy"] = PPO("MlpPolicy", env(per_scenario=1), n_steps=40, batch_size=640, gamma=1.0, seed=0).learn(
+    STEPS
+)
+models["ppo, VenuePolicy"] = PPO(VenuePolicy, env(per_scenario=1), n_steps=40, batch_size=640, gamma=1.0, seed=0).learn(
+    STEPS
+)
 rules = {name: name for name in ("net_price_sweep", "pro_rata", "random")}
 result = sor_sb3.evaluate({**models, **rules}, env="OrderSplit-v1", market="us_equity", scenarios=300)
 for name in result.names():
@@ -59,6 +63,8 @@ for name in result.names():
 # %%
 masked = MaskablePPO(MaskableVenuePolicy, env("VenueSelect-v1"), n_steps=40, batch_size=640, gamma=1.0, seed=0)
 masked.learn(20_000)
-result = sor_sb3.evaluate({"maskableppo": masked, "all_in": "all_in"}, env="VenueSelect-v1", market="us_equity", scenarios=200)
+result = sor_sb3.evaluate(
+    {"maskableppo": masked, "all_in": "all_in"}, env="VenueSelect-v1", market="us_equity", scenarios=200
+)
 for name in result.names():
     print(f"{name:12s} {result.cost(name).mean:.3f} bps")

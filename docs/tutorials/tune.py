@@ -13,7 +13,9 @@ from sor_sb3.experiments.search_space import tune_config
 from sor_sb3.experiments.tune import tune
 
 market = sor_sb3.load_market("notebook")
-config = tune_config("ppo", "VenueSelect-v1", [market], 1, 10_000, {}, ["learning_rate=1e-4..1e-1:log", "ent_coef=0.0|0.01|0.1"], None)
+config = tune_config(
+    "ppo", "VenueSelect-v1", [market], 1, 10_000, {}, ["learning_rate=1e-4..1e-1:log", "ent_coef=0.0|0.01|0.1"], None
+)
 folder = Path(tempfile.mkdtemp()) / "study"
 found = tune(config, folder, 4, None, 1)
 print(found["about"])

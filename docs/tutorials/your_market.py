@@ -22,8 +22,10 @@ description: A deep slow venue, a shallow fast one and a dark pool, with fees th
 order: {quantity_shares: 4000, horizon_steps: 20, step_s: 5}
 venues:
   - {name: DEEP, take_fee_bps: 0.30, offset_bps: 0.3, size_shares: 600, latency_ms: 0.30}
-  - {name: FAST, take_fee_bps: -0.02, offset_bps: 0.5, size_shares: 150, latency_ms: 0.04, quote_delay_s: 2, toxicity: 0.7}
-  - {name: POOL, take_fee_bps: 0.10, latency_ms: 0.2, dark: {zero_probability: 0.8, power_exponent: 1.0, max_shares: 3000}}
+  - {name: FAST, take_fee_bps: -0.02, offset_bps: 0.5, size_shares: 150, latency_ms: 0.04, quote_delay_s: 2,
+     toxicity: 0.7}
+  - {name: POOL, take_fee_bps: 0.10, latency_ms: 0.2,
+     dark: {zero_probability: 0.8, power_exponent: 1.0, max_shares: 3000}}
 quotes: {tick_bps: 1.0, round_lot_shares: 100}
 informed: {news_per_s: 0.05, jump_bps: 2.0, removed_fraction: 0.8}
 randomise: {"venues.*.take_fee_bps": [-0.1, 0.3]}

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 import sor_sb3
+from sor_sb3.market.recordings import recording_lines
 
 rng = np.random.default_rng(0)
 start, seconds = np.datetime64("2025-03-03T14:30:00", "ns"), 7200
@@ -21,7 +22,9 @@ for venue, delay, half in (("ARCA", 0, 0.01), ("EDGX", 2, 0.015)):
     seen = np.concatenate([mid[:1].repeat(delay), mid[: seconds - delay]])
     bid, ask = np.floor((seen - half) * 100) / 100, np.ceil((seen + half) * 100) / 100
     size = 100.0 * rng.integers(1, 12, (2, seconds))
-    times = start + (np.arange(seconds) * 1_000_000_000 + rng.integers(0, 900_000_000, seconds)).astype("timedelta64[ns]")
+    times = start + (np.arange(seconds) * 1_000_000_000 + rng.integers(0, 900_000_000, seconds)).astype(
+        "timedelta64[ns]"
+    )
     columns = {"ts": times, "venue": venue, "bid_px": bid, "bid_sz": size[0], "ask_px": ask, "ask_sz": size[1]}
     rows.append(pl.DataFrame(columns))
 quotes = pl.concat(rows).sort("ts")
@@ -35,8 +38,6 @@ quotes.head()
 # `sor-sb3 markets check quotes.parquet` prints the same, and the recording's figures beside real ranges.
 
 # %%
-from sor_sb3.market.recordings import recording_lines
-
 market = sor_sb3.load_market(file, {"order.horizon_steps": 10})
 print("\n".join(recording_lines(market)))
 
