@@ -22,6 +22,7 @@ from numba import njit
 _numba_config: Any = numba.config  # its attributes are made at run time
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KERNEL_SOURCES = (
+    "market/*.py",
     "simulator/**/*.py",
     "envs/*.py",
     "live/*.py",

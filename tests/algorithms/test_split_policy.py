@@ -97,12 +97,13 @@ def test_divergence_is_zero_of_itself_and_bounds_that_of_the_draws() -> None:
 
 
 @pytest.mark.parametrize("env", ["OrderSplit-v1", "OrderExecute-v1"])
-def test_an_untrained_policy_splits_as_displays_do_at_the_schedules_pace(env: str) -> None:
+def test_an_untrained_policy_splits_as_displays_do_and_tries_dark_pools_at_the_schedules_pace(env: str) -> None:
     policy, venv = split_policy(env)
     rows = venv.reset()
     actions, _ = policy.predict(rows, deterministic=True)
     view = ObservationView.of(rows, load_market("us_equity"))
-    share = view.sweep_share / view.sweep_share.sum(axis=1, keepdims=True)
+    share = view.sweep_share / view.sweep_share.max(axis=1, keepdims=True) + view.dark  # pools are tried first
+    share /= share.sum(axis=1, keepdims=True)
     assert np.abs(actions[:, : share.shape[1]] - share).max() < 0.1
     if env == "OrderExecute-v1":
         np.testing.assert_allclose((actions[:, -1] + 1) / 2, view.pace, atol=0.02)
