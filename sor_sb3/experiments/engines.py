@@ -22,7 +22,7 @@ from sor_sb3.experiments.workers import KILLED, run_replaced, usable_cores
 NEEDS = {"slurm": "submitit"}  # by engine, the package; the extra has the engine's name
 JOB_MINUTES = 240  # of a SLURM job; one that runs out is queued again, and SBATCH_TIMELIMIT goes before this
 DEATHS = 3  # of a job, with nothing done meanwhile
-LOOK_S, END_S = 1.0, 20.0
+LOOK_S, END_S = 1.0, 60.0
 
 
 @dataclass(frozen=True)
