@@ -63,9 +63,7 @@ def compare(
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     rules: Rules = "standard",
     track: Track = None,
-    engine: Annotated[
-        str, typer.Option("--engine", help="Of a grid's workers: local, ray, ray://HOST:PORT or slurm.")
-    ] = "local",
+    engine: Annotated[str, typer.Option("--engine", help="Of a grid's workers: local or slurm.")] = "local",
     progress: ShowProgress = True,
     gains: SplitGains = True,
     robustness: Robustness = False,

@@ -1,4 +1,4 @@
-"""Who starts a grid's workers: this machine, Ray or SLURM. What workers do is the same: tasks of a plan, by leases.
+"""Who starts a grid's workers: this machine or SLURM. What workers do is the same: tasks of a plan, by leases.
 
 An engine only launches, and may launch again what was killed. What is done stands in files, so it does not matter which
 engine, how many workers or how many drivers there were.
@@ -19,8 +19,7 @@ from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.experiments.grid_tasks import WORK, Plan, work
 from sor_sb3.experiments.workers import KILLED, run_replaced, usable_cores
 
-RAY_ADDRESS = "ray://"
-NEEDS = {"ray": "ray", "slurm": "submitit"}  # by engine, the package and extra
+NEEDS = {"slurm": "submitit"}  # by engine, the package; the extra has the engine's name
 JOB_MINUTES = 240  # of a SLURM job; one that runs out is queued again, and SBATCH_TIMELIMIT goes before this
 DEATHS = 3  # of a job, with nothing done meanwhile
 LOOK_S, END_S = 1.0, 20.0
@@ -48,20 +47,19 @@ class Worker:
 
 def check_engine(engine: str) -> None:
     """Raises UserError: the engine is unknown, or what it needs is not installed."""
-    name = "ray" if engine.startswith(RAY_ADDRESS) else engine
-    if name not in ("local", *NEEDS):
-        raise UserError(f"--engine is '{engine}'; expected local, ray, {RAY_ADDRESS}HOST:PORT or slurm")
+    if engine not in ("local", *NEEDS):
+        raise UserError(f"--engine is '{engine}'; expected local or slurm")
     try:
-        importlib.import_module(NEEDS.get(name, "os"))
+        importlib.import_module(NEEDS.get(engine, "os"))
     except ImportError:
-        said = f"--engine {engine} needs {NEEDS[name]}"
-        raise UserError(f"{said}; install it with: pip install 'sor-sb3[{name}]'") from None
+        said = f"--engine {engine} needs {NEEDS[engine]}"
+        raise UserError(f"{said}; install it with: pip install 'sor-sb3[{engine}]'") from None
 
 
 def launch(engine: str, plan: Plan, workers: int | None, look: Callable[[], None]) -> None:
     """Have workers do what is left of a plan; `look` is called about once a second. Returns when nothing is left.
 
-    `workers` are by default one a core, of this machine or of Ray's cluster; on SLURM one a task, at most 64.
+    `workers` are by default one a core of this machine; on SLURM one a task, at most 64.
 
     Raises WorkFailed: workers are killed again and again, and nothing is done meanwhile.
     """
@@ -72,39 +70,8 @@ def launch(engine: str, plan: Plan, workers: int | None, look: Callable[[], None
     if engine == "local":
         count = min(workers or usable_cores(), pending)
         run_replaced(worker, count, look, lambda: len(plan.pending()))
-    elif engine == "slurm":
-        _on_slurm(worker, min(workers or 64, pending), look)
     else:
-        _on_ray(engine if engine.startswith(RAY_ADDRESS) else None, worker, workers, pending, look)
-
-
-def _on_ray(address: str | None, worker: Worker, workers: int | None, pending: int, look: Callable[[], None]) -> None:
-    """Tasks of Ray Core, which Ray starts again where a worker or its machine dies."""
-    ray = importlib.import_module("ray")
-    joins = address is not None or os.environ.get("RAY_ADDRESS")
-    started = {} if joins else {"num_cpus": workers or usable_cores(), "include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, **started)
-    left: list[Any] = []
-    try:
-        count = min(workers or int(ray.cluster_resources().get("CPU", 1)), pending)
-        remote = ray.remote(num_cpus=1, max_retries=-1)(_call)
-        left = [remote.remote(worker) for _ in range(count)]
-        while left and worker.plan.pending():
-            done, left = ray.wait(left, timeout=LOOK_S)
-            try:
-                ray.get(done)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause or error from None
-            look()
-        ray.wait(left, num_returns=len(left), timeout=END_S) if left else None
-    finally:
-        for job in left:
-            ray.cancel(job, force=True)
-        ray.shutdown()
-
-
-def _call(worker: Worker) -> None:
-    worker()
+        _on_slurm(worker, min(workers or 64, pending), look)
 
 
 def _on_slurm(worker: Worker, count: int, look: Callable[[], None]) -> None:

@@ -204,7 +204,7 @@ def _standing(plan: Plan) -> tuple[str, int, int]:
 
 
 def _spent(plan: Plan) -> dict[str, Any]:
-    """Hours over all sessions: of the clock, of processors, and of training."""
+    """Hours over all sessions: of the clock, of processors, and of every training run's clock, added up."""
     found = sessions(plan.folder)
     drivers = [session for session in found if session["role"] == "driver"]
     return {
@@ -218,4 +218,4 @@ def _spent(plan: Plan) -> dict[str, Any]:
 
 def _spent_sentence(spent: dict[str, Any]) -> str:
     wall, cpu, training = (number(spent[key], 2) for key in ("wall_hours", "cpu_hours", "training_hours"))
-    return f"Took {wall} hours in {spent['sessions']} sessions, {cpu} processor hours; training alone {training} hours."
+    return f"Took {wall} hours in {spent['sessions']} sessions, {cpu} processor hours; its runs {training} hours."

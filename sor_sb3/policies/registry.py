@@ -149,22 +149,26 @@ def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1", groups: Collec
 def chosen_rules(market: MarketSpec, env_id: str, wanted: Sequence[str]) -> list[str]:
     """The rules that are `wanted` by name or by group ("all" is both), and the market's reference rule.
 
+    A schedule may say its split, "twap+pro_rata".
+
     Raises:
         UserError: a rule is unknown, or means nothing in the market or the env.
     """
     possible = rule_names(market, env_id, GROUPS)
-    chosen = {market.reference_router}
+    chosen, split = {market.reference_router}, []
     for name in wanted:
         if name in (*GROUPS, "all"):
             chosen.update(rule_names(market, env_id, GROUPS if name == "all" else (name,)))
         elif name in possible:
             chosen.add(name)
+        elif name.partition("+")[0] in possible and name.partition("+")[2] in possible:
+            split.append(name)
         else:
             known = [*GROUPS, "all", *possible]
             hint = did_you_mean(name, known)
             what = f"means nothing in market '{market.name}' and {env_id}" if name in _ROUTERS else f"is unknown{hint}"
             raise UserError(f"rule '{name}' {what}; expected some of {', '.join(known)}, with commas between")
-    return [name for name in possible if name in chosen]
+    return [*(name for name in possible if name in chosen), *dict.fromkeys(split)]
 
 
 def find_core(env: Any) -> Any:

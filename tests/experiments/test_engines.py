@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,8 @@ def test_what_a_process_raises_is_raised(tmp_path):
 
 
 def test_an_engine_that_is_not_there_is_said_in_a_sentence(mistake: Mistakes, monkeypatch):  # noqa: F811
-    assert "expected local, ray, ray://HOST:PORT or slurm" in mistake("compare", "--engine", "spark", *two_markets())
-    assert "is for a grid" in mistake("compare", "--engine", "ray")
+    assert "expected local or slurm" in mistake("compare", "--engine", "spark", *two_markets())
+    assert "is for a grid" in mistake("compare", "--engine", "slurm")
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"needs submitit; install it with: pip install 'sor-sb3\[slurm\]'"):
         check_engine("slurm")
@@ -99,28 +98,6 @@ def test_on_submitit(grid: Finished, tmp_path):  # noqa: F811
     assert done.returncode == 0, done.stderr
     assert_same_results(tmp_path / "grid", grid.folder)
     assert list((tmp_path / "grid" / "work" / "jobs").glob("*_submitted.pkl"))
-
-
-@pytest.mark.slow
-@ON_LINUX
-def test_on_ray_with_a_killed_worker(grid: Finished, tmp_path):  # noqa: F811
-    pytest.importorskip("ray")
-    process = begin(tmp_path, "--engine", "ray", "--workers", "2")
-    with no_leftovers(process):
-        wait_for(lambda: list((tmp_path / "grid").glob("*/*/*/checkpoints/*_steps")), "a checkpoint", 600)
-        (holder, *_) = [pid for pid in workers_of(tmp_path / "grid") if pid != process.pid]
-        os.kill(holder, signal.SIGKILL)
-        assert process.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
-    assert_same_results(tmp_path / "grid", grid.folder)
-    assert holder not in workers_of(tmp_path / "grid", alive=True)
-
-
-def workers_of(folder: Path, alive: bool = False) -> Iterator[int]:
-    """Processes that have been workers of a grid."""
-    for file in (folder / "work").glob("*.session.json"):
-        pid = int(file.name.split("_")[-2])
-        if not alive or Path(f"/proc/{pid}").exists():
-            yield pid
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_grid_leaves_every_cell_and_the_table(grid: Finished):
         assert {"results.json", "report.html", "timing.json"} <= {f.name for f in (grid.folder / name).iterdir()}
         assert len(list((grid.folder / name).glob("*/*/done.json"))) == 2
     assert timing["sessions"] == 1 and timing["workers"] == 2
-    assert 0.0 < timing["training_hours"] < timing["cpu_hours"] and timing["wall_hours"] > 0.0
+    assert 0.0 < timing["training_hours"] < 2 * timing["wall_hours"] and timing["cpu_hours"] > 0.0
     table = (grid.folder / "table.md").read_text(encoding="utf-8")
     assert table.startswith("# 4 comparisons, 20 test scenarios each") and "hours in 1 sessions" in table
     assert "a2c: better than the best model-free rule on" in grid.stdout

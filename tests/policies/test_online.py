@@ -232,6 +232,10 @@ def test_rules_are_chosen_by_name_or_group():
     assert registry.chosen_rules(market, "OrderSplit-v1", ["ucb1"]) == ["ucb1", market.reference_router]
     both = registry.chosen_rules(market, "OrderSplit-v1", ["all"])
     assert set(both) == {*standard, *LITERATURE}
+    paced = registry.chosen_rules(market, "OrderExecute-v1", ["twap+pro_rata", "twap"])
+    assert set(paced) == {"round_robin", "twap", "twap+pro_rata"} and paced[-1] == "twap+pro_rata"
+    with pytest.raises(UserError, match="rule 'twap\\+nothing' is unknown"):
+        registry.chosen_rules(market, "OrderExecute-v1", ["twap+nothing"])
     assert set(registry.chosen_rules(market, "OrderSplit-v1", ["literature"])) == {*LITERATURE, "round_robin"}
     with pytest.raises(UserError, match=r"rule 'ucb2' is unknown \(did you mean 'ucb1'\?\); expected some of standard"):
         registry.chosen_rules(market, "OrderSplit-v1", ["ucb2"])
