@@ -189,7 +189,7 @@ def look_at(site: Path) -> list[str]:
         pytest.skip("built without warnings; to look at it, install Chromium, and playwright by pip")
     from playwright.sync_api import sync_playwright
 
-    wrong = []
+    wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for width, scheme in product((360, 1280), ("light", "dark")):
