@@ -149,7 +149,11 @@ def test_a_rules_constants():
     ("algo", "options", "said"),
     [
         ("pppo", {}, "did you mean 'ppo'"),
-        ("vwap", {}, "rule 'vwap' has no constants to tune; those that have: epsilon_greedy, .*, dark_first, dark_then_sweep"),
+        (
+            "vwap",
+            {},
+            "rule 'vwap' has no constants to tune; those that have: epsilon_greedy, .*, dark_first, dark_then_sweep",
+        ),
         ("dark_first", {"space": ["dark_sahre=0..1"]}, "did you mean 'dark_share'"),
         ("cont_kukanov", {}, "means nothing on us_equity in OrderSplit-v1"),
         ("ppo", {"space": ["lerning_rate=1e-4..1e-2"]}, "did you mean 'learning_rate'"),
