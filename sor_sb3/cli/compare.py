@@ -106,10 +106,11 @@ def compare(
             "trades_file": trades,
             "size_multiplier": size_multiplier,
         }
-        of_recording = (venues, session, fees)
-        # with a judge the options of a recording are those of the judge
-        of_market = (of_recording, recording) if judge is None else ((None, None, None), {})
-        specs = [market_of(one, market_set, *of_market[0], **of_market[1]) for one in market_names(market)]
+        of_recording = (market_set, venues, session, fees)
+        if judge is None:
+            specs = [market_of(one, *of_recording, **recording) for one in market_names(market)]
+        else:  # the options are of the recording that judges
+            specs = [market_of(one) for one in market_names(market)]
         envs, chosen = listed("--env", env), [a.strip() for a in algos.split(",") if a.strip()]
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         given = parse_settings(settings or [])
@@ -130,7 +131,7 @@ def compare(
             raise UserError(f"--engine {engine} is for a grid; give several markets or envs, with commas between")
         config = cell(specs[0], envs[0], chosen)
         if judge is not None:
-            beside = cell(market_of(judge, None, *of_recording, **recording), envs[0], chosen)
+            beside = cell(market_of(judge, *of_recording, **recording), envs[0], chosen)
             _judge(config, beside, named_folder(log_dir, name, config.market.name, config.env), workers, progress)
             return
     folder = named_folder(log_dir, name, config.market.name, config.env)
