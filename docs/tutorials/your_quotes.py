@@ -27,7 +27,7 @@ for venue, delay, half in (("ARCA", 0, 0.01), ("EDGX", 2, 0.015)):
     )
     columns = {"ts": times, "venue": venue, "bid_px": bid, "bid_sz": size[0], "ask_px": ask, "ask_sz": size[1]}
     rows.append(pl.DataFrame(columns))
-quotes = pl.concat(rows).sort("ts")
+quotes = pl.concat(rows).sort("ts").with_columns(pl.col("ts").dt.replace_time_zone("UTC"))  # times need a zone
 file = Path(tempfile.mkdtemp()) / "quotes.parquet"
 quotes.write_parquet(file)
 quotes.head()
