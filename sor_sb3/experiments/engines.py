@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sor_sb3.errors import UserError, WorkFailed
-from sor_sb3.experiments.grid_tasks import WORK, Plan, work
+from sor_sb3.experiments.grid_tasks import TASKS_FOLDER, Plan, work
 from sor_sb3.experiments.workers import KILLED, run_replaced, usable_cores
 
 NEEDS = {"slurm": "submitit"}  # by engine, the package; the extra has the engine's name
@@ -77,7 +77,7 @@ def launch(engine: str, plan: Plan, workers: int | None, look: Callable[[], None
 def _on_slurm(worker: Worker, count: int, look: Callable[[], None]) -> None:
     """Jobs of submitit, an array; where there is no SLURM, submitit starts them on this machine."""
     submitit = importlib.import_module("submitit")
-    executor = submitit.AutoExecutor(folder=worker.plan.folder / WORK / "jobs", slurm_max_num_timeout=1000)
+    executor = submitit.AutoExecutor(folder=worker.plan.folder / TASKS_FOLDER / "jobs", slurm_max_num_timeout=1000)
     executor.update_parameters(name="sor-sb3", timeout_min=JOB_MINUTES, cpus_per_task=1)
     with executor.batch():
         jobs = [executor.submit(worker) for _ in range(count)]
@@ -92,7 +92,7 @@ def _on_slurm(worker: Worker, count: int, look: Callable[[], None]) -> None:
             killed = [job for job in ended if job.exception() is not None] if left else []
             deaths = deaths + len(killed) if left == before else len(killed)
             if deaths > DEATHS * count:
-                raise WorkFailed(f"{KILLED}; {worker.plan.folder / WORK / 'jobs'} has the jobs' logs")
+                raise WorkFailed(f"{KILLED}; {worker.plan.folder / TASKS_FOLDER / 'jobs'} has the jobs' logs")
             jobs += [executor.submit(worker) for _ in killed]
         _wait_for(jobs)
     finally:

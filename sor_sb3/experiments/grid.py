@@ -22,8 +22,8 @@ from sor_sb3.experiments.engines import check_engine, launch
 from sor_sb3.experiments.final import FINAL_FOLDER
 from sor_sb3.experiments.folder import CONFIG_FILE, RESULTS_FILE, any_config, claim_folder
 from sor_sb3.experiments.grid_tasks import (
+    TASKS_FOLDER,
     TIMING_FILE,
-    WORK,
     Plan,
     Session,
     beating,
@@ -119,7 +119,7 @@ def run_grid(
         plan = Plan(config, folder.absolute(), tuple(extras), final)
         for task in plan.tasks:
             task.failed_file.unlink(missing_ok=True)  # what failed is tried again
-        with beating(None, Session(folder / WORK, "driver")):
+        with beating(None, Session(folder / TASKS_FOLDER, "driver")):
             launch(engine, plan, workers, _looking(plan, progress))
         failures = plan.failures()
         found = [cell.results(final) for cell in plan.cells]
@@ -138,7 +138,7 @@ def check_failures(results: dict[str, Any], folder: Path) -> None:
     if failed := results["failed"]:
         first = f"{failed[0]['market']} {failed[0]['env']}: {failed[0]['reason']}"
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise WorkFailed(f"{first}{more}; {folder / WORK} has the details, and the same command tries again")
+        raise WorkFailed(f"{first}{more}; {folder / TASKS_FOLDER} has the details, and the same command tries again")
 
 
 def _check_settings(config: GridConfig) -> None:

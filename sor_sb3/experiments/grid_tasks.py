@@ -3,9 +3,9 @@
 A cell's rules are scored on validation scenarios, its runs are trained, then all is scored on test scenarios; in a
 finished grid cells are scored on the final ones. Files say what is done; leases say who works on what.
 
-GRID/work/TASK.N          leases                     GRID/work/CELL.validation.pkl  rules' scores, until a cell is done
-GRID/work/TASK.failed     why a task failed          GRID/work/*.session.json       what each process has spent
-GRID/work/tasks.tsv       a line a task that was done
+GRID/tasks/TASK.N          leases                    GRID/tasks/CELL.validation.pkl rules' scores, until a cell is done
+GRID/tasks/TASK.failed     why a task failed         GRID/tasks/*.session.json      what each process has spent
+GRID/tasks/tasks.tsv       a line a task that was done
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sor_sb3.experiments.leases import BEAT_S, Leases
 from sor_sb3.experiments.run import check_settings, train
 from sor_sb3.files import append_line, write_bytes, write_json, write_text
 
-WORK, TIMING_FILE, TASKS_FILE = "work", "timing.json", "tasks.tsv"
+TASKS_FOLDER, TIMING_FILE, TASKS_FILE = "tasks", "timing.json", "tasks.tsv"
 RIVALS = "rivals"  # the extra that every cell of a grid is scored with
 IDLE_S = 0.5
 Report = Callable[[int], None]
@@ -74,7 +74,7 @@ class Cell:
     @property
     def validation_file(self) -> Path:
         """Rules' scores on validation scenarios, while the cell is worked on."""
-        return self.grid / WORK / f"{self.digest}.validation.pkl"
+        return self.grid / TASKS_FOLDER / f"{self.digest}.validation.pkl"
 
     def validation(self) -> Evaluation | None:
         """Those scores, if there are any, made by these very versions of the software."""
@@ -118,7 +118,7 @@ class Task:
     @property
     def failed_file(self) -> Path:
         """Where it stands why the task failed."""
-        return self.cell.grid / WORK / f"{self.key}.failed"
+        return self.cell.grid / TASKS_FOLDER / f"{self.key}.failed"
 
     def is_done(self) -> bool:
         """Whether the task's result is there."""
@@ -233,7 +233,7 @@ class Plan:
 def work(plan: Plan) -> None:
     """Do tasks of a plan until none is left, beside other processes that do the same."""
     torch.set_num_threads(1)
-    leases, session = Leases(plan.folder / WORK), Session(plan.folder / WORK, "worker")
+    leases, session = Leases(plan.folder / TASKS_FOLDER), Session(plan.folder / TASKS_FOLDER, "worker")
     with beating(leases, session):
         while pending := plan.pending():
             if not any(_tried(task, plan, leases, session) for task in pending):
@@ -271,7 +271,7 @@ def _note(task: Task, plan: Plan, seconds: float) -> None:
     """Add a line of a task that this process has done."""
     columns = ("task", "what", "host", "pid", "seconds")
     line = (task.key, task.label, socket.gethostname(), os.getpid(), f"{seconds:.1f}")
-    append_line(plan.folder / WORK / TASKS_FILE, "\t".join(map(str, line)), "\t".join(columns))
+    append_line(plan.folder / TASKS_FOLDER / TASKS_FILE, "\t".join(map(str, line)), "\t".join(columns))
 
 
 class Session:
@@ -320,7 +320,7 @@ def beating(leases: Leases | None, session: Session) -> Iterator[None]:
 def sessions(folder: Path) -> list[dict[str, Any]]:
     """What every process has said of itself."""
     found = []
-    for file in sorted((folder / WORK).glob("*.session.json")):
+    for file in sorted((folder / TASKS_FOLDER).glob("*.session.json")):
         with suppress(OSError, ValueError):
             found.append(json.loads(file.read_text(encoding="utf-8")))
     return found

@@ -97,7 +97,7 @@ def test_on_submitit(grid: Finished, tmp_path):  # noqa: F811
     done = run_command(*ARGUMENTS, "--engine", "slurm", "--workers", 2, "--log-dir", tmp_path, timeout_s=900)
     assert done.returncode == 0, done.stderr
     assert_same_results(tmp_path / "grid", grid.folder)
-    assert list((tmp_path / "grid" / "work" / "jobs").glob("*_submitted.pkl"))
+    assert list((tmp_path / "grid" / "tasks" / "jobs").glob("*_submitted.pkl"))
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_twenty_kills_of_workers_and_drivers(grid: Finished, tmp_path):  # noqa:
     while kills < 20 and not (folder / "results.json").exists():
         driver = begin(tmp_path, "--workers", "2")
         with no_leftovers(driver):
-            wait_for(lambda: list(folder.glob("work/*.session.json")), "workers", 300)
+            wait_for(lambda: list(folder.glob("tasks/*.session.json")), "workers", 300)
             while kills < 20 and driver.poll() is None:
                 time.sleep(rng.uniform(1.0, 6.0))
                 victims: list[Any] = [pid for pid in session_members(driver.pid) if pid != driver.pid]

@@ -51,7 +51,7 @@ def read(file: Path) -> Any:
 
 def done_tasks(folder: Path) -> list[str]:
     """Every task that was done, as often as it was."""
-    return [line.split("\t")[0] for line in (folder / "work" / "tasks.tsv").read_text().splitlines()[1:]]
+    return [line.split("\t")[0] for line in (folder / "tasks" / "tasks.tsv").read_text().splitlines()[1:]]
 
 
 # --- what it leaves -------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def test_a_grid_leaves_every_cell_and_the_table(grid: Finished):
     assert table.startswith("# 4 comparisons, 20 test scenarios each") and "hours in 1 sessions" in table
     assert "a2c: better than the best model-free rule on" in grid.stdout
     assert "| notebook_blind | VenueSelect-v1 | reinforce |" in table
-    left = [f.name for f in (grid.folder / "work").iterdir() if not f.name.endswith(".session.json")]
+    left = [f.name for f in (grid.folder / "tasks").iterdir() if not f.name.endswith(".session.json")]
     assert left == ["tasks.tsv"]
     assert len(done_tasks(grid.folder)) == 4 * (1 + 2 + 1)
 

@@ -30,20 +30,20 @@ ROWS = [
 
 
 def monthly(day="20080104"):
-    rows = [("XXX", day, clock.removeprefix("0"), bid, ofr, b, o, 12, ex) for clock, ex, bid, ofr, b, o in ROWS]
+    rows = [("ABC", day, clock.removeprefix("0"), bid, ofr, b, o, 12, ex) for clock, ex, bid, ofr, b, o in ROWS]
     return "q.csv", lines("SYMBOL,DATE,TIME,BID,OFR,BIDSIZ,OFRSIZ,MODE,EX", rows), ""
 
 
 def daily():
     rows = [
-        ("2008-01-04", f"{clock}.000001234", ex, "XXX", "", bid, b, ofr, o, "R") for clock, ex, bid, ofr, b, o in ROWS
+        ("2008-01-04", f"{clock}.000001234", ex, "ABC", "", bid, b, ofr, o, "R") for clock, ex, bid, ofr, b, o in ROWS
     ]
     return "q.csv.gz", lines("DATE,TIME_M,EX,SYM_ROOT,SYM_SUFFIX,BID,BIDSIZ,ASK,ASKSIZ,QU_COND", rows), ".000001234"
 
 
 def exchange():
     rows = [
-        (clock.replace(":", "") + "000001234", ex, "XXX", bid, b, ofr, o, "R", 1) for clock, ex, bid, ofr, b, o in ROWS
+        (clock.replace(":", "") + "000001234", ex, "ABC", bid, b, ofr, o, "R", 1) for clock, ex, bid, ofr, b, o in ROWS
     ]
     text = lines(
         "Time|Exchange|Symbol|Bid_Price|Bid_Size|Offer_Price|Offer_Size|Quote_Condition|Sequence_Number", rows, "|"
@@ -52,7 +52,7 @@ def exchange():
 
 
 def whole_times():
-    rows = [(f"20080104 {clock}", ex, "XXX", bid, b, ofr, o, 12) for clock, ex, bid, ofr, b, o in ROWS]
+    rows = [(f"20080104 {clock}", ex, "ABC", bid, b, ofr, o, 12) for clock, ex, bid, ofr, b, o in ROWS]
     return "q.csv", lines('"DT","EX","SYMBOL","BID","BIDSIZ","OFR","OFRSIZ","MODE"', rows), ""
 
 
@@ -66,7 +66,7 @@ def test_quotes_equal_a_plain_reading(tmp_path, form):
     assert [tuple(q[n] for n in names) for q in quotes] == [
         (bid, ofr, 100 * b, 100 * o) for _, _, bid, ofr, b, o in ROWS
     ]
-    assert (summary.tally.read, summary.venues["NSX"].symbol) == (120, "XXX")
+    assert (summary.tally.read, summary.venues["NSX"].symbol) == (120, "ABC")
     assert any("times 100" in line for line in summary.lines())
 
 
@@ -78,7 +78,7 @@ def test_sizes_in_shares_stay(tmp_path):
 
 def test_round_lots_are_of_quotes_alone(tmp_path):
     name, text, _ = monthly()
-    tape = lines("SYMBOL,DATE,TIME,PRICE,SIZE,CORR,EX", [("XXX", "20080104", CLOCKS[0], 190, 300, "0", "N")])
+    tape = lines("SYMBOL,DATE,TIME,PRICE,SIZE,CORR,EX", [("ABC", "20080104", CLOCKS[0], 190, 300, "0", "N")])
     files = write_text(tmp_path / name, text), write_text(tmp_path / "t.csv", tape)
     for scale in (None, 100.0, 50.0):
         quotes, trades, _ = converted(tmp_path, "taq", *files, trades=True, size_scale=scale)
@@ -97,7 +97,7 @@ def test_modes_and_conditions_without_firm_quotes_do_not_quote(tmp_path):
 
 def test_trades_without_those_that_were_corrected(tmp_path):
     rows = [
-        ("XXX", "20080104", clock, 190 + i / 100, 100 + i, 0, "0" if i % 10 else "8", "", "N")
+        ("ABC", "20080104", clock, 190 + i / 100, 100 + i, 0, "0" if i % 10 else "8", "", "N")
         for i, clock in enumerate(CLOCKS)
     ]
     file = write_text(tmp_path / "t.csv", lines("SYMBOL,DATE,TIME,PRICE,SIZE,G127,CORR,COND,EX", rows))
@@ -105,7 +105,7 @@ def test_trades_without_those_that_were_corrected(tmp_path):
     kept = [row for row in rows if row[6] == "0"]
     assert [(t["ts"], t["px"], t["sz"], t["side"]) for t in trades] == [(at(r[2]), r[3], r[4], "") for r in kept]
     assert summary.tally.dropped == {"trades that were corrected or cancelled later": 12}
-    pipe = [(clock.replace(":", "") + "000000000", "D", "XXX", "@", 100, 190.5, "", "00") for clock in CLOCKS[:3]]
+    pipe = [(clock.replace(":", "") + "000000000", "D", "ABC", "@", 100, 190.5, "", "00") for clock in CLOCKS[:3]]
     head = "Time|Exchange|Symbol|Sale Condition|Trade Volume|Trade Price|Stop Stock|Trade Correction Indicator"
     file = write_text(
         tmp_path / "EQY_US_ALL_TRADE_20080104.gz", lines(head, pipe, "|") + "END|20080104|3" + "|" * 5 + "\n"
@@ -117,11 +117,11 @@ def test_trades_without_those_that_were_corrected(tmp_path):
 
 def test_a_symbols_suffix_is_part_of_the_symbol(tmp_path):
     name, text, _ = daily()
-    text = text.replace("XXX,,", "XXX,B,", 1)
+    text = text.replace("ABC,,", "ABC,B,", 1)
     file = write_text(tmp_path / name, text)
     with pytest.raises(UserError, match="choose with --symbol"):
         converted(tmp_path, "taq", file)
-    quotes, _, _ = converted(tmp_path, "taq", file, symbols=("XXX B",))
+    quotes, _, _ = converted(tmp_path, "taq", file, symbols=("ABC B",))
     assert len(quotes) == 1
 
 
