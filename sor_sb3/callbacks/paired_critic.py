@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
+
+from sor_sb3.algorithms.policies import leave_critic_idle
 
 BATCH = 1024  # rows of a step of the critic
 PAIRED_WEIGHT = 20.0  # of the error in differences, beside the error itself: about the ratio of the two noises
@@ -91,8 +94,15 @@ class PairedCriticCallback(BaseCallback):
         self._fitted = False
 
     def _on_training_start(self) -> None:
-        policy = self._policy
-        self._optimizer = th.optim.Adam(critic_parameters(policy), lr=self.learning_rate)
+        self._critic = critic_parameters(self._policy)
+        self._optimizer = th.optim.Adam(self._critic, lr=self.learning_rate, fused=True)
+        # TRPO differentiates by every parameter
+        self._is_left_alone = (
+            isinstance(self.model, PPO | A2C) and self.model.vf_coef == 0.0
+        )
+        if self._is_left_alone:
+            leave_critic_idle(self._policy)
+        self._let_learn(False)
         if self._state is not None:
             self._optimizer.load_state_dict(self._state)
             self._state = None
@@ -119,6 +129,7 @@ class PairedCriticCallback(BaseCallback):
             self._fitted = True
         groups = rows.reshape(*targets.shape, -1)
         spread = th.as_tensor(self._spread(returns).reshape(targets.shape), dtype=th.float32, device=policy.device)
+        self._let_learn(True)
         for _ in range(self.updates):
             at = th.randint(len(targets), (max(BATCH // self.envs_per_scenario, 1),))
             values = policy.predict_values(groups[at].flatten(0, 1))
@@ -128,14 +139,22 @@ class PairedCriticCallback(BaseCallback):
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
+        self._let_learn(False)
         with th.no_grad():
             values = policy.predict_values(rows)
         buffer.values = values.cpu().numpy().reshape(buffer.values.shape)
         buffer.compute_returns_and_advantage(self._last_values(), self.model._last_episode_starts)  # type: ignore[arg-type]
         advantages = less_the_others(buffer.advantages, self.envs_per_scenario)
         buffer.advantages = (advantages / self._spread(advantages)).astype(np.float32)
+        if self._is_left_alone:  # SB3's own loss is of the values that nobody computed
+            self.logger.record("train/value_loss", float(((returns - buffer.values) ** 2).mean()))
         explained = 1.0 - (returns - buffer.values).var() / max(returns.var(), 1e-30)
         self.logger.record("train/critic_explained", float(explained))
+
+    def _let_learn(self, whether: bool) -> None:
+        """Switch the critic's gradients, where the algorithm leaves it alone: passes without them are shorter."""
+        for parameter in self._critic if self._is_left_alone else ():
+            parameter.requires_grad_(whether)
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         if self.spread_power == 0.0 or self.envs_per_scenario == 1:

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
+from sor_sb3.algorithms.policies import leave_critic_idle
 from sor_sb3.algorithms.reinforce.buffers import Baseline, EpisodicRolloutBuffer, episodic_buffer_class
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
@@ -114,6 +115,8 @@ class REINFORCE(A2C):
         self.rollout_buffer_class = episodic_buffer_class(self.observation_space, self.rollout_buffer_class)
         self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "baseline": self.baseline}
         super()._setup_model()
+        if self.baseline != "value":
+            leave_critic_idle(self.policy)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         # collect_rollouts calls this after the callbacks and before it bootstraps truncated episodes.
