@@ -25,7 +25,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC
 import sor_sb3
 from sor_sb3.algorithms.onnx_export import onnx_bytes
 from sor_sb3.algorithms.onnx_policy import OnnxPolicy
-from sor_sb3.algorithms.policies import LogisticNormalPolicy, MaskableVenuePolicy, VenuePolicy
+from sor_sb3.algorithms.policies import MaskableVenuePolicy, SplitPolicy, VenuePolicy
 
 TITLE = "One decision"
 MARKET = "us_equity"
@@ -39,7 +39,7 @@ POLICIES: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
     "SAC MlpPolicy": (SAC, "MlpPolicy", SPLIT, SMALL_BUFFER),
     "DQN MlpPolicy": (DQN, "MlpPolicy", SELECT, SMALL_BUFFER),
     "VenuePolicy": (PPO, VenuePolicy, SPLIT, {}),
-    "LogisticNormalPolicy": (PPO, LogisticNormalPolicy, SPLIT, {}),
+    "SplitPolicy": (PPO, SplitPolicy, SPLIT, {}),
     "MaskableVenuePolicy": (MaskablePPO, MaskableVenuePolicy, SELECT, {}),
 }
 Decide = Callable[..., Any]

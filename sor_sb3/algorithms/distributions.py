@@ -105,41 +105,6 @@ class LogisticNormal(SimplexDistribution):
         return log_det + 0.5 * math.log(2 * math.pi) * (self.n_open - 1)
 
 
-class MaskedDirichlet(SimplexDistribution):
-    """Dirichlet over the open venues, concentrations float (n, K) above 0; densities as of the Lebesgue measure."""
-
-    def __init__(self, concentration: th.Tensor, open_venues: th.Tensor) -> None:
-        super().__init__(open_venues)
-        self.concentration = th.where(open_venues, concentration, th.ones_like(concentration))
-        self.total = th.where(self.is_random, self._zero_where_closed(self.concentration).sum(-1), 2.0)
-
-    def rsample(self, sample_shape: Any = ()) -> th.Tensor:
-        """Weights (n, K), differentiable."""
-        gamma = th._standard_gamma(self.concentration.expand(self._extended_shape(th.Size(sample_shape))))
-        return self._softmax(gamma.clamp(min=_SMALLEST).log())
-
-    @property
-    def mode(self) -> th.Tensor:
-        """Most likely weights (n, K), if every concentration is at least 1 and some are above; else the mean."""
-        excess = self.concentration - 1
-        has_mode = (excess >= 0).all(dim=-1, keepdim=True) & (excess > 0).any(dim=-1, keepdim=True)
-        return self._softmax(th.where(has_mode, excess, self.concentration).clamp(min=_SMALLEST).log())
-
-    def log_prob(self, value: th.Tensor) -> th.Tensor:
-        """Log density (n,) of weights (n, K)."""
-        log_density = self._zero_where_closed((self.concentration - 1) * self._log_weights(value)).sum(dim=-1)
-        return self._zero_where_certain(log_density - self._log_beta())
-
-    def entropy(self) -> th.Tensor:
-        """Differential entropy (n,)."""
-        part = self._zero_where_closed((self.concentration - 1) * th.digamma(self.concentration)).sum(dim=-1)
-        whole = (self.total - self.n_open) * th.digamma(self.total)
-        return self._zero_where_certain(self._log_beta() + whole - part)
-
-    def _log_beta(self) -> th.Tensor:
-        return self._zero_where_closed(th.lgamma(self.concentration)).sum(dim=-1) - th.lgamma(self.total)
-
-
 class DirichletMultinomial(SimplexDistribution):
     r"""Shares of equal `parts`: chances :math:`p \sim Dirichlet(c\,m)`, and each part goes to a venue drawn from p.
 
@@ -213,13 +178,6 @@ def _kl_logistic_normal(p: LogisticNormal, q: LogisticNormal) -> th.Tensor:
     return p._zero_where_certain(0.5 * (one - other - (p.n_open - 1)) + q._half_log_det() - p._half_log_det())
 
 
-@register_kl(MaskedDirichlet, MaskedDirichlet)
-def _kl_dirichlet(p: MaskedDirichlet, q: MaskedDirichlet) -> th.Tensor:
-    expected_logs = th.digamma(p.concentration) - th.digamma(p.total).unsqueeze(-1)
-    gap = p._zero_where_closed((p.concentration - q.concentration) * expected_logs).sum(dim=-1)
-    return p._zero_where_certain(gap - p._log_beta() + q._log_beta())
-
-
 class NormalOfPresent(Normal):
     """Independent normals (n, A) of which only those `present`, bool (n, A), are random; the others are 0."""
 
@@ -248,8 +206,7 @@ def _kl_of_present(p: NormalOfPresent, q: NormalOfPresent) -> th.Tensor:
 class SplitAndPace(Distribution):
     """Weights over venues and, where there is one, an independent pace in (0, 1): the first weight of a pair.
 
-    A pair's distribution is of the same family: a logit-normal pace beside a logistic-normal split, a beta pace beside
-    a Dirichlet split. Actions are (n, K) weights, or (n, K + 1) with ``2 pace - 1`` last.
+    Actions are (n, K) weights, or (n, K + 1) with ``2 pace - 1`` last.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

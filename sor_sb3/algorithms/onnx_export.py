@@ -27,7 +27,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from sor_sb3.algorithms.onnx_policy import FORMAT, INSTALL, OnnxPolicy, sealed
-from sor_sb3.algorithms.policies import POLICIES, VenueTrunk, count_venues, scheduled_pace, suggested_logits
+from sor_sb3.algorithms.policies import (
+    POLICIES,
+    SplitPolicy,
+    VenueTrunk,
+    count_venues,
+    scheduled_pace,
+    suggested_logits,
+)
 from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 from sor_sb3.deprecation import warn_renamed
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -288,9 +295,8 @@ def _venue_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
     return _squashed(policy, means if pace is None else th.cat((means, th.tanh(pace)), dim=1))
 
 
-def _simplex_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
-    """Both families' modes are the softmax of the scores of open venues; the pace's is that of (score, 0)."""
-    # of a Dirichlet to 1e-7 / c, as torch rounds concentrations 1 + c softmax(scores)
+def _split_policy(policy: Any, rows: th.Tensor) -> th.Tensor:
+    """The mode is the softmax of the scores of open venues; the pace's is that of (score, 0)."""
     if policy.marks:
         scores, pace, is_open = _venue_scores(policy, rows)
     else:
@@ -324,5 +330,5 @@ _SCORES: dict[type, Callable[[Any, th.Tensor], th.Tensor]] = {  # means of actio
     ARSPolicy: lambda policy, rows: policy.action_net(rows),
     ARSLinearPolicy: lambda policy, rows: policy.action_net(rows),
     VenueSACPolicy: _venue_sac,
-    **{policy: _simplex_policy if hasattr(policy, "_simplex") else _venue_policy for policy in POLICIES.values()},
+    **{policy: _split_policy if policy is SplitPolicy else _venue_policy for policy in POLICIES.values()},
 }

@@ -20,9 +20,7 @@ from torch import nn
 from sor_sb3.algorithms.distributions import (
     DirichletMultinomial,
     LogisticNormal,
-    MaskedDirichlet,
     NormalOfPresent,
-    SimplexDistribution,
     SplitAndPace,
 )
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
@@ -438,62 +436,19 @@ class _ActionDistribution(Distribution):
         return actions, self.log_prob(actions)
 
 
-class _SimplexPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
-    """Weights on the simplex of open venues, for ``OrderSplit-v1`` and ``OrderExecute-v1``.
-
-    A venue whose halt was announced gets weight 0 exactly. Where all venues are halted the weights are uniform and
-    nothing is learned from them (a forced wait). Halts are read from the observation, which must not be normalised.
-    """
-
-    masked = True
-    action_dist: _ActionDistribution
-
-    def _build_actor(self) -> None:
-        if not isinstance(self.action_space, spaces.Box):
-            raise ValueError(f"{type(self).__name__} gives weights over venues; got actions {self.action_space}")
-        if self.use_sde:
-            raise ValueError(f"{type(self).__name__} has its own exploration: use_sde must be False")
-        self.action_dist = _ActionDistribution()
-        self.action_net = nn.Identity()
-        self._build_spread()
-
-    def _build_spread(self) -> None:
-        """Make the parameters of the spread of actions, where SB3's ``log_std`` does not say it."""
-
-    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
-        """Distribution over the simplex with the softmax of `scores` as mode and the spread of actions `first:last`."""
-        raise NotImplementedError
-
-    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> _ActionDistribution:
-        k = self.n_venues
-        scores = latent_pi[:, :k]
-        is_open = th.isfinite(scores)
-        split = self._simplex(th.where(is_open, scores, th.zeros_like(scores)), is_open, 0, k)
-        if not self.has_pace:
-            return self.action_dist.proba_distribution(SplitAndPace(split))
-        pair = th.cat((latent_pi[:, k:], th.zeros_like(latent_pi[:, k:])), dim=1)  # its softmax is (pace, 1 - pace)
-        pace = self._simplex(pair, th.ones_like(pair, dtype=th.bool), k, k + 1)
-        return self.action_dist.proba_distribution(SplitAndPace(split, pace))
-
-
-class LogisticNormalPolicy(_SimplexPolicy):
-    """Weights are the softmax of Gaussians with a learned spread per venue; see :class:`.LogisticNormal`.
-
-    The spread is SB3's ``log_std``, a number per venue and one for the pace; ``log_std_init`` sets it.
-    """
-
-    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> LogisticNormal:
-        return LogisticNormal(scores, self._log_std_of_actions()[first:last], is_open)
-
-
-class SplitPolicy(_SimplexPolicy):
+class SplitPolicy(_VenueNetwork, ActorCriticPolicy):  # type: ignore[misc]
     """Weights are shares of `parts` equal parts; see :class:`.DirichletMultinomial`. A pace is logit-normal.
 
-    Untrained it splits as displays do, at the schedule's pace. Arguments are those of `VenuePolicy`, `parts`, and
-    `concentration`: the smaller, the more the parts of a draw stay together. ``log_std_init`` is of the pace alone.
+    For ``OrderSplit-v1`` and ``OrderExecute-v1``. Untrained it splits as displays do, at the schedule's pace. A venue
+    whose halt was announced gets weight 0 exactly. Where all venues are halted the weights are uniform and nothing is
+    learned from them (a forced wait). Halts are read from the observation, which must not be normalised. Arguments are
+    those of `VenuePolicy`, `parts`, and `concentration`: the smaller, the more the parts of a draw stay together.
+    ``log_std_init`` is of the pace alone.
     """
 
     scheduled = True
+    masked = True
+    action_dist: _ActionDistribution
 
     def __init__(self, *args: Any, parts: int = 10, concentration: float = 2.0, **kwargs: Any) -> None:
         self.parts, self.concentration = parts, concentration
@@ -503,42 +458,30 @@ class SplitPolicy(_SimplexPolicy):
         own = {"parts": self.parts, "concentration": self.concentration}
         return {**super()._get_constructor_parameters(), **own}
 
-    def _build_spread(self) -> None:
+    def _build_actor(self) -> None:
+        if not isinstance(self.action_space, spaces.Box):
+            raise ValueError(f"{type(self).__name__} gives weights over venues; got actions {self.action_space}")
+        if self.use_sde:
+            raise ValueError(f"{type(self).__name__} has its own exploration: use_sde must be False")
+        self.action_dist = _ActionDistribution()
+        self.action_net = nn.Identity()
         del self.log_std
         if self.has_pace:
             self.log_std = nn.Parameter(th.full((1,), self.log_std_init))
 
-    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> SimplexDistribution:
-        if first > 0:  # a pace and the rest
-            return LogisticNormal(scores, self.log_std, is_open)
-        return DirichletMultinomial(scores, is_open, self.parts, self.concentration)
-
-
-class DirichletPolicy(_SimplexPolicy):
-    """Weights are Dirichlet with concentrations ``1 + c softmax(scores)``; c is learned, and the same in every state.
-
-    The mode is the softmax of the scores; the larger c is, the closer the draws are to the mode. Arguments are those of
-    `VenuePolicy`, and `concentration_init`, c at first.
-    """
-
-    def __init__(self, *args: Any, concentration_init: float = 10.0, **kwargs: Any) -> None:
-        self.concentration_init = concentration_init
-        super().__init__(*args, **kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "concentration_init": self.concentration_init}
-
-    def _build_spread(self) -> None:
-        del self.log_std
-        log_c = math.log(self.concentration_init)
-        self.log_concentration = nn.Parameter(th.full((1 + self.has_pace,), log_c))
-
-    def _simplex(self, scores: th.Tensor, is_open: th.Tensor, first: int, last: int) -> MaskedDirichlet:
-        share = th.softmax(th.where(is_open, scores, th.full_like(scores, -1e9)), dim=1)
-        return MaskedDirichlet(1 + self.log_concentration[min(first, 1)].exp() * share, is_open)
+    def _get_action_dist_from_latent(self, latent_pi: th.Tensor) -> _ActionDistribution:
+        scores = latent_pi[:, : self.n_venues]
+        is_open = th.isfinite(scores)
+        scores = th.where(is_open, scores, th.zeros_like(scores))
+        split = DirichletMultinomial(scores, is_open, self.parts, self.concentration)
+        if not self.has_pace:
+            return self.action_dist.proba_distribution(SplitAndPace(split))
+        logit = latent_pi[:, self.n_venues :]
+        pair = th.cat((logit, th.zeros_like(logit)), dim=1)  # its softmax is (pace, 1 - pace)
+        pace = LogisticNormal(pair, self.log_std, th.ones_like(pair, dtype=th.bool))
+        return self.action_dist.proba_distribution(SplitAndPace(split, pace))
 
 
 POLICIES: dict[str, type[BasePolicy]] = {
-    policy.__name__: policy
-    for policy in (VenuePolicy, MaskableVenuePolicy, SplitPolicy, LogisticNormalPolicy, DirichletPolicy)
+    policy.__name__: policy for policy in (VenuePolicy, MaskableVenuePolicy, SplitPolicy)
 }

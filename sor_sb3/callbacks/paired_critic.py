@@ -97,9 +97,7 @@ class PairedCriticCallback(BaseCallback):
         self._critic = critic_parameters(self._policy)
         self._optimizer = th.optim.Adam(self._critic, lr=self.learning_rate, fused=True)
         # TRPO differentiates by every parameter
-        self._is_left_alone = (
-            isinstance(self.model, PPO | A2C) and self.model.vf_coef == 0.0
-        )
+        self._is_left_alone = isinstance(self.model, PPO | A2C) and self.model.vf_coef == 0.0
         if self._is_left_alone:
             leave_critic_idle(self._policy)
         self._let_learn(False)

@@ -43,7 +43,7 @@ def register_with_rl_zoo3() -> None:
     from sb3_contrib import TRPO
     from stable_baselines3 import A2C, PPO, SAC
 
-    from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, SplitPolicy, VenuePolicy
+    from sor_sb3.algorithms.policies import SplitPolicy, VenuePolicy
     from sor_sb3.algorithms.reinforce import REINFORCE
     from sor_sb3.algorithms.sac_policy import VenueSACPolicy
 
@@ -52,7 +52,7 @@ def register_with_rl_zoo3() -> None:
     hyperparams_opt.HYPERPARAMS_CONVERTER["reinforce"] = dict
     SAC.policy_aliases[VenueSACPolicy.__name__] = VenueSACPolicy
     for algorithm in (PPO, A2C, TRPO, REINFORCE):
-        for policy in (VenuePolicy, SplitPolicy, LogisticNormalPolicy, DirichletPolicy):
+        for policy in (VenuePolicy, SplitPolicy):
             algorithm.policy_aliases[policy.__name__] = policy
 
 

@@ -21,9 +21,7 @@ from sor_sb3.envs.sb3_vec_env import make_vec_env
 G, F, MOST = len(MARKET_FEATURES), len(VENUE_FEATURES), 7
 th.set_num_threads(1)
 SPLIT, EXECUTE, PLACE, SELECT = "split", "execute", "place", "select"
-CASES = [
-    (name, kind) for name in ("VenuePolicy", "LogisticNormalPolicy", "DirichletPolicy") for kind in (SPLIT, EXECUTE)
-]
+CASES = [(name, kind) for name in ("VenuePolicy", "SplitPolicy") for kind in (SPLIT, EXECUTE)]
 CASES += [("VenuePolicy", PLACE), ("VenuePolicy", SELECT), ("MaskableVenuePolicy", SELECT)]
 
 

@@ -35,8 +35,6 @@ from sor_sb3.algorithms.onnx_export import export_onnx, onnx_bytes
 from sor_sb3.algorithms.onnx_policy import FORMAT, OnnxPolicy, sealed
 from sor_sb3.algorithms.policies import (
     POLICIES,
-    DirichletPolicy,
-    LogisticNormalPolicy,
     MaskableVenuePolicy,
     SplitPolicy,
     VenuePolicy,
@@ -215,11 +213,7 @@ CASES: dict[str, tuple[Any, Any, str, str, dict[str, Any]]] = {
     "split execute": (PPO, SplitPolicy, EXECUTE, "us_equity", {}),
     "split without a prior": (PPO, SplitPolicy, SPLIT, "us_equity", {"policy_kwargs": {"prior": False}}),
     "select without a prior": (PPO, VenuePolicy, SELECT, "us_equity", {"policy_kwargs": {"prior": False}}),
-    "logistic normal": (PPO, LogisticNormalPolicy, SPLIT, "us_equity", {}),
-    "logistic normal execute": (PPO, LogisticNormalPolicy, EXECUTE, "us_equity", {}),
-    "dirichlet": (PPO, DirichletPolicy, SPLIT, "us_equity", {}),
-    "dirichlet execute": (PPO, DirichletPolicy, EXECUTE, "us_equity", {}),
-    "dirichlet two venues": (PPO, DirichletPolicy, EXECUTE, "fx_two_dealer", {}),
+    "split two venues": (PPO, SplitPolicy, EXECUTE, "fx_two_dealer", {}),
     "venue sac": (SAC, VenueSACPolicy, SPLIT, "us_equity", {"buffer_size": 10}),
     "venue sac execute": (SAC, VenueSACPolicy, EXECUTE, "dark", {"buffer_size": 10}),
 }
@@ -508,7 +502,7 @@ def test_weights_that_are_no_numbers():
         (PPO, "MlpPolicy", SPLIT),
         (MaskablePPO, MaskableVenuePolicy, SELECT),
         (RecurrentPPO, "MlpLstmPolicy", SPLIT),
-        (PPO, LogisticNormalPolicy, EXECUTE),
+        (PPO, SplitPolicy, EXECUTE),
         (CrossQ, "MlpPolicy", SPLIT),
     ],
 )

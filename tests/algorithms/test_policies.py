@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 
-from sor_sb3.algorithms.policies import POLICIES, VenuePolicy, suggested_logits
+from sor_sb3.algorithms.policies import POLICIES, QuickTanh, VenuePolicy, suggested_logits
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.envs.observation import MARKET_FEATURES, VENUE_FEATURES
 from sor_sb3.envs.sb3_vec_env import make_vec_env
@@ -135,11 +135,12 @@ def test_a_new_policy_rests_what_is_wanted_soon_at_the_shortest_wait_and_little_
     assert late[K : 2 * K].sum() < 0.06 and late[-1] > 0.9  # the pace: all of it
 
 
-@pytest.mark.parametrize("name", ["LogisticNormalPolicy", "DirichletPolicy"])
-def test_policies_without_a_head_for_what_rests_say_so(name):
+def test_a_policy_without_a_head_for_what_rests_says_so():
     observations = spaces.Box(-np.inf, np.inf, (G + K * F,), np.float32)
-    with pytest.raises(ValueError, match=f"{name} gives no weights of what rests, as OrderPlace has; take VenuePolicy"):
-        POLICIES[name](observations, PLACE, lambda _: 1e-3)
+    with pytest.raises(
+        ValueError, match="SplitPolicy gives no weights of what rests, as OrderPlace has; take VenuePolicy"
+    ):
+        POLICIES["SplitPolicy"](observations, PLACE, lambda _: 1e-3)
 
 
 def test_dark_pools_are_tried_first_and_not_again_in_the_decision():
@@ -150,3 +151,20 @@ def test_dark_pools_are_tried_first_and_not_again_in_the_decision():
     weights = suggested_logits(share, time_left, wave, dark).exp()
     assert weights[:, 2].tolist() == pytest.approx([1.003, 0.503, 0.003])
     assert weights[:, :2].numpy() == pytest.approx(np.array([[1.003, 0.503]] * 3), abs=1e-6)
+
+
+def test_the_quick_tanh_is_tanh():
+    x = th.linspace(-12.0, 12.0, 2001, requires_grad=True)
+    y = QuickTanh()(x * 1.0)
+    y.sum().backward()
+    th.testing.assert_close(y, th.tanh(x), atol=3e-7, rtol=0)
+    th.testing.assert_close(x.grad, 1.0 - th.tanh(x) ** 2, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("baseline", "idle"), [("value", False), ("none", True)])
+def test_reinforce_runs_its_critic_only_where_it_has_one(baseline, idle):
+    venv = make_vec_env("OrderSplit-v1", "us_equity", 8, seed=0)
+    model = REINFORCE(VenuePolicy, venv, baseline=baseline, n_steps=20, seed=0, device="cpu")
+    rows = th.as_tensor(venv.reset())
+    assert (model.policy(rows)[1] == 0.0).all().item() is idle
+    assert (model.policy.predict_values(rows) != 0.0).any()

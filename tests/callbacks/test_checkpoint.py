@@ -15,7 +15,7 @@ from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sor_sb3.algorithms.policies import DirichletPolicy, LogisticNormalPolicy, VenuePolicy
+from sor_sb3.algorithms.policies import SplitPolicy, VenuePolicy
 from sor_sb3.algorithms.reinforce import REINFORCE
 from sor_sb3.callbacks.checkpoint import (
     ExactCheckpointCallback,
@@ -162,12 +162,11 @@ def test_other_on_policy_algorithms_too(algorithm, tmp_path):
     assert_same(straight, resumed)
 
 
-@pytest.mark.parametrize("policy", [LogisticNormalPolicy, DirichletPolicy])
-def test_simplex_policies_too(policy, tmp_path):
-    straight = make_model(PPO, policy=policy)
+def test_split_policies_too(tmp_path):
+    straight = make_model(PPO, policy=SplitPolicy)
     learn(straight, tmp_path / "straight")
     disturb()
-    resumed = make_model(PPO, policy=policy)
+    resumed = make_model(PPO, policy=SplitPolicy)
     learn(resumed, tmp_path / "resumed", resume=checkpoints(tmp_path / "straight" / "checkpoints")[1])
     assert_same(straight, resumed)
 

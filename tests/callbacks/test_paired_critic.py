@@ -8,6 +8,7 @@ import torch as th
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 
 import sor_sb3
 from sor_sb3.callbacks.paired_critic import (
@@ -143,3 +144,35 @@ def test_scenarios_without_differences_are_no_division_by_zero():
     flat[:, 1] = 1.0
     spread = spread_of_scenarios(flat, 4, 1.0)
     assert np.isfinite(1.0 / spread).all() and (spread > 0.0).all()
+
+
+@pytest.mark.parametrize(("algorithm", "settings"), [(PPO, {"batch_size": 320, "n_epochs": 2}), (A2C, {})])
+def test_an_idle_critic_changes_nothing_that_is_learned(algorithm, settings, monkeypatch):
+    """SB3's passes neither compute nor differentiate the critic; the weights are those that they would end with."""
+
+    def learned() -> dict[str, th.Tensor]:
+        model = make(algorithm, **settings)
+        return model.learn(2 * 40 * N, callback=PairedCriticCallback(GROUP, updates=3)).policy.state_dict()
+
+    idle = learned()
+    monkeypatch.setattr("sor_sb3.callbacks.paired_critic.leave_critic_idle", lambda policy: None)
+    monkeypatch.setattr(PairedCriticCallback, "_let_learn", lambda self, whether: None)
+    busy = learned()
+    for name, weight in busy.items():
+        th.testing.assert_close(idle[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_the_critics_loss_is_that_of_its_own_fit():
+    model, seen, recorded = make(batch_size=320), Stop(), []
+    model.set_logger(configure(None, []))
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            recorded.append(self.logger.name_to_value["train/value_loss"])
+
+    model.learn(40 * N, callback=[PairedCriticCallback(GROUP, updates=3), seen, Look()])
+    returns = returns_to_go(seen.rewards, np.zeros_like(seen.rewards), np.zeros(N))
+    assert recorded == [pytest.approx(((returns - seen.values) ** 2).mean(), rel=1e-5)]

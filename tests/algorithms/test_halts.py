@@ -1,4 +1,4 @@
-"""Simplex policies: closed venues get nothing, all-closed is a wait, and every on-policy algorithm trains them."""
+"""Halts: a venue known to be closed gets nothing, all closed is a wait, and on-policy algorithms train through them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from sor_sb3.algorithms.policies import (
-    DirichletPolicy,
-    LogisticNormalPolicy,
     MaskableVenuePolicy,
+    SplitPolicy,
     VenuePolicy,
     open_venues,
     venue_inputs,
@@ -32,7 +31,7 @@ from tests.simulator.records import venues_of
 
 th.set_num_threads(1)
 G, F, K = len(MARKET_FEATURES), len(VENUE_FEATURES), 5
-SIMPLEX = [LogisticNormalPolicy, DirichletPolicy]
+SIMPLEX = [SplitPolicy]
 ALGORITHMS: dict[Any, dict[str, Any]] = {
     PPO: {"n_steps": 16, "batch_size": 64, "n_epochs": 2},
     A2C: {"n_steps": 16},
@@ -178,7 +177,7 @@ def test_an_env_with_a_pace(policy, tmp_path):
 @pytest.mark.parametrize("policy", SIMPLEX)
 def test_saves_and_loads_with_its_arguments(policy, tmp_path):
     venv = RoutingVecEnv("OrderSplit-v1", "notebook", n_envs=4, seed=0)
-    kwargs = {"hidden": 8, **({"concentration_init": 5.0} if policy is DirichletPolicy else {"log_std_init": -1.0})}
+    kwargs = {"hidden": 8, "parts": 4, "concentration": 1.0}
     model = PPO(policy, venv, n_steps=50, batch_size=100, device="cpu", policy_kwargs=kwargs).learn(200)
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model", device="cpu")
@@ -201,8 +200,8 @@ def test_foreign_uses_are_refused(policy):
         make(policy, use_sde=True)
 
 
-@pytest.mark.parametrize("name", ["LogisticNormalPolicy", "DirichletPolicy"])
-def test_usable_by_name(name):
+def test_usable_by_name():
+    name = "SplitPolicy"
     market = load_market("notebook")
     for algo in ("ppo", "a2c", "trpo", "reinforce"):
         check_settings(train_config(algo, "OrderSplit-v1", market, 0, settings={"policy": name}))
