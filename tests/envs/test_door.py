@@ -360,7 +360,7 @@ def take_or_refuse(batch: tuple[tuple[str, str, str], Any]) -> None:
             assert np.all((rows >= 0) & (rows < load_market(market).n_venues) & (rows == np.floor(rows)))
 
 
-fuzz = settings(deadline=10_000, suppress_health_check=list(HealthCheck), max_examples=200)
+fuzz = settings(deadline=60_000, suppress_health_check=list(HealthCheck), max_examples=200)
 
 
 @given(batches())
