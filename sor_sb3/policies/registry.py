@@ -196,7 +196,8 @@ def chosen_rules(market: MarketSpec, env_id: str, wanted: Sequence[str]) -> list
             known = [*GROUPS, "all", *possible]
             hint = did_you_mean(name, known)
             what = f"means nothing in market '{market.name}' and {env_id}" if name in _ROUTERS else f"is unknown{hint}"
-            raise UserError(f"rule '{name}' {what}; expected some of {', '.join(known)}, or package.module:Class, with commas between")
+            expected = f"expected some of {', '.join(known)}, or package.module:Class, with commas between"
+            raise UserError(f"rule '{name}' {what}; {expected}")
     return [*(name for name in possible if name in chosen), *dict.fromkeys(split)]
 
 
