@@ -628,3 +628,12 @@ def test_the_module_runs_as_the_command_does():
     done = subprocess.run([sys.executable, "-m", "sor_sb3.cli", "markets", "list"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "us_equity" in done.stdout
+
+
+def test_classes_of_a_users_own_are_found_where_the_command_is_given(tmp_path, monkeypatch, capsys):
+    """As with `python -m`: the console script's own path has its folder, not the user's."""
+    (tmp_path / "rules_beside_me.py").write_text("Even = 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert call(monkeypatch, "compare", "--rules", "rules_beside_me:Even", "--log-dir", tmp_path / "logs") == 2
+    assert "router 'rules_beside_me:Even' is 3; expected a class with SB3's predict" in capsys.readouterr().err

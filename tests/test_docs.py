@@ -19,6 +19,7 @@ import pytest
 import typer
 import yaml
 
+import sor_sb3
 from sor_sb3 import cli
 from sor_sb3.market.loading import load_market
 
@@ -210,3 +211,29 @@ def look_at(site: Path) -> list[str]:
             page.close()
         browser.close()
     return wrong
+
+
+def snippets(page: str) -> list[str]:
+    """The blocks of Python of a page."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_a_rule_of_ones_own_is_written_and_scored_as_its_page_says(tmp_path, monkeypatch, capsys):
+    rule, scored = snippets("your_rule.md")
+    (tmp_path / "my_rules.py").write_text(rule, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(compile(scored.replace("1000", "50"), "your_rule.md", "exec"), {})
+    assert "mine" in capsys.readouterr().out
+
+
+def test_the_plain_script_trains_and_its_policy_is_used_by_onnx_runtime_alone(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    script = snippets("training.md")[0].replace("20_000", "640").replace("scenarios=200", "scenarios=20")
+    exec(compile(script, "training.md", "exec"), names)
+    sor_sb3.export_onnx(names["model"], "policy.onnx")
+    alone = snippets("reports.md")[0]
+    assert "sor_sb3" not in alone
+    exec(compile(alone, "reports.md", "exec"), {})
+    assert "a2c" in capsys.readouterr().out

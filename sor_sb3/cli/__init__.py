@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 the work failed, 2 the user can mend it, 130 interrupted.
 """
 
+import os
 import sys
 
 import typer
@@ -16,6 +17,7 @@ __all__ = ["app", "calibrate", "compare", "data", "hub", "jobs", "looking", "mai
 
 def main() -> None:
     """Entry point: a mistake that the user can mend is one sentence and exit status 2; failed work is 1."""
+    sys.path.append(os.getcwd())  # where a user's own "module:Class" lies, as for `python -m`
     try:
         app()
     except (UserError, WorkFailed) as error:

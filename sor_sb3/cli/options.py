@@ -35,7 +35,7 @@ LogDir = Annotated[Path, typer.Option("--log-dir", file_okay=False, help="Where 
 Name = Annotated[str | None, typer.Option("--name", help="Folder under the log directory; default MARKET_ENV.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of training.")]
 Rules = Annotated[
-    str, typer.Option("--rules", help="Rules to compare with: standard, literature, all, or names; comma between.")
+    str, typer.Option("--rules", help="standard, literature, all, names, or package.module:Class; comma between.")
 ]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter key=value; repeat for more.")]
 Hyperparams = Annotated[

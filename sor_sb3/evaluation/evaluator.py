@@ -76,7 +76,7 @@ class Scores:
         return {name: float(np.quantile(self.latency_ms, q)) for name, q in LATENCY_QUANTILES.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Policies scored on the same scenarios. `blocks` groups scenarios that a recording makes dependent, or is None."""
 
@@ -86,6 +86,14 @@ class Evaluation:
     seed: int
     scores: dict[str, Scores]
     blocks: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """Costs with their intervals, cheapest first; the arrays are in `scores`."""
+        width = max(map(len, self.scores), default=0)
+        head = f"{self.env_id} on {self.market.name}, {self.n_scenarios} {self.data_split} scenarios"
+        costs = {name: self.cost(name) for name in self.names()}
+        lines = [f"{n:{width}}  {c.mean:8.3f}  [{c.ci95_low:.3f}, {c.ci95_high:.3f}]" for n, c in costs.items()]
+        return "\n".join([f"{head}; cost in {self.market.cost_unit}, 95 % interval", *lines])
 
     @property
     def n_scenarios(self) -> int:

@@ -51,8 +51,7 @@ def register_router(name: str, router: type) -> None:
     """
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.\-]*", name):
         raise UserError(f"router's name is {name!r}; expected letters, digits, '_', '-' and '.', such as 'my_rule'")
-    if not isclass(router) or not callable(getattr(router, "predict", None)):
-        raise UserError(f"router '{name}' is {router!r}; expected a class with SB3's predict, such as a Router")
+    _check_class(name, router)
     taken = _ROUTERS.get(name, router)
     if name in _ORACLES or (taken.__module__, taken.__qualname__) != (router.__module__, router.__qualname__):
         raise UserError(f"router '{name}' is taken; register {router.__qualname__} by another name")
@@ -60,12 +59,39 @@ def register_router(name: str, router: type) -> None:
     register_router_name(name)
 
 
+def _check_class(name: str, router: Any) -> None:
+    if not isclass(router) or not callable(getattr(router, "predict", None)):
+        wanted = "a class with SB3's predict, such as a subclass of sor_sb3.routers.Router"
+        raise UserError(f"router '{name}' is {router!r}; expected {wanted}")
+    if isabstract(router):
+        raise UserError(f"router '{name}' has no method {', '.join(sorted(router.__abstractmethods__))}")
+
+
+def _import_routers(name: Any) -> None:
+    """Make a class that a name has as "package.module:Class" known by that text, which every process understands.
+
+    Raises:
+        UserError: it cannot be imported, or has no ``predict``.
+    """
+    for part in name.split("+") if isinstance(name, str) else ():
+        module, colon, attribute = part.partition(":")
+        if colon and part not in _ROUTERS:
+            try:
+                router = getattr(import_module(module), attribute)
+            except Exception as error:  # whatever a user's module may raise
+                raise UserError(f"router '{part}' cannot be imported: {type(error).__name__}: {error}") from None
+            _check_class(part, router)
+            _ROUTERS[part] = router
+            register_router_name(part)
+
+
 def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", seed: int = 0, **options: Any) -> Any:
     """A router by name.
 
     Args:
-        name: a rule of `ROUTER_NAMES` or of `register_router`; a schedule and the rule that splits what it sends, such
-            as "twap+pro_rata"; or an oracle of `ORACLE_NAMES`, which needs the env that it looks into.
+        name: a rule of `ROUTER_NAMES` or of `register_router`; a class of yours, "package.module:Class"; a schedule and
+            the rule that splits what it sends, such as "twap+pro_rata"; or an oracle of `ORACLE_NAMES`, which needs the
+            env that it looks into.
         market: whose observations the router reads.
         env: the id of the env whose actions the router gives; for an oracle the env itself (of any adapter).
         seed: of routers that draw.
@@ -74,6 +100,7 @@ def make(name: str, market: str | MarketSpec, env: str | Any = "OrderSplit-v1", 
     Raises:
         UserError: the router or an option is unknown, or the market lacks what the router needs.
     """
+    _import_routers(name)
     known = [*_ROUTERS, *_ORACLES]
     name, options = _with_split(name, options, market, env, seed)
     if name not in known:
@@ -149,11 +176,13 @@ def rule_names(market: MarketSpec, env_id: str = "OrderSplit-v1", groups: Collec
 def chosen_rules(market: MarketSpec, env_id: str, wanted: Sequence[str]) -> list[str]:
     """The rules that are `wanted` by name or by group ("all" is both), and the market's reference rule.
 
-    A schedule may say its split, "twap+pro_rata".
+    A schedule may say its split, "twap+pro_rata"; a rule of your own is "package.module:Class".
 
     Raises:
-        UserError: a rule is unknown, or means nothing in the market or the env.
+        UserError: a rule is unknown, cannot be imported, or means nothing in the market or the env.
     """
+    for name in wanted:
+        _import_routers(name)
     possible = rule_names(market, env_id, GROUPS)
     chosen, split = {market.reference_router}, []
     for name in wanted:
@@ -167,7 +196,8 @@ def chosen_rules(market: MarketSpec, env_id: str, wanted: Sequence[str]) -> list
             known = [*GROUPS, "all", *possible]
             hint = did_you_mean(name, known)
             what = f"means nothing in market '{market.name}' and {env_id}" if name in _ROUTERS else f"is unknown{hint}"
-            raise UserError(f"rule '{name}' {what}; expected some of {', '.join(known)}, with commas between")
+            expected = f"expected some of {', '.join(known)}, or package.module:Class, with commas between"
+            raise UserError(f"rule '{name}' {what}; {expected}")
     return [*(name for name in possible if name in chosen), *dict.fromkeys(split)]
 
 

@@ -27,9 +27,9 @@ def _route(explanation: Explanation, decision: Decision) -> str:
 def headline(explanation: Explanation) -> str:
     """The order in one sentence."""
     e, n = explanation, len(explanation.decisions)
-    best = sum(bool(np.all(_change(e, d) >= -1e-9)) for d in e.decisions)
+    cheaper = sum(bool(np.any(_change(e, d) < -1e-9)) for d in e.decisions)
     cost = f"{number(e.quantity_shares, 0)} shares for {number(e.cost)} {e.cost_unit}"
-    venues = f"in {best} of {n} decisions no single venue would have made the order cheaper"
+    venues = f"in {cheaper} of {n} decisions one venue for the whole slice would have made the order cheaper"
     return f"{e.policy} filled this order of {cost}; {venues}"
 
 

@@ -399,3 +399,12 @@ def test_standard_rules_end_with_the_oracle():
     assert rules == [*ROUTER_NAMES, "placement_oracle"]
     assert set(standard_rules(load_market("us_equity"))[:-1]) < set(rules)  # what needs resting orders is left out
     assert "vwap" not in standard_rules(load_market("notebook"))
+
+
+def test_an_evaluation_prints_costs_and_no_arrays():
+    result = evaluate({"a": "pro_rata", "longer": "best_price"}, market="notebook", env="VenueSelect-v1", scenarios=20)
+    head, *lines = str(result).splitlines()
+    assert head == "VenueSelect-v1 on notebook, 20 test scenarios; cost in notebook units per episode, 95 % interval"
+    assert [line.split()[0] for line in lines] == result.names()
+    cost = result.cost(result.names()[0])
+    assert lines[0].split()[1:] == [f"{cost.mean:.3f}", f"[{cost.ci95_low:.3f},", f"{cost.ci95_high:.3f}]"]

@@ -11,6 +11,7 @@ from sor_sb3.envs.sb3_vec_env import RoutingVecEnv
 from sor_sb3.evaluation.evaluator import Evaluator
 from sor_sb3.evaluation.explain import Child, Explanation, explain
 from sor_sb3.market.loading import load_market
+from sor_sb3.reports.explanations import headline
 from sor_sb3.routers import make
 from tests.market.quote_fixtures import write_recording
 
@@ -149,3 +150,10 @@ def test_an_unknown_scenario_is_named():
     evaluator = Evaluator("OrderSplit-v1", "us_equity", N, FIRST)
     with pytest.raises(ValueError, match=r"scenario 7 is not among 500 to 505"):
         explain(evaluator, "p", evaluator.policies(["pro_rata"])["pro_rata"], 7)
+
+
+def test_the_headline_counts_decisions_that_one_venue_would_have_made_cheaper():
+    evaluator = Evaluator("VenueSelect-v1", "notebook", N, FIRST)
+    found = explain(evaluator, "random", evaluator.policies(["random"])["random"], FIRST)
+    n = sum(min(d.alternative.order_cost) < found.cost - 1e-9 for d in found.decisions)
+    assert 0 < n and f"in {n} of {len(found.decisions)} decisions one venue" in headline(found)

@@ -151,6 +151,52 @@ def test_what_is_no_class_with_predict_is_refused(router):
         sor_sb3.register_router("mine", router)
 
 
+def a_module(tmp_path, monkeypatch, text):
+    (tmp_path / "rules_of_mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rules_of_mine", raising=False)
+
+
+MODULE = """import numpy as np
+from sor_sb3.routers import Router
+
+class Even(Router):
+    def weights(self, view):
+        return np.ones(view.open.shape)
+
+class Unfinished(Router):
+    pass
+"""
+
+
+def test_a_class_of_a_module_is_a_rule_by_its_path(tmp_path, monkeypatch):
+    a_module(tmp_path, monkeypatch, MODULE)
+    market = load_market("us_equity")
+    assert registry.chosen_rules(market, "OrderSplit-v1", ["rules_of_mine:Even"])[-1] == "rules_of_mine:Even"
+    monkeypatch.setattr(registry, "_ROUTERS", {k: v for k, v in registry._ROUTERS.items() if ":" not in k})
+    rows = sor_sb3.make_vec_env("OrderSplit-v1", market=market, n_envs=2, seed=0).reset()
+    made = routers.make("rules_of_mine:Even", market)  # in another process, which has only the name
+    assert np.ptp(made.predict(rows)[0]) == 0.0
+    split = routers.make("twap+rules_of_mine:Even", market, "OrderExecute-v1").split
+    assert type(split) is type(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("rules_of_mine:Evn", "cannot be imported: AttributeError.*'Evn'"),
+        ("no_such_module:Even", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
+        (":Even", "cannot be imported"),
+        ("rules_of_mine:np", "is .*; expected a class .*, such as a subclass of sor_sb3.routers.Router"),
+        ("rules_of_mine:Unfinished", "has no method weights"),
+    ],
+)
+def test_a_path_that_leads_to_no_rule_is_refused(tmp_path, monkeypatch, name, why):
+    a_module(tmp_path, monkeypatch, MODULE)
+    with pytest.raises(UserError, match=f"router '{name}' {why}"):
+        registry.chosen_rules(load_market("us_equity"), "OrderSplit-v1", [name])
+
+
 @pytest.mark.parametrize("name", [None, 3, ["pro_rata"]])
 def test_a_name_that_is_no_text_is_unknown(name):
     with pytest.raises(UserError, match=r"is unknown.*; expected one of .*, random, "):
