@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench_grid import TWO_WORKERS
 from bench_growth import SERIES
 from bench_notebook import PLAIN_NETWORK, SHIPPED
 from bench_simulator import TWO_LOOPS, by_batch
@@ -175,6 +176,7 @@ TARGETS = (
         at_most=True,
     ),
     Target("`sor-sb3 --help`", "bench_startup", 0.6, "s", _seconds("sor-sb3 --help"), at_most=True),
+    Target("a grid's two workers to one, wall", "bench_grid", 1.8, "x", _ratio(TWO_WORKERS, "to_one")),
     *(
         Target(f"growth with {what}: deviation from a line", "bench_growth", 20, "%", _growth(series), at_most=True)
         for series, what in SERIES.items()

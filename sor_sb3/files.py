@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -22,7 +22,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-_number = itertools.count()
 
 
 class WriteError(UserError, OSError):
@@ -62,6 +61,11 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def name_beside(ending: str = "tmp") -> str:
+    """A hidden name that no other process uses, nor one of another machine on the same disk: containers share pids."""
+    return f".{uuid4().hex}.{ending}"
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file beside its place and rename the file: a kill or a full disk leaves the old file or the new one.
 
@@ -71,7 +75,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         WriteError: the file cannot be written. Nothing new stays.
     """
     made = make_folder(path.parent)
-    beside = path.parent / f".{os.getpid()}.{next(_number)}.tmp"
+    beside = path.parent / name_beside()
     try:
         beside.write_bytes(data)
         os.replace(beside, path)

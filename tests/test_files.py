@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -31,6 +33,13 @@ def test_files_are_replaced_whole(tmp_path):
     write_bytes(path, b"two")
     assert path.read_bytes() == b"two"
     assert everything(tmp_path) == ["a", "a/b", "a/b/file.txt"]
+
+
+def test_two_machines_whose_processes_have_one_number_write_beside_one_another(tmp_path):
+    """As containers do that share a disk: each process is the first that writes there, and both have one pid."""
+    code = "import os; os.getpid = lambda: 7; from sor_sb3.files import name_beside; print(name_beside())"
+    names = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)]
+    assert all(name.startswith(".") and name.endswith(".tmp\n") for name in names) and names[0] != names[1]
 
 
 @pytest.mark.parametrize("call", ["os.replace", "pathlib.Path.write_bytes", "pathlib.Path.mkdir"])

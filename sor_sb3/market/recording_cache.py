@@ -8,7 +8,6 @@ clean the same file both get a whole one. What was not used for `KEPT_DAYS` is r
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sor_sb3.files import make_folder, write_text
+from sor_sb3.files import make_folder, name_beside, write_text
 from sor_sb3.market.cleaning_report import CleaningReport, VenueSummary
 from sor_sb3.market.quote_tables import add_digest
 from sor_sb3.market.quotes import QuoteRecording, load_quotes
@@ -34,7 +33,6 @@ _SOURCES = (
     "cleaning event_time outliers quote_columns quote_rows quote_tables quotes replay_arrays session_hours".split()
 )
 _ABOUT = "recording.json"  # what is no array; written last
-_number = itertools.count()
 
 
 def cache_folder() -> Path | None:
@@ -79,7 +77,7 @@ def derived(recording: QuoteRecording, name: str, make: Callable[[], np.ndarray]
     if not path.is_file():
         values = make()
         try:
-            beside = recording.folder / f".{os.getpid()}.{next(_number)}.npy"
+            beside = recording.folder / name_beside("npy")
             np.save(beside, values)
             os.replace(beside, path)
         except OSError:
@@ -125,7 +123,7 @@ def _states(paths: list[Path]) -> list[list[int]] | None:
 
 def _keep(recording: QuoteRecording, folder: Path, key: str) -> None:
     """Write a recording's folder. Raises OSError: it cannot be written, and nothing of it stays."""
-    beside = folder / f".{os.getpid()}.{next(_number)}.tmp"
+    beside = folder / name_beside()
     make_folder(beside)
     try:
         about: dict[str, Any] = {"report": asdict(recording.report)}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import bench_decision
 import bench_evaluation
+import bench_grid
 import bench_growth
 import bench_notebook
 import bench_simulator
@@ -43,13 +45,22 @@ def topics() -> dict[str, dict]:
         (bench_decision, "POLICIES", {"PPO MlpPolicy": bench_decision.POLICIES["PPO MlpPolicy"]}),
         (bench_decision, "QUICK", bench_decision.Plan(2, {1: 20, bench_decision.MANY: 1})),
         (bench_startup, "first_steps", lambda rounds: ([18.0], [2.0])),
+        (bench_grid, "compare", lambda config, folder, workers, extras: PLAYED.append((workers, config.runs))),
+        (bench_grid, "run_grid", lambda grid, folder, workers, extras: PLAYED.append((workers, runs_of(grid)))),
     )
-    names = ("simulator", "training", "evaluation", "notebook", "growth", "startup", "decision")
+    names = ("simulator", "training", "evaluation", "notebook", "growth", "startup", "grid", "decision")
     modules = [sys.modules[f"bench_{name}"] for name in names]
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in small:
             patch.setattr(module, name, value)
         return {module.__name__: module.measure(True) for module in modules}
+
+
+PLAYED: list[tuple[int, list[Any]]] = []  # workers and runs of each case of bench_grid
+
+
+def runs_of(grid: Any) -> list[Any]:
+    return [run for cell in grid.cells for run in cell.runs]
 
 
 def one_run(case: measuring.Case, at_least_s: float) -> None:
@@ -108,6 +119,17 @@ def test_evaluation_is_extrapolated_per_scenario(topics):
 def test_the_import_is_light_and_every_process_has_a_row(topics):
     assert topics["bench_startup"]["loaded"] == []
     assert len(topics["bench_startup"]["rows"]) == len(bench_startup.PROGRAMS) + 3
+
+
+def test_a_grid_and_the_pool_train_as_much(topics):
+    assert sorted(workers for workers, _ in PLAYED) == [1, 1, 2, 2]
+    for _, runs in PLAYED:
+        assert len({run.digest() for run in runs}) == topics["bench_grid"]["runs"]
+        assert {run.timesteps for run in runs} == {topics["bench_grid"]["timesteps"]}
+    assert [row["case"] for row in topics["bench_grid"]["rows"] if "to_one" in row] == [
+        "local pool, 2 workers",
+        bench_grid.TWO_WORKERS,
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- the notebook's loop

@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "ppo": ("ppo", "OrderSplit-v1", "notebook", {**ON_POLICY, "batch_size": 50, "n_epochs": 1}),
     "sac": ("sac", "OrderSplit-v1", "notebook", OFF_POLICY),
     "normalised": ("a2c", "VenueSelect-v1", "notebook", {**ON_POLICY, "normalize": True}),
+    "priced": ("ppo", "OrderSplit-v1", "us_equity", {**ON_POLICY, "batch_size": 50, "n_epochs": 1}),
     "pace": ("reinforce", "OrderExecute-v1", "notebook", ON_POLICY),
 }
 
@@ -70,7 +71,7 @@ def same_actions(config: TrainConfig, run: Path, taken: Path) -> None:
     np.testing.assert_array_equal(actions(load_policy(run_config(taken), taken), config), wanted)
 
 
-@pytest.mark.parametrize("kind", ["sac", "normalised", "pace"])
+@pytest.mark.parametrize("kind", ["sac", "normalised", "priced", "pace"])
 def test_what_is_taken_in_acts_as_what_was_published(kind, tmp_path):
     config, run = trained(tmp_path, kind)
     out = hub.write_published(run, tmp_path / "out", scenarios=4)
