@@ -132,6 +132,24 @@ def test_what_is_learned_follows_from_the_seed_and_lives_on_in_the_state(name):
         assert not state[4].any()
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_where_orders_may_rest_it_lives_the_same_life(name):
+    """What was learned, and the constants that were chosen, in OrderExecute-v1 are taken in OrderPlace-v1."""
+    lives = []
+    for env_id in ("OrderExecute-v1", "OrderPlace-v1"):
+        router = quickly(name, env_id=env_id, training_scenarios=0, online=True)
+        core, state = RoutingCore(env_id, "us_equity", 1), None
+        for seed in range(3):
+            core.seed([seed])
+            rows, begins, done = core.reset(), np.ones(1, bool), np.zeros(1, bool)
+            while not done[0]:
+                actions, state = router.predict(rows, state, begins)
+                rows, _, done = core.step(actions)
+                begins = np.zeros(1, bool)
+        lives.append([*state, core.simulator.reduced_cost(np.arange(1))])
+    assert all(np.array_equal(a, b) for a, b in zip(*lives, strict=True))
+
+
 @pytest.mark.parametrize("env_id", ["VenueSelect-v1", "OrderSplit-v1", "OrderExecute-v1", "OrderPlace-v1"])
 @pytest.mark.parametrize("name", LEARNERS)
 def test_actions_lie_inside_the_space_in_every_env(name, env_id):
