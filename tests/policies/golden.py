@@ -29,7 +29,7 @@ class Number:
     def text(self) -> str:
         """The number for a reader."""
         shown = ", ".join(f"{value:,.10g}" for value in _listed(self.value))
-        return f"{self.bound} {shown}" if self.bound else f"{shown} ± {self.within:,.2g}"
+        return f"{self.bound} {shown}".strip() + (f" ± {self.within:,.2g}" if self.within else "")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ GOLDEN = {
         "Almgren and Chriss (2001), section 4: a million shares at $50 in 5 days, risk aversion 1e-6.",
         "policies/test_schedules.py::test_the_numbers_of_the_paper",
         {
-            "even_cost": Number("expected cost without risk aversion, $", 662_500.0, 1.0),
+            "even_cost": Number("expected cost without risk aversion, $", 662_500.0, 0.5),
             "kappa": Number("kappa, 1 / day", 0.6071, 5e-5),
             "cost": Number("expected cost, $", 911_227.0, 0.5),
             "deviation": Number("standard deviation of the cost, $", 603_431.0, 0.5),
