@@ -2,8 +2,8 @@
 
     python benchmarks/bench_routers.py [--quick] [--out FILE.json]
 
-One thread, CPU time, on us_equity: rules of all groups in OrderSplit-v1, those that let orders rest in OrderPlace-v1,
-and the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation scenarios, and
+One thread, CPU time, on us_equity: rules of all groups in OrderSplit-v1, schedules and those that let orders rest in
+OrderPlace-v1, and the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation scenarios, and
 living through its training scenarios. --quick scores 100 scenarios, and makes routers with their first constants and
 two training scenarios.
 """
@@ -26,10 +26,11 @@ SCENARIOS, QUICK_SCENARIOS = 1000, 100
 
 
 def routers_of(evaluator: Evaluator) -> list[str]:
-    """Every rule and the oracle; in an env where orders may rest, only what needs that."""
+    """Every rule and the oracle; in an env where orders may rest and the pace is free, only what needs either."""
     names = standard_rules(evaluator.market, evaluator.env_id, ("all",))
-    resting = evaluator.core.action_adapter.rests
-    return [name for name in names if not resting or getattr(find_rule(name), "rests", True)]
+    if not evaluator.core.action_adapter.rests:
+        return names
+    return [name for name in names if (rule := find_rule(name)) is None or rule.rests or rule.paces]
 
 
 def row_of(evaluator: Evaluator, name: str, quick: bool) -> dict[str, Any]:

@@ -167,7 +167,7 @@ TARGETS = (
         at_most=True,
     ),
     Target(
-        "the longest warm-up of a rule",
+        "the longest warm-up of a router",
         "bench_routers",
         300,
         "s",
