@@ -3,9 +3,9 @@
     python benchmarks/bench_routers.py [--quick] [--out FILE.json]
 
 One thread, CPU time, on us_equity: rules of all groups in OrderSplit-v1, schedules and those that let orders rest in
-OrderPlace-v1, and the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation scenarios, and
-living through its training scenarios. --quick scores 100 scenarios, and makes routers with their first constants and
-two training scenarios.
+OrderPlace-v1, and the oracle of each env. Warm-up is what making a router takes: tuning its constants on validation
+scenarios, and living through its training scenarios. --quick scores 100 scenarios, and makes routers with their first
+constants and two training scenarios.
 """
 
 from __future__ import annotations
