@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: compare test test-all bench bench-learning docs lint types format setup clean
+.PHONY: compare test test-all bench bench-learning router-tables docs lint types format setup clean
 
 compare: setup  ## train REINFORCE, A2C and PPO on the notebook market and on us_equity; print who is better
 	$(BIN)/sor-sb3 compare --market notebook --env VenueSelect-v1 $(ARGS)
@@ -24,6 +24,11 @@ bench: setup  ## every benchmark but the next, into docs/performance.md; ARGS=--
 bench-learning: setup  ## time to 95 % of what a long run reaches; hours of SB3's defaults, goes on where it was
 	$(BIN)/python benchmarks/time_to_result.py --out logs/bench/time_to_result.json $(ARGS)
 	$(BIN)/python benchmarks/run_all.py --page-only
+
+router-tables: setup  ## every rule on every preset and env, into docs/router_tables.md; goes on where it was
+	$(BIN)/sor-sb3 compare --market synthetic,notebook,notebook_blind --env OrderSplit-v1,OrderExecute-v1,OrderPlace-v1 \
+		--algos none --rules all --name routers $(ARGS)
+	cp logs/routers/table.md docs/router_tables.md
 
 docs: setup  ## the site, into site/; its tutorials run. Opens from disk: site/index.html
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -30,6 +30,7 @@ TOPICS = (
     "time_to_result",
     "bench_decision",
     "bench_evaluation",
+    "bench_routers",
     "bench_notebook",
     "bench_growth",
     "bench_startup",

@@ -160,6 +160,22 @@ TARGETS = (
     Target("the same to model.predict, p99", "bench_decision", 15, "x", _decision("ratio_p99", "MlpPolicy")),
     Target("evaluation of 10 policies x 1,000 scenarios", "bench_evaluation", 30, "s", _evaluation, at_most=True),
     Target(
+        "every rule x 1,000 scenarios of us_equity",
+        "bench_routers",
+        60,
+        "s",
+        lambda results: (results["together_s"], "warm-up apart"),
+        at_most=True,
+    ),
+    Target(
+        "the longest warm-up of a router",
+        "bench_routers",
+        300,
+        "s",
+        lambda results: max((row["warm_up_s"], row["router"]) for row in results["rows"]),
+        at_most=True,
+    ),
+    Target(
         "`import sor_sb3` beyond gymnasium",
         "bench_startup",
         0.3,

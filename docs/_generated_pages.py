@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tempfile
 from collections.abc import Iterable
 from inspect import cleandoc
@@ -25,9 +26,13 @@ from sor_sb3.reports.markets import sample_path_figure, venues_table
 from sor_sb3.reports.realism import realism_table
 
 PACKAGE = Path(sor_sb3.__file__).parent
+sys.path.insert(0, str(PACKAGE.parent))  # for the numbers that tests check
+from tests.policies.golden import GOLDEN  # noqa: E402
+
 PRESETS = PACKAGE / "market" / "presets"
 SCENARIOS = 300
 LIQUIDATION = {"dark_pool_liquidation": "DarkPoolLiquidation-v1", "limit_order_liquidation": "LimitOrderLiquidation-v1"}
+GUIDES = ("routers.md", "schedules.md")  # which have the papers of rules
 GROUP_TITLES = {
     "standard": "What everybody is compared with: `sor_sb3.evaluate` and `compare` know them, constants are tuned.",
     "literature": "Rules of papers, compared where `--rules literature`, `--rules all` or a name asks for them.",
@@ -162,7 +167,7 @@ def market_pages() -> None:
 
 
 def router_pages() -> None:
-    """Each rule: its docstring, with formula and source, and its code; an index by group."""
+    """Each rule: its docstring, with formula and source, the number that its test checks, its code; and an index."""
     groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
     for name in ROUTER_NAMES:
         rule = find_rule(name)
@@ -170,13 +175,16 @@ def router_pages() -> None:
         module = rule.__module__.replace(".", "/")
         option = f" --env {'OrderPlace-v1' if rule.rests else 'OrderExecute-v1'}" if rule.rests or rule.paces else ""
         env = f', env="{option.split()[-1]}"' if option else ""
+        guide = next((g for g in GUIDES if f"`{name}`" in (PACKAGE.parent / "docs" / g).read_text("utf-8")), None)
+        paper = f" Its paper, and what it sees: [guide](../{guide})." if guide and rule.group == "literature" else ""
+        golden = f"\n{GOLDEN[name].markdown()}" if name in GOLDEN else ""
         asked = "" if rule.group == "standard" else f" --rules {name}"
         write(
             f"routers/{name}.md",
             f'# {name}\n\n```python\nrouter = sor_sb3.routers.make("{name}", market="us_equity"{env})\n```\n\n'
             f"```console\n$ sor-sb3 compare --market us_equity{option}{asked}\n```\n\n"
-            f"Its tests name it in `tests/policies`; its code is `{module}.py`.\n\n"
-            f"::: {rule.__module__}.{rule.__qualname__}\n    options: {{show_source: true}}\n",
+            f"Its tests name it in `tests/policies`; its code is `{module}.py`.{paper}\n\n"
+            f"::: {rule.__module__}.{rule.__qualname__}\n    options: {{show_source: true}}\n{golden}",
         )
         groups[rule.group].append((f"[{name}]({name}.md)", cleandoc(rule.__doc__ or "").splitlines()[0]))
     text = "# Routers\n\nRules that nobody trains. One of your own: [the recipe](../contributing.md#recipes).\n"

@@ -46,7 +46,9 @@ def compare(
     context: typer.Context,
     market: Markets = "us_equity",
     env: Envs = "OrderSplit-v1",
-    algos: Annotated[str, typer.Option("--algos", help="Algorithms, comma between.")] = "reinforce,a2c,ppo",
+    algos: Annotated[
+        str, typer.Option("--algos", help="Algorithms, comma between; none: rules alone.")
+    ] = "reinforce,a2c,ppo",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds of each algorithm.")] = 5,
     timesteps: Timesteps = None,
     n_envs: NEnvs = None,
@@ -113,6 +115,9 @@ def compare(
         else:  # the options are of the recording that judges
             specs = [market_of(one) for one in market_names(market)]
         envs, chosen = listed("--env", env), [a.strip() for a in algos.split(",") if a.strip()]
+        if not chosen:
+            raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c, or none for rules alone")
+        chosen = [] if chosen == ["none"] else chosen
         files = split_settings(hyperparams or [], "--hyperparams", "ppo=best.yml")
         given = parse_settings(settings or [])
         wanted = [name.strip() for name in rules.split(",") if name.strip()]
@@ -131,6 +136,8 @@ def compare(
         if engine != "local":
             raise UserError(f"--engine {engine} is for a grid; give several markets or envs, with commas between")
         config = cell(specs[0], envs[0], chosen)
+        if judge is not None and not chosen:
+            raise UserError(f"--judge {judge} is for what is trained; name algorithms with --algos")
         if judge is not None:
             beside = cell(market_of(judge, *of_recording, **recording), envs[0], chosen)
             _judge(config, beside, named_folder(log_dir, name, config.market.name, config.env), workers, progress)
@@ -141,7 +148,7 @@ def compare(
             print_results(compare_final(config, folder))
         typer.echo(f"\nresults, figures and report: {folder / FINAL_FOLDER}")
         return
-    learners = ", ".join(learner.algo for learner in config.learners)
+    learners = ", ".join(learner.algo for learner in config.learners) or "rules"
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
     with (
@@ -154,7 +161,11 @@ def compare(
     print_results(results)
     print_gains(results)
     print_robustness(results)
-    typer.echo(f"\nresults and figures: {folder}\nreport: {folder / 'report.html'}")
+    typer.echo(f"\nresults and figures: {folder}")
+    if not config.learners:
+        typer.echo(f"a report is made by: sor-sb3 report {folder}")
+        return
+    typer.echo(f"report: {folder / 'report.html'}")
     typer.echo(f"watch it with: tensorboard --logdir {folder / TENSORBOARD_FOLDER}")
 
 

@@ -51,7 +51,6 @@ def make_grid(
         extras = ("gains",) if gains else ()
         results, spent = run_grid(config, folder, workers, bar, extras, final, engine)
     print_grid(results, spent)
-    typer.echo(
-        f"\nresults and table: {folder / FINAL_FOLDER if final else folder}; a report in each comparison's folder"
-    )
+    reports = "a report in each comparison's folder" if algos else "sor-sb3 report FOLDER makes a comparison's report"
+    typer.echo(f"\nresults and table: {folder / FINAL_FOLDER if final else folder}; {reports}")
     check_failures(results, folder)

@@ -17,14 +17,19 @@ _OF_POLICY = "training_seeds cost cost_ci95 sd sd_ci95 cvar95 cvar95_ci95 gap_cl
 
 
 def grid_cell(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What a grid keeps of a comparison: the content of its ``results.json``, scored with the extra "rivals"."""
+    """What a grid keeps of a comparison: the content of its ``results.json``.
+
+    That was scored with the extra "rivals", or of rules alone with "rules".
+    """
+    common = {**{key: results[key] for key in _OF_CELL.split()}, "digest": results["config"]["digest"]}
+    if "rules" in results:
+        return {**common, "policies": {}, "rules": results["rules"]}
     rivals = results["rivals"]
     found = rivals["policies"]
     of = {policy["name"]: policy for policy in results["policies"]}
     steps = {learner["algo"]: learner["timesteps"] for learner in results["config"]["learners"]}
     return {
-        **{key: results[key] for key in _OF_CELL.split()},
-        "digest": results["config"]["digest"],
+        **common,
         "margin": rivals["margin"],
         "rivals": rivals["rivals"],
         "policies": {
@@ -126,5 +131,5 @@ def _of(entry: Mapping[str, Any]) -> str:
 
 def margins_sentence(results: Mapping[str, Any]) -> str:
     """What differences are too little to matter, cell by cell."""
-    shown = [f"{cell_name(c)} ±{significant(c['margin'])} {c['cost_unit']}" for c in results["cells"]]
+    shown = [f"{cell_name(c)} ±{significant(c['margin'])} {c['cost_unit']}" for c in results["cells"] if "margin" in c]
     return f"Margins: {', '.join(shown)}." if shown else ""

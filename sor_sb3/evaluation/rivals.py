@@ -25,6 +25,7 @@ RIVALS = {
 }
 """Rivals by key, with the words for a table."""
 DRAWS = 5  # of the planner's mistakes, which an interval takes as it takes training seeds
+COMMON_RULE = "net_price_sweep"  # what rules are measured against, over markets: it learns nothing and is told nothing
 
 
 def best_model_free(ranked: Sequence[str]) -> str | None:
@@ -81,3 +82,20 @@ def _seeds(evaluation: Evaluation, name: str) -> dict[str, Any]:
     means = evaluation.scores[name].cost.mean(axis=1)
     sd = float(np.std(means, ddof=1)) if len(means) > 1 else None
     return {"seed_costs": means.tolist(), "sd_of_seeds": sd}
+
+
+def rules_apart(
+    evaluator: Evaluator, evaluation: Evaluation, policies: Mapping[str, Any], rule: str, deterministic: bool = True
+) -> dict[str, Any]:
+    """Every rule, and the oracle, against `COMMON_RULE`, or the market's reference rule where that was not scored.
+
+    Args are those of `rivals`. Returns "against", and "policies", cheapest first, by name "cost", "cost_ci95",
+    "difference" and "ci95": its cost less that of "against", paired by scenario, in the market's cost unit.
+    """
+    names = evaluation.names("rule", "oracle")
+    against = COMMON_RULE if COMMON_RULE in names else evaluation.market.reference_router
+    found = {}
+    for name in names:
+        difference = evaluation.difference(name, against)
+        found[name] = {**_cost(evaluation, name), "difference": difference.mean, "ci95": finite(difference.ci95)}
+    return {"against": against, "policies": found}

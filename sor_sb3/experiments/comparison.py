@@ -1,8 +1,9 @@
 """Train several algorithms with several seeds, score them and every rule on the same test scenarios, say who wins.
 
 A comparison is a folder: ``LOG_DIR/NAME/`` holds its config, one run folder a training run, TensorBoard logs, and in
-the end ``results.json`` and figures. Whatever stops a comparison, the same command continues: finished runs stay,
-unfinished ones continue from their last checkpoints, and the results are the same bytes.
+the end ``results.json``, figures and, where something was trained, a report. Whatever stops a comparison, the same
+command continues: finished runs stay, unfinished ones continue from their last checkpoints, and the results are the
+same bytes.
 """
 
 import shutil
@@ -66,6 +67,8 @@ class Comparison:
         A worker computes gap closed from `validation`, the scores of every rule and oracle, which TensorBoard shows
         beside the learners.
         """
+        if not self.runs:
+            return
         board = Board(self.folder / TENSORBOARD_FOLDER, self.config.market, self.runs)
         if validation is not None:
             board.add_baselines(validation)
@@ -108,17 +111,31 @@ class Comparison:
         return Evaluator(config.env, config.market, config.scenarios, config.test_seed, data_split)
 
     def score(
-        self, evaluator: Evaluator, validation: Evaluation | None = None, extras: Collection[str] = ("gains",)
+        self,
+        evaluator: Evaluator,
+        validation: Evaluation | None = None,
+        extras: Collection[str] = ("gains",),
+        report: bool = True,
     ) -> Scored:
-        """Score everything on the evaluator's scenarios, ready for a report."""
+        """Score everything on the evaluator's scenarios, ready for a `report` if that is wanted."""
         config = {"digest": self.config.digest(), **self.config.canonical()}
-        return score(self.runs, self.config.routers, evaluator, config, validation, report=True, extras=extras)
+        return score(self.runs, self.config.routers, evaluator, config, validation, report=report, extras=extras)
 
-    def finish(self, validation: Evaluation, extras: Collection[str] = ("gains",)) -> dict[str, Any]:
-        """Score everything on test scenarios; leave results, figures and report."""
-        scored = self.score(self.test_evaluator(), validation, extras)
-        scored.write_results(self.folder)
-        scored.write_report(self.folder)
+    def finish(
+        self,
+        into: Path,
+        evaluator: Evaluator,
+        validation: Evaluation | None = None,
+        extras: Collection[str] = ("gains",),
+    ) -> dict[str, Any]:
+        """Score everything; leave results and figures in a folder and, where something was trained, the report.
+
+        A report, of child orders, takes several times as long as all else that rules need.
+        """
+        scored = self.score(evaluator, validation, extras, report=bool(self.runs))
+        scored.write_results(into)
+        if self.runs:
+            scored.write_report(into)
         return scored.results
 
 
@@ -154,7 +171,7 @@ def compare(
         except Exception:
             release_folder(folder)
             raise
-        results = comparison.finish(validation, extras)
+        results = comparison.finish(folder, comparison.test_evaluator(), validation, extras)
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results
 
@@ -176,7 +193,4 @@ def compare_final(
     with writing(str(folder), folder), locked(folder):
         evaluator = comparison.test_evaluator(FINAL)
         note_final(evaluator, log_dir or folder.parent)
-        scored = comparison.score(evaluator, extras=extras)
-        scored.write_results(into)
-        scored.write_report(into)
-    return scored.results
+        return comparison.finish(into, evaluator, extras=extras)

@@ -73,12 +73,15 @@ class TrainConfig(Learner):
 
 
 class CompareConfig(_Config):
-    """Several algorithms, several training seeds each, against every rule on the same test scenarios."""
+    """Several algorithms, several training seeds each, against every rule on the same test scenarios.
+
+    Without `learners` it is rules alone.
+    """
 
     kind: Literal["compare"] = "compare"
     market: Annotated[MarketSpec, Field(discriminator="model")]
     env: EnvId
-    learners: Annotated[tuple[Learner, ...], Field(min_length=1)]
+    learners: tuple[Learner, ...]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     scenarios: Annotated[int, Field(ge=2)]
     test_seed: int = TEST_SEED
@@ -177,11 +180,12 @@ def compare_config(
 ) -> CompareConfig:
     """A complete config of a comparison, with `seeds` training seeds from `first_seed`; else as `train_config`.
 
-    `rules` are names of rules or of groups of them (`chosen_rules`). `defaults` are by the algorithm's name. Raises
-    UserError: an algorithm is unknown or does not fit, or a number is out of range.
+    `rules` are names of rules or of groups of them (`chosen_rules`); without `algos` they are compared alone.
+    `defaults` are by the algorithm's name. Raises UserError: an algorithm is unknown or does not fit, a setting is of
+    none, or a number is out of range.
     """
-    if not algos:
-        raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
+    if not algos and (timesteps is not None or n_envs is not None or settings or defaults):
+        raise UserError("--algos none trains nothing; leave out --timesteps, --n-envs, --set and --hyperparams")
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}; expected at least 1")
     if scenarios < 2:
@@ -191,11 +195,12 @@ def compare_config(
     if unused := [name for name in given if name not in names]:
         raise UserError(f"--hyperparams is given for {', '.join(unused)}, which --algos does not name; name it there")
     runs = [train_config(algo, env, market, first_seed, timesteps, n_envs, settings, given.get(algo)) for algo in names]
+    env = make_action_adapter(env, market.n_venues).env_id
     return CompareConfig(
         market=market,
-        env=runs[0].env,
+        env=env,  # type: ignore[arg-type]
         learners=tuple(Learner(**run.model_dump(include=set(Learner.model_fields))) for run in runs),
         seeds=tuple(range(first_seed, first_seed + seeds)),
         scenarios=scenarios,
-        routers=tuple(standard_rules(market, runs[0].env, rules)),
+        routers=tuple(standard_rules(market, env, rules)),
     )

@@ -51,30 +51,30 @@ def grid_config(
 ) -> GridConfig:
     """A cell for each market and env, made by `cell` of those of the algorithms that fit there.
 
-    What does not fit is left out with its reason. Raises UserError: an env is unknown; an algorithm fits nowhere, so
-    that the mistake is another; or two markets share a name.
+    What does not fit is left out with its reason; without `algos` cells are of rules alone. Raises UserError: an env is
+    unknown; an algorithm, or what rules need, fits nowhere, so that the mistake is another; or two markets share a
+    name.
     """
-    if not algos:
-        raise UserError("no algorithm is named; give --algos, such as --algos ppo,a2c")
     envs = list(dict.fromkeys(make_action_adapter(env, 2).env_id for env in envs))  # an unknown one is a mistake
     names = [market.name for market in markets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"--market has two markets named {', '.join(sorted(twice))}; give each a 'name' of its own")
     cells, skipped = [], []
-    refused: dict[str, list[UserError]] = {algo: [] for algo in algos}
+    tried: list[str | None] = [*algos] or [None]  # None: rules alone
+    refused: dict[str | None, list[UserError]] = {algo: [] for algo in tried}
     for market in markets:
         for env in envs:
             fitting = []
-            for algo in algos:
+            for algo in tried:
                 try:
                     RoutingCore(env, market, 1)  # what the env needs of a market, and then the algorithm of the env
-                    cell(market, env, [algo])
+                    cell(market, env, [algo] if algo else [])
                     fitting.append(algo)
                 except UserError as error:
                     refused[algo].append(error)
                     skipped.append(Skipped(market=market.name, env=env, algo=algo, reason=str(error)))
             if fitting:
-                cells.append(cell(market, env, fitting))
+                cells.append(cell(market, env, [algo for algo in fitting if algo]))
     for errors in refused.values():
         if len(errors) == len(markets) * len(envs):
             raise errors[0]

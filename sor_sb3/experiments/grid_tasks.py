@@ -40,7 +40,7 @@ from sor_sb3.experiments.run import check_settings, train
 from sor_sb3.files import append_line, write_bytes, write_json, write_text
 
 TASKS_FOLDER, TIMING_FILE, TASKS_FILE = "tasks", "timing.json", "tasks.tsv"
-RIVALS = "rivals"  # the extra that every cell of a grid is scored with
+RIVALS, RULES = "rivals", "rules"  # the extra that every cell of a grid is scored with; the second, of rules alone
 IDLE_S = 0.5
 Report = Callable[[int], None]
 
@@ -61,6 +61,11 @@ class Cell:
     config: CompareConfig
     grid: Path
     extras: tuple[str, ...]
+
+    @property
+    def scored_with(self) -> tuple[str, ...]:
+        """Extras, what the grid needs included."""
+        return (*self.extras, RIVALS if self.config.learners else RULES)
 
     @cached_property
     def digest(self) -> str:
@@ -92,7 +97,7 @@ class Cell:
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(file.read_text(encoding="utf-8"))
             whole = final or (folder / TIMING_FILE).is_file()
-            if found["config"]["digest"] == self.digest and {*self.extras, RIVALS} <= found.keys() and whole:
+            if found["config"]["digest"] == self.digest and {*self.scored_with} <= found.keys() and whole:
                 return dict(found)
         return None
 
@@ -149,17 +154,17 @@ class Task:
         train(*comparison.cleared(self.run), baselines, report=report)
 
     def _finish(self, report: Report) -> None:
-        started, cell = time.perf_counter(), self.cell
+        started, cell, comparison = time.perf_counter(), self.cell, self.cell.comparison
         validation = self._validation()
         _board(cell, validation)
-        results = cell.comparison.finish(validation, (*cell.extras, RIVALS))
-        keep_comparison(cell.comparison.folder, results)
+        results = comparison.finish(comparison.folder, comparison.test_evaluator(), validation, cell.scored_with)
+        keep_comparison(comparison.folder, results)
         seconds = time.perf_counter() - started + sum(training_seconds(cell))
-        write_json(cell.comparison.folder / TIMING_FILE, {"seconds": seconds, "versions": system_versions()})
+        write_json(comparison.folder / TIMING_FILE, {"seconds": seconds, "versions": system_versions()})
         cell.validation_file.unlink(missing_ok=True)
 
     def _final(self, report: Report) -> None:
-        compare_final(self.cell.config, self.cell.comparison.folder, self.cell.grid, (*self.cell.extras, RIVALS))
+        compare_final(self.cell.config, self.cell.comparison.folder, self.cell.grid, self.cell.scored_with)
 
     def _validation(self) -> Evaluation:
         return self.cell.validation() or self.cell.comparison.score_rules_on_validation()
@@ -167,6 +172,8 @@ class Task:
 
 def _board(cell: Cell, validation: Evaluation) -> None:
     comparison = cell.comparison
+    if not comparison.runs:
+        return
     board = Board(comparison.folder / TENSORBOARD_FOLDER, cell.config.market, comparison.runs)
     board.add_baselines(validation)
     board.update()
@@ -202,7 +209,7 @@ class Plan:
             rules, runs = Task("rules", cell), [Task("train", cell, run) for run in cell.config.runs]
             finish = Task("finish", cell)
             self.tasks += [rules, *runs, finish]
-            self._needs |= {run.key: [rules] for run in runs} | {finish.key: runs}
+            self._needs |= {run.key: [rules] for run in runs} | {finish.key: runs or [rules]}
 
     def is_done(self, task: Task) -> bool:
         """Whether a task is done; what was done once stays so."""

@@ -23,6 +23,7 @@ from sor_sb3.files import writing
 from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec
+from sor_sb3.policies.registry import ORACLE_NAMES
 from sor_sb3.simulator.random import FINAL
 
 
@@ -158,7 +159,8 @@ def _contents(folder: Path, config: TrainConfig | CompareConfig) -> tuple[list[R
     runs = Comparison(config, folder).runs
     learned = [run.algo for run, _ in runs]
     ranked = [p["name"] for p in json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))["policies"]]
-    return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in learned)
+    wanted = learned or [name for name in config.routers if name not in ORACLE_NAMES]
+    return runs, list(config.routers), next(name for name in [*ranked, *learned] if name in wanted)
 
 
 def export_run(folder: Path, out: Path | None = None, best: bool = True, market: MarketSpec | None = None) -> Path:

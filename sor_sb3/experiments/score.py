@@ -13,7 +13,7 @@ import numpy as np
 from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
 from sor_sb3.evaluation.gains import gains
 from sor_sb3.evaluation.results import make_results
-from sor_sb3.evaluation.rivals import best_model_free, rivals
+from sor_sb3.evaluation.rivals import best_model_free, rivals, rules_apart
 from sor_sb3.evaluation.robustness import robustness
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE
@@ -23,9 +23,15 @@ from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # by algorithm, (timesteps, mean validation costs) a run
-EXTRAS: dict[str, Callable[..., Any]] = {"gains": gains, "robustness": robustness, "rivals": rivals}
+EXTRAS: dict[str, Callable[..., Any]] = {
+    "gains": gains,
+    "robustness": robustness,
+    "rivals": rivals,
+    "rules": rules_apart,
+}
 """What results may have beside scores: where differences from the best rule come from, what becomes of them on changed
-markets, and how learned policies stand against a rule that is told nothing and rules that know the market."""
+markets, how learned policies stand against a rule that is told nothing and rules that know the market, and how rules
+stand against one that every market has."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,15 @@ class Scored:
         return self.writer.write(folder, self.results, self.evaluation, self.curves, self._baseline_costs())
 
     def write_results(self, folder: Path) -> None:
-        """Write ``results.json`` and two figures of the results into `folder`."""
+        """Write ``results.json`` and figures of results and learning curves into `folder`."""
         from sor_sb3.reports.figures import comparison_figure, learning_curves_figure
 
         results, file = self.results, folder / "learning_curves.png"
         write_json(folder / RESULTS_FILE, results)
         comparison_figure(results, folder / "comparison.png")
         title = f"{results['market']}, {results['env']}: cost on held-out validation scenarios"
+        if not self.curves:
+            return
         learning_curves_figure(self.curves, self._baseline_costs(), title, results["cost_unit"], file)
 
     def _baseline_costs(self) -> dict[str, float]:

@@ -67,7 +67,7 @@ class OnlineRouter(Router):
         if not self.fits(market):
             raise UserError(f"router '{self.name}' means nothing in market '{market.name}'; leave it out")
         if len(constants) < len(self.constants):
-            constants = tuned_constants(type(self), market, env_id) | constants
+            constants = tuned_constants(type(self), market, self._lives_in) | constants
         self.set, self.online = {name: float(value) for name, value in constants.items()}, bool(online)
         self.training_scenarios = whole_number("training_scenarios", training_scenarios, 0)
         self._make_learner()
@@ -167,7 +167,7 @@ class OnlineRouter(Router):
     def _train(self) -> State:
         """What is learned from the training scenarios; found once a process."""
         constants = tuple(sorted(self.set.items()))
-        key = type(self), self.env_id, self.market.model_dump_json(), constants, self.training_scenarios, self.seed
+        key = type(self), self._lives_in, self.market.model_dump_json(), constants, self.training_scenarios, self.seed
         if key not in _trained:
             core = RoutingCore(self.env_id, self.market, 1, "train")
             state: tuple[np.ndarray, ...] | None = None
@@ -181,6 +181,11 @@ class OnlineRouter(Router):
             assert state is not None
             _trained[key] = tuple(state[4:])
         return _trained[key]
+
+    @property
+    def _lives_in(self) -> str:
+        """Where it learns: it lets nothing rest, so that it lives the same life in ``OrderExecute-v1``."""
+        return "OrderExecute-v1" if self.action_adapter.rests else self.action_adapter.env_id
 
     @property
     def rounds(self) -> int:

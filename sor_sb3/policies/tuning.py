@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sor_sb3.policies.protocol import Router
 
 TRIALS, SCENARIOS = 20, 256
+TRAINING_SCENARIOS = 50  # of a trial of a rule that learns; it has all of them once its constants are found
 _chosen: dict[tuple[str, str, str], dict[str, float]] = {}
 
 
@@ -24,7 +25,8 @@ def tuned_constants(rule: type[Router], market: MarketSpec, env_id: str) -> dict
     """The values of `rule.constants` whose mean cost is lowest; the first ones where the rule does not fit the market.
 
     All combinations are tried, or `TRIALS` of them drawn without replacement, on the same `SCENARIOS` validation
-    scenarios, without the mid's pure noise. Found once a process for each rule, market and env.
+    scenarios, without the mid's pure noise; a rule that learns has `TRAINING_SCENARIOS` for it. Found once a process
+    for each rule, market and env.
     """
     combinations = [dict(zip(rule.constants, values, strict=True)) for values in product(*rule.constants.values())]
     if not rule.fits(market):
@@ -34,7 +36,9 @@ def tuned_constants(rule: type[Router], market: MarketSpec, env_id: str) -> dict
         if len(combinations) > TRIALS:
             drawn = np.random.default_rng(0).choice(len(combinations), TRIALS, replace=False)
             combinations = [combinations[i] for i in sorted(drawn)]
-        costs = [_mean_cost(rule(market, env_id, 0, **constants), market, env_id) for constants in combinations]
+        lives: dict[str, Any] = {"training_scenarios": TRAINING_SCENARIOS} if rule.learns else {}
+        trials = [rule(market, env_id, 0, **constants, **lives) for constants in combinations]
+        costs = [_mean_cost(router, market, env_id) for router in trials]
         _chosen[key] = combinations[int(np.argmin(costs))]
     return _chosen[key]
 

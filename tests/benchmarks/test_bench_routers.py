@@ -13,7 +13,7 @@ def test_it_times_every_router_and_its_warm_up_apart(monkeypatch, capsys):
     monkeypatch.setattr(bench_routers, "QUICK_SCENARIOS", 4)
     results = bench_routers.measure(quick=True)
     names = [row["router"] for row in results["rows"]]
-    assert {"pro_rata", "ganchev_power_law", "rise", "post_and_sweep", "snapshot_oracle"} <= set(names)
+    assert {"pro_rata", "ganchev_power_law", "rise", "post_and_sweep", "pov", "snapshot_oracle"} <= set(names)
     assert all(row["s"] > 0.0 and row["warm_up_s"] >= 0.0 for row in results["rows"])
     rules = [row["s"] for row in results["rows"] if row["group"] != "oracle"]
     assert results["together_s"] == pytest.approx(sum(rules))

@@ -15,6 +15,7 @@ import pytest
 from sor_sb3.callbacks.tracking import TRACK_VARIABLE
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.grids import grid_results, sentences
+from sor_sb3.experiments.comparison import Comparison
 from sor_sb3.experiments.config import CompareConfig, compare_config
 from sor_sb3.experiments.grid import grid_config, run_grid
 from sor_sb3.experiments.reopen import read_comparison
@@ -379,3 +380,111 @@ def test_counts_and_cells():
     assert len(grid_rows(HAND_MADE)[1]) == 4
     mild = grid_results([a_cell("m", "e", ppo=a_policy(1.0, None, model_free=against(0.005, 0.001, "worse")))], [])
     assert "nowhere worse by more than the margin: yes." in sentences(mild)[0]
+
+
+# --- rules alone ----------------------------------------------------------------------------------
+
+RULES_ALONE = (
+    "compare --market notebook,notebook_blind --env VenueSelect-v1 --algos none --rules all --scenarios 20 "
+    "--name rules --no-progress"
+).split()
+
+
+@pytest.fixture(scope="module")
+def rules_alone(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Two markets, no algorithm; read it, do not write into it."""
+    log_dir = tmp_path_factory.mktemp("rules")
+    done = run_command(*RULES_ALONE, "--workers", 1, "--log-dir", log_dir, timeout_s=900)
+    assert done.returncode == 0, done.stderr
+    return Finished(log_dir / "rules", done.stdout, done.stderr)
+
+
+def test_rules_alone_are_compared_with_one_of_them(rules_alone: Finished):
+    results = read(rules_alone.folder / "results.json")
+    assert [cell["market"] for cell in results["cells"]] == ["notebook", "notebook_blind"]
+    assert results["algorithms"] == {} and results["failed"] == results["skipped"] == []
+    for cell in results["cells"]:
+        config = compare_config(load_market(cell["market"]), cell["env"], [], scenarios=20, rules=["all"])
+        evaluator = Comparison(config, rules_alone.folder).test_evaluator()
+        evaluation = evaluator.evaluate(evaluator.policies(config.routers))
+        assert cell["digest"] == config.digest() and cell["rules"]["against"] == "net_price_sweep"
+        assert list(cell["rules"]["policies"]) == evaluation.names() and len(evaluation.names()) > 8
+        for name, of in cell["rules"]["policies"].items():
+            difference = evaluation.difference(name, "net_price_sweep")
+            assert (of["cost"], of["difference"]) == (evaluation.cost(name).mean, difference.mean)
+            assert of["ci95"] == difference.ci95
+        left = {file.name for file in (rules_alone.folder / f"{cell['market']}_VenueSelect-v1").iterdir()}
+        assert left == {"config.yaml", "results.json", "comparison.png", "timing.json"}
+    table = (rules_alone.folder / "table.md").read_text(encoding="utf-8")
+    assert table.startswith("# 2 comparisons, 20 test scenarios each")
+    assert "## VenueSelect-v1: cost less that of net_price_sweep; * is the cheapest rule" in table
+    assert table.count("\n| net_price_sweep | 0 | 0 |") == 1
+    assert "net_price_sweep; * is the cheapest rule" in rules_alone.stdout
+
+
+def test_the_same_command_scores_no_rule_twice(rules_alone: Finished, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    folder = Path(shutil.copytree(rules_alone.folder, tmp_path / "rules"))
+    shutil.rmtree(folder / "notebook_blind_VenueSelect-v1")
+    assert call(monkeypatch, *RULES_ALONE, "--workers", 1, "--log-dir", tmp_path) == 0
+    assert (folder / "results.json").read_bytes() == (rules_alone.folder / "results.json").read_bytes()
+    assert len(done_tasks(folder)) == 2 * 2 + 2
+
+
+def test_a_report_of_rules_alone_is_made_when_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    arguments = ["notebook" if a.startswith("notebook,") else a for a in RULES_ALONE]
+    assert call(monkeypatch, *arguments, "--log-dir", tmp_path) == 0
+    assert f"sor-sb3 report {tmp_path / 'rules'}" in capsys.readouterr().out
+    assert not (tmp_path / "rules" / "report.html").exists()
+    assert call(monkeypatch, "report", tmp_path / "rules") == 0
+    assert "net_price_sweep" in (tmp_path / "rules" / "report.md").read_text(encoding="utf-8")
+    assert call(monkeypatch, "explain", tmp_path / "rules", "--scenario", 10_000, "--step", 1) == 0
+
+
+def test_what_is_of_algorithms_is_refused_where_there_are_none(mistake):
+    of = ("compare", "--market", "notebook", "--env", "VenueSelect-v1", "--algos", "none")
+    assert "--algos none trains nothing" in mistake(*of, "--timesteps", 100)
+    assert "--algos none trains nothing" in mistake(*of, "--set", "n_steps=50")
+    assert "is for what is trained" in mistake(*of, "--judge", "quotes.csv")
+
+
+def cell_of_rules(market: str, env: str, *policies: tuple[str, float, float]) -> dict[str, Any]:
+    found = {
+        name: {"cost": 2.0 + d, "cost_ci95": [1.9 + d, 2.1 + d], "difference": d, "ci95": [d - half, d + half]}
+        for name, d, half in policies
+    }
+    base = a_cell(market, env) | {"oracle": "snapshot_oracle", "rules": {"against": "sweep", "policies": found}}
+    return {key: value for key, value in base.items() if key not in ("margin", "rivals")}
+
+
+TABLE_OF_RULES = """\
+# 3 comparisons, 1,000 final scenarios each; costs paired by scenario, 95 % intervals
+
+## OrderSplit-v1: cost less that of sweep; * is the cheapest rule
+
+| rule | m1, bps | m2, bps |
+| --- | --- | --- |
+| cost of sweep | 2.00 [1.90, 2.10] | 2.00 [1.90, 2.10] |
+| snapshot_oracle | −1.00 [−1.10, −0.90] | – |
+| sweep | 0 | 0 * |
+| ucb1 | −0.50 [−0.60, −0.40] * | +0.50 [0.40, 0.60] |
+
+## OrderPlace-v1: cost less that of sweep; * is the cheapest rule
+
+| rule | m1, bps |
+| --- | --- |
+| cost of sweep | 2.00 [1.90, 2.10] |
+| sweep | 0 * |
+
+"""
+
+
+def test_the_table_of_rules():
+    sweep = ("sweep", 0.0, 0.0)
+    cells = [
+        cell_of_rules("m1", "OrderSplit-v1", ("snapshot_oracle", -1.0, 0.1), ("ucb1", -0.5, 0.1), sweep),
+        cell_of_rules("m2", "OrderSplit-v1", sweep, ("ucb1", 0.5, 0.1)),
+        cell_of_rules("m1", "OrderPlace-v1", sweep),
+    ]
+    assert grid_markdown(grid_results(cells, [])) == TABLE_OF_RULES

@@ -13,6 +13,7 @@ from sor_sb3.envs.core import RoutingCore
 from sor_sb3.envs.observation import ObservationView
 from sor_sb3.market.loading import load_market
 from sor_sb3.policies.rules.cont_kukanov import PlacementCosts, allocate, allocate_to_one
+from tests.policies.golden import GOLDEN
 
 H, FEE, REBATE, UNDERFILL, OVERFILL = 0.02, 0.003, 0.002, 0.026, 0.024
 
@@ -25,17 +26,18 @@ def drawn(*means: float, n: int = 40_000) -> np.ndarray:
     return np.random.default_rng(0).poisson(means, (n, len(means))).astype(float)
 
 
-@pytest.mark.parametrize(("impact", "market", "limit"), [(0.0, 728, 272), (0.0005, 731, 269)])
-def test_one_venue_is_the_closed_form(impact, market, limit):
+def test_the_numbers_of_one_venue():
     """By integer enumeration of the program, shares of 1,000 behind 2,000 where Poisson(2200) are sold."""
-    given = costs(REBATE, impact=impact)
-    assert allocate_to_one(1000.0, 2000.0, given, poisson(2200).ppf) == (market, limit)
-    assert allocate(1000.0, np.array([2000.0]), given, drawn(2200)).market_shares == pytest.approx(market, abs=2)
-
-
-def test_the_cost_of_one_venue_is_the_enumerated_one():
+    market, limit = allocate_to_one(1000.0, 2000.0, costs(REBATE), poisson(2200).ppf)
     placement = allocate(1000.0, np.array([2000.0]), costs(REBATE), drawn(2200))
-    assert placement.cost == pytest.approx(14.2784, rel=0.002)
+    GOLDEN["cont_kukanov"].check(market=market, limit=limit, cost=placement.cost)
+    assert placement.market_shares == pytest.approx(market, abs=2)
+
+
+def test_impact_moves_shares_to_the_market():
+    given = costs(REBATE, impact=0.0005)
+    assert allocate_to_one(1000.0, 2000.0, given, poisson(2200).ppf) == (731, 269)
+    assert allocate(1000.0, np.array([2000.0]), given, drawn(2200)).market_shares == pytest.approx(731, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from sor_sb3.evaluation.evaluator import standard_rules
 from sor_sb3.market.loading import load_market
 from sor_sb3.policies.registry import GROUPS, rule_names
 from sor_sb3.policies.rules.queue_value import execution_chance, queue_value, traded_first
+from tests.policies.golden import GOLDEN
 
 # trades at a rate of 1, half of them on the order's side, of 200 shares on average; jumps at .3, of which .4 go through
 OF = {"trades_per_s": 0.5, "jumps_per_s": 0.3, "trade_shares": 200.0}
@@ -22,7 +23,7 @@ CONSTANTS = {"patience": 4, "ahead": 1.0, "jumps_per_s": 0.05, "jump_scales": 1.
 
 
 def test_the_chances_of_execution():
-    np.testing.assert_allclose(execution_chance([0, 200, 1000], through=0.4, **OF), [0.7750, 0.6577, 0.4575], atol=5e-5)
+    GOLDEN["queue_value"].check(chances=execution_chance([0, 200, 1000], through=0.4, **OF))
 
 
 def test_the_race_between_trades_and_a_jump():

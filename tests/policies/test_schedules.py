@@ -24,6 +24,7 @@ from sor_sb3.policies.rules.schedules import (
     almgren_chriss_holdings,
     observed_volume,
 )
+from tests.policies.golden import GOLDEN
 from tests.policies.test_rules import hand_made
 
 SCHEDULES = ("almgren_chriss", "twap", "vwap_curve", "pov")
@@ -42,25 +43,27 @@ def frontier(risk_aversion: float):
 def test_the_schedule_of_least_cost():
     even = frontier(0.0)
     np.testing.assert_allclose(even.holdings, np.linspace(1e6, 0.0, 6))
-    assert even.expected_cost == pytest.approx(662_500, abs=0.5) and even.kappa == 0.0
+    assert even.kappa == 0.0
     assert even.standard_deviation**2 == pytest.approx(1.083e12, rel=1e-4)
-    assert frontier(1e-12).expected_cost == pytest.approx(662_500, abs=1.0)
+    assert frontier(1e-12).expected_cost == pytest.approx(even.expected_cost, abs=0.5)
 
 
-@pytest.mark.parametrize(
-    ("risk_aversion", "kappa", "cost", "deviation"),
-    [(1e-6, 0.6071, 911_227, 603_431), (2e-6, 0.8463, 1_140_715, 449_368)],
-)
-def test_points_of_the_frontier(risk_aversion, kappa, cost, deviation):
-    point = frontier(risk_aversion)
-    assert point.kappa == pytest.approx(kappa, abs=5e-5)
-    assert point.expected_cost == pytest.approx(cost, abs=0.5)
-    assert point.standard_deviation == pytest.approx(deviation, abs=0.5)
+def test_the_numbers_of_the_paper():
+    point = frontier(1e-6)
+    GOLDEN["almgren_chriss"].check(
+        even_cost=frontier(0.0).expected_cost,
+        kappa=point.kappa,
+        cost=point.expected_cost,
+        deviation=point.standard_deviation,
+        holdings=point.holdings[1:5],
+    )
+    assert point.holdings[0] == pytest.approx(1e6) and point.holdings[-1] == pytest.approx(0.0, abs=0.5)
 
 
-def test_the_holdings_of_the_paper():
-    holdings = frontier(1e-6).holdings
-    np.testing.assert_allclose(holdings, [1e6, 541_956, 289_854, 147_897, 62_142, 0.0], atol=0.5)
+def test_another_point_of_the_frontier():
+    point = frontier(2e-6)
+    assert point.kappa == pytest.approx(0.8463, abs=5e-5)
+    assert (point.expected_cost, point.standard_deviation) == pytest.approx((1_140_715, 449_368), abs=0.5)
 
 
 @given(st.floats(1e-8, 1e-5), st.integers(0, 3), st.floats(-1e4, 1e4))

@@ -77,10 +77,12 @@ def quickly(name: str, market: MarketSpec, env_id: str) -> routers.Router:
 @pytest.mark.parametrize("env_id", ["OrderSplit-v1", "OrderPlace-v1"])
 def test_no_rule_decides_otherwise_where_hidden_state_is_scrambled(env_id, market):
     """All hidden fields are overwritten between observing and deciding, and put back before the env steps."""
-    core = RoutingCore(env_id, market, 6)
+    core, tried = RoutingCore(env_id, market, 6), []
     for name in registry.rule_names(core.market, env_id, registry.GROUPS):
-        if env_id == "OrderPlace-v1" and not registry.find_rule(name).rests:
+        rule = registry.find_rule(name)
+        if env_id == "OrderPlace-v1" and not (rule.rests or rule.paces):
             continue  # decides as in the other env
+        tried.append(name)
         core.seed(list(range(6)))
         states: list[Any] = [None, None]
         rows, begins = core.reset(), np.ones(6, bool)
@@ -94,6 +96,7 @@ def test_no_rule_decides_otherwise_where_hidden_state_is_scrambled(env_id, marke
             assert np.array_equal(actions, expected), name
             rows, _, _ = core.step(expected)
             begins = np.zeros(6, bool)
+    assert {"OrderSplit-v1": "linucb", "OrderPlace-v1": "almgren_chriss"}[env_id] in tried
 
 
 @pytest.mark.parametrize("market", ["us_equity", "crypto", "dark", "notebook", "heldout/us_equity_varied"])

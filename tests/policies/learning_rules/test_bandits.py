@@ -7,6 +7,7 @@ import pytest
 
 from sor_sb3.policies.learning_rules.bandits import UCB1, EpsilonGreedy, LinUCB, Thompson
 from sor_sb3.policies.learning_rules.risk_aware import Rise, g_optimal_design, products
+from tests.policies.golden import GOLDEN
 
 MEANS = np.array([0.5, 0.45, 0.4, 0.3])
 GAPS = MEANS.max() - MEANS
@@ -31,14 +32,14 @@ def test_regrets_order_as_theory_says():
     print(thompson[last], ucb[last], epsilon[last])
     kl = MEANS * np.log(MEANS / 0.5) + (1 - MEANS) * np.log((1 - MEANS) / 0.5)
     lai_robbins = (GAPS[1:] / kl[1:]).sum() * np.log(rounds)
-    assert thompson[last] < ucb[last]
-    assert 0.3 * lai_robbins < thompson[last] < 1.5 * lai_robbins
-    assert ucb[last] < (8.0 * np.log(rounds) / GAPS[1:]).sum() + (1 + np.pi**2 / 3) * GAPS.sum()
-    for found in (thompson, ucb):  # logarithmic: half as much in the second half as linear growth would have
-        assert found[last] - found[rounds // 2] < 0.35 * found[last]
-    rate = (epsilon[last] - epsilon[rounds // 2]) / (rounds // 2)
-    assert rate == pytest.approx(EpsilonGreedy.epsilon * GAPS.mean(), rel=0.35)  # linear, at that rate at least
-    assert rate > 0.9 * EpsilonGreedy.epsilon * GAPS.mean()
+    GOLDEN["thompson"].check(thompson_bound=thompson[last] / lai_robbins, to_ucb=thompson[last] / ucb[last])
+    auer = (8.0 * np.log(rounds) / GAPS[1:]).sum() + (1 + np.pi**2 / 3) * GAPS.sum()
+    second = [1.0 - found[rounds // 2] / found[last] for found in (thompson, ucb)]
+    GOLDEN["ucb1"].check(ucb_bound=ucb[last] / auer, ucb_second=second[1])
+    assert second[0] < 0.35  # logarithmic too
+    rate = (epsilon[last] - epsilon[rounds // 2]) / (rounds // 2) / (EpsilonGreedy.epsilon * GAPS.mean())
+    GOLDEN["epsilon_greedy"].check(epsilon_rate=rate)
+    assert rate > 0.9  # linear, at that rate at least
     assert epsilon[last] > thompson[last]
 
 
@@ -58,8 +59,8 @@ def test_a_linear_bandit_uses_what_it_sees():
             state = bandit.learn(state, arms, mine - 0.5 + 0.1 * noise.normal(size=n), features)
             gaps[t] = (means.max(axis=1) - mine).mean()
         found[type(bandit)] = gaps
-    assert found[LinUCB][rounds // 2 :].mean() < 0.05 * found[LinUCB][:20].mean()
-    assert found[LinUCB].sum() < 0.1 * found[UCB1].sum()
+    flat = found[LinUCB][rounds // 2 :].mean() / found[LinUCB][:20].mean()
+    GOLDEN["linucb"].check(flat=flat, to_ucb=found[LinUCB].sum() / found[UCB1].sum())
 
 
 def test_linucb_keeps_the_inverse():
@@ -124,7 +125,7 @@ def test_rise_finds_mean_and_variance_and_loses_less_than_who_does_not_mind_risk
             np.testing.assert_allclose(variances.mean(axis=0), actions**2 @ sd**2, atol=0.05)
             assert np.all(value[arms] > value.max() - 0.05)
     print(found)
-    assert found[Rise] < 0.7 * min(found[LinUCB], found[UCB1])
+    GOLDEN["rise"].check(to_others=found[Rise] / min(found[LinUCB], found[UCB1]))
 
 
 def test_products_are_linear_in_the_covariance():

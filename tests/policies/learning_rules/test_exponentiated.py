@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sor_sb3.policies.learning_rules.exponentiated import ExponentiatedGradient, IntegerGradient
+from tests.policies.golden import GOLDEN
 
 POOLS = 4
 
@@ -65,7 +66,7 @@ def test_regret_grows_no_faster_than_the_square_root_of_the_rounds(adversary, ro
     regrets = [regret(adversary, t, n=4 if t > 50_000 else 20) for t in rounds]
     print(adversary.__name__, regrets)
     assert all(r <= np.sqrt(t * np.log(POOLS) / 2) for r, t in zip(regrets, rounds, strict=True))
-    assert slope([max(r, 1.0) for r in regrets], rounds) <= 0.55
+    GOLDEN["agarwal_continuous"].check(slope=slope([max(r, 1.0) for r in regrets], rounds))
 
 
 def test_regret_doubles_with_the_volume():
@@ -81,7 +82,7 @@ def test_on_power_laws_it_comes_near_to_the_best_fixed_split():
 def test_whole_units_lose_more_but_still_learn():
     rounds = [1000, 10_000]
     regrets = [regret(coins, t, 4, kind=IntegerGradient) for t in rounds]
-    assert slope(regrets, rounds) <= 2 / 3 + 0.1
+    GOLDEN["agarwal_integer"].check(slope=slope(regrets, rounds))
     assert regrets[1] > regret(coins, rounds[1], 4)
     held = switching(10_000, 20, 4)
     even = np.minimum(held, 1).sum() / 20

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sor_sb3.policies.learning_rules.hidden_size import estimate_hidden, sweep_with_hidden
+from tests.policies.golden import GOLDEN
 
 
 def test_the_estimate_follows_a_reserve_that_is_refilled():
@@ -13,9 +14,10 @@ def test_the_estimate_follows_a_reserve_that_is_refilled():
     hidden, displayed, asked = np.zeros((1, 1)), np.full((1, 1), 100.0), np.full((1, 1), 300.0)
     for _ in range(5):
         hidden = estimate_hidden(hidden, np.ones(1), 30.0, asked, displayed, np.full((1, 1), 220.0))
-        assert hidden[0, 0] == pytest.approx(120.0)
-    assert estimate_hidden(hidden, np.full(1, 30.0), 30.0, 0 * asked, displayed, 0 * asked)[0, 0] == pytest.approx(60.0)
-    assert estimate_hidden(hidden, np.ones(1), 30.0, asked, displayed, displayed)[0, 0] == 0.0
+        GOLDEN["almgren_harts"].check(found=hidden[0, 0])
+    halved = estimate_hidden(hidden, np.full(1, 30.0), 30.0, 0 * asked, displayed, 0 * asked)
+    zeroed = estimate_hidden(hidden, np.ones(1), 30.0, asked, displayed, displayed)
+    GOLDEN["almgren_harts"].check(halved=halved[0, 0], zeroed=zeroed[0, 0])
 
 
 def test_a_fill_that_is_cut_off_only_raises_it_and_an_order_inside_the_display_says_nothing():

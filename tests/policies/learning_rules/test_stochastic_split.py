@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sor_sb3.policies.learning_rules.allocations import to_simplex
 from sor_sb3.policies.learning_rules.stochastic_split import Optimisation, Reinforcement
+from tests.policies.golden import GOLDEN
 
 DISCOUNTS = np.array([0.01, 0.03, 0.05])
 MEANS = np.array([1.0, 2.0, 3.0])  # of what pools hold; the volume's is 1.5 times their sum: a shortage
@@ -60,11 +61,12 @@ def learned(learner, rounds: int) -> np.ndarray:
 
 
 def test_the_golden_numbers_of_the_setting():
-    """literature_2: the optimum (.1136, .3590, .5274) has .9654 of the oracle's, .21104 of .21860; equal .8921."""
+    """What the oracle saves, and what the optimum, an even split and the fixed point of reinforcement have of it."""
     assert pytest.approx(0.21860, abs=3e-4) == ORACLE
-    assert ratio(np.array([0.1136, 0.3590, 0.5274])) == pytest.approx(0.9654, abs=1e-3)
+    best, wrong = (GOLDEN[f"laruelle_{name}"].numbers for name in ("optimisation", "reinforcement"))
+    assert ratio(np.array(best["split"].value)) == pytest.approx(best["share"].value, abs=1e-3)
     assert ratio(np.full(3, 1 / 3)) == pytest.approx(0.8921, abs=1e-3)
-    assert ratio(np.array([0.0, 0.2567, 0.7433])) == pytest.approx(0.9217, abs=1e-3)
+    assert ratio(np.array([0.0, 0.2567, 0.7433])) == pytest.approx(wrong["share"].value, abs=1e-3)
 
 
 ROUNDS = pytest.mark.parametrize("rounds", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
@@ -73,15 +75,16 @@ ROUNDS = pytest.mark.parametrize("rounds", [10_000, pytest.param(100_000, marks=
 @ROUNDS
 def test_optimisation_reaches_the_optimum_from_an_even_split(rounds):
     splits = learned(Optimisation(3), rounds)
-    assert all(ratio(split) == pytest.approx(0.9654, abs=0.005) for split in splits)
-    np.testing.assert_allclose(splits.mean(axis=0), [0.1136, 0.3590, 0.5274], atol=0.02)
+    for split in splits:
+        GOLDEN["laruelle_optimisation"].check(share=ratio(split))
+    GOLDEN["laruelle_optimisation"].check(split=splits.mean(axis=0))
 
 
 @ROUNDS
 def test_reinforcement_converges_to_the_wrong_point_as_published(rounds):
     splits = learned(Reinforcement(3), rounds)
-    assert all(ratio(split) == pytest.approx(0.9217, abs=0.01) for split in splits)
-    assert np.all(splits[:, 0] < 0.05)
+    for split in splits:
+        GOLDEN["laruelle_reinforcement"].check(share=ratio(split), first=split[0])
 
 
 @settings(max_examples=100, deadline=None)
