@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sor_sb3.calibration.calibrate import BLOCK_S
-from sor_sb3.calibration.closed_forms import closed_form_estimates
+from sor_sb3.calibration.closed_forms import closed_form_estimates, size_forms
 from sor_sb3.calibration.intervals import Estimate
 from sor_sb3.calibration.observed import GRID_S, Observed
 from sor_sb3.calibration.simulated import fit_moments, value_of, with_value
@@ -23,8 +23,6 @@ from sor_sb3.evaluation.true_quotes import simulated_quotes
 from sor_sb3.market.spec import SyntheticMarket
 
 DAY_S = 23_400.0
-CLOSED = ("size_shares", "size_tail", "size_fast_sd", "size_slow_sd", "fast_half_life_s", "slow_half_life_s")
-"""Closed forms that hold in the model as they are; the others are only where simulated moments begin."""
 
 TRUTH = {
     "name": "known",
@@ -68,6 +66,8 @@ TRUTH = {
         "round_lot_shares": 100.0,
         "fast_half_life_s": 2.0,
         "slow_half_life_s": 90.0,
+        "size_fast_half_life_s": 3.0,
+        "size_slow_half_life_s": 60.0,
         "offset_fast_sd": 0.5,
         "offset_slow_sd": 0.35,
         "size_fast_sd": 0.6,
@@ -101,9 +101,9 @@ def observed_of(market: SyntheticMarket, days: float, seed: int) -> Observed:
 def estimates(market: SyntheticMarket, days: float, seed: int, moments: bool) -> dict[str, Estimate]:
     """What calibration finds."""
     observed = observed_of(market, days, seed)
+    if not moments:  # of closed forms those that hold in the model as they are; with the others the search only begins
+        return closed_form_estimates(observed, seed, size_forms)
     closed = closed_form_estimates(observed, seed)
-    if not moments:
-        return {path: found for path, found in closed.items() if path.rpartition(".")[2] in CLOSED}
     data = market.model_dump(mode="json", exclude_unset=True)
     for path, found in closed.items():
         with_value(data, path, found.value)
