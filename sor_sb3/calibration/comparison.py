@@ -41,6 +41,11 @@ class ComparedRow:
     fitted: Interval
     verdict: Verdict
 
+    @property
+    def first_verdict(self) -> Verdict:
+        """The same of the part that was fitted to, in the place of the calibrated market: what a perfect fit has."""
+        return verdict_of(self.recorded, self.fitted)
+
 
 def verdict_of(recorded: Interval, calibrated: Interval) -> Verdict:
     """Whether two intervals meet, if the recorded one says anything.
