@@ -17,6 +17,7 @@ import numpy as np
 from sor_sb3.calibration.calibrate import BLOCK_S
 from sor_sb3.calibration.closed_forms import closed_form_estimates, size_forms
 from sor_sb3.calibration.intervals import Estimate
+from sor_sb3.calibration.market_file import SIDES
 from sor_sb3.calibration.observed import GRID_S, Observed
 from sor_sb3.calibration.simulated import fit_moments, value_of, with_value
 from sor_sb3.evaluation.true_quotes import simulated_quotes
@@ -70,6 +71,8 @@ TRUTH = {
         "size_slow_half_life_s": 60.0,
         "offset_fast_sd": 0.5,
         "offset_slow_sd": 0.35,
+        "sides_correlation": 0.0,
+        "join_probability": 0.25,
         "size_fast_sd": 0.6,
         "size_slow_sd": 0.45,
         "size_tail": 0.6,
@@ -107,6 +110,7 @@ def estimates(market: SyntheticMarket, days: float, seed: int, moments: bool) ->
     data = market.model_dump(mode="json", exclude_unset=True)
     for path, found in closed.items():
         with_value(data, path, found.value)
+    data["quotes"] |= SIDES
     data["stress"] |= {"offset_factor": 1.5, "volatility_factor": 1.5}
     return fit_moments(data, observed.paths).estimates(observed.n)
 
