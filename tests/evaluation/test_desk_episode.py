@@ -104,7 +104,8 @@ def both(log: ChildLog, i: int, start_s: float, recording: Path, folder: Path) -
     return built_in, analyse_desk(desk_log, quotes, built_in.horizons_s.tolist(), later_s=STEP_S)
 
 
-NOT_OF_A_DESK = {"cleanup_bps", "vwap_slippage_bps", "fees_mils"}  # of parents: no column of a desk's log
+QUARTERS_ONLY = "trade_through_old_percent"
+"""The built-in analysis looks at quotes every quarter of a second, and at none before an order's arrival."""
 
 
 def unequal(found: dict[str, Any], wanted: dict[str, Any], keys: set[str]) -> list[str]:
@@ -123,21 +124,19 @@ def test_an_episode_as_a_desks_log_has_the_numbers_of_the_built_in_analysis(reco
     compared = 0
     for i, start_s in enumerate(starts):
         built_in, desk = both(log, i, start_s, recording, tmp_path / str(i))
-        parents = dict(built_in.parents)
-        swept = parents.pop("cleanup_bps")
-        filled = (log.filled_shares[i].sum() / log.quantity_shares[i]).item()
-        if filled < 1.0 - 1e-9:  # a desk's log has no clean-up: what it did not fill is opportunity
-            for key in ("shortfall_bps", "opportunity_bps"):
-                parents.pop(key)
-        else:
-            assert swept[0] == 0.0
-        assert unequal(desk.parents, parents, set(parents) & set(desk.parents) - NOT_OF_A_DESK) == []
+        parents, told = dict(built_in.parents), dict(desk.parents)
+        parents["shortfall_bps"] -= parents.pop("cleanup_bps") + parents.pop(
+            "opportunity_bps"
+        )  # a desk sweeps nothing:
+        told["shortfall_bps"] -= told.pop("opportunity_bps")  # what it did not fill is opportunity
+        assert unequal(told, parents, set(parents) & set(told)) == []
         of_shortfall = {key for key in desk.totals if key.startswith("shortfall") or key == "opportunity_bps"}
-        totals = set(built_in.totals) & set(desk.totals) - of_shortfall
+        totals = set(built_in.totals) & set(desk.totals) - of_shortfall - {QUARTERS_ONLY}
+        assert {"e_over_q_percent", "markout_bps", "fill_rate_percent", "trade_through_percent"} <= totals
         assert unequal(desk.totals, built_in.totals, totals) == []
         place = [log.venue_names.index(name) for name in desk.venue_names]
         venues = {key: values[place] for key, values in built_in.venues.items()}
-        assert unequal(desk.venues, venues, set(venues) & set(desk.venues)) == []
+        assert unequal(desk.venues, venues, set(venues) & set(desk.venues) - {QUARTERS_ONLY}) == []
         horizons = ("markout_bps", "realised_spread_bps", "price_impact_bps", "known_percent")
         told, wanted = ({key: getattr(of, key) for key in horizons} for of in (desk, built_in))
         assert unequal(told, wanted, set(horizons)) == []
