@@ -56,6 +56,8 @@ class Calibration:
         said = (
             f"{n['meet']} of {judged} informative statistics meet the recording's ({n['uninformative']} uninformative)"
         )
+        first = sum(row.first_verdict == "meet" for row in self.rows)
+        said += f"; those of the part fitted to meet in {first}, as the market has moved on"
         return f"{said}; apart or too wide: {'; '.join(apart)}" if apart else said
 
     def data(self) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from sor_sb3.calibration import price_estimators as price
@@ -16,8 +19,10 @@ HOW = {
     "size_shares": "quantiles of displayed sizes, at the borders of lots",
     "size_fast_sd": "latent autocorrelation of sizes, two speeds",
     "size_slow_sd": "latent autocorrelation of sizes, two speeds",
-    "fast_half_life_s": "latent autocorrelation of sizes, two speeds",
-    "slow_half_life_s": "latent autocorrelation of sizes, two speeds",
+    "size_fast_half_life_s": "latent autocorrelation of sizes, two speeds",
+    "size_slow_half_life_s": "latent autocorrelation of sizes, two speeds",
+    "fast_half_life_s": "latent autocorrelation of spreads, two speeds",
+    "slow_half_life_s": "latent autocorrelation of spreads, two speeds",
     "size_tail": "quantiles of sizes, above the median over below",
     "offset_bps": "quantiles of spreads less a tick",
     "offset_fast_sd": "quantiles and latent autocorrelation of spreads",
@@ -42,52 +47,84 @@ HOW = {
 }
 
 
-def closed_forms(observed: Observed, start: TwoSpeeds | None = None) -> dict[str, float]:
+class Seen(NamedTuple):
+    """What is counted once of a recording's n blocks, for all resamples of them; and where searches begin."""
+
+    sizes: np.ndarray
+    spreads: np.ndarray
+    of_sizes: TwoSpeeds | None = None
+    of_offsets: TwoSpeeds | None = None
+
+
+def seen_of(observed: Observed) -> Seen:
+    """The counts of all blocks, with the speeds that they tell."""
+    grid_s, places = observed.paths.grid_s, observed.paths.ask_bps.shape[1]
+    sizes = quote.seen_again(_shown(observed), observed.lot_shares, grid_s)
+    spreads = quote.seen_again(_spread(observed), observed.tick_bps, grid_s)
+    return Seen(sizes, spreads, *(quote.speeds(counts, grid_s, places) for counts in (sizes, spreads)))
+
+
+def _shown(observed: Observed) -> np.ndarray:
+    shares = observed.paths.ask_shares
+    return np.where(shares > 0.0, shares, np.nan)
+
+
+def _spread(observed: Observed) -> np.ndarray:
+    spread = observed.paths.ask_bps - observed.paths.bid_bps
+    return np.where(spread > TIE_BPS, spread, np.nan)
+
+
+def closed_forms(observed: Observed, seen: Seen) -> dict[str, float]:
     """Every closed form; NaN where the recording does not say."""
     paths = observed.paths
-    shown = np.where(paths.ask_shares > 0.0, paths.ask_shares, np.nan)
-    law, speeds = (
-        quantile_law(shown, observed.lot_shares),
-        quote.size_speeds(shown, observed.lot_shares, paths.grid_s, start),
-    )
-    below, above = law.log_sd_below, law.log_sd_above
-    sd, tail = (below, above / below - 1.0) if above > below > 0.0 else (0.5 * (below + above), 0.0)
-    spread = paths.ask_bps - paths.bid_bps
-    spread = np.where(spread > TIE_BPS, spread, np.nan)
-    half_bps, offset_sd = quote.offsets(spread, observed.tick_bps)
-    slow = quote.slow_share(spread, observed.tick_bps, speeds.slow_half_life_s, paths.grid_s)
+    half_bps, offset_sd = quote.offsets(_spread(observed), observed.tick_bps)
+    speeds = quote.speeds(seen.spreads, paths.grid_s, paths.ask_bps.shape[1], seen.of_offsets)
     moves = price.moves_of(observed.mid_bps, paths.grid_s)
     clusters, jumps = price.volatility_clusters(moves, price.SPAN_S), price.jumps(moves, price.SPAN_S)
-    venues = {
-        "offset_bps": half_bps,
-        "size_shares": law.median,
-        "quote_delay_s": quote.quote_delays(paths.ask_bps, paths.bid_bps, paths.grid_s),
-    }
     out = {
         "quotes.fast_half_life_s": speeds.fast_half_life_s,
         "quotes.slow_half_life_s": speeds.slow_half_life_s,
-        "quotes.size_fast_sd": sd * np.sqrt(speeds.fast_share),
-        "quotes.size_slow_sd": sd * np.sqrt(1.0 - speeds.fast_share),
-        "quotes.size_tail": tail,
-        "quotes.offset_fast_sd": offset_sd * np.sqrt(1.0 - slow),
-        "quotes.offset_slow_sd": offset_sd * np.sqrt(slow),
+        "quotes.offset_fast_sd": offset_sd * np.sqrt(speeds.fast_share),
+        "quotes.offset_slow_sd": offset_sd * np.sqrt(1.0 - speeds.fast_share),
         "price.volatility_bps_per_sqrt_s": price.volatility_bps(moves, price.SPAN_S),
         "price.volatility_log_sd": clusters.log_sd,
         "price.volatility_half_life_s": clusters.half_life_s,
         "price.jumps_per_hour": jumps.per_hour,
         "price.jump_sd_bps": jumps.sd_bps,
     }
+    delays = quote.quote_delays(paths.ask_bps, paths.bid_bps, paths.grid_s)
+    out |= size_forms(observed, seen) | _of_venues(observed, offset_bps=half_bps, quote_delay_s=delays)
     if observed.volume is not None and observed.volume.sum() > 0.0:
-        found, of_venues = _traded(observed)
-        out |= found
-        venues |= of_venues
-    for field, values in venues.items():
-        out |= {f"venues.{name}.{field}": x for name, x in zip(paths.venue_names, values, strict=True)}
+        out |= _traded(observed)
     return {path: float(value) for path, value in out.items()}
 
 
-def _traded(observed: Observed) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Of the volume and what follows a print: of the market, and of venues (K,)."""
+def size_forms(observed: Observed, seen: Seen) -> dict[str, float]:
+    """The closed forms of displayed sizes: they hold in the model as they are."""
+    law = quantile_law(_shown(observed), observed.lot_shares)
+    speeds = quote.speeds(seen.sizes, observed.paths.grid_s, observed.paths.ask_bps.shape[1], seen.of_sizes)
+    below, above = law.log_sd_below, law.log_sd_above
+    sd, tail = (below, above / below - 1.0) if above > below > 0.0 else (0.5 * (below + above), 0.0)
+    return {
+        "quotes.size_fast_half_life_s": speeds.fast_half_life_s,
+        "quotes.size_slow_half_life_s": speeds.slow_half_life_s,
+        "quotes.size_fast_sd": sd * float(np.sqrt(speeds.fast_share)),
+        "quotes.size_slow_sd": sd * float(np.sqrt(1.0 - speeds.fast_share)),
+        "quotes.size_tail": tail,
+        **_of_venues(observed, size_shares=law.median),
+    }
+
+
+def _of_venues(observed: Observed, **fields: np.ndarray) -> dict[str, float]:
+    """Fields of venues (K,), by dotted path."""
+    names = observed.paths.venue_names
+    return {
+        f"venues.{name}.{field}": float(values[k]) for field, values in fields.items() for k, name in enumerate(names)
+    }
+
+
+def _traded(observed: Observed) -> dict[str, float]:
+    """Of the volume and what follows a print."""
     volume, sold, grid_s = observed.volume, observed.sold, observed.paths.grid_s
     assert volume is not None and sold is not None
     mid = observed.mid_bps
@@ -109,18 +146,20 @@ def _traded(observed: Observed) -> tuple[dict[str, float], dict[str, np.ndarray]
         "response.transient_impact_bps_per_1000_shares": moved.transient_bps_per_1000,
         "response.transient_half_life_s": moved.half_life_s,
     }
-    k = len(observed.paths.venue_names)
-    return found, {"volume_share": trade.venue_shares(volume), "refill_half_life_s": np.full(k, refill)}
+    refills = np.full(volume.shape[2], refill)
+    return found | _of_venues(observed, volume_share=trade.venue_shares(volume), refill_half_life_s=refills)
 
 
-def closed_form_estimates(observed: Observed, seed: int = 0) -> dict[str, Estimate]:
+def closed_form_estimates(
+    observed: Observed, seed: int = 0, forms: Callable[[Observed, Seen], dict[str, float]] = closed_forms
+) -> dict[str, Estimate]:
     """Every closed form that the recording says something of, with its interval over blocks."""
-    values = closed_forms(observed)
-    start = TwoSpeeds(values["quotes.fast_half_life_s"], values["quotes.slow_half_life_s"], 0.7)
+    seen = seen_of(observed)
+    values = forms(observed, seen)
     paths = list(values)
 
     def logs(which: np.ndarray) -> np.ndarray:
-        found = closed_forms(observed.take(which), start)
+        found = forms(observed.take(which), seen._replace(sizes=seen.sizes[which], spreads=seen.spreads[which]))
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.log([found.get(path, np.nan) for path in paths])
         return np.asarray(np.where(np.isfinite(x), x, np.nan))

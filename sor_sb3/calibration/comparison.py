@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
-from sor_sb3.calibration.simulated import LEAST_BLOCKS, STEP, Data, Fit, simulated, with_value
+from sor_sb3.calibration.simulated import LEAST_BLOCKS, Data, Fit, simulated, with_value
 from sor_sb3.calibration.statistics import STATISTICS, statistics
 from sor_sb3.evaluation.path_statistics import Interval, Statistic
 from sor_sb3.evaluation.true_quotes import QuotePaths
@@ -18,6 +18,7 @@ from sor_sb3.evaluation.true_quotes import QuotePaths
 WIDEST = 0.5  # a recorded interval wider than this share of its value either way tells nothing
 TEST_SEED = 40_000
 TEST_BLOCKS = 64
+DRAWS = 32  # of parameters
 
 Verdict = Literal["meet", "apart", "too wide", "uninformative", ""]
 
@@ -39,6 +40,11 @@ class ComparedRow:
     calibrated: Interval
     fitted: Interval
     verdict: Verdict
+
+    @property
+    def first_verdict(self) -> Verdict:
+        """The same of the part that was fitted to, in the place of the calibrated market: what a perfect fit has."""
+        return verdict_of(self.recorded, self.fitted)
 
 
 def verdict_of(recorded: Interval, calibrated: Interval) -> Verdict:
@@ -63,40 +69,38 @@ def compare(
 ) -> tuple[ComparedRow, ...]:
     """The statistics of the recording's rest beside those of the calibrated market.
 
-    The calibrated interval holds the simulation's own error and what the fit leaves open, ``g' C g`` with the gradient
-    g of a statistic in the logarithms of the parameters and their covariance C.
+    The calibrated interval holds the simulation's own error and what the fit leaves open: how a statistic varies over
+    markets whose parameters are drawn from the fit's distribution, with the same random numbers. `data` stay as they
+    are.
     """
-    blocks = max(TEST_BLOCKS, LEAST_BLOCKS)
     recorded, of_fit = statistics(rest), statistics(fitted)
+    blocks = max(TEST_BLOCKS, LEAST_BLOCKS)
     found = statistics(simulated(data, blocks, rest, TEST_SEED))
-    gradient = _gradient(data, fit, blocks, rest, found, progress)
-    quantile = float(-special.stdtrit(max(fitted.n - 1, 1), 0.025))
+    drawn = []
+    for i, logs in enumerate(fit.drawn(DRAWS, TEST_SEED)):
+        if progress is not None:
+            progress("what the fit leaves open", i, DRAWS)
+        there = statistics(simulated(_at(data, fit, logs), blocks, rest, TEST_SEED))
+        drawn.append([there[key].value for key in STATISTICS])
+    _at(data, fit, fit.logs)
+    with np.errstate(invalid="ignore"):
+        open_sd = dict(zip(STATISTICS, np.nan_to_num(np.nanstd(drawn, axis=0, ddof=1)), strict=True))
+    quantile = float(-special.stdtrit(max(min(fitted.n, DRAWS) - 1, 1), 0.025))
     rows = []
     for key, statistic in STATISTICS.items():
-        own, slope = found[key], gradient[key]
-        open_half = quantile * math.sqrt(max(float(slope @ fit.covariance @ slope), 0.0))
-        half = math.hypot(0.5 * (own.high - own.low), open_half)
+        own = found[key]
+        half = math.hypot(0.5 * (own.high - own.low), quantile * float(open_sd[key]))
         calibrated = Interval(own.value, own.value - half, own.value + half)
         verdict = verdict_of(recorded[key], calibrated)
         rows.append(ComparedRow(key, statistic, recorded[key], calibrated, of_fit[key], verdict))
     return tuple(rows)
 
 
-def _gradient(
-    data: Data, fit: Fit, blocks: int, like: QuotePaths, found: dict[str, Interval], progress: Any
-) -> dict[str, np.ndarray]:
-    """Of every statistic, in the logarithms of the fitted parameters; 0 where it has none. `data` stay as they are."""
-    out = {key: np.zeros(len(fit.paths)) for key in found}
-    for i, (path, log) in enumerate(zip(fit.paths, fit.logs, strict=True)):
-        if progress is not None:
-            progress("what the fit leaves open", i, len(fit.paths))
-        with_value(data, path, float(np.exp(log + STEP)))
-        there = statistics(simulated(data, blocks, like, TEST_SEED))
+def _at(data: Data, fit: Fit, logs: np.ndarray) -> Data:
+    """The data with the fitted parameters at a point."""
+    for path, log in zip(fit.paths, logs, strict=True):
         with_value(data, path, float(np.exp(log)))
-        for key, slope in out.items():
-            change = (there[key].value - found[key].value) / STEP
-            slope[i] = change if math.isfinite(change) else 0.0
-    return out
+    return data
 
 
 def counts(rows: tuple[ComparedRow, ...]) -> dict[str, int]:

@@ -55,8 +55,8 @@ def middle_threshold(values: np.ndarray, lot: float) -> float:
     return float((steps[int(np.argmin(np.abs(share - 0.5)))] + 0.5) * lot)
 
 
-def latent_autocorrelations(values: np.ndarray, lot: float, lags: tuple[int, ...]) -> np.ndarray:
-    """Autocorrelations of the latent processes behind K series, mean over the series, by lag.
+def exceedances(values: np.ndarray, lot: float, lags: tuple[int, ...]) -> np.ndarray:
+    """How often K series exceed their middle threshold, once and again, in each block: sums that resampling may add up.
 
     Args:
         values: float64 (n, T, K) in n blocks, NaN where nothing is known.
@@ -64,24 +64,37 @@ def latent_autocorrelations(values: np.ndarray, lot: float, lags: tuple[int, ...
         lags: in places of the second axis.
 
     Returns:
-        float64 (lags,); NaN where no series says anything.
+        float64 (n, 3, lags, K): pairs of known values so far apart, how many of both exceed it on average, and in how
+        many pairs both do; 0 of a series that says nothing.
     """
-    shape = (len(lags), values.shape[2])
-    one, two = np.full(shape, np.nan), np.full(shape, np.nan)
-    for k in range(shape[1]):
-        threshold = middle_threshold(values[:, :, k], lot)
-        known = np.isfinite(values[:, :, k])
+    out = np.zeros((len(values), 3, len(lags), values.shape[2]))
+    for k in range(values.shape[2]):
+        threshold, known = middle_threshold(values[:, :, k], lot), np.isfinite(values[:, :, k])
         above = (values[:, :, k] > threshold) & known
         if not np.isfinite(threshold) or not _LEAST_SHARE < above.sum() / known.sum() < 1.0 - _LEAST_SHARE:
             continue
         for i, lag in enumerate(lags):
-            pair = known[:, lag:] & known[:, :-lag]
-            if lag < values.shape[1] and pair.sum() > 2:
-                one[i, k] = 0.5 * ((above[:, lag:] & pair).sum() + (above[:, :-lag] & pair).sum()) / pair.sum()
-                two[i, k] = (above[:, lag:] & above[:, :-lag]).sum() / pair.sum()
-    found = np.where(np.isfinite(two), latent_correlation(one, two), np.nan)
-    counted = np.isfinite(found)
-    with np.errstate(invalid="ignore"):
+            if lag < values.shape[1]:
+                early, late, pair = above[:, :-lag], above[:, lag:], known[:, lag:] & known[:, :-lag]
+                out[:, 0, i, k] = pair.sum(axis=1)
+                out[:, 1, i, k] = 0.5 * ((early & pair).sum(axis=1) + (late & pair).sum(axis=1))
+                out[:, 2, i, k] = (early & late).sum(axis=1)
+    return out
+
+
+def latent_autocorrelations(counts: np.ndarray) -> np.ndarray:
+    """Autocorrelations of the latent processes behind K series, mean over the series, by lag.
+
+    Args:
+        counts: of `exceedances`, (n, 3, lags, K).
+
+    Returns:
+        float64 (lags,); NaN where no series says anything.
+    """
+    pairs, one, both = counts.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(pairs > 2, latent_correlation(one / pairs, both / pairs), np.nan)
+        counted = np.isfinite(found)
         return np.asarray(np.where(counted, found, 0.0).sum(axis=1) / counted.sum(axis=1))
 
 

@@ -28,6 +28,7 @@ FROM_REPLAY = (
     "refill_half_life_s",
 )
 DRIFT_SHARE = 0.1  # where the search for the drift begins, in volatilities; its half-life is the default
+SIDES = {"sides_correlation": 0.0, "join_probability": 0.15}  # assumed; and where the search begins
 STRESS = {
     "entries_per_hour": 5.0,
     "duration_s": 240.0,
@@ -71,6 +72,7 @@ def drafted(name: str, replay: ReplayMarket, observed: Observed, estimates: Mapp
     for path, estimate in estimates.items():
         with_value(data, path, max(estimate.value, 1e-9) if path.endswith("size_shares") else estimate.value)
     data["stress"] = dict(STRESS)
+    data["quotes"] |= SIDES
     price = data["price"]
     price["drift_sd_bps_per_s"] = DRIFT_SHARE * price["volatility_bps_per_sqrt_s"]
     jump_variance = price["jumps_per_hour"] / 3600.0 * price["jump_sd_bps"] ** 2

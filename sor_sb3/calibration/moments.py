@@ -52,6 +52,8 @@ def moments(paths: QuotePaths) -> dict[str, float]:
     out |= {f"changed in a step {name}": x for name, x in zip(names, changed, strict=True)}
     there = at_best.sum(axis=(0, 1)) / quoting.sum(axis=(0, 1))
     out |= {f"at best {name}": x for name, x in zip(names, there, strict=True)}
+    at_both = at_best & (best_bid[..., None] - bid <= TIE_BPS)
+    out["at both best"] = float(at_both.sum() / (quoting & np.isfinite(bid)).sum())
     between = _pairs(log_spread)
     out["correlation of spreads"] = between
     out["sd of log spread"] = float(np.sqrt(np.nanmean(np.nanvar(log_spread, axis=(0, 1)))))

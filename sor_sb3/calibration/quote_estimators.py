@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from sor_sb3.calibration.latent import LAGS_S, TwoSpeeds, latent_autocorrelations, quantile_law, two_speeds
+from sor_sb3.calibration.latent import (
+    LAGS_S,
+    TwoSpeeds,
+    exceedances,
+    latent_autocorrelations,
+    quantile_law,
+    two_speeds,
+)
 
-SLOW_LAGS_S = (30, 45, 60, 90, 120)
 COMMON = 0.98  # share of values that a grid must explain; the rest are odd lots and mended prices
 
 
@@ -49,19 +55,6 @@ def offsets(spread_bps: np.ndarray, tick_bps: float) -> tuple[np.ndarray, float]
     return 0.5 * law.median, 0.5 * (law.log_sd_below + law.log_sd_above)
 
 
-def slow_share(spread_bps: np.ndarray, tick_bps: float, slow_half_life_s: float, grid_s: float = 1.0) -> float:
-    """Share of the slow part in the variance of log offsets, in [0, 1].
-
-    Mean of the latent autocorrelation of spreads at `SLOW_LAGS_S`, where the fast part is gone, times ``2^(lag /
-    slow_half_life_s)``, weighted by the inverse of that.
-    """
-    lags = tuple(round(lag / grid_s) for lag in SLOW_LAGS_S)
-    found = latent_autocorrelations(spread_bps, tick_bps, lags)
-    decay = 2.0 ** (-np.array(SLOW_LAGS_S) / slow_half_life_s)
-    known = np.isfinite(found)
-    return float(np.clip((found[known] * decay[known]).sum() / np.square(decay[known]).sum(), 0.0, 1.0))
-
-
 def quote_delays(ask: np.ndarray, bid: np.ndarray, grid_s: float, tolerance: float = 1e-6) -> np.ndarray:
     """Mean time until a quote is made anew, s (K,): ``-dt / log(1 - c)``, c the share of steps in which it changes.
 
@@ -76,8 +69,24 @@ def quote_delays(ask: np.ndarray, bid: np.ndarray, grid_s: float, tolerance: flo
     return np.asarray(-grid_s / np.log1p(-np.clip(share, 1e-4, 1.0 - 1e-4)))
 
 
-def size_speeds(shares: np.ndarray, lot_shares: float, grid_s: float, start: TwoSpeeds | None = None) -> TwoSpeeds:
-    """Both half-lives of displayed sizes, and the fast part's share of their variance in logarithms."""
-    lags = tuple(round(lag / grid_s) for lag in LAGS_S if 1 <= round(lag / grid_s) < shares.shape[1])
-    found = latent_autocorrelations(shares, lot_shares, lags)
-    return two_speeds(found, np.array(lags) * grid_s, start)
+def seen_again(values: np.ndarray, step: float, grid_s: float) -> np.ndarray:
+    """What :func:`speeds` reads of sizes in lots of `step`, or of spreads in ticks: counts, block by block."""
+    return exceedances(values, step, tuple(lag for lag, _ in _lags(grid_s, values.shape[1])))
+
+
+def speeds(counts: np.ndarray, grid_s: float, places: int, start: TwoSpeeds | None = None) -> TwoSpeeds:
+    """Both half-lives of what venues show, and the fast part's share of its variance in logarithms.
+
+    Of spreads they are rough: rounding to ticks makes them look faster, and quotes that stand make them look slower.
+
+    Args:
+        counts: of `seen_again`, over blocks of so many `places` of the grid.
+    """
+    lags_s = np.array([lag_s for _, lag_s in _lags(grid_s, places)])
+    return two_speeds(latent_autocorrelations(counts), lags_s, start)
+
+
+def _lags(grid_s: float, places: int) -> list[tuple[int, float]]:
+    """Lags in places of the grid, and in seconds."""
+    lags = [round(lag / grid_s) for lag in LAGS_S]
+    return [(lag, lag * grid_s) for lag in lags if 1 <= lag < places]

@@ -7,7 +7,7 @@ the parameters, and Broyden's update of the Jacobian between two that are comput
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "quote_delay_s": (0.05, 300.0),
     "offset_fast_sd": (0.05, 1.8),
     "offset_slow_sd": (0.02, 1.8),
+    "join_probability": (0.005, 0.9),
     "volatility_bps_per_sqrt_s": (1e-3, 1e3),
     "volatility_log_sd": (0.05, 1.2),
     "volatility_half_life_s": (5.0, 3600.0),
@@ -40,6 +41,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "jump_sd_bps": (0.5, 100.0),
     "fast_half_life_s": (0.3, 20.0),
     "slow_half_life_s": (2.0, 1200.0),
+    "size_fast_half_life_s": (0.3, 20.0),
+    "size_slow_half_life_s": (2.0, 1200.0),
     "size_fast_sd": (0.02, 2.0),
     "size_slow_sd": (0.02, 2.0),
     "offset_factor": (1.0, 6.0),
@@ -83,8 +86,11 @@ def fitted_paths(data: Data) -> list[str]:
     of_quotes = (
         "fast_half_life_s",
         "slow_half_life_s",
+        "size_fast_half_life_s",
+        "size_slow_half_life_s",
         "offset_fast_sd",
         "offset_slow_sd",
+        "join_probability",
         "size_fast_sd",
         "size_slow_sd",
     )
@@ -93,6 +99,11 @@ def fitted_paths(data: Data) -> list[str]:
     fields += ["drift_sd_bps_per_s", "jumps_per_hour", "jump_sd_bps"]
     stress = ["stress.offset_factor", "stress.volatility_factor", "stress.duration_s"]
     return [*venues, *quotes, *(f"price.{field}" for field in fields), *stress]
+
+
+def bounds_of(paths: Sequence[str]) -> np.ndarray:
+    """Where parameters are looked for, the lower and the upper ends of logarithms, (2, P)."""
+    return np.asarray(np.log([BOUNDS[path.rpartition(".")[2]] for path in paths]).T)
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,11 @@ class Fit:
             path: Estimate(path, float(np.exp(x)), float(np.exp(x - half)), float(np.exp(x + half)), how)
             for path, x, half in zip(self.paths, self.logs, halves, strict=True)
         }
+
+    def drawn(self, n: int, seed: int) -> np.ndarray:
+        """Logarithms of the parameters (n, P) from their normal distribution, no further than they are looked for."""
+        draws = np.random.default_rng(seed).multivariate_normal(self.logs, self.covariance, n, method="eigh")
+        return np.clip(draws, *bounds_of(self.paths))
 
 
 def moment_covariance(paths: QuotePaths) -> tuple[dict[str, float], np.ndarray]:
@@ -146,8 +162,7 @@ class _Problem:
         few = lambda name: len(names) ** -0.5 if name.endswith(names) and not name.startswith("at best") else 1.0  # noqa: E731
         heavy = np.array([HEAVY.get(name, few(name)) for name in self.names])
         self.weight = np.where(np.isfinite(self.target), heavy / sd, 0.0)
-        bounds = [BOUNDS[path.rpartition(".")[2]] for path in paths]
-        self.low, self.high = np.log(np.array(bounds)).T
+        self.low, self.high = bounds_of(paths)
         self.origin = np.zeros(len(paths))
         self.tries = 0
 
@@ -222,12 +237,9 @@ def fit_moments(data: Data, recorded: QuotePaths, progress: Callable[[str, int, 
 
 
 def _starts(data: Data) -> list[dict[str, float]]:
-    """Where the search begins: the closed forms; and a market of short memories under long stress."""
-    quotes, short = data["quotes"], {"quotes.fast_half_life_s": 0.7, "stress.duration_s": 600.0}
-    short |= {"quotes.slow_half_life_s": quotes["fast_half_life_s"], "stress.offset_factor": 2.0}
-    sizes = float(np.hypot(quotes["size_fast_sd"], quotes["size_slow_sd"]))
-    short |= {"quotes.size_fast_sd": 0.35 * sizes, "quotes.size_slow_sd": 0.94 * sizes}
-    return [{}, short]
+    """Where the search begins: the closed forms; and a market whose offsets forget soon, under long stress."""
+    short = {"quotes.fast_half_life_s": 0.7, "quotes.slow_half_life_s": data["quotes"]["size_fast_half_life_s"]}
+    return [{}, short | {"stress.duration_s": 600.0, "stress.offset_factor": 2.0}]
 
 
 def _cycle(problem: _Problem, point: _Point, tell: Callable[[], None]) -> _Point:

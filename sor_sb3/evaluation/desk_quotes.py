@@ -89,7 +89,8 @@ def best_quotes(bid: Floats, ask: Floats) -> tuple[Floats, Floats]:
 def through_shares(log: DeskLog, quotes: DeskQuotes) -> tuple[Floats, Floats]:
     """Shares of each fill (F,) at a worse price than one displayed elsewhere then, and of these what is excused.
 
-    A quote elsewhere does not count where a child of the same parent, sent at the same time, takes that quote whole.
+    A quote elsewhere does not count where a child of the same parent, sent at the same time, was to take it whole: all
+    that it displayed when they were sent, or all that it does at the fill.
     A fill is excused where every better quote was younger than a second (17 CFR 242.611(b)(8)).
     """
     if not len(log.child):
@@ -97,7 +98,10 @@ def through_shares(log: DeskLog, quotes: DeskQuotes) -> tuple[Floats, Floats]:
     side, at = log.side[log.child], np.array([quotes.place(name) for name in log.venues])[log.venue]
     bid, ask, bid_size, ask_size = quotes.touches(log.fill_ns)
     far, shown = np.where(side[:, None] > 0, ask, bid), np.where(side[:, None] > 0, ask_size, bid_size)
-    taken = _sent_together(log, at, len(quotes.recording.venues))[log.child] >= np.maximum(shown, 1e-300) * (1.0 - TIE)
+    _, _, bid_size, ask_size = quotes.touches(log.sent_ns)
+    then = np.where(log.side[:, None] > 0, ask_size, bid_size)[log.child]
+    whole = np.minimum(shown, np.where(then > 0.0, then, np.inf))
+    taken = _sent_together(log, at, len(quotes.recording.venues))[log.child] >= np.maximum(whole, 1e-300) * (1.0 - TIE)
     counts = (np.arange(far.shape[1]) != at[log.child][:, None]) & (shown > 0.0) & ~taken
     gain = side[:, None] * (log.fill_px[:, None] - far)
     better = counts & (gain > TIE * log.fill_px[:, None])

@@ -125,6 +125,7 @@ class Explanation:
     Attributes:
         scenario: its seed.
         cost: of the order, the evaluator's number, in `cost_unit`; the sum of the decisions' costs and of `parts`.
+        size_unit: what sizes count, "shares" or "BTC".
         quantity_shares: of the order, of which `cleanup_shares` were swept at the deadline.
     """
 
@@ -134,6 +135,7 @@ class Explanation:
     scenario: int
     cost_unit: str
     price_unit: str
+    size_unit: str
     venue_names: tuple[str, ...]
     cost: float
     parts: dict[str, float]
@@ -239,6 +241,7 @@ def explain(evaluator: Evaluator, name: str, policy: Any, scenario: int) -> Expl
         scenario=scenario,
         cost_unit=market.cost_unit,
         price_unit=market.price_unit,
+        size_unit=getattr(market, "unit", "shares"),
         venue_names=tuple(market.venue_names),
         cost=float(log.shortfall[0]),
         parts=ledgers[-1],

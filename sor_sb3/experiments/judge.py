@@ -50,6 +50,17 @@ def judged(found: Estimate, could_be_won: float, margin: float) -> str:
     return "cannot tell" if silent else word
 
 
+def in_order(recording: Any, venues: tuple[str, ...]) -> ReplayMarket:
+    """The recording with these venues, in this order; a UserError where it is none, or has others."""
+    if not isinstance(recording, ReplayMarket):
+        raise UserError(f"--judge {recording.name} is a {recording.model} market; expected recorded quotes")
+    if set(venues) != set(recording.venue_names):
+        ours, theirs = ", ".join(venues), ", ".join(recording.venue_names)
+        raise UserError(f"the market has the venues {ours} and --judge has {theirs}; name the market's with --venues")
+    by_name = {venue.name: venue for venue in recording.venues}
+    return recording.model_copy(update={"venues": tuple(by_name[name] for name in venues)})
+
+
 def judge(
     config: CompareConfig,
     on_recording: CompareConfig,
@@ -68,12 +79,8 @@ def judge(
     Raises:
         UserError: the venues of the two markets differ.
     """
-    recording = on_recording.market
-    if not isinstance(recording, ReplayMarket):
-        raise UserError(f"--judge {recording.name} is a {recording.model} market; expected recorded quotes")
-    if config.market.venue_names != recording.venue_names:
-        ours, theirs = ", ".join(config.market.venue_names), ", ".join(recording.venue_names)
-        raise UserError(f"the market has the venues {ours} and --judge has {theirs}; name the market's with --venues")
+    recording = in_order(on_recording.market, config.market.venue_names)
+    on_recording = on_recording.model_copy(update={"market": recording})
     for name, of in zip(TRAINED_ON, (config, on_recording), strict=True):
         compare(of, folder / name, workers, progress, ())
     evaluator = Evaluator(config.env, recording, config.scenarios, config.test_seed, "test")

@@ -181,8 +181,12 @@ class QuoteDynamics(_Spec):
 
     fast_half_life_s: Seconds = 2.0
     slow_half_life_s: Seconds = 120.0
+    size_fast_half_life_s: Seconds | None = None  # of sizes; None: as `fast_half_life_s`
+    size_slow_half_life_s: Seconds | None = None  # of sizes; None: as `slow_half_life_s`
     offset_fast_sd: LogSd = 0.35
     offset_slow_sd: LogSd = 0.25
+    sides_correlation: Annotated[float, Field(ge=-1, le=1)] = 1.0  # of a venue's fast log offsets at its two touches
+    join_probability: Probability = 0.0  # that a side which is made anew joins the best quote, where the price allows
     size_fast_sd: LogSd = 0.6
     size_slow_sd: LogSd = 0.4
     size_tail: Annotated[float, Field(ge=0, le=3)] = 0.0  # sizes above the median: so much more of their logarithm

@@ -1,5 +1,7 @@
 """One replayed parent order, in the terminal and as a page. Every number comes from the explanation."""
 
+import math
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -19,16 +21,22 @@ def _change(explanation: Explanation, decision: Decision) -> np.ndarray:
 
 def _route(explanation: Explanation, decision: Decision) -> str:
     """Where a decision sent its shares, the most first."""
-    names, sent = explanation.venue_names, decision.sent_shares
-    parts = [f"{names[k]} {number(sent[k], 0)}" for k in np.argsort(-sent) if sent[k] >= 0.5]
+    names, sent, digits = explanation.venue_names, decision.sent_shares, size_digits(explanation)
+    parts = [f"{names[k]} {number(sent[k], digits)}" for k in np.argsort(-sent) if sent[k] >= 0.5 * 10.0**-digits]
     return ", ".join(parts[:4]) + (" …" if len(parts) > 4 else "") if parts else "nothing"
+
+
+def size_digits(explanation: Explanation) -> int:
+    """Digits after the point of sizes: none of hundreds of shares, four of a tenth of a coin."""
+    quantity = explanation.quantity_shares
+    return 0 if quantity >= 100.0 else 3 - math.floor(math.log10(quantity))
 
 
 def headline(explanation: Explanation) -> str:
     """The order in one sentence."""
-    e, n = explanation, len(explanation.decisions)
+    e, n, digits = explanation, len(explanation.decisions), size_digits(explanation)
     cheaper = sum(bool(np.any(_change(e, d) < -1e-9)) for d in e.decisions)
-    cost = f"{number(e.quantity_shares, 0)} shares for {number(e.cost)} {e.cost_unit}"
+    cost = f"{number(e.quantity_shares, digits)} {e.size_unit} for {number(e.cost)} {e.cost_unit}"
     venues = f"in {cheaper} of {n} decisions one venue for the whole slice would have made the order cheaper"
     return f"{e.policy} filled this order of {cost}; {venues}"
 
@@ -40,7 +48,7 @@ def step_name(decision: Decision) -> str:
 
 def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
     """A row an env step, as text."""
-    rows, so_far = [], 0.0
+    rows, so_far, digits = [], 0.0, size_digits(explanation)
     for d in explanation.decisions:
         so_far += d.cost
         change = _change(explanation, d)
@@ -49,11 +57,11 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
             {
                 "step": step_name(d),
                 "time, s": f"{d.time_s:.8g}",
-                "to do": number(d.remaining_shares, 0),
-                "this slice": number(d.slice_shares, 0),
+                "to do": number(d.remaining_shares, digits),
+                "this slice": number(d.slice_shares, digits),
                 "mid, bps": signed(d.mid_bps, 2),
                 "sent to": _route(explanation, d),
-                "filled": number(d.filled_shares.sum(), 0),
+                "filled": number(d.filled_shares.sum(), digits),
                 "cost": signed(d.cost),
                 "so far": signed(so_far),
                 "best single venue": f"{explanation.venue_names[k]} ({signed(float(change[k]))})",
@@ -65,18 +73,19 @@ def summary_rows(explanation: Explanation) -> list[dict[str, str]]:
 def venue_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
     """A row a venue of one decision, as text: what was observed, sent and filled, and the alternative."""
     d, other, change = decision, decision.alternative, _change(explanation, decision)
+    digits = size_digits(explanation)
     return [
         {
             "venue": name if d.open[k] else f"{name} (closed)",
             "touch": number(d.touch_bps[k], 2),
             "fee": number(d.fee_bps[k], 2),
-            "shown": number(d.shown_shares[k], 0),
+            "shown": number(d.shown_shares[k], digits),
             "observed ms": number(d.observed_latency_ms[k], 3),
-            "sent": number(d.sent_shares[k], 0) if d.sent_shares[k] > 0 else "",
-            "filled": number(d.filled_shares[k], 0) if d.sent_shares[k] > 0 else "",
+            "sent": number(d.sent_shares[k], digits) if d.sent_shares[k] > 0 else "",
+            "filled": number(d.filled_shares[k], digits) if d.sent_shares[k] > 0 else "",
             "paid": number(d.price_bps[k], 2) if d.filled_shares[k] > 0 else "",
             "way ms": number(d.latency_ms[k], 3) if d.sent_shares[k] > 0 else "",
-            "all here: filled": number(other.filled_shares[k], 0),
+            "all here: filled": number(other.filled_shares[k], digits),
             "paid then": number(other.price_bps[k], 2),
             "order cost": number(other.order_cost[k]),
             "change": signed(float(change[k])),
@@ -96,6 +105,7 @@ def _book(child: Child) -> str:
 
 def child_rows(explanation: Explanation, decision: Decision) -> list[dict[str, str]]:
     """A row a child that arrived in an env step, as text: its terms, the book that it found, what it took."""
+    digits = size_digits(explanation)
     return [
         {
             "venue": explanation.venue_names[c.venue],
@@ -105,7 +115,7 @@ def child_rows(explanation: Explanation, decision: Decision) -> list[dict[str, s
             "midpoint": f"{number(c.mid_bps, 6)}: {number(c.mid_shares, 4)}" if c.mid_shares > 0.0 else "",
             "levels": _book(c),
             "fade": number(c.fade_shares, 4),
-            "least": number(c.least_shares, 0) if c.least_shares > 0.0 else "",
+            "least": number(c.least_shares, digits) if c.least_shares > 0.0 else "",
             "took": c.status if c.status in ("closed", "rejected") else _at(c.print_shares, c.print_bps),
             "filled": number(c.filled_shares, 4),
             "fee": number(decision.fee_bps[c.venue], 4),
@@ -129,9 +139,9 @@ def children_note(decision: Decision, quantity_shares: float) -> str:
 def columns_note(explanation: Explanation) -> str:
     """What the columns of a decision mean."""
     return (
-        f"Observed: far touch above the mid, take fee ({explanation.price_unit}), displayed shares, one-way latency. "
-        "Sent and filled: shares, price above the midpoint plus fee, the child's way to the venue. All here: the "
-        "whole slice sent to that venue from the same state, and the cost of the whole order then "
+        f"Observed: far touch above the mid, take fee ({explanation.price_unit}), displayed size, one-way latency. "
+        f"Sent and filled: {explanation.size_unit}, price above the midpoint plus fee, the child's way to the venue. "
+        "All here: the whole slice sent to that venue from the same state, and the cost of the whole order then "
         f"({explanation.cost_unit}), with the policy deciding the later steps and the same market; a negative change "
         "is a venue that would have been cheaper in the end."
     )
@@ -151,19 +161,19 @@ def _table(rows: list[dict[str, str]], title: str, bold: set[int], text: tuple[s
 
 def print_explanation(explanation: Explanation, console: Console | None = None, step: int | None = None) -> None:
     """The order's summary, then every env step venue by venue (or those of decision `step` alone, counted from 1)."""
-    e, console = explanation, console or wide_console(170)
+    e, console, digits = explanation, console or wide_console(170), size_digits(explanation)
     console.print(f"[bold]{headline(e)}.[/]", highlight=False)
     parts = ", ".join(f"{part} {signed(value)}" for part, value in e.parts.items())
-    swept = f"{number(e.cleanup_shares, 0)} shares swept at the end"
+    swept = f"{number(e.cleanup_shares, digits)} {e.size_unit} swept at the end"
     if e.cleanup_shares < 0.0:
-        swept = f"{number(-e.cleanup_shares, 0)} shares filled beyond the order, and sold"
+        swept = f"{number(-e.cleanup_shares, digits)} {e.size_unit} filled beyond the order, and sold"
     console.print(f"{e.market}, {e.env_id}, scenario {e.scenario}; {parts}; {swept}", highlight=False)
     if step is None:
         console.print(_table(summary_rows(e), "The order", set(), ("sent to", "best single venue")))
     console.print(columns_note(e), style="dim", highlight=False)
     for d in e.decisions:
         if step is None or d.step + 1 == step:
-            shares = f"{number(d.remaining_shares, 0)} to do, {number(d.slice_shares, 0)} now"
+            shares = f"{number(d.remaining_shares, digits)} to do, {number(d.slice_shares, digits)} now"
             title = f"Step {step_name(d)}, {d.time_s:.8g} s: {shares}; cost {signed(d.cost)}"
             sent = {int(k) for k in np.flatnonzero(d.sent_shares > 0)}
             console.print(_table(venue_rows(e, d), title, sent, ("venue",)))
@@ -212,7 +222,7 @@ def _progress_figure(e: Explanation) -> Figure:
     figure, axes = new_axes(2.9, panels=2)
     times, steps = [d.time_s for d in e.decisions], np.arange(1, len(e.decisions) + 1)
     axes[0].step(times, [d.remaining_shares for d in e.decisions], where="post", color=SERIES[0], linewidth=1.8)
-    axes[0].set(xlabel="time since arrival, s", ylabel="still to be done, shares", ylim=(0, None))
+    axes[0].set(xlabel="time since arrival, s", ylabel=f"still to be done, {e.size_unit}", ylim=(0, None))
     axes[1].bar(steps, [d.cost for d in e.decisions], color=SERIES[0], alpha=0.35, label="a step's")
     axes[1].plot(steps, np.cumsum([d.cost for d in e.decisions]), color=SERIES[1], linewidth=1.8, label="so far")
     axes[1].axhline(0.0, color=MUTED, linewidth=0.8)
@@ -220,9 +230,9 @@ def _progress_figure(e: Explanation) -> Figure:
     axes[1].legend()
     for panel in axes:
         panel.grid(axis="y")
-    description = f"Shares to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."
+    description = f"Size to be done and cost by step; in the end {number(e.cost)} {e.cost_unit}."
     caption = (
-        "Left: shares still to be done. Right: the cost of each step, with the mid's move on the rest of the order, "
+        "Left: size still to be done. Right: the cost of each step, with the mid's move on the rest of the order, "
         "and the sum."
     )
     return finished(figure, "progress", "The order step by step", description, caption)

@@ -101,7 +101,7 @@ def sample_path_figure(market: MarketSpec, file: Path, seed: int = 0, data_split
         size.step(seconds, path["displayed_shares"][:, k], where="post", **look)
         size.plot(seconds, path["hidden_shares"][:, k], "x", color=look["color"], markersize=4, alpha=0.8)
         latency.step(seconds, path["latency_ms"][:, k], where="post", label=name, **look)
-    size.set(ylabel="size, shares\n(x: not displayed)", yscale="log")
+    size.set(ylabel=f"size, {getattr(market, 'unit', 'shares')}\n(x: not displayed)", yscale="log")
     latency.set(ylabel="latency to\nthe venue, ms" if market.charges_bps else "latency", yscale="log")
     latency.set_xlabel("seconds after the order's arrival")
     figure.legend(loc="outside lower center", ncols=min(market.n_venues, 8), fontsize=8)

@@ -127,11 +127,14 @@ def _fill_dynamics(m: np.ndarray, values: dict[str, Any], tick_s: float) -> None
     m["path_dt_s"] = tick_s
     _copy(quotes | price, m, MARKET_NAMES)
     _fill_levels(m, quotes["level_profile"], quotes["level_spacing_bps"])
-    fast, slow = _decay(tick_s, quotes["fast_half_life_s"]), _decay(tick_s, quotes["slow_half_life_s"])
-    m["fast_decay"], m["slow_decay"] = fast, slow
-    for what in ("offset", "size"):
-        for speed, decay in (("fast", fast), ("slow", slow)):
-            m[f"{what}_{speed}_shock"] = _shock(quotes[f"{what}_{speed}_sd"], decay)
+    for speed in ("fast", "slow"):
+        half_life_s, of_sizes = quotes[f"{speed}_half_life_s"], quotes[f"size_{speed}_half_life_s"]
+        decay = _decay(tick_s, half_life_s)
+        size_decay = decay if of_sizes is None else _decay(tick_s, of_sizes)
+        m[f"{speed}_decay"], m[f"size_{speed}_decay"] = decay, size_decay
+        m[f"offset_{speed}_shock"] = _shock(quotes[f"offset_{speed}_sd"], decay)
+        m[f"size_{speed}_shock"] = _shock(quotes[f"size_{speed}_sd"], size_decay)
+    m["sides_apart"] = np.sqrt(1.0 - quotes["sides_correlation"] ** 2)
     m["volatility_tick_bps"] = price["volatility_bps_per_sqrt_s"] * np.sqrt(tick_s)
     m["volatility_decay"] = _decay(tick_s, price["volatility_half_life_s"])
     m["volatility_shock"] = _shock(price["volatility_log_sd"], m["volatility_decay"])

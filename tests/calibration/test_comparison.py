@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from sor_sb3.calibration.comparison import counts, verdict_of
+from sor_sb3.calibration.comparison import ComparedRow, counts, verdict_of
 from sor_sb3.calibration.intervals import Estimate
 from sor_sb3.calibration.market_file import market_text, notes_of
 from sor_sb3.calibration.moments import moments, resampled
@@ -76,6 +76,12 @@ def test_a_row_without_a_narrow_recording_is_uninformative():
     assert verdict_of(Interval(1.0, -math.inf, math.inf), narrow) == "uninformative"
     assert verdict_of(Interval(NAN, NAN, NAN), narrow) == verdict_of(narrow, Interval(NAN, NAN, NAN)) == ""
     assert counts(()) == {"meet": 0, "apart": 0, "too wide": 0, "uninformative": 0}
+
+
+def test_the_part_fitted_to_has_a_verdict_of_its_own():
+    narrow = Interval(1.0, 0.6, 1.4)
+    row = ComparedRow("x", STATISTICS["alone_at_best"], narrow, narrow, Interval(2.0, 1.8, 2.2), "meet")
+    assert row.first_verdict == "apart" and row.verdict == "meet"
 
 
 def test_venues_may_have_dots_in_their_names():

@@ -15,6 +15,7 @@ from sor_sb3.calibration import trade_estimators as trade
 from sor_sb3.calibration.intervals import log_interval, resampled_sd
 from sor_sb3.calibration.latent import (
     LAGS_S,
+    exceedances,
     latent_autocorrelations,
     latent_correlation,
     middle_threshold,
@@ -67,7 +68,7 @@ def test_lots_and_tails_do_not_hide_the_law_of_sizes(sizes):
 
 
 def test_lots_and_tails_do_not_hide_the_memory_of_sizes(sizes):
-    speeds = quote.size_speeds(sizes, 100.0, 1.0)
+    speeds = quote.speeds(quote.seen_again(sizes, 100.0, 1.0), 1.0, sizes.shape[1])
     assert speeds.fast_half_life_s == pytest.approx(2.0, rel=0.15)
     assert speeds.slow_half_life_s == pytest.approx(120.0, rel=0.5)
     assert speeds.fast_share == pytest.approx(0.36 / (0.36 + 0.2025), abs=0.08)
@@ -92,7 +93,7 @@ def test_gaps_leave_correlations_as_they_are():
     rng = np.random.default_rng(3)
     x = ar1(rng, (20, 800, 2), 4.0)
     gappy = np.where(rng.random(x.shape) < 0.2, np.nan, x)
-    whole, holed = (latent_autocorrelations(values, 0.0, (1, 4)) for values in (x, gappy))
+    whole, holed = (latent_autocorrelations(exceedances(values, 0.0, (1, 4))) for values in (x, gappy))
     assert whole == pytest.approx([2**-0.25, 0.5], abs=0.03)
     assert holed == pytest.approx(whole, abs=0.03)
 

@@ -28,6 +28,7 @@ def truth() -> dict:
         ],
         "quotes": {
             **{"tick_bps": 0.5, "round_lot_shares": 100.0, "fast_half_life_s": 2.0, "slow_half_life_s": 60.0},
+            **{"size_fast_half_life_s": 3.0, "size_slow_half_life_s": 40.0, "join_probability": 0.1},
             **{"offset_fast_sd": 0.5, "offset_slow_sd": 0.3, "size_fast_sd": 0.6, "size_slow_sd": 0.4},
         },
         "price": {

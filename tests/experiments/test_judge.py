@@ -7,8 +7,12 @@ import math
 import numpy as np
 import pytest
 
+from sor_sb3.errors import UserError
 from sor_sb3.evaluation.statistics import Estimate, paired_difference
-from sor_sb3.experiments.judge import judge_lines, judged, smallest_difference
+from sor_sb3.experiments.judge import in_order, judge_lines, judged, smallest_difference
+from sor_sb3.market.loading import load_market
+from sor_sb3.market.recordings import quotes_of
+from tests.market.quote_fixtures import write_recording
 
 
 def estimate(mean: float, error: float, df: float = 1e6) -> Estimate:
@@ -40,3 +44,17 @@ def test_lines_name_the_difference_that_would_show():
     assert "12 blocks" in head and "0.300 bps above the oracle" in head
     power = "these windows would show 0.420 bps or more"
     assert line == f"ppo (calibrated) less best_price: -0.200 bps [-0.500, 0.100]; {power}: cannot tell"
+
+
+def test_the_recordings_venues_may_stand_in_any_order(tmp_path):
+    path = write_recording(tmp_path / "quotes.parquet", venues=("ARCA", "NASDAQ", "NYSE"))
+    recording = load_market(path, {"venues.NYSE.take_fee_bps": 0.3})
+    wanted = ("NYSE", "ARCA", "NASDAQ")
+    found = in_order(recording, wanted)
+    assert found.venue_names == wanted != recording.venue_names
+    assert [venue.take_fee_bps for venue in found.venues] == [0.3, 0.0, 0.0]
+    assert quotes_of(found) is quotes_of(recording)
+    with pytest.raises(UserError, match="has the venues NYSE, BATS and --judge has ARCA, NASDAQ, NYSE"):
+        in_order(recording, ("NYSE", "BATS"))
+    with pytest.raises(UserError, match="is a synthetic market; expected recorded quotes"):
+        in_order(load_market("us_equity"), wanted)

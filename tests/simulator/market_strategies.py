@@ -19,6 +19,7 @@ EXOGENOUS_VENUE = (
     "size_fast",
     "size_slow",
     "near_fast",
+    "near_offset_fast",
     "congested",
     "ask_ticks",
     "bid_ticks",
@@ -145,6 +146,10 @@ def quotes(draw: Any) -> dict[str, Any]:
         "level_profile": draw(st.sampled_from([(1.0,), (2.0, 1.0, 3.0), (1.0, 1.5, 1.8, 2.0, 2.0), (1.0,) * 8])),
         "level_spacing_bps": draw(st.sampled_from([None, tick_bps, 2.2])),
         "fast_half_life_s": draw(st.sampled_from([0.05, 2.0])),
+        "size_fast_half_life_s": draw(st.sampled_from([None, 0.5])),
+        "sides_correlation": draw(st.sampled_from([1.0, 0.0, -0.5])),
+        "join_probability": draw(st.sampled_from([0.0, 0.3, 1.0])),
+        "size_slow_half_life_s": draw(st.sampled_from([None, 30.0])),
     }
 
 

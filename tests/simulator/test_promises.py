@@ -346,7 +346,8 @@ def test_no_fill_looks_ahead(market, seed, policy, factor):
     for name in ("drift_bps_per_s", "log_volatility"):
         orders_of(simulator)[name] *= factor
     orders_of(simulator)["stressed"] = 1 - orders_of(simulator)["stressed"]
-    for name in ("offset_fast", "offset_slow", "size_fast", "size_slow", "near_fast", "recent_volume_shares"):
+    states = ("offset_fast", "near_offset_fast", "offset_slow", "size_fast", "size_slow", "near_fast")
+    for name in (*states, "recent_volume_shares"):
         venues_of(simulator)[name] *= factor
     simulator.step(s.weights, s.pace, rest=s.rest)
     names = ["filled_shares", "fill_value_bps"]

@@ -37,8 +37,8 @@ OPENING_VENUE_DRAWS = draw_table(
     "u_congested u_halted",
     "z_latency z_volume",
     "u_supplied u_outage",
-    "u_dark_size",
-    "z_near",
+    "u_dark_size u_join",
+    "z_near z_near_offset",
 )
 ORDER_DRAWS = draw_table(
     "z_price z_drift", "z_signal u_stress", "u_news u_news_time", "u_jump u_sign", "z_jump z_volatility", "z_flow"
@@ -54,6 +54,7 @@ VENUE_DRAWS = draw_table(
     "-",  # LEVELS_PLACE
     "z_near u_cancel",
     "u_sell u_buy",
+    "z_near_offset",
 )
 LEVELS_PLACE = 7  # 64 bits: a byte for each level behind the touch
 LATENCY_DRAWS = draw_table("z_latency u_tail")
@@ -64,6 +65,7 @@ SCRATCH = np.dtype(  # numbers of orders laid out by lane, and what is gathered 
     [
         ("stream", "u8", (LANES_APART,)),
         *((name, "f8", (LANES_APART,)) for name in ("stressed", "volume", "price_bps", "low_bps", "sell_share")),
+        *((name, "f8", (LANES_APART,)) for name in ("best_ask_ticks", "best_bid_ticks", "near_factor")),
         *((name, "f8", (ORDERS_APART,)) for name in ("best_bid", "lowest_ask", "outflow", "there", "per_share")),
     ],
     align=True,
@@ -142,6 +144,12 @@ def _volume_noise(sd: float, z: float) -> float:
 def _stretched(x: float, market: Any) -> float:
     """The moving part of the logarithm of a displayed size, its right half stretched."""
     return x * (1.0 + market.size_tail) if x > 0.0 else x
+
+
+@njit(inline="always")
+def _near_factor(offset_fast: float, near_own: float, market: Any) -> float:
+    """The offset at the near touch over that at the far touch."""
+    return exp((market.sides_correlation - 1.0) * offset_fast + market.sides_apart * near_own)
 
 
 @njit(inline="always")
@@ -305,8 +313,12 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
                 block.dark_shares[j] = _power_law(fixed.power_exponent[j], fixed.log_max_size[j], u_size)
             continue
         offset_bps = exp(fixed.log_offset[j] + block.offset_fast[j] + block.offset_slow[j] + stress_offset)
+        near_offset_bps = offset_bps
+        if market.sides_apart > 0.0:
+            block.near_offset_fast[j] = market.offset_fast_sd * normal_at(stream, of.z_near_offset)
+            near_offset_bps *= _near_factor(block.offset_fast[j], block.near_offset_fast[j], market)
         ask = math.ceil((price_bps + offset_bps) / market.tick_bps)
-        bid = math.floor((price_bps - offset_bps) / market.tick_bps)
+        bid = math.floor((price_bps - near_offset_bps) / market.tick_bps)
         block.next_ask_ticks[j], block.next_bid_ticks[j] = ask, bid
         size = fixed.log_size[j] + stress_size
         block.next_log_shares[j] = size + _stretched(block.size_fast[j] + block.size_slow[j], market)
@@ -316,8 +328,21 @@ def begin(block: Any, i: int, fixed: Any, market: Any) -> None:
             ask_open, bid_open = min(ask_open, ask), max(bid_open, bid)
     if ask_open == math.inf:
         ask_open, bid_open = ask_all, bid_all
+    if market.join_probability > 0.0:
+        _open_at_the_best(block, i, fixed, market, ask_open, bid_open)
     block.grid_bps[i] = -0.5 * market.tick_bps * (ask_open + bid_open)
     block.next_price_bps[i] = price_bps + block.grid_bps[i]
+
+
+@njit
+def _open_at_the_best(block: Any, i: int, fixed: Any, market: Any, best_ask: float, best_bid: float) -> None:
+    """Of the first quotes, those that join the best ones."""
+    for j in lanes(i, market):
+        u = uniform_at(stream_at(block.venue_key[j], RESET_PLACE), OPENING_VENUE_DRAWS.u_join)
+        if fixed.dark[j] == 0.0 and u < market.join_probability:
+            block.next_ask_ticks[j] = best_ask
+        if fixed.dark[j] == 0.0 and u >= 1.0 - market.join_probability:
+            block.next_bid_ticks[j] = best_bid
 
 
 @njit(error_model="numpy")
@@ -367,7 +392,7 @@ def _move_prices(block: Any, first: int, last: int, market: Any) -> None:
 
 
 @njit(error_model="numpy")
-def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
+def _lay_out(block: Any, i: int, fixed: Any, market: Any, scratch: Any) -> None:
     """Give each lane of an order what its loop needs to know of the order."""
     stream = stream_at(np.uint64(0), block.tick[i] * PLACES_PER_STEP)
     stressed, volume_shares = block.stressed[i], _market_volume_shares(block, i, market)
@@ -377,18 +402,45 @@ def _lay_out(block: Any, i: int, market: Any, scratch: Any) -> None:
     for j in range(np.uint64(i * market.n_venues), np.uint64((i + 1) * market.n_venues)):
         scratch.stream[j], scratch.stressed[j], scratch.volume[j] = stream, stressed, volume_shares
         scratch.price_bps[j], scratch.low_bps[j], scratch.sell_share[j] = price_bps, low_bps, sell_share
+        scratch.near_factor[j] = 1.0
+    if market.join_probability > 0.0:
+        best_ask, best_bid = math.inf, -math.inf
+        for j in lanes(i, market):
+            if fixed.dark[j] == 0.0 and block.open[j] == 1.0:
+                best_ask, best_bid = min(best_ask, block.next_ask_ticks[j]), max(best_bid, block.next_bid_ticks[j])
+        for j in lanes(i, market):
+            scratch.best_ask_ticks[j] = best_ask if best_ask < math.inf else -math.inf  # nobody joins that
+            scratch.best_bid_ticks[j] = best_bid if best_bid > -math.inf else math.inf
+
+
+@njit(error_model="numpy")
+def _part_sides(block: Any, market: Any, first: int, last: int, scratch: Any) -> None:
+    """Move what is the near sides' own of offsets, before the lanes move."""
+    fast, shock, of = market.fast_decay, market.offset_fast_shock, VENUE_DRAWS
+    for j in range(np.uint64(first), np.uint64(last)):
+        stream = block.venue_key[j] + scratch.stream[j]
+        offset_fast = fast * block.offset_fast[j] + shock * normal_at(stream, of.z_offset_fast)  # as it is going to be
+        near_own = fast * block.near_offset_fast[j] + shock * normal_at(stream, of.z_near_offset)
+        block.near_offset_fast[j] = near_own
+        scratch.near_factor[j] = _near_factor(offset_fast, near_own, market)
 
 
 @njit(error_model="numpy")
 def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scratch: Any) -> None:
     """One tick of the lanes from `first` up to `last`: straight-line arithmetic without branches, for vectors."""
     fast, slow = market.fast_decay, market.slow_decay
+    size_fast_decay, size_slow_decay = market.size_fast_decay, market.size_slow_decay
     offset_fast_shock, offset_slow_shock = market.offset_fast_shock, market.offset_slow_shock
     size_fast_shock, size_slow_shock = market.size_fast_shock, market.size_slow_shock
     stress_log_offset, stress_log_size = market.stress_log_offset, market.stress_log_size
     congest_enter, congest_leave = market.congest_enter, market.congest_leave
     congest_stress_factor, tail = market.congest_stress_factor, 1.0 + market.size_tail
-    noise_sd, forget, tick_bps = market.volume_noise_sd, 1.0 - market.volume_memory, market.tick_bps
+    join, noise_sd, forget, tick_bps = (
+        market.join_probability,
+        market.volume_noise_sd,
+        1.0 - market.volume_memory,
+        market.tick_bps,
+    )
     ticks_per_step = np.float64(market.ticks_per_step)
     per_tick, span_bps, of = 1.0 / tick_bps, tick_bps * market.level_ticks * (market.n_levels - 1), VENUE_DRAWS
     for j in range(np.uint64(first), np.uint64(last)):
@@ -397,15 +449,21 @@ def _move_lanes(block: Any, fixed: Any, market: Any, first: int, last: int, scra
         # the quote of the next tick: anew, or as it stood; a quote that the price has passed is always quoted anew
         offset_fast = fast * block.offset_fast[j] + offset_fast_shock * normal_at(stream, of.z_offset_fast)
         offset_slow = slow * block.offset_slow[j] + offset_slow_shock * normal_at(stream, of.z_offset_slow)
-        size_fast = fast * block.size_fast[j] + size_fast_shock * normal_at(stream, of.z_size_fast)
-        size_slow = slow * block.size_slow[j] + size_slow_shock * normal_at(stream, of.z_size_slow)
+        size_fast = size_fast_decay * block.size_fast[j] + size_fast_shock * normal_at(stream, of.z_size_fast)
+        size_slow = size_slow_decay * block.size_slow[j] + size_slow_shock * normal_at(stream, of.z_size_slow)
         log_offset = fixed.log_offset[j] + offset_fast + offset_slow + (stress_log_offset if stressed else 0.0)
-        near_fast = fast * block.near_fast[j] + size_fast_shock * normal_at(stream, of.z_near)
+        near_fast = size_fast_decay * block.near_fast[j] + size_fast_shock * normal_at(stream, of.z_near)
         offset_bps, size, near = exp(log_offset), size_fast + size_slow, near_fast + size_slow
         passed = (price_bps > tick_bps * ask) | (price_bps < tick_bps * bid)
-        anew = (uniform_at(stream, of.u_update) < fixed.requote_probability[j]) | passed
-        next_ask = math.ceil((price_bps + offset_bps) * per_tick) if anew else ask
-        next_bid = math.floor((price_bps - offset_bps) * per_tick) if anew else bid
+        u_update, requoted = uniform_at(stream, of.u_update), fixed.requote_probability[j]
+        anew = (u_update < requoted) | passed
+        chance, best_ask, best_bid = 1.0 if passed else requoted, scratch.best_ask_ticks[j], scratch.best_bid_ticks[j]
+        joins_ask = (u_update < join * chance) & (tick_bps * best_ask >= price_bps)
+        joins_bid = anew & (u_update >= (1.0 - join) * chance) & (tick_bps * best_bid <= price_bps)
+        own_ask = math.ceil((price_bps + offset_bps) * per_tick)
+        own_bid = math.floor((price_bps - offset_bps * scratch.near_factor[j]) * per_tick)
+        next_ask = (best_ask if joins_ask else own_ask) if anew else ask
+        next_bid = (best_bid if joins_bid else own_bid) if anew else bid
         log_size = fixed.log_size[j] + (stress_log_size if stressed else 0.0)
         log_shares, near_log_shares = log_size + (size * tail if size > 0.0 else size), block.next_near_log_shares[j]
         block.ask_ticks[j], block.bid_ticks[j], block.log_shares[j] = ask, bid, block.next_log_shares[j]
@@ -551,7 +609,9 @@ def advance(block: Any, i: int, n: int, fixed: Any, market: Any, scratch: Any, o
         _observe_quotes(block, i, n, fixed, market)
     _move_prices(block, i, i + n, market)
     for member in range(i, i + n):
-        _lay_out(block, member, market, scratch)
+        _lay_out(block, member, fixed, market, scratch)
+    if market.sides_apart > 0.0:
+        _part_sides(block, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
     _move_lanes(block, fixed, market, i * market.n_venues, (i + n) * market.n_venues, scratch)
     if market.trade_shares > 0.0:
         for member in range(i, i + n):

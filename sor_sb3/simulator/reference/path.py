@@ -139,10 +139,13 @@ class ReferencePath:
         spec, dt = self.market, self.dt_s
         quotes, price, stress, latency, volume = spec.quotes, spec.price, spec.stress, spec.latency, spec.volume
         self.fast, self.slow = decayed(dt, quotes.fast_half_life_s), decayed(dt, quotes.slow_half_life_s)
+        size_fast_s = quotes.size_fast_half_life_s or quotes.fast_half_life_s
+        size_slow_s = quotes.size_slow_half_life_s or quotes.slow_half_life_s
+        self.size_fast_decay, self.size_slow_decay = decayed(dt, size_fast_s), decayed(dt, size_slow_s)
         self.offset_fast_shock = _shock(quotes.offset_fast_sd, self.fast)
         self.offset_slow_shock = _shock(quotes.offset_slow_sd, self.slow)
-        self.size_fast_shock = _shock(quotes.size_fast_sd, self.fast)
-        self.size_slow_shock = _shock(quotes.size_slow_sd, self.slow)
+        self.size_fast_shock = _shock(quotes.size_fast_sd, self.size_fast_decay)
+        self.size_slow_shock = _shock(quotes.size_slow_sd, self.size_slow_decay)
         self.volatility_bps = price.volatility_bps_per_sqrt_s * math.sqrt(dt)
         self.volatility_decay = decayed(dt, price.volatility_half_life_s)
         self.volatility_shock = _shock(price.volatility_log_sd, self.volatility_decay)
@@ -173,6 +176,7 @@ class ReferencePath:
         self.day_position = draw.u_day
         self.offset_fast = quotes.offset_fast_sd * draw.z_offset_fast
         self.offset_slow = quotes.offset_slow_sd * draw.z_offset_slow
+        self.near_offset_fast = quotes.offset_fast_sd * draw.z_near_offset
         self.size_fast = quotes.size_fast_sd * draw.z_size_fast
         self.size_slow = quotes.size_slow_sd * draw.z_size_slow
         self.near_fast = quotes.size_fast_sd * draw.z_near
@@ -187,6 +191,10 @@ class ReferencePath:
         self.dark_size = np.where(supplied, self._power_law(draw.u_dark_size), 0.0)
         self.grid_bps, self.next_price = 0.0, quotes.tick_bps * draw.u_grid
         ask, bid = self._quoted_anew(self.next_price)
+        everyone = self.lit & self.open if (self.lit & self.open).any() else self.lit
+        joins, best_ask, best_bid = quotes.join_probability, ask[everyone].min(), bid[everyone].max()
+        ask = np.where(self.lit & (draw.u_join < joins), best_ask, ask)
+        bid = np.where(self.lit & (draw.u_join >= 1.0 - joins), best_bid, bid)
         first = np.zeros(self.n_venues, dtype=np.int64)
         self.next_quotes = self.quotes = Quotes(
             ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), first
@@ -252,10 +260,12 @@ class ReferencePath:
 
     def _quoted_anew(self, price: float) -> tuple[np.ndarray, np.ndarray]:
         """Asks and bids of venues that follow a price, in ticks: rounded away from it."""
-        log_offset = self.log_offset + self.offset_fast + self.offset_slow
-        log_offset += self.stress_log_offset if self.stressed else 0.0
+        slow = self.log_offset + self.offset_slow + (self.stress_log_offset if self.stressed else 0.0)
         above, tick_bps = price - self.grid_bps, self.market.quotes.tick_bps
-        ask, bid = np.ceil((above + np.exp(log_offset)) / tick_bps), np.floor((above - np.exp(log_offset)) / tick_bps)
+        together = self.market.quotes.sides_correlation
+        near = together * self.offset_fast + math.sqrt(1.0 - together**2) * self.near_offset_fast
+        ask = np.ceil((above + np.exp(slow + self.offset_fast)) / tick_bps)
+        bid = np.floor((above - np.exp(slow + near)) / tick_bps)
         return np.where(self.lit, ask, math.inf), np.where(self.lit, bid, -math.inf)
 
     def _sizes(self, fast: np.ndarray) -> np.ndarray:
@@ -278,14 +288,23 @@ class ReferencePath:
         """The quotes of the next tick, and when in this one they come into force."""
         self.offset_fast = self.fast * self.offset_fast + self.offset_fast_shock * draw.z_offset_fast
         self.offset_slow = self.slow * self.offset_slow + self.offset_slow_shock * draw.z_offset_slow
-        self.size_fast = self.fast * self.size_fast + self.size_fast_shock * draw.z_size_fast
-        self.size_slow = self.slow * self.size_slow + self.size_slow_shock * draw.z_size_slow
-        self.near_fast = self.fast * self.near_fast + self.size_fast_shock * draw.z_near
+        self.near_offset_fast = self.fast * self.near_offset_fast + self.offset_fast_shock * draw.z_near_offset
+        self.size_fast = self.size_fast_decay * self.size_fast + self.size_fast_shock * draw.z_size_fast
+        self.size_slow = self.size_slow_decay * self.size_slow + self.size_slow_shock * draw.z_size_slow
+        self.near_fast = self.size_fast_decay * self.near_fast + self.size_fast_shock * draw.z_near
         ask_bps, bid_bps = self.bps(self.quotes.ask), self.bps(self.quotes.bid)
         above, below = self.next_price > ask_bps, self.next_price < bid_bps
         anew = (draw.u_update < self.update) | above | below
         ask, bid = self._quoted_anew(self.next_price)
-        stays = self.quotes
+        stays, joins = self.quotes, self.market.quotes.join_probability
+        if (there := self.lit & self.open).any() and joins > 0.0:
+            best_ask, best_bid = stays.ask[there].min(), stays.bid[there].max()
+            within = draw.u_update / np.where(
+                above | below, 1.0, self.update
+            )  # uniform, of the sides that are made anew
+            ask = np.where((within < joins) & (self.bps(best_ask) >= self.next_price), best_ask, ask)
+            bid = np.where((within >= 1.0 - joins) & (self.bps(best_bid) <= self.next_price), best_bid, bid)
+            ask, bid = np.where(self.lit, ask, math.inf), np.where(self.lit, bid, -math.inf)
         ask, bid = np.where(anew, ask, stays.ask), np.where(anew, bid, stays.bid)
         tick = np.full(self.n_venues, self.tick + 1)
         self.next_quotes = Quotes(ask, bid, self._sizes(self.size_fast), self._sizes(self.near_fast), tick)
