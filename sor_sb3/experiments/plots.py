@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from sor_sb3.errors import UserError
 from sor_sb3.experiments.comparison import Comparison
-from sor_sb3.experiments.config import CompareConfig, TrainConfig
+from sor_sb3.experiments.config import CompareConfig, GridConfig, TrainConfig
 from sor_sb3.experiments.folder import CONFIG_FILE, any_config, folder_config
 from sor_sb3.files import make_folder, writing
 from sor_sb3.reports import plots
@@ -68,12 +68,13 @@ def collect(folders: Sequence[str | Path]) -> Found:
 
 def _of_a_tool(folder: Path) -> list[Path]:
     """The folder, or the comparisons and training runs below it that belong to no other comparison."""
-    if (folder / CONFIG_FILE).is_file() or not folder.is_dir():
+    if not folder.is_dir() or ((folder / CONFIG_FILE).is_file() and not isinstance(any_config(folder), GridConfig)):
         return [folder]  # whoever reads it says what is wrong
     held: list[Path] = []
     for depth in range(1, _DEPTH):
         for file in sorted(folder.glob("*/" * depth + CONFIG_FILE)):
-            if not any(above in file.parents for above in held):
+            inside = any(above in file.parents for above in held)
+            if not inside and not isinstance(any_config(file.parent), GridConfig):  # a grid's cells are looked at
                 held.append(file.parent)
     found = [path for path in held if isinstance(any_config(path), TrainConfig | CompareConfig)]
     if not found:

@@ -15,7 +15,10 @@ from matplotlib.figure import Figure
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.statistics import mean_with_interval
 from sor_sb3.experiments import plots
+from sor_sb3.experiments.config import GridConfig, compare_config
+from sor_sb3.experiments.grid import _claim
 from sor_sb3.experiments.plots import collect, learning_panels, write_plots
+from sor_sb3.market.loading import load_market
 from sor_sb3.reports.plots import PLOTS, Learning, curves_with_intervals
 from sor_sb3.reports.plots import learning_curves as draw_learning_curves
 from tests.conftest import RUN_NAMES, Finished
@@ -239,3 +242,13 @@ def test_commands_of_the_page_run(comparison, tmp_path, monkeypatch, capsys):
     names: dict[str, Any] = {}
     exec(compile(code, "plots.md", "exec"), names)
     assert isinstance(names["figure"], Figure)
+
+
+def test_a_grids_folder_is_its_cells_also_below_another(tmp_path):
+    market = load_market("notebook")
+    cells = [compare_config(market, env, ["ppo"], 1, timesteps=200) for env in ("VenueSelect-v1", "OrderSplit-v1")]
+    _claim(GridConfig(cells=tuple(cells)), tmp_path / "grid")
+    for given in (tmp_path / "grid", tmp_path):
+        found = collect([given])
+        assert {folder.name for folder in found.without_report} == {"notebook_OrderSplit-v1", "notebook_VenueSelect-v1"}
+        assert {run.env for run, *_ in found.runs} == {"VenueSelect-v1", "OrderSplit-v1"}
