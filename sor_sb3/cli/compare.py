@@ -9,6 +9,7 @@ from sor_sb3.cli.apps import app
 from sor_sb3.cli.grids import make_grid, same_algorithms
 from sor_sb3.cli.options import (
     Depth,
+    Engine,
     Envs,
     Fees,
     Final,
@@ -63,7 +64,7 @@ def compare(
     hyperparams: Annotated[list[str] | None, typer.Option("--hyperparams", help="ALGO=FILE; repeat.")] = None,
     rules: Rules = "standard",
     track: Track = None,
-    engine: Annotated[str, typer.Option("--engine", help="Of a grid's workers: local or slurm.")] = "local",
+    engine: Engine = "local",
     progress: ShowProgress = True,
     gains: SplitGains = True,
     robustness: Robustness = False,
@@ -125,7 +126,7 @@ def compare(
         if len(specs) * len(envs) > 1:
             if judge is not None:
                 raise UserError(f"--judge {judge} is for one market and env; give one of each")
-            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final, engine)
+            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final, engine, track)
             return
         if engine != "local":
             raise UserError(f"--engine {engine} is for a grid; give several markets or envs, with commas between")

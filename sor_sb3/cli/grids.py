@@ -28,8 +28,10 @@ def make_grid(
     gains: bool,
     final: bool,
     engine: str,
+    track: str | None,
 ) -> None:
     """Make a grid, or go on with it, in ``LOG_DIR/NAME``; print its table. Raises WorkFailed: something failed."""
+    from sor_sb3.callbacks.tracking import tracking
     from sor_sb3.experiments.final import FINAL_FOLDER
     from sor_sb3.experiments.folder import named_folder
     from sor_sb3.experiments.grid import check_failures, grid_config, run_grid
@@ -43,6 +45,7 @@ def make_grid(
         typer.echo(f"comparing {len(config.cells)} cells ({runs} runs), in {folder}", err=True)
     with (
         writing(f"--log-dir {log_dir}", log_dir),
+        tracking(track),
         watched(progress, "finished runs", folder) as bar,
     ):
         extras = ("gains",) if gains else ()

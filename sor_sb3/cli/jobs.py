@@ -12,6 +12,7 @@ from sor_sb3.cli.options import (
     AnyEnv,
     Bar,
     Depth,
+    Engine,
     Env,
     Fees,
     Hyperparams,
@@ -130,6 +131,7 @@ def tune(
         str | None, typer.Option("--storage", help="x.log or a database URL; default study.log in the folder.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Trials at once; default all cores.")] = None,
+    engine: Engine = "local",
     log_dir: LogDir = Path("logs"),
     name: Annotated[
         str | None, typer.Option("--name", help="Study, and folder under the log directory; default ALGO_MARKET_ENV.")
@@ -156,5 +158,5 @@ def tune(
         writing(f"--log-dir {log_dir}", log_dir),
         watched(progress, "finished trials", folder) as bar,
     ):
-        found = run_search(config, folder, trials, storage, workers, bar)
+        found = run_search(config, folder, trials, storage, workers, bar, engine)
     typer.echo(f"{found['about']}\nsettings: {folder / 'best.yml'}\nreport: {folder / 'report.html'}")

@@ -62,6 +62,7 @@ MarketSet = Annotated[
 Track = Annotated[
     str | None, typer.Option("--track", help="wandb, mlflow or trackio: log everything there too, and the files.")
 ]
+Engine = Annotated[str, typer.Option("--engine", help="Who starts the workers: local, ray, ray://HOST:PORT or slurm.")]
 Fees = Annotated[list[str] | None, typer.Option("--take-fee-bps", help="Recorded venue's fee, NYSE=0.3; repeat.")]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sor_sb3.experiments.grid_tasks import (
     cell_folder,
     sessions,
     training_seconds,
+    work,
 )
 from sor_sb3.experiments.run import check_settings
 from sor_sb3.files import write_json, write_text, write_yaml, writing
@@ -120,7 +122,8 @@ def run_grid(
         for task in plan.tasks:
             task.failed_file.unlink(missing_ok=True)  # what failed is tried again
         with beating(None, Session(folder / TASKS_FOLDER, "driver")):
-            launch(engine, plan, workers, _looking(plan, progress))
+            tasks = folder.absolute() / TASKS_FOLDER
+            launch(engine, partial(work, plan), tasks, lambda: len(plan.pending()), workers, _looking(plan, progress))
         failures = plan.failures()
         found = [cell.results(final) for cell in plan.cells]
         skipped = [one.model_dump() for one in config.skipped]

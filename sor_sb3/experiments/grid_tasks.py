@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from sor_sb3.callbacks.tracking import keep_comparison
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.evaluator import Evaluation
 from sor_sb3.evaluation.results import system_versions
@@ -151,7 +152,8 @@ class Task:
         started, cell = time.perf_counter(), self.cell
         validation = self._validation()
         _board(cell, validation)
-        cell.comparison.finish(validation, (*cell.extras, RIVALS))
+        results = cell.comparison.finish(validation, (*cell.extras, RIVALS))
+        keep_comparison(cell.comparison.folder, results)
         seconds = time.perf_counter() - started + sum(training_seconds(cell))
         write_json(cell.comparison.folder / TIMING_FILE, {"seconds": seconds, "versions": system_versions()})
         cell.validation_file.unlink(missing_ok=True)

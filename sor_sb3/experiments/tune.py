@@ -23,6 +23,7 @@ from sor_sb3.evaluation.evaluator import Evaluator, Scores
 from sor_sb3.evaluation.formats import percent
 from sor_sb3.evaluation.results import system_versions
 from sor_sb3.experiments.config import TrainConfig, TuneConfig, digest_of
+from sor_sb3.experiments.engines import check_engine, launch
 from sor_sb3.experiments.folder import BEST_FILE, CONFIG_FILE, claim_folder, is_done, locked
 from sor_sb3.experiments.run import check_settings, train, validation_evaluator
 from sor_sb3.experiments.search_space import Choice, combinations, runs_of, size_of, space_of, with_params
@@ -34,7 +35,6 @@ from sor_sb3.experiments.study import (
     TrialState,
     UpdateFinishedTrialError,
 )
-from sor_sb3.experiments.workers import run_jobs, usable_cores
 from sor_sb3.files import write_text, writing
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.policies.registry import find_rule, make, oracle_name, rule_names
@@ -54,15 +54,18 @@ def tune(
     storage: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Search, or go on with a search, until `n_trials` count; returns what the report says.
 
     `storage` is ``x.log``, a journal file, or a database URL; by default ``study.log`` in `folder`. The study in it has
-    the folder's name. Several commands may work on one study, on one machine or on several that share a database.
+    the folder's name. Several commands may work on one study, on one machine or on several that share a database. An
+    `engine` starts the `workers` (:func:`~sor_sb3.experiments.engines.launch`).
 
     Raises UserError: the folder or the study belongs to another config, or a setting does not fit; and WorkFailed: no
-    trial came to its end, or a process was killed.
+    trial came to its end, or workers are killed again and again.
     """
+    check_engine(engine)
     space = space_of(config)
     n_trials = int(min(n_trials, size_of(space)))
     storage = storage or str(folder / JOURNAL_FILE)
@@ -76,13 +79,12 @@ def tune(
             choices = {key: part for key, part in space.items() if isinstance(part, Choice)}
             search.enqueue(combinations(choices, config.start))
 
-        def tell(*_: Any) -> None:
+        def tell() -> None:
             if progress is not None:
                 progress(f"tuning {config.algo}, {_standing(search)}", len(search.finished), n_trials)
 
-        arguments = (config, folder, storage, n_trials)
-        if len(search.finished) < n_trials:
-            run_jobs(_work, [arguments] * (workers or usable_cores()), workers, tell)
+        job = partial(_work, config, folder, storage, n_trials)
+        launch(engine, job, folder.absolute(), lambda: max(n_trials - len(search.finished), 0), workers, tell)
         return _finish(config, search, folder)
 
 
@@ -143,7 +145,7 @@ def _closed(costs: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
 # --------------------------------------------------------------------------------------------- a worker and its trials
 
 
-def _work(report: Callable[[int], None], config: TuneConfig, folder: Path, storage: str, n_trials: int) -> None:
+def _work(config: TuneConfig, folder: Path, storage: str, n_trials: int) -> None:
     """Take trials until there are enough."""
     search, space = _search(config, folder, storage), space_of(config)
     scales = search.study.user_attrs[_SCALES]

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sor_sb3.errors import UserError, WorkFailed
-from sor_sb3.experiments.engines import check_engine
+from sor_sb3.experiments.engines import check_engine, launch
 from sor_sb3.experiments.workers import run_replaced
 from tests.conftest import COMMAND, Finished, run_command
 from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
@@ -64,8 +65,8 @@ def test_what_a_process_raises_is_raised(tmp_path):
 
 
 def test_an_engine_that_is_not_there_is_said_in_a_sentence(mistake: Mistakes, monkeypatch):  # noqa: F811
-    assert "expected local or slurm" in mistake("compare", "--engine", "spark", *two_markets())
-    assert "is for a grid" in mistake("compare", "--engine", "slurm")
+    assert "expected local, ray, ray://HOST:PORT or slurm" in mistake("compare", "--engine", "spark", *two_markets())
+    assert "is for a grid" in mistake("compare", "--engine", "ray")
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"needs submitit; install it with: pip install 'sor-sb3\[slurm\]'"):
         check_engine("slurm")
@@ -91,23 +92,87 @@ def begin(tmp_path: Path, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
 
-@pytest.mark.slow
-def test_on_submitit(grid: Finished, tmp_path):  # noqa: F811
-    pytest.importorskip("submitit")
-    done = run_command(*ARGUMENTS, "--engine", "slurm", "--workers", 2, "--log-dir", tmp_path, timeout_s=900)
-    assert done.returncode == 0, done.stderr
-    assert_same_results(tmp_path / "grid", grid.folder)
-    assert list((tmp_path / "grid" / "tasks" / "jobs").glob("*_submitted.pkl"))
+@pytest.fixture
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of this machine, a core a node, which commands join."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def workers_of(folder: Path) -> set[int]:
+    """Living processes that have been workers of a grid."""
+    sessions = folder.glob("tasks/*.session.json")
+    return {pid for file in sessions if Path(f"/proc/{(pid := int(file.name.split('_')[-2]))}").exists()}
 
 
 @pytest.mark.slow
 @ON_LINUX
-def test_two_drivers_at_once_train_each_run_once(grid: Finished, tmp_path):  # noqa: F811
-    drivers = [begin(tmp_path, "--workers", "1") for _ in range(2)]
+def test_on_ray_a_node_dies_and_the_driver_and_two_drivers_go_on(grid: Finished, tmp_path, three_nodes):  # noqa: F811
+    folder = tmp_path / "grid"
+
+    def trained() -> int:
+        return len(list(folder.glob("*/*/*/done.json")))
+
+    driver = begin(tmp_path, "--engine", "ray")
+    with no_leftovers(driver):
+        wait_for(lambda: trained() >= 1, "a run to end", 600)
+        three_nodes.remove_node(three_nodes.list_all_nodes()[-1], allow_graceful=False)
+        wait_for(lambda: trained() >= 3, "more runs to end", 600)
+        driver.kill()
+        driver.wait()
+    assert not (folder / "results.json").exists()
+    wait_for(lambda: not workers_of(folder), "workers to end with their driver", 60)
+    drivers = [begin(tmp_path, "--engine", "ray") for _ in range(2)]
     with no_leftovers(drivers[0]), no_leftovers(drivers[1]):
         for driver in drivers:
             assert driver.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
-    assert_same_results(tmp_path / "grid", grid.folder)
+    assert_same_results(folder, grid.folder)
+
+
+@pytest.mark.slow
+def test_on_ray_of_this_machine_what_a_job_raises_is_raised(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match="the disk is full"):
+        launch("ray", Job(tmp_path / "calls", error="the disk is full"), tmp_path, lambda: 1, 1, lambda: None)
+    with pytest.raises(WorkFailed, match="killed again and again"):
+        launch("ray", Job(tmp_path / "calls", deaths=99), tmp_path, lambda: 1, 1, lambda: None)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_answer_is_said_in_a_sentence(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"--engine ray: 127.0.0.1:1 does not answer"):
+        launch("ray", Job(tmp_path / "calls"), tmp_path, lambda: 1, 1, lambda: None)
+
+
+@pytest.mark.slow
+@ON_LINUX
+@pytest.mark.parametrize("engine", ["local", "slurm"])  # where there is no SLURM, submitit's local executor
+def test_a_driver_is_killed_and_two_at_once_go_on(grid: Finished, tmp_path, engine):  # noqa: F811
+    if engine == "slurm":
+        pytest.importorskip("submitit")
+    folder, options = tmp_path / "grid", ("--engine", engine, "--workers", "2")
+    drivers = [begin(tmp_path, *options)]
+    with no_leftovers(drivers[0]):
+        wait_for(lambda: list(folder.glob("*/*/*/done.json")), "a run to end", 600)
+        drivers[0].kill()
+        drivers[0].wait()
+        assert not (folder / "results.json").exists()
+        drivers = [begin(tmp_path, *options) for _ in range(2)]
+        with no_leftovers(drivers[0]), no_leftovers(drivers[1]):
+            for driver in drivers:
+                assert driver.wait(timeout=900) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
+    assert_same_results(folder, grid.folder)
 
 
 @pytest.mark.slow
@@ -133,3 +198,4 @@ def test_twenty_kills_of_workers_and_drivers(grid: Finished, tmp_path):  # noqa:
     done = run_command(*ARGUMENTS, "--log-dir", tmp_path, timeout_s=900)
     assert done.returncode == 0, done.stderr
     assert_same_results(folder, grid.folder)
+    assert kills == 20

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sor_sb3.callbacks.tracking import TRACK_VARIABLE
 from sor_sb3.errors import UserError
 from sor_sb3.evaluation.grids import grid_results, sentences
 from sor_sb3.experiments.config import CompareConfig, compare_config
@@ -19,6 +20,7 @@ from sor_sb3.experiments.grid import grid_config, run_grid
 from sor_sb3.experiments.reopen import read_comparison
 from sor_sb3.market.loading import load_market, synthetic_presets
 from sor_sb3.reports.grids import grid_markdown, grid_rows
+from tests.callbacks.test_tracking import fake  # noqa: F401 (a fixture)
 from tests.conftest import COMMAND, Finished, run_command
 from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
 from tests.experiments.test_final import rows
@@ -227,6 +229,24 @@ def test_a_failure_stops_its_cell_alone(tmp_path, monkeypatch):
         check_failures(results, tmp_path)
     results, _ = run_grid(config, tmp_path / "grid", 1, extras=())
     assert len(results["cells"]) == 2 and results["failed"] == []
+
+
+def test_every_run_and_every_cell_of_a_grid_is_tracked(fake, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("sor_sb3.experiments.engines.run_replaced", lambda worker, *_: worker())
+    monkeypatch.delenv(TRACK_VARIABLE)
+    one = ["a2c" if a == "a2c,reinforce" else a for a in ARGUMENTS]
+    few = ["OrderSplit-v1" if a.startswith("OrderSplit-v1,") else a for a in one]
+    assert call(monkeypatch, *few, "--timesteps", 200, "--track", "fake", "--log-dir", tmp_path) == 0
+    runs = {(run.identity.group, run.identity.name): run for run in fake}
+    cells = ("notebook_OrderSplit-v1", "notebook_blind_OrderSplit-v1")
+    assert set(runs) == {(cell, name) for cell in cells for name in (cell, "a2c/OrderSplit-v1_1")}
+    for cell in cells:
+        results, whole = read(tmp_path / "grid" / cell / "results.json"), runs[cell, cell]
+        costs = {f"test/{policy['name']}/cost": policy["cost"] for policy in results["policies"]}
+        assert costs.items() <= whole.steps[0][1].numbers.items()
+        assert whole.done and {"results.json", "report.html"} <= set(whole.files["results"])
+        assert "eval/cost" in runs[cell, "a2c/OrderSplit-v1_1"].tags("numbers")
+    assert TRACK_VARIABLE not in os.environ
 
 
 def test_a_grids_folder_is_told_from_others(grid: Finished, monkeypatch, capsys):

@@ -22,8 +22,10 @@ START = {"rate": 1e-6, "n": 3, "kind": "a"}  # a rate outside the range
 CONFIG, DIGEST = {"algo": "ppo"}, "0123456789abcdef"
 
 
-@pytest.fixture(params=["study.log", "sqlite"])
+@pytest.fixture(params=["study.log", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage(request, tmp_path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
     return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else str(tmp_path / request.param)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from sor_sb3.experiments.config import TuneConfig
 from sor_sb3.experiments.search_space import runs_of, tune_config
 from sor_sb3.experiments.tune import tune
 from sor_sb3.market.loading import load_market
-from tests.conftest import COMMAND, run_command
+from tests.conftest import run_command
+from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
 from tests.experiments.test_resume import kill_when, start
 from tests.test_cli import Mistakes, call, mistake  # noqa: F401
 
+ON_LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 NOTEBOOK, US_EQUITY = load_market("notebook"), load_market("us_equity")
 TINY = {"n_envs": 4, "n_steps": 50, "batch_size": 100, "policy": "MlpPolicy", "policy_kwargs": {}}
 SPACE = ("learning_rate=1e-4..1e-1:log", "n_epochs=1|2|3")
@@ -36,12 +39,12 @@ SPACE = ("learning_rate=1e-4..1e-1:log", "n_epochs=1|2|3")
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are processes, which take seconds to start; these tests work by themselves."""
 
-    def run(job: Any, arguments: Any, workers: Any, tell: Any) -> None:
-        for one in arguments:
-            job(lambda n: None, *one)
+    def run(engine: Any, job: Any, folder: Any, left: Any, workers: Any, tell: Any) -> None:
+        if left():
+            job()
             tell()
 
-    monkeypatch.setattr(module, "run_jobs", run)
+    monkeypatch.setattr(module, "launch", run)
 
 
 def tiny(**changes: Any) -> TuneConfig:
@@ -193,6 +196,7 @@ def test_values_of_markets_compare(tmp_path):
         (("--space", "learning_rate=7"), "learning_rate is 7"),
         (("--space", "learning_rate=1e-3..x"), "expected low..high"),
         (("--set", "gama=1"), "did you mean 'gamma'"),
+        (("--engine", "spark"), "--engine is 'spark'"),
         (("--storage", "study"), "expected a journal file, x.log, or a database URL"),
         (("--storage", "nosuchdb://x"), "cannot be opened"),
         (("--name", "../x"), "is not a folder under --log-dir"),
@@ -240,7 +244,7 @@ def numbers_and_params(folder: Path) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@ON_LINUX
 def test_killed_and_gone_on_with(tmp_path):
     arguments = (*SEARCH, "--trials", 6, "--workers", 1, "--log-dir", tmp_path)
     folder = tmp_path / "study"
@@ -263,21 +267,46 @@ def third(folder: Path) -> bool:
     return log.is_file() and log.read_bytes().count(b'"op_code":4') >= 3
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path) -> str:
+    """The URL of an empty database."""
+    return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
+
+
 @pytest.mark.slow
-def test_two_commands_on_one_study_repeat_no_trial(tmp_path):
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    arguments = (*SEARCH, "--trials", 6, "--workers", 1, "--storage", storage)
-    processes = []
-    for name in "ab":
-        command = [str(COMMAND), *map(str, arguments), "--log-dir", str(tmp_path / name)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
+@ON_LINUX
+def test_two_commands_on_one_study_repeat_no_trial_whoever_is_killed(database, tmp_path):
+    arguments = (*SEARCH, "--trials", 6, "--workers", 1, "--storage", database)
+    first, second = (start(tmp_path / f"{name}.txt", *arguments, "--log-dir", tmp_path / name) for name in "ab")
+    with no_leftovers(first), no_leftovers(second):
+        kill_when(first, lambda: list((tmp_path / "a" / "study" / "runs").glob("*/config.yaml")), "a trial")
+        assert second.wait(timeout=600) == 0, (tmp_path / "b.txt").read_text(encoding="utf-8")
+    done = run_command(*arguments, "--log-dir", tmp_path / "a", timeout_s=600)
+    assert done.returncode == 0, done.stderr
     tables = [numbers_and_params(tmp_path / name / "study") for name in "ab"]
     assert tables[0] == tables[1]
     assert len(tables[0]) == 6
     assert len({row[1:] for row in tables[0]}) == 6
+    assert {int(row[0]) for row in tables[0]} != set(range(6)), "the killed trial was tried again, as another"
+
+
+@pytest.mark.slow
+@ON_LINUX
+@pytest.mark.parametrize(("engine", "worker"), [("local", "spawn_main"), ("slurm", "submitit.core._submit")])
+def test_a_killed_worker_is_replaced(engine, worker, tmp_path):
+    if engine == "slurm":  # where there is none, submitit's local executor
+        pytest.importorskip("submitit")
+    folder = tmp_path / "study"
+    arguments = (*SEARCH, "--trials", 5, "--workers", 2, "--engine", engine, "--log-dir", tmp_path)
+    process = start(tmp_path / "output.txt", *arguments)
+    with no_leftovers(process):
+        wait_for(lambda: len(list((folder / "runs").glob("*/config.yaml"))) == 2, "two trials", 300)
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text("utf-8") for pid in session_members(process.pid)}
+        os.kill(next(pid for pid, command in commands.items() if worker in command), signal.SIGKILL)
+        assert process.wait(timeout=600) == 0, (tmp_path / "output.txt").read_text(encoding="utf-8")
+    table = numbers_and_params(folder)
+    assert len(table) == len({row[1:] for row in table}) == 5
+    assert {int(row[0]) for row in table} != set(range(5)), "the killed trial was tried again, as another"
 
 
 @pytest.mark.slow
