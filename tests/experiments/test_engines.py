@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,8 @@ def begin(tmp_path: Path, *more: str) -> subprocess.Popen[bytes]:
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of this machine, a core a node, which commands join."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")  # on a machine that has other work
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
@@ -178,24 +183,36 @@ def test_a_driver_is_killed_and_two_at_once_go_on(grid: Finished, tmp_path, engi
 @pytest.mark.slow
 @ON_LINUX
 def test_twenty_kills_of_workers_and_drivers(grid: Finished, tmp_path):  # noqa: F811
+    """Each falls on a process that holds a task, or on its driver, after as many tasks done as were drawn."""
     rng, kills, folder = random.Random(0), 0, tmp_path / "grid"
-    while kills < 20 and not (folder / "results.json").exists():
+
+    def is_time(driver: subprocess.Popen[bytes], wanted: int) -> bool:
+        tasks = folder / "tasks" / "tasks.tsv"
+        done = len(done_tasks(folder)) if tasks.is_file() else 0
+        return driver.poll() is not None or (done >= wanted and len(at_work(driver, folder)) > 0)
+
+    wanted = 0
+    while kills < 20:
         driver = begin(tmp_path, "--workers", "2")
         with no_leftovers(driver):
-            wait_for(lambda: list(folder.glob("tasks/*.session.json")), "workers", 300)
             while kills < 20 and driver.poll() is None:
-                time.sleep(rng.uniform(1.0, 6.0))
-                victims: list[Any] = [pid for pid in session_members(driver.pid) if pid != driver.pid]
-                kills += 1
-                if not victims or rng.random() < 0.3:
-                    driver.kill()
-                    driver.wait()
-                    break
-                try:
+                wanted += rng.choice((0, 0, 0, 1))
+                wait_for(partial(is_time, driver, wanted), "a worker to have a task", 600)
+                time.sleep(rng.uniform(0.0, 2.0))
+                assert driver.poll() is None, "the grid ended before the kills did"
+                victims = [driver.pid] if rng.random() < 0.25 else at_work(driver, folder)
+                if victims:
                     os.kill(rng.choice(victims), signal.SIGKILL)
-                except ProcessLookupError:
-                    kills -= 1
+                    kills += 1
     done = run_command(*ARGUMENTS, "--log-dir", tmp_path, timeout_s=900)
     assert done.returncode == 0, done.stderr
     assert_same_results(folder, grid.folder)
-    assert kills == 20
+
+
+def at_work(driver: subprocess.Popen[bytes], folder: Path) -> list[int]:
+    """Living workers of a driver that hold a task."""
+    members, found = session_members(driver.pid), []
+    for lease in folder.glob("tasks/*.[0-9]*"):
+        with suppress(OSError, ValueError):  # it is being written, or just given back
+            found.append(int(json.loads(lease.read_text(encoding="utf-8"))["pid"]))
+    return [pid for pid in found if pid in members]
