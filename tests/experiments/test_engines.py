@@ -19,10 +19,12 @@ import pytest
 
 from sor_sb3.errors import UserError, WorkFailed
 from sor_sb3.experiments.engines import check_engine, launch
+from sor_sb3.experiments.grid_tasks import work
 from sor_sb3.experiments.workers import run_replaced
 from tests.conftest import COMMAND, Finished, run_command
 from tests.experiments.test_comparison import no_leftovers, session_members, wait_for
 from tests.experiments.test_grid import ARGUMENTS, CELLS, done_tasks, grid, mistake  # noqa: F401 (fixtures)
+from tests.experiments.test_grid_tasks import assert_each_done_once, counting
 from tests.test_cli import Mistakes
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -95,6 +97,25 @@ def begin(tmp_path: Path, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
 
+@pytest.mark.slow
+@ON_LINUX
+@pytest.mark.parametrize("engine", ["local", "slurm"])
+def test_a_worker_that_is_killed_at_a_task_is_replaced(engine, tmp_path):
+    if engine == "slurm":  # where there is none, submitit's local executor
+        pytest.importorskip("submitit")
+    plan, killed = counting(tmp_path, step_s=0.03), set[int]()
+
+    def look() -> None:
+        held = {json.loads(file.read_text("utf-8") or "{}").get("pid") for file in tmp_path.glob("tasks/*.[0-9]")}
+        if len(killed) < 3 and (at_work := held - killed - {None}):
+            killed.add(min(at_work))
+            os.kill(min(at_work), signal.SIGKILL)
+
+    launch(engine, partial(work, plan), tmp_path, lambda: len(plan.pending()), 2, look)
+    assert len(killed) == 3
+    assert_each_done_once(plan, kills=3)
+
+
 @pytest.fixture
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of this machine, a core a node, which commands join."""
@@ -116,6 +137,23 @@ def workers_of(folder: Path) -> set[int]:
     """Living processes that have been workers of a grid."""
     sessions = folder.glob("tasks/*.session.json")
     return {pid for file in sessions if Path(f"/proc/{(pid := int(file.name.split('_')[-2]))}").exists()}
+
+
+@pytest.mark.slow
+@ON_LINUX
+def test_on_ray_a_node_dies_while_its_workers_count(tmp_path, three_nodes):
+    plan, killed = counting(tmp_path, step_s=0.03), []
+
+    def look() -> None:
+        if not killed and len(list(tmp_path.glob("*.done"))) >= 2:
+            killed.append(three_nodes.list_all_nodes()[-1])
+            three_nodes.remove_node(killed[0], allow_graceful=False)
+
+    launch("ray", partial(work, plan), tmp_path, lambda: len(plan.pending()), None, look)
+    assert killed
+    assert_each_done_once(plan, kills=1)
+    lines = (tmp_path / "tasks" / "tasks.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len({line.split("\t")[3] for line in lines}) >= 3, "all nodes had a part"
 
 
 @pytest.mark.slow

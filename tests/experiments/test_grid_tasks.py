@@ -30,6 +30,7 @@ class Counting:
     folder: Path
     key: str
     need: Path | None = None
+    step_s: float = 0.002
 
     @property
     def label(self) -> str:
@@ -53,7 +54,7 @@ class Counting:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             count = int(checkpoint.read_text()) if checkpoint.is_file() else 0
             while count < STEPS:
-                time.sleep(0.002)
+                time.sleep(self.step_s)
                 count += 1
                 write_text(checkpoint, str(count))
                 report(count)
@@ -61,15 +62,28 @@ class Counting:
         append_line(self.folder / "done.tsv", self.key, "task")
 
 
+def counting(folder: Path, step_s: float = 0.002) -> Plan:
+    """A plan of 32 such tasks, half of which need the other half."""
+    plan = Plan(GridConfig.model_construct(cells=(), skipped=()), folder)
+    first = [Counting(folder, f"first-{i}", None, step_s) for i in range(16)]
+    then = [Counting(folder, f"then-{i}", task.done_file, step_s) for i, task in enumerate(first)]
+    plan.tasks = [*then, *first]  # type: ignore[list-item]
+    plan._needs = {b.key: [a] for a, b in zip(first, then, strict=True)}  # type: ignore[misc]
+    return plan
+
+
+def assert_each_done_once(plan: Plan, kills: int) -> None:
+    assert not list(plan.folder.glob("*.failed"))
+    assert {task.done_file.read_text() for task in plan.tasks} == {str(STEPS)}  # type: ignore[attr-defined]
+    noted = (plan.folder / "done.tsv").read_text().splitlines()[1:]
+    for lines in (noted, done_tasks(plan.folder)):  # a kill may come between the deed and the note of it
+        assert len(lines) == len(set(lines)) >= len(plan.tasks) - kills
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_twenty_kills_of_workers_lose_nothing_and_repeat_nothing(seed, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IDLE_S", 0.02)
-    plan = Plan(GridConfig.model_construct(cells=(), skipped=()), tmp_path)
-    first = [Counting(tmp_path, f"first-{i}") for i in range(16)]
-    then = [Counting(tmp_path, f"then-{i}", task.done_file) for i, task in enumerate(first)]
-    monkeypatch.setattr(plan, "tasks", [*then, *first])
-    monkeypatch.setattr(plan, "_needs", {b.key: [a] for a, b in zip(first, then, strict=True)})
-    rng, context = random.Random(seed), multiprocessing.get_context("fork")
+    plan, rng, context = counting(tmp_path), random.Random(seed), multiprocessing.get_context("fork")
 
     def started() -> Any:
         process = context.Process(target=work, args=(plan,), daemon=True)
@@ -86,8 +100,4 @@ def test_twenty_kills_of_workers_lose_nothing_and_repeat_nothing(seed, tmp_path,
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    assert not list(tmp_path.glob("*.failed"))
-    assert {task.done_file.read_text() for task in plan.tasks} == {str(STEPS)}
-    noted = [line for line in (tmp_path / "done.tsv").read_text().splitlines()[1:]]
-    for lines in (noted, done_tasks(tmp_path)):  # a kill may come between the deed and the note of it
-        assert len(lines) == len(set(lines)) >= len(plan.tasks) - KILLS
+    assert_each_done_once(plan, KILLS)
