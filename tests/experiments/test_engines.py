@@ -120,8 +120,6 @@ def test_a_worker_that_is_killed_at_a_task_is_replaced(engine, tmp_path):
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of this machine, a core a node, which commands join."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")  # on a machine that has other work
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
