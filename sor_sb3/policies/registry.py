@@ -64,7 +64,7 @@ def _check_class(name: str, router: Any) -> None:
         wanted = "a class with SB3's predict, such as a subclass of sor_sb3.routers.Router"
         raise UserError(f"router '{name}' is {router!r}; expected {wanted}")
     if isabstract(router):
-        raise UserError(f"router '{name}' has no method {', '.join(sorted(router.__abstractmethods__))}")
+        raise UserError(f"router '{name}' has no method {', '.join(sorted(vars(router)['__abstractmethods__']))}")
 
 
 def _import_routers(name: Any) -> None:

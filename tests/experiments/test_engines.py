@@ -140,7 +140,8 @@ def workers_of(folder: Path) -> set[int]:
 @pytest.mark.slow
 @ON_LINUX
 def test_on_ray_a_node_dies_while_its_workers_count(tmp_path, three_nodes):
-    plan, killed = counting(tmp_path, step_s=0.03), []
+    plan = counting(tmp_path, step_s=0.03)
+    killed: list[Any] = []
 
     def look() -> None:
         if not killed and len(list(tmp_path.glob("*.done"))) >= 2:

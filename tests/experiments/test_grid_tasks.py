@@ -68,7 +68,7 @@ def counting(folder: Path, step_s: float = 0.002) -> Plan:
     first = [Counting(folder, f"first-{i}", None, step_s) for i in range(16)]
     then = [Counting(folder, f"then-{i}", task.done_file, step_s) for i, task in enumerate(first)]
     plan.tasks = [*then, *first]  # type: ignore[list-item]
-    plan._needs = {b.key: [a] for a, b in zip(first, then, strict=True)}  # type: ignore[misc]
+    plan._needs = {b.key: [a] for a, b in zip(first, then, strict=True)}  # type: ignore[list-item]
     return plan
 
 

@@ -57,9 +57,9 @@ class Golden:
 
 def _listed(value: Value) -> list[float]:
     try:
-        return [float(each) for each in value]  # type: ignore[union-attr]
+        return [float(each) for each in value]
     except TypeError:
-        return [float(value)]  # type: ignore[arg-type]
+        return [float(value)]
 
 
 _SPLITS = "policies/learning_rules/test_stochastic_split.py"

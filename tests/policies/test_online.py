@@ -147,6 +147,7 @@ def test_where_orders_may_rest_it_lives_the_same_life(name):
                 actions, state = router.predict(rows, state, begins)
                 rows, _, done = core.step(actions)
                 begins = np.zeros(1, bool)
+        assert state is not None
         lives.append([*state, core.simulator.reduced_cost(np.arange(1))])
     assert all(np.array_equal(a, b) for a, b in zip(*lives, strict=True))
 
