@@ -28,7 +28,15 @@ def postgresql_server() -> Iterator[Path]:
             shutil.chown(name, "postgres", "postgres")
             options |= {"user": "postgres", "group": "postgres", "extra_groups": []}
         control: list[str | Path] = [binaries[0] / "pg_ctl", "-D", f"{name}/data", "-w", "-l", f"{name}/server.log"]
-        create: list[str | Path] = [binaries[0] / "initdb", "-D", f"{name}/data", "-U", "postgres", "--auth=trust", "--no-sync"]
+        create: list[str | Path] = [
+            binaries[0] / "initdb",
+            "-D",
+            f"{name}/data",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+        ]
         subprocess.run(create, **options)
         subprocess.run([*control, "-o", f"-k {name} -c listen_addresses= -c fsync=off", "start"], **options)
         try:
