@@ -22,6 +22,7 @@ import yaml
 import sor_sb3
 from sor_sb3 import cli
 from sor_sb3.market.loading import load_market
+from sor_sb3.policies import registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -222,6 +223,7 @@ def test_a_rule_of_ones_own_is_written_and_scored_as_its_page_says(tmp_path, mon
     rule, scored = snippets("your_rule.md")
     (tmp_path / "my_rules.py").write_text(rule, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_ROUTERS", dict(registry._ROUTERS))  # other tests know nothing of this rule
     exec(compile(scored.replace("1000", "50"), "your_rule.md", "exec"), {})
     assert "mine" in capsys.readouterr().out
 

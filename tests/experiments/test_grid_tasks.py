@@ -83,7 +83,12 @@ def assert_each_done_once(plan: Plan, kills: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_twenty_kills_of_workers_lose_nothing_and_repeat_nothing(seed, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "IDLE_S", 0.02)
-    plan, rng, context = counting(tmp_path), random.Random(seed), multiprocessing.get_context("fork")
+    # three seconds and more of work, for kills that take less than two
+    plan, rng, context = (
+        counting(tmp_path, step_s=12.0 / 32 / STEPS),
+        random.Random(seed),
+        multiprocessing.get_context("fork"),
+    )
 
     def started() -> Any:
         process = context.Process(target=work, args=(plan,), daemon=True)

@@ -478,6 +478,7 @@ def test_the_unit_of_shares_does_not_matter(market, seed, policy):
         response={
             "permanent_impact_bps_per_1000_shares": response.permanent_impact_bps_per_1000_shares / 8,
             "transient_impact_bps_per_1000_shares": response.transient_impact_bps_per_1000_shares / 8,
+            "display_leakage_bps_per_1000_shares": response.display_leakage_bps_per_1000_shares / 8,
         },
     )
     (_, first), (_, second) = play(market, batch(seed), policy), play(eightfold, batch(seed), policy)
