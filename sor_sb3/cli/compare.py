@@ -1,5 +1,6 @@
 """The command that compares: one comparison, a grid of them, or a recording as judge."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,17 +86,11 @@ def compare(
     the options of a recording are of the quotes to judge on.
     """
     from sor_sb3.algorithms.hyperparameters import parse_settings, read_hyperparameters, split_settings
-    from sor_sb3.callbacks.tracking import keep_comparison, tracking
-    from sor_sb3.experiments.comparison import compare as run_comparison
-    from sor_sb3.experiments.comparison import compare_final
     from sor_sb3.experiments.config import CompareConfig, compare_config
-    from sor_sb3.experiments.final import FINAL_FOLDER
-    from sor_sb3.experiments.folder import TENSORBOARD_FOLDER, named_folder
+    from sor_sb3.experiments.folder import named_folder
     from sor_sb3.experiments.reopen import read_comparison
-    from sor_sb3.files import writing
-    from sor_sb3.reports.gains import print_gains, print_robustness
-    from sor_sb3.reports.tables import print_results
 
+    extras = extras_of(gains=gains, robustness=robustness)
     if repeat is not None:
         refuse_beside(
             context,
@@ -131,7 +126,7 @@ def compare(
         if len(specs) * len(envs) > 1:
             if judge is not None:
                 raise UserError(f"--judge {judge} is for one market and env; give one of each")
-            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, gains, final, engine, track)
+            make_grid(specs, envs, chosen, cell, log_dir, name, workers, progress, extras, final, engine, track)
             return
         if engine != "local":
             raise UserError(f"--engine {engine} is for a grid; give several markets or envs, with commas between")
@@ -144,19 +139,44 @@ def compare(
             return
     folder = named_folder(log_dir, name, config.market.name, config.env)
     if final:
-        with writing(f"--log-dir {log_dir}", log_dir):
-            print_results(compare_final(config, folder))
-        typer.echo(f"\nresults, figures and report: {folder / FINAL_FOLDER}")
-        return
+        _score_final(config, folder)
+    else:
+        _compare(config, folder, workers, progress, extras, track)
+
+
+def _score_final(config: Any, folder: Path) -> None:
+    """Score a finished comparison on the frozen scenarios."""
+    from sor_sb3.experiments.comparison import compare_final
+    from sor_sb3.experiments.final import FINAL_FOLDER
+    from sor_sb3.files import writing
+    from sor_sb3.reports.tables import print_results
+
+    with writing(f"--log-dir {folder.parent}", folder.parent):
+        print_results(compare_final(config, folder))
+    made = "results, figures and report" if config.learners else "results and figures"
+    typer.echo(f"\n{made}: {folder / FINAL_FOLDER}")
+
+
+def _compare(
+    config: Any, folder: Path, workers: int | None, progress: bool, extras: Collection[str], track: str | None
+) -> None:
+    """Train, score and print one comparison, or go on with it."""
+    from sor_sb3.callbacks.tracking import keep_comparison, tracking
+    from sor_sb3.experiments.comparison import compare as run_comparison
+    from sor_sb3.experiments.folder import TENSORBOARD_FOLDER
+    from sor_sb3.files import writing
+    from sor_sb3.reports.gains import print_gains, print_robustness
+    from sor_sb3.reports.tables import print_results
+
     learners = ", ".join(learner.algo for learner in config.learners) or "rules"
     what = f"{learners} ({len(config.runs)} runs) on {config.market.name}, {config.env}"
     typer.echo(f"comparing {what}, in {folder}", err=True)
     with (
-        writing(f"--log-dir {log_dir}", log_dir),
+        writing(f"--log-dir {folder.parent}", folder.parent),
         tracking(track),
         watched(progress, "finished runs", folder) as bar,
     ):
-        results = run_comparison(config, folder, workers, bar, extras_of(gains=gains, robustness=robustness))
+        results = run_comparison(config, folder, workers, bar, extras)
         keep_comparison(folder, results)
     print_results(results)
     print_gains(results)

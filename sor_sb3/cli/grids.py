@@ -25,7 +25,7 @@ def make_grid(
     name: str | None,
     workers: int | None,
     progress: bool,
-    gains: bool,
+    extras: Sequence[str],
     final: bool,
     engine: str,
     track: str | None,
@@ -48,7 +48,6 @@ def make_grid(
         tracking(track),
         watched(progress, "finished runs", folder) as bar,
     ):
-        extras = ("gains",) if gains else ()
         results, spent = run_grid(config, folder, workers, bar, extras, final, engine)
     print_grid(results, spent)
     reports = "a report in each comparison's folder" if algos else "sor-sb3 report FOLDER makes a comparison's report"

@@ -34,13 +34,17 @@ ARGUMENTS = (
 CELLS = [f"{market}_{env}-v1" for market in ("notebook", "notebook_blind") for env in ("OrderSplit", "VenueSelect")]
 
 
+def finished(log_dir: Path, name: str, *arguments: Any) -> Finished:
+    """A grid by the real command."""
+    done = run_command(*arguments, "--log-dir", log_dir, timeout_s=900)
+    assert done.returncode == 0, done.stderr
+    return Finished(log_dir / name, done.stdout, done.stderr)
+
+
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Two markets, two envs, two algorithms, by the real command; read it, do not write into it."""
-    log_dir = tmp_path_factory.mktemp("grid")
-    done = run_command(*ARGUMENTS, "--workers", 2, "--log-dir", log_dir, timeout_s=900)
-    assert done.returncode == 0, done.stderr
-    return Finished(log_dir / "grid", done.stdout, done.stderr)
+    """Two markets, two envs, two algorithms; read it, do not write into it."""
+    return finished(tmp_path_factory.mktemp("grid"), "grid", *ARGUMENTS, "--workers", 2)
 
 
 @pytest.fixture
@@ -393,10 +397,15 @@ RULES_ALONE = (
 @pytest.fixture(scope="module")
 def rules_alone(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Two markets, no algorithm; read it, do not write into it."""
-    log_dir = tmp_path_factory.mktemp("rules")
-    done = run_command(*RULES_ALONE, "--workers", 1, "--log-dir", log_dir, timeout_s=900)
-    assert done.returncode == 0, done.stderr
-    return Finished(log_dir / "rules", done.stdout, done.stderr)
+    return finished(tmp_path_factory.mktemp("rules"), "rules", *RULES_ALONE, "--workers", 1)
+
+
+def test_every_cell_is_scored_with_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("sor_sb3.experiments.engines.run_replaced", lambda worker, *_: worker())
+    few = ["standard" if a == "all" else a for a in RULES_ALONE]
+    assert call(monkeypatch, *few, "--robustness", "--log-dir", tmp_path) == 0
+    for market in ("notebook", "notebook_blind"):
+        assert "robustness" in read(tmp_path / "rules" / f"{market}_VenueSelect-v1" / "results.json")
 
 
 def test_rules_alone_are_compared_with_one_of_them(rules_alone: Finished):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,19 @@ def test_predict_changes_nothing_but_the_state_that_it_returns(name):
         state, begins = after, np.zeros(3, bool)
 
 
+def lived(router: Any, env_id: str, scenarios: int) -> tuple[RoutingCore, Any]:
+    """The core after so many scenarios, one after another, and the state that a router has then."""
+    core, state = RoutingCore(env_id, "us_equity", 1), None
+    for seed in range(scenarios):
+        core.seed([seed])
+        rows, begins, done = core.reset(), np.ones(1, bool), np.zeros(1, bool)
+        while not done[0]:
+            actions, state = router.predict(rows, state, begins)
+            rows, _, done = core.step(actions)
+            begins = np.zeros(1, bool)
+    return core, state
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 def test_what_is_learned_follows_from_the_seed_and_lives_on_in_the_state(name):
     first, second = quickly(name), quickly(name)
@@ -119,14 +134,7 @@ def test_what_is_learned_follows_from_the_seed_and_lives_on_in_the_state(name):
     if name != "almgren_harts":  # whose estimates end with the order
         assert any(not np.array_equal(a, b) for a, b in zip(first._learned, fresh._learned, strict=True))
     lives = quickly(name, training_scenarios=0, online=True)
-    core, state = RoutingCore("OrderSplit-v1", "us_equity", 1), None
-    for seed in range(2):
-        core.seed([seed])
-        rows, begins, done = core.reset(), np.ones(1, bool), np.zeros(1, bool)
-        while not done[0]:
-            actions, state = lives.predict(rows, state, begins)
-            rows, _, done = core.step(actions)
-            begins = np.zeros(1, bool)
+    core, state = lived(lives, "OrderSplit-v1", 2)
     assert any(not np.array_equal(a, b) for a, b in zip(state[4:], fresh._learned, strict=True))
     if name == "almgren_harts":
         _, state = lives.predict(core.reset(), state, np.ones(1, bool))
@@ -139,15 +147,7 @@ def test_where_orders_may_rest_it_lives_the_same_life(name):
     lives = []
     for env_id in ("OrderExecute-v1", "OrderPlace-v1"):
         router = quickly(name, env_id=env_id, training_scenarios=0, online=True)
-        core, state = RoutingCore(env_id, "us_equity", 1), None
-        for seed in range(3):
-            core.seed([seed])
-            rows, begins, done = core.reset(), np.ones(1, bool), np.zeros(1, bool)
-            while not done[0]:
-                actions, state = router.predict(rows, state, begins)
-                rows, _, done = core.step(actions)
-                begins = np.zeros(1, bool)
-        assert state is not None
+        core, state = lived(router, env_id, 3)
         lives.append([*state, core.simulator.reduced_cost(np.arange(1))])
     assert all(np.array_equal(a, b) for a, b in zip(*lives, strict=True))
 
