@@ -31,6 +31,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
 
 from sor_sb3.experiments.search_space import Choice, Range
 
@@ -101,10 +102,14 @@ def open_storage(storage: str) -> BaseStorage:
     if "://" not in storage:
         expected = "expected a journal file, x.log, or a database URL such as sqlite:///x.db"
         raise UserError(f"--storage is {name}; {expected}")
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    sqlite = storage.startswith("sqlite")
+    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {}
     for attempt in range(5):  # two workers that make the tables at once: one of them fails
         try:
-            return RDBStorage(storage, engine_kwargs=options)
+            opened = RDBStorage(storage, engine_kwargs=options)
+            if sqlite:
+                _lock_before_reading(opened.engine)
+            return opened
         except Exception as error:
             why = str(getattr(error, "orig", error)).splitlines()[0] if str(error) else type(error).__name__
             if attempt == 4 or not type(error).__module__.startswith("sqlalchemy") or "exists" not in why:
@@ -112,6 +117,20 @@ def open_storage(storage: str) -> BaseStorage:
                 raise UserError(f"{said}; expected x.log, or a database URL such as sqlite:///x.db") from None
             time.sleep(0.2 * (attempt + 1))
     raise AssertionError
+
+
+def _lock_before_reading(engine: Any) -> None:
+    """SQLite locks no row: a transaction of its own reads first, so that two workers could take one queued trial."""
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections of before
 
 
 class _SeededByTrial(BaseSampler):

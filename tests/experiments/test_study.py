@@ -85,6 +85,24 @@ def test_workers_at_once_repeat_no_trial(storage):
     assert len(search(storage).trials()) == 12
 
 
+def test_a_queued_trial_goes_to_one_worker(storage):
+    workers, space = [search(storage) for _ in range(4)], {"n": Range(1, 9, False)}
+    for _ in range(10):
+        workers[0].study.enqueue_trial({"n": 3})
+        together, taken = threading.Barrier(4), list[int]()
+
+        def one(mine: Search, together: Any = together, taken: Any = taken) -> None:
+            together.wait()
+            taken.append(mine.study.ask({"n": module._distribution(space["n"])}).number)
+
+        threads = [threading.Thread(target=one, args=(mine,)) for mine in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(taken)) == 4
+
+
 def test_a_trial_whose_worker_died_is_tried_again_and_counts_once(storage, monkeypatch):
     dead = search(storage)
     lost = dead.next_trial(SPACE, 3)
