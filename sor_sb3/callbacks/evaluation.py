@@ -24,6 +24,7 @@ from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.spec import MarketSpec
 from sor_sb3.simulator.random import FINAL
 
+FIGURE_EVERY = 5  # evaluations: to draw one takes as long as to score the policy
 _STATE = ("best_cost", "n_calls", "_next", "_last", "_timesteps", "_costs", "_lengths", "_scalars")
 
 
@@ -139,7 +140,7 @@ class RoutingEvalCallback(BaseCallback):
         self.logger.record("eval/mean_reward", -cost)
         self.logger.record("eval/mean_ep_length", float(scores.env_steps.mean()))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        log_pictures(self.logger, self.evaluator.market, scores)
+        log_pictures(self.logger, self.evaluator.market, scores, len(self._timesteps) % FIGURE_EVERY == 0)
         self.logger.dump(self.num_timesteps)
         for name, logger in self._loggers.items():
             assert self.baselines is not None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import (
@@ -54,8 +55,8 @@ _TEXT_FORMATS = (HumanOutputFormat, CSVOutputFormat, JSONOutputFormat)
 _NOT_TEXT = ("stdout", "log", "json", "csv")  # for `exclude`: what only TensorBoard and trackers can show
 
 
-def log_pictures(logger: Logger, market: MarketSpec, scores: Scores) -> None:
-    """Histograms of cost and latency, and a figure of them with the venue shares, at the logger's next dump.
+def log_pictures(logger: Logger, market: MarketSpec, scores: Scores, figure: bool = True) -> None:
+    """Histograms of cost and latency, and a `figure` of costs and venue shares, at the logger's next dump.
 
     Nothing where nobody shows them: neither TensorBoard nor a tracker.
     """
@@ -64,15 +65,16 @@ def log_pictures(logger: Logger, market: MarketSpec, scores: Scores) -> None:
     logger.record("eval_distribution/cost", scores.cost.ravel(), exclude=_NOT_TEXT)
     if scores.latency_ms.size:
         logger.record("eval_distribution/latency_ms", scores.latency_ms, exclude=_NOT_TEXT)
-    figure = LoggedFigure(_figure(market, scores), close=True)
-    logger.record("eval_figure/cost_and_flow", figure, exclude=_NOT_TEXT)
+    if figure:
+        drawn = LoggedFigure(_figure(market, scores), close=True)
+        logger.record("eval_figure/cost_and_flow", drawn, exclude=_NOT_TEXT)
 
 
 def _figure(market: MarketSpec, scores: Scores) -> Figure:
     """Costs of the evaluation's scenarios, and the share of each venue."""
-    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    figure = Figure(figsize=(8.0, 3.2))
     costs, flow = figure.subplots(1, 2)
-    costs.hist(scores.cost.ravel(), bins=40, color=SERIES[0], alpha=0.8)
+    costs.stairs(*np.histogram(scores.cost, bins=40), fill=True, color=SERIES[0], alpha=0.8)
     mean = float(scores.cost.mean())
     costs.axvline(mean, color=INK, linestyle="--", label=f"mean {number(mean)}")
     costs.set_xlabel(f"cost of a parent order, {market.cost_unit}")
@@ -87,6 +89,8 @@ def _figure(market: MarketSpec, scores: Scores) -> Figure:
     flow.set_xlabel("share of filled shares, %")
     for axes in (costs, flow):
         axes.spines[["top", "right"]].set_visible(False)
+    longest = max(map(len, market.venue_names))
+    figure.subplots_adjust(0.08, 0.17, 0.98, 0.96, wspace=0.2 + 0.02 * longest)
     return figure
 
 

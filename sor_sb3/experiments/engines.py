@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ RAY_ADDRESS = "ray://"
 NEEDS = {"ray": "ray", "slurm": "submitit"}  # by engine, the package and extra
 JOB_MINUTES = 240  # of a SLURM job; one that runs out is queued again, and SBATCH_TIMELIMIT goes before this
 DEATHS = 3  # of a job, with nothing done meanwhile
-LOOK_S, END_S = 1.0, 60.0
+LOOK_S, END_S, CONNECT_S = 1.0, 60.0, 20.0
 
 
 def _own_variables() -> dict[str, str]:
@@ -101,6 +102,7 @@ def _on_ray(
     joined = address or os.environ.get("RAY_ADDRESS")
     own = {} if joined else {"num_cpus": workers or usable_cores(), "include_dashboard": False}
     try:
+        _reach(joined or "")
         ray.init(address=joined or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines() or [type(error).__name__]
@@ -112,6 +114,13 @@ def _on_ray(
         _replaced(jobs, lambda: task.remote(worker).future(), look, left, "Ray's logs say more")
     finally:
         ray.shutdown()  # with which tasks of this command end
+
+
+def _reach(address: str) -> None:
+    """Raises OSError: nobody listens at HOST:PORT, which Ray itself takes many minutes to say."""
+    host, _, port = address.removeprefix(RAY_ADDRESS).rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
 def _call(worker: Worker) -> None:

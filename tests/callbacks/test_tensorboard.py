@@ -13,6 +13,7 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
+from sor_sb3.callbacks.evaluation import FIGURE_EVERY
 from sor_sb3.callbacks.tensorboard import layout, log_pictures, tensorboard_writer
 from sor_sb3.callbacks.tensorboard_server import running_tensorboard
 from sor_sb3.evaluation.evaluator import Evaluator
@@ -31,7 +32,7 @@ def test_a_learners_run_has_charts_histograms_and_figures(comparison: Finished):
     steps = [e.step for e in found.Scalars("eval/cost")]
     for tag in ("eval_distribution/cost", "eval_distribution/latency_ms"):
         assert [e.step for e in found.Histograms(tag)] == steps
-    assert [e.step for e in found.Images("eval_figure/cost_and_flow")] == steps
+    assert [e.step for e in found.Images("eval_figure/cost_and_flow")] == steps[::FIGURE_EVERY]
     held = layout_pb2.Layout()
     held.ParseFromString(found.Tensors(metadata.CONFIG_SUMMARY_TAG)[0].tensor_proto.string_val[0])
     assert [c.title for c in held.category] == ["1 cost", "4 latency", "5 venue shares"]
