@@ -37,7 +37,7 @@ from sor_sb3.market.spec import MarketSpec
 TITLE = "Grids"
 MARKETS, ENV_ID, ALGO = ("notebook", "notebook_blind"), "OrderSplit-v1", "a2c"
 SEEDS, SCENARIOS = 4, 20  # of each market
-TIMESTEPS, QUICK_TIMESTEPS = 1_000_000, 20_000  # of each run
+TIMESTEPS, QUICK_TIMESTEPS = 300_000, 20_000  # of each run
 TWO_WORKERS = "grid, 2 workers"
 
 
@@ -67,7 +67,7 @@ def measure(quick: bool) -> Results:
         Case("grid, 1 worker", lambda: run_many(1), clock="wall", warm_up=False),
         Case(TWO_WORKERS, lambda: run_many(2), {"to_one": "grid, 1 worker"}, "wall", False),
     ]
-    alternate(cases, 1 if quick else 3, 0.0)
+    alternate(cases, 1 if quick else 2, 0.0)
     return {"runs": 2 * SEEDS, "timesteps": timesteps, "rows": rows_of(cases)}
 
 

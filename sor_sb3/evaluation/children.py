@@ -203,10 +203,11 @@ def _lengthened(name: str, values: np.ndarray, missing: int) -> np.ndarray:
 class ChildRecorder:
     """Writes a :class:`ChildLog` while somebody else steps the simulator: `before` and `after` each step, then `log`.
 
-    Begin it after the reset, when the orders stand at their first decision.
+    Begin it after the reset, when the orders stand at their first decision. A `path` that another recorder of the same
+    scenarios worked out need not be worked out again.
     """
 
-    def __init__(self, simulator: BatchSimulator) -> None:
+    def __init__(self, simulator: BatchSimulator, path: TruePath | None = None) -> None:
         self.simulator, self._truth, self._market = simulator, Truth(simulator), simulator.market
         order = self._market.order
         self._priced = self._market.charges_bps
@@ -218,10 +219,10 @@ class ChildRecorder:
         self.terms: Terms
         self.prints: Prints
         self.push_bps: np.ndarray  # (N,), our own, when the env step began
-        self._path = TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
-        if self._priced:
+        if path is None and self._priced:
             spacing_s = min(MARKOUT_HORIZONS_STEPS[0] * order.step_s, FINEST_S)
-            self._path = true_path(simulator, spacing_s, max(MARKOUT_HORIZONS_STEPS[-1] * order.step_s, LONGEST_S))
+            path = true_path(simulator, spacing_s, max(MARKOUT_HORIZONS_STEPS[-1] * order.step_s, LONGEST_S))
+        self.path = path or TruePath(order.step_s, np.zeros((simulator.n, 1)), np.zeros((simulator.n, 1, 1)))
 
     def before(self) -> None:
         """At an env step: what the router could know, and what is true."""
@@ -352,13 +353,13 @@ class ChildRecorder:
 
     def _stood_bps(self, row: dict[str, np.ndarray]) -> np.ndarray:
         """The highest ask of each venue in the second before the env step, (N, K), our own push apart."""
-        grid_s, last = self._path.grid_s, self._path.ask_bps.shape[1] - 1
+        grid_s, last = self.path.grid_s, self.path.ask_bps.shape[1] - 1
         now_s = row["decision"] * self._market.order.step_s + row["elapsed_ms"] / 1e3
         from_row, to_row = (np.floor((now_s - s) / grid_s + 1e-9) for s in (EXCEPTION_S, 0.0))
         worst = np.full(row["sent_shares"].shape, -np.inf)
         for back in range(int(np.ceil(EXCEPTION_S / grid_s)) + 1):
             at = np.clip(np.maximum(to_row - back, from_row), 0, last).astype(np.int64)
-            worst = np.fmax(worst, self._path.ask_bps[np.arange(len(at)), at])
+            worst = np.fmax(worst, self.path.ask_bps[np.arange(len(at)), at])
         return worst
 
     def log(self) -> ChildLog:
@@ -370,8 +371,8 @@ class ChildRecorder:
             **{name: np.stack([step[name] for step in self._steps], axis=1) for name in (*_CELLS, *_ROWS)},
             fee_bps=self._fee,
             make_fee_bps=truth.make_fee_bps,
-            path_mid_bps=self._path.mid_bps,
-            path_grid_s=self._path.grid_s,
+            path_mid_bps=self.path.mid_bps,
+            path_grid_s=self.path.grid_s,
             quantity_shares=self._quantity,
             cleanup_shares=swept,
             cleanup_price_bps=price,

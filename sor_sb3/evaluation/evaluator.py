@@ -22,6 +22,7 @@ from sor_sb3.evaluation.statistics import (
     mean_with_interval,
     paired_difference,
 )
+from sor_sb3.evaluation.true_quotes import TruePath
 from sor_sb3.market.loading import load_market
 from sor_sb3.market.spec import MarketSpec, ReplayMarket
 from sor_sb3.policies.protocol import Kind, kind_of
@@ -178,6 +179,7 @@ class Evaluator:
         self.market, self.env_id, self.seed, self.data_split = load_market(market), env, seed, data_split
         self.core = RoutingCore(env, self.market, scenarios, data_split, final=data_split == FINAL)
         self.scenario_seeds = [seed + j for j in range(scenarios)]
+        self._path: TruePath | None = None  # of the scenarios, once somebody recorded in them
 
     def policies(self, names: Sequence[str]) -> dict[str, Any]:
         """Rules and oracles by name, ready to be scored here."""
@@ -260,7 +262,10 @@ class Evaluator:
     ) -> tuple[tuple[Any, ...], Any]:
         """Cost, its parts, measures, latencies, filled shares, env steps, child orders if recorded; and the state."""
         truth = Truth(core.simulator)
-        recorder = ChildRecorder(core.simulator) if record else None
+        recorder = None
+        if record:  # every policy meets the same path
+            recorder = ChildRecorder(core.simulator, self._path)
+            self._path = recorder.path
         latencies, env_steps = [], np.zeros(core.n, dtype=np.int64)
         for decision in rollout(core, policy, observations, state=state, deterministic=deterministic, name=name):
             was_open = truth.open

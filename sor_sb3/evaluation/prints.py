@@ -87,10 +87,11 @@ def fade_shares_of(
         reaction_ms: float64 (n,).
     """
     seen = np.zeros(arrives_ms.shape)
-    k = arrives_ms.shape[1]
+    elsewhere = ~np.eye(arrives_ms.shape[1], dtype=bool)
     for at_ms, filled in fills:
-        lag = arrives_ms[:, :, None] - at_ms[:, None, :]
-        earlier = (lag > 0.0) & ~np.eye(k, dtype=bool)
-        known = -np.expm1(-np.where(earlier, lag, 0.0) / reaction_ms[:, None, None])
-        seen += np.where(earlier, known * np.where(np.isfinite(at_ms), filled, 0.0)[:, None, :], 0.0).sum(axis=2)
+        of = np.flatnonzero(np.isfinite(at_ms).any(axis=1))
+        lag = arrives_ms[of][:, :, None] - at_ms[of][:, None, :]
+        earlier = (lag > 0.0) & elsewhere
+        known = -np.expm1(-np.where(earlier, lag, 0.0) / reaction_ms[of][:, None, None])
+        seen[of] += np.where(earlier, known * filled[of][:, None, :], 0.0).sum(axis=2)
     return np.asarray(toxicity * seen)

@@ -33,7 +33,7 @@ from sor_sb3.experiments.folder import (
 )
 from sor_sb3.experiments.run import can_resume, check_settings, train
 from sor_sb3.experiments.score import Run, Scored, score, score_rules_on_validation
-from sor_sb3.experiments.workers import run_jobs
+from sor_sb3.experiments.workers import run_jobs, usable_cores
 from sor_sb3.files import write_json, writing
 from sor_sb3.simulator.random import FINAL
 
@@ -116,10 +116,12 @@ class Comparison:
         validation: Evaluation | None = None,
         extras: Collection[str] = ("gains",),
         report: bool = True,
+        workers: int = 1,
     ) -> Scored:
         """Score everything on the evaluator's scenarios, ready for a `report` if that is wanted."""
         config = {"digest": self.config.digest(), **self.config.canonical()}
-        return score(self.runs, self.config.routers, evaluator, config, validation, report=report, extras=extras)
+        rules = self.config.routers
+        return score(self.runs, rules, evaluator, config, validation, report=report, extras=extras, workers=workers)
 
     def finish(
         self,
@@ -127,12 +129,13 @@ class Comparison:
         evaluator: Evaluator,
         validation: Evaluation | None = None,
         extras: Collection[str] = ("gains",),
+        workers: int = 1,
     ) -> dict[str, Any]:
         """Score everything; leave results and figures in a folder and, where something was trained, the report.
 
         A report, of child orders, takes several times as long as all else that rules need.
         """
-        scored = self.score(evaluator, validation, extras, report=bool(self.runs))
+        scored = self.score(evaluator, validation, extras, bool(self.runs), workers)
         scored.write_results(into)
         if self.runs:
             scored.write_report(into)
@@ -157,7 +160,7 @@ def compare(
     `extras` are keys of `EXTRAS` of :mod:`~sor_sb3.experiments.score`.
 
     Raises UserError: the folder belongs to another config, another process works in it, or it cannot be written; and
-    WorkFailed: a training process was killed.
+    WorkFailed: a worker process was killed.
     """
     started = time.perf_counter()
     comparison = Comparison(config, folder)
@@ -171,7 +174,8 @@ def compare(
         except Exception:
             release_folder(folder)
             raise
-        results = comparison.finish(folder, comparison.test_evaluator(), validation, extras)
+        evaluator = comparison.test_evaluator()
+        results = comparison.finish(folder, evaluator, validation, extras, workers or usable_cores())
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started, "versions": system_versions()})
     return results
 

@@ -19,6 +19,7 @@ from sor_sb3.experiments.final import note_final
 from sor_sb3.experiments.folder import RESULTS_FILE, check_finished, folder_config, locked
 from sor_sb3.experiments.run import load_policy
 from sor_sb3.experiments.score import Run, Scored, score
+from sor_sb3.experiments.workers import usable_cores
 from sor_sb3.files import writing
 from sor_sb3.market.family import MarketFamily
 from sor_sb3.market.loading import load_market
@@ -117,7 +118,7 @@ def report_folder(folder: Path, scenarios: int = 1000) -> Path:
             scored = _score_runs([folder], scenarios, TEST_SEED, "test", deterministic=True, report=True)
         else:
             comparison = Comparison(config, folder)
-            scored = comparison.score(comparison.test_evaluator())
+            scored = comparison.score(comparison.test_evaluator(), workers=usable_cores())
         return scored.write_report(folder)
 
 

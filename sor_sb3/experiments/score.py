@@ -4,13 +4,15 @@ The numbers are made in `evaluation`; what a report says of them is made in `rep
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from sor_sb3.evaluation.evaluator import Evaluation, Evaluator
+from sor_sb3.evaluation.analysis import PolicyAnalysis
+from sor_sb3.evaluation.evaluator import Evaluation, Evaluator, Scores
 from sor_sb3.evaluation.gains import gains
 from sor_sb3.evaluation.results import make_results
 from sor_sb3.evaluation.rivals import best_model_free, rivals, rules_apart
@@ -18,11 +20,14 @@ from sor_sb3.evaluation.robustness import robustness
 from sor_sb3.experiments.config import TrainConfig
 from sor_sb3.experiments.folder import RESULTS_FILE
 from sor_sb3.experiments.run import load_policy, validation_evaluator
+from sor_sb3.experiments.workers import run_jobs
 from sor_sb3.files import write_json
 from sor_sb3.reports.writer import ReportWriter
 
 Run = tuple[TrainConfig, Path]  # a trained run and its folder
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # by algorithm, (timesteps, mean validation costs) a run
+WORTH_PROCESSES = 2000  # scenarios of all runs: with fewer, processes take longer to start than they save
+MOST_SCORERS = 3  # processes beside this one: each holds the child orders of an algorithm's runs
 EXTRAS: dict[str, Callable[..., Any]] = {
     "gains": gains,
     "robustness": robustness,
@@ -88,26 +93,71 @@ def score(
     deterministic: bool = True,
     report: bool = False,
     extras: Collection[str] = ("gains",),
+    workers: int = 1,
 ) -> Scored:
     """Score runs and rules on the evaluator's scenarios. Runs of one algorithm are taken as its training seeds.
 
     All `runs` are of one env, and trained on one market or family; `rules` names rules and the oracle. `config` is what
     the results say of how they were made. `validation` is that of `score_rules_on_validation`, where somebody has it;
     `deterministic` policies take their mode. With `report` child orders are recorded, for `Scored.write_report`;
-    `extras` are keys of `EXTRAS`, which results have too. Raises UserError: a run is not finished, or its policy does
-    not fit the evaluator's market.
+    `extras` are keys of `EXTRAS`, which results have too. With `workers` above 1 what was trained is scored in other
+    processes, while this one scores the rules. Raises UserError: a run is not finished, or its policy does not fit the
+    evaluator's market.
     """
     policies = policies_of(runs, rules, evaluator)
     writer = ReportWriter(evaluator.market, policies) if report else None
     if validation is None:
         validation = score_rules_on_validation(evaluator.env_id, evaluator.market, rules)
-    evaluation = evaluator.evaluate(policies, deterministic, each=writer.add if writer else None)
+    evaluation = _evaluate(runs, policies, evaluator, deterministic, writer, workers)
     ranked = validation.names("rule")
     results = make_results(evaluation, ranked[0], config)
     for extra in extras:
         rule = best_model_free(ranked) or ranked[0] if extra == "rivals" else ranked[0]
         results[extra] = EXTRAS[extra](evaluator, evaluation, policies, rule, deterministic)
     return Scored(results, evaluation, validation, _learning_curves(runs), writer)
+
+
+def _evaluate(
+    runs: Sequence[Run],
+    policies: dict[str, Any],
+    evaluator: Evaluator,
+    deterministic: bool,
+    writer: ReportWriter | None,
+    workers: int,
+) -> Evaluation:
+    """Scores of all `policies`, in their order, and the writer's analyses of them."""
+    each, n = writer.add if writer else None, len(evaluator.scenario_seeds)
+    by_algorithm: dict[str, list[Run]] = {}
+    for run in runs:
+        by_algorithm.setdefault(run[0].algo, []).append(run)
+    if workers == 1 or len(runs) * n < WORTH_PROCESSES or evaluator.online:
+        return evaluator.evaluate(policies, deterministic, each)
+    scenarios = (evaluator.env_id, evaluator.market, n, evaluator.seed, evaluator.data_split)
+    jobs = [(of, scenarios, deterministic, writer is not None) for of in by_algorithm.values()]
+    others: list[Evaluation] = []
+
+    def score_others() -> None:
+        rules = {name: policy for name, policy in policies.items() if name not in by_algorithm}
+        others.append(evaluator.evaluate(rules, deterministic, each))
+
+    found = run_jobs(_score_learned, jobs, min(workers - 1, MOST_SCORERS), meanwhile=score_others)
+    scores = others[0].scores | {of.name: of for of, _ in found}
+    if writer is not None:
+        writer.analyses |= {of.name: analysis for of, analysis in found}
+    return replace(others[0], scores={name: scores[name] for name in policies})
+
+
+def _score_learned(
+    _: Any, runs: Sequence[Run], scenarios: tuple[Any, ...], deterministic: bool, report: bool
+) -> tuple[Scores, PolicyAnalysis | None]:
+    """Scores of one algorithm's runs and, for a report, the analysis of its child orders."""
+    torch.set_num_threads(1)
+    evaluator = Evaluator(*scenarios)
+    policies = policies_of(runs, (), evaluator)
+    writer = ReportWriter(evaluator.market, policies) if report else None
+    evaluation = evaluator.evaluate(policies, deterministic, writer.add if writer else None)
+    [scores] = evaluation.scores.values()
+    return scores, writer.analyses[scores.name] if writer else None
 
 
 def _learning_curves(runs: Sequence[Run]) -> Curves:

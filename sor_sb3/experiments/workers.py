@@ -31,16 +31,18 @@ def usable_cores() -> int:
 
 
 def run_jobs(
-    job: Callable[..., None],
+    job: Callable[..., Any],
     arguments: Sequence[tuple[Any, ...]],
     workers: int | None = None,
     progress: Callable[[int, Sequence[int]], None] | None = None,
-) -> None:
-    """Call ``job(report, *arguments[i])`` for every i, each in a worker process; ``report(n)`` sets counter i to n.
+    meanwhile: Callable[[], None] | None = None,
+) -> list[Any]:
+    """What ``job(report, *arguments[i])`` returns for every i, each in a worker process; ``report(n)`` sets counter i.
 
-    The job is a function at the top of a module; `arguments` are pickled. `workers` run at once, by default one a
-    usable core. `progress` is called twice a second with the number of finished jobs and the counters. What a job
-    raises first is raised here, and all others are ended. Raises WorkFailed: a worker process was killed.
+    The job is a function at the top of a module; `arguments` and results are pickled. `workers` run at once, by default
+    one a usable core. This process does `meanwhile` what it is given to do; then `progress` is called twice a second
+    with the number of finished jobs and the counters. What a job raises first is raised here, and all others are ended.
+    Raises WorkFailed: a worker process was killed.
     """
     context = multiprocessing.get_context("spawn")
     counters = context.Array("q", len(arguments), lock=False)
@@ -48,7 +50,9 @@ def run_jobs(
     try:
         with _interrupts_held():  # workers inherit it: the command ends them
             futures = [pool.submit(_call, job, i, of) for i, of in enumerate(arguments)]
-        waiting: set[Future[None]] = set(futures)
+        if meanwhile is not None:
+            meanwhile()
+        waiting: set[Future[Any]] = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
@@ -58,14 +62,15 @@ def run_jobs(
     except BaseException as error:
         _stop(pool)
         if isinstance(error, BrokenProcessPool):
-            said = "a training process was killed, perhaps for lack of memory; the same command continues"
+            said = "a worker process was killed, perhaps for lack of memory; the same command continues"
             raise WorkFailed(f"{said}, with --workers 1 in less memory") from error
         raise
     pool.shutdown()
+    return [future.result() for future in futures]
 
 
-def _call(job: Callable[..., None], index: int, arguments: tuple[Any, ...]) -> None:
-    job(partial(setitem, _counters, index), *arguments)
+def _call(job: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> Any:
+    return job(partial(setitem, _counters, index), *arguments)
 
 
 def _start_worker(counters: Any) -> None:

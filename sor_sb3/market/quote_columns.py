@@ -155,6 +155,16 @@ def _parsed(path: Path, text: pa.ChunkedArray) -> pa.ChunkedArray:
         _bad_value(path, "ts", row, text[row].as_py(), _UTC_TIME + same)
 
 
+def check_timezone(timezone: str | None) -> None:
+    """Raises QuoteFileError: no zone has this name, whether or not there are times that need one."""
+    try:
+        if timezone is not None:
+            pc.assume_timezone(pa.scalar(0, pa.timestamp("ns")), timezone, ambiguous="earliest", nonexistent="earliest")
+    except pa.ArrowException as error:
+        expected = "expected a name such as UTC, America/New_York or Europe/London"
+        raise QuoteFileError(f"timezone is {timezone!r}, which is unknown: {expected}.") from error
+
+
 def _in_zone(path: Path, local: pa.ChunkedArray, timezone: str | None) -> pa.ChunkedArray:
     if timezone is None:
         what = f"{path}, column 'ts' has local times without a zone, such as {_text(local[0])}"
@@ -163,9 +173,6 @@ def _in_zone(path: Path, local: pa.ChunkedArray, timezone: str | None) -> pa.Chu
     try:
         return pc.assume_timezone(local, timezone)
     except pa.ArrowException as error:
-        if "Cannot locate" in str(error) or "not found" in str(error):
-            expected = "expected a name such as UTC, America/New_York or Europe/London"
-            raise QuoteFileError(f"timezone is {timezone!r}, which is unknown: {expected}.") from error
         earlier = pc.assume_timezone(local, timezone, ambiguous="earliest", nonexistent="earliest")
         later = pc.assume_timezone(local, timezone, ambiguous="latest", nonexistent="latest")
         row = pc.index(pc.not_equal(earlier, later), True).as_py()

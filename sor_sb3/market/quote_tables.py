@@ -24,7 +24,7 @@ from sor_sb3.market.quote_columns import BoolArray as BoolArray
 from sor_sb3.market.quote_columns import FloatArray as FloatArray
 from sor_sb3.market.quote_columns import IntArray as IntArray
 from sor_sb3.market.quote_columns import QuoteFileError as QuoteFileError
-from sor_sb3.market.quote_columns import halted_of, numbers_of, sides_of, times_of, venue_codes
+from sor_sb3.market.quote_columns import check_timezone, halted_of, numbers_of, sides_of, times_of, venue_codes
 
 Columns = dict[str, tuple[str, ...]]  # a column's name and what it may be called in the file
 
@@ -96,6 +96,7 @@ def read_table(path: Path, columns: Columns, kind: str, timezone: str | None = N
     Raises:
         QuoteFileError: the file cannot be read as a table of these columns; the message names file, column and row.
     """
+    check_timezone(timezone)
     file = _opened(path, kind)
     is_parquet = path.name.lower().endswith(".parquet")
     found, n_rows, read = (_parquet if is_parquet else _csv)(path, file, columns)

@@ -400,6 +400,16 @@ def test_configs_that_cannot_be(changes):
         tiny(**changes)
 
 
+def test_scores_are_the_same_from_other_processes(comparison: Finished, tmp_path, monkeypatch):
+    opened = Comparison(read_comparison(comparison.folder), comparison.folder)
+    monkeypatch.setattr("sor_sb3.experiments.score.WORTH_PROCESSES", 1)
+    opened.finish(tmp_path, opened.test_evaluator(), workers=3)
+    for name in ("results.json", "report.json", "tca_parents.csv"):
+        mine, theirs = tmp_path / name, comparison.folder / name
+        assert mine.is_file() == theirs.is_file()
+        assert not mine.is_file() or mine.read_bytes() == theirs.read_bytes(), name
+
+
 def test_runs_have_folders_of_their_own(tmp_path):
     config = tiny(algos=["ppo", "a2c", "stable_baselines3:A2C"], seeds=3)
     comparison = Comparison(config, tmp_path)

@@ -157,7 +157,7 @@ def test_workers_report_and_a_killed_one_is_a_sentence():
     told: list[tuple[int, list[int]]] = []
     run_jobs(count, [(3,), (5,)], 1, lambda finished, counters: told.append((finished, list(counters))))
     assert told[-1] == (2, [3, 5])
-    with pytest.raises(WorkFailed, match="a training process was killed"):
+    with pytest.raises(WorkFailed, match="a worker process was killed"):
         run_jobs(die, [()], 1)
 
 
@@ -168,7 +168,7 @@ def test_a_killed_worker_is_exit_status_1(monkeypatch, capsys, tmp_path):
     options = ("--market", "notebook", "--algos", "a2c", "--seeds", 1, "--timesteps", 200, "--n-envs", 4)
     assert call(monkeypatch, "compare", *options, "--scenarios", 5, "--log-dir", tmp_path) == 1
     err = capsys.readouterr().err
-    assert "error: a training process was killed" in err and "Traceback" not in err
+    assert "error: a worker process was killed" in err and "Traceback" not in err
 
 
 def _die_in_worker(*_: object) -> None:

@@ -171,6 +171,9 @@ def test_times_without_a_zone_need_one(tmp_path: Path) -> None:
     assert load_quotes(parquet, timezone="America/New_York").origin_ns == in_new_york.origin_ns
     with pytest.raises(QuoteFileError, match=r"'Mars/Olympus', which is unknown: expected a name such as UTC"):
         load_quotes(path, timezone="Mars/Olympus")
+    zoned = write_table(tmp_path / "zoned.csv", columns | {"ts": [f"2024-03-08T14:30:0{s}Z" for s in range(4)]})
+    with pytest.raises(QuoteFileError, match=r"'Mars/Olympus', which is unknown"):
+        load_quotes(zoned, timezone="Mars/Olympus")  # which no time needs
     twice = write_table(tmp_path / "twice.csv", columns | {"ts": [f"2024-11-03 01:30:0{s}" for s in range(4)]})
     with pytest.raises(QuoteFileError, match=r"data row 1: 2024-11-03T01:30:00.* is no one moment in America/New_York"):
         load_quotes(twice, timezone="America/New_York")
