@@ -239,8 +239,10 @@ def test_twenty_kills_of_workers_and_drivers(grid: Finished, tmp_path):  # noqa:
                 assert driver.poll() is None, "the grid ended before the kills did"
                 victims = [driver.pid] if rng.random() < 0.25 else at_work(driver, folder)
                 if victims:
-                    os.kill(rng.choice(victims), signal.SIGKILL)
+                    os.kill(victim := rng.choice(victims), signal.SIGKILL)
                     kills += 1
+                    if victim == driver.pid:
+                        driver.wait()
     done = run_command(*ARGUMENTS, "--log-dir", tmp_path, timeout_s=900)
     assert done.returncode == 0, done.stderr
     assert_same_results(folder, grid.folder)

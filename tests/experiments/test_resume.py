@@ -64,7 +64,15 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-@pytest.mark.parametrize(("algo", "market"), [("ppo", "us_equity"), ("a2c", "notebook"), ("reinforce", "notebook")])
+@pytest.mark.parametrize(
+    ("algo", "market"),
+    [
+        pytest.param("ppo", "us_equity", marks=pytest.mark.slow),
+        ("ppo", "notebook"),
+        ("a2c", "notebook"),
+        ("reinforce", "notebook"),
+    ],
+)
 def test_killed_in_training_and_resumed(algo, market, tmp_path):
     config = train_config(algo, "OrderSplit-v1", load_market(market), 4, STEPS, ENVS)
     train(config, tmp_path / "straight")
