@@ -112,7 +112,8 @@ def open_storage(storage: str) -> BaseStorage:
             return opened
         except Exception as error:
             why = str(getattr(error, "orig", error)).splitlines()[0] if str(error) else type(error).__name__
-            if attempt == 4 or not type(error).__module__.startswith("sqlalchemy") or "exists" not in why:
+            made_by_another = type(error).__name__ == "IntegrityError" or "exists" in why
+            if attempt == 4 or not type(error).__module__.startswith("sqlalchemy") or not made_by_another:
                 said = f"--storage {name} cannot be opened ({shown_storage(why)})"
                 raise UserError(f"{said}; expected x.log, or a database URL such as sqlite:///x.db") from None
             time.sleep(0.2 * (attempt + 1))

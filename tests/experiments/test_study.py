@@ -85,6 +85,24 @@ def test_workers_at_once_repeat_no_trial(storage):
     assert len(search(storage).trials()) == 12
 
 
+def test_workers_that_make_the_tables_at_once_all_open_them(tmp_path):
+    for number in range(3):
+        together, opened = threading.Barrier(4), list[Any]()
+
+        def one(
+            name: str = f"sqlite:///{tmp_path / str(number)}.db", together: Any = together, opened: Any = opened
+        ) -> None:
+            together.wait()
+            opened.append(open_storage(name))
+
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(opened) == 4
+
+
 def test_a_queued_trial_goes_to_one_worker(storage):
     workers, space = [search(storage) for _ in range(4)], {"n": Range(1, 9, False)}
     for _ in range(10):
