@@ -20,10 +20,12 @@ from sor_sb3.evaluation.risk import risk
 from sor_sb3.experiments.config import train_config
 from sor_sb3.experiments.run import learning_callbacks, make_model, make_training_env
 from sor_sb3.market.loading import load_market
+from sor_sb3.routers import make
 
 ENV, SCENARIOS, FIRST_SEED = "OrderExecute-v1", 1000, 50_000
 AVERSIONS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3)  # 1 / bps
 RULES = ("net_price_sweep", "dark_then_sweep", "planner", "twap+pro_rata")
+SPLIT, URGENCIES = "dark_then_sweep", (2.0, 3.0, 4.0)  # of Almgren and Chriss's schedule
 
 
 def trained(market: str, aversion: float, seed: int) -> object:
@@ -51,18 +53,27 @@ def main() -> None:
     evaluator = Evaluator(ENV, arguments.market, SCENARIOS, FIRST_SEED, "validation")
     print("| policy | mean cost, bps | standard deviation | mean of the dearest 5 % |\n|---|---|---|---|")
     rules = [row_of(name, evaluator.score(name, name).cost) for name in RULES]
+    for urgency in URGENCIES:
+        rule, name = make("almgren_chriss", arguments.market, ENV, split=SPLIT, urgency=urgency), f"urgency {urgency:g}"
+        rules.append(row_of(f"almgren_chriss+{SPLIT}, {name}", evaluator.score(name, rule).cost))
     learned = []
     for aversion in AVERSIONS:
         members = [trained(arguments.market, aversion, seed) for seed in range(arguments.seeds)]
         learned.append(row_of(f"PPO, {aversion:g} / bps", evaluator.score("ppo", members).cost))
+    draw(rules, learned, arguments.out)
+
+
+def draw(rules: list[tuple[str, float, float]], learned: list[tuple[str, float, float]], out: Path) -> None:
+    """Mean costs over standard deviations, of (name, standard deviation, mean)."""
     figure, (axes,) = new_chart(7.0, 4.5)
     axes.plot([x for _, x, _ in learned], [y for _, _, y in learned], "o-", label="PPO, by risk aversion")
     axes.plot([x for _, x, _ in rules], [y for _, _, y in rules], "s", color="0.4", label="rules")
     for name, x, y in [*learned, *rules]:
-        axes.annotate(name.removeprefix("PPO, "), (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        shown = name.removeprefix("PPO, ").replace(f"almgren_chriss+{SPLIT}, ", "almgren_chriss, ")
+        axes.annotate(shown, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
     axes.set(xlabel="standard deviation of the cost, bps", ylabel="mean cost, bps")
     axes.legend(frameon=False)
-    save_chart(figure, arguments.out)
+    save_chart(figure, out)
 
 
 if __name__ == "__main__":
