@@ -37,7 +37,7 @@ from sor_sb3.market.spec import MarketSpec
 TITLE = "Grids"
 MARKETS, ENV_ID, ALGO = ("notebook", "notebook_blind"), "OrderSplit-v1", "a2c"
 SEEDS, SCENARIOS = 4, 20  # of each market
-TIMESTEPS, QUICK_TIMESTEPS = 300_000, 20_000  # of each run
+TIMESTEPS, QUICK_TIMESTEPS = 600_000, 20_000  # of each run
 TWO_WORKERS = "grid, 2 workers"
 
 
