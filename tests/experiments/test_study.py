@@ -48,6 +48,15 @@ def work(storage: str, n_trials: int, space: Any = SPACE, limit: int = 1000) -> 
     return tried
 
 
+def at_once(job: Any, *arguments: Any) -> None:
+    """Call ``job(argument)`` for each, in threads of their own."""
+    threads = [threading.Thread(target=job, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_as_many_as_asked_for_and_longer_later(journal):
     begun = search(journal)
     begun.enqueue([START])
@@ -71,15 +80,11 @@ def test_workers_at_once_repeat_no_trial(storage):
     tried: list[dict[str, Any]] = []
     search(storage).enqueue([START])
 
-    def one() -> None:
+    def one(_: int) -> None:
         search(storage).enqueue([START])  # as a second command does
         tried.extend(work(storage, 12, {**SPACE, "rate": Choice((1e-6, 1, 2))}))
 
-    threads = [threading.Thread(target=one) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(one, *range(3))
     assert len(tried) == 12
     assert len({tuple(sorted(params.items(), key=str)) for params in tried}) == 12
     assert len(search(storage).trials()) == 12
@@ -89,17 +94,11 @@ def test_workers_that_make_the_tables_at_once_all_open_them(tmp_path):
     for number in range(3):
         together, opened = threading.Barrier(4), list[Any]()
 
-        def one(
-            name: str = f"sqlite:///{tmp_path / str(number)}.db", together: Any = together, opened: Any = opened
-        ) -> None:
+        def one(name: str, together: Any = together, opened: Any = opened) -> None:
             together.wait()
             opened.append(open_storage(name))
 
-        threads = [threading.Thread(target=one) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(one, *[f"sqlite:///{tmp_path / str(number)}.db"] * 4)
         assert len(opened) == 4
 
 
@@ -113,11 +112,7 @@ def test_a_queued_trial_goes_to_one_worker(storage):
             together.wait()
             taken.append(mine.study.ask({"n": module._distribution(space["n"])}).number)
 
-        threads = [threading.Thread(target=one, args=(mine,)) for mine in workers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(one, *workers)
         assert len(set(taken)) == 4
 
 
